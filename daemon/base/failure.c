@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/failure.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static const char *const kind_names[_FAILURE_MAX] = {
+        [FAILURE_NONE] = "None",
+        [FAILURE_FAILED] = "Failed",
+        [FAILURE_NOT_MANAGED] = "NotManaged",
+        [FAILURE_NO_SUCH_OVERLAY] = "NoSuchOverlay",
+        [FAILURE_NO_SUCH_JOB] = "NoSuchJob",
+        [FAILURE_PRECONDITION] = "Precondition",
+        [FAILURE_BUSY] = "Busy",
+        [FAILURE_NO_SPACE] = "NoSpace",
+        [FAILURE_LOWER_UNREACHABLE] = "LowerUnreachable",
+        [FAILURE_CANCELED] = "Canceled",
+        [FAILURE_INVALID] = "Invalid",
+};
+
+const char *failure_kind_to_string(FailureKind k) {
+        if (k < 0 || k >= _FAILURE_MAX)
+                return "Failed";
+        return kind_names[k];
+}
+
+FailureKind failure_kind_from_string(const char *s) {
+        for (FailureKind k = 0; k < _FAILURE_MAX; k++)
+                if (s && strcmp(kind_names[k], s) == 0)
+                        return k;
+        return _FAILURE_INVALID;
+}
+
+/* ESTALE, EIO and timeouts are what a network lower answers when the server is away (nfs(5)). */
+static FailureKind kind_from_errno(int error) {
+        switch (error) {
+        case ENOSPC:
+        case EDQUOT:
+                return FAILURE_NO_SPACE;
+        case EIO:
+        case ESTALE:
+        case ETIMEDOUT:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENOTCONN:
+        case ECONNABORTED:
+                return FAILURE_LOWER_UNREACHABLE;
+        case ECANCELED:
+                return FAILURE_CANCELED;
+        case EBUSY:
+        case ETXTBSY:
+        case EAGAIN:
+                return FAILURE_BUSY;
+        case EROFS:
+        case EOPNOTSUPP:
+                return FAILURE_PRECONDITION;
+        case ENOENT:
+        case ENOTDIR:
+        case EINVAL:
+        case ELOOP:
+        case ENAMETOOLONG:
+                return FAILURE_INVALID;
+        default:
+                return FAILURE_FAILED;
+        }
+}
+
+static void failure_setv(Failure *f, FailureKind kind, int error, const char *suffix, const char *format, va_list ap) {
+        _cleanup_free_ char *text = NULL;
+
+        if (!f || f->kind != FAILURE_NONE)
+                return;
+        f->kind = kind;
+        f->error = error;
+        if (vasprintf(&text, format, ap) < 0) {
+                text = NULL;
+                return;
+        }
+        if (!suffix)
+                f->message = TAKE_PTR(text);
+        else if (asprintf(&f->message, "%s: %s", text, suffix) < 0)
+                f->message = TAKE_PTR(text);
+}
+
+int failure_set(Failure *f, FailureKind kind, int error, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        failure_setv(f, kind, error, NULL, format, ap);
+        va_end(ap);
+        return error > 0 ? -error : -EIO;
+}
+
+int failure_set_errno(Failure *f, int r, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        failure_setv(f, kind_from_errno(-r), -r, strerror(-r), format, ap);
+        va_end(ap);
+        return r;
+}
+
+void failure_done(Failure *f) {
+        free(f->message);
+        *f = FAILURE_INIT;
+}
+
+void failure_move(Failure *dest, Failure *src) {
+        if (dest && dest->kind == FAILURE_NONE) {
+                *dest = *src;
+                *src = FAILURE_INIT;
+        } else
+                failure_done(src);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/path-util.h"
+
+#include <string.h>
+
+char *path_join(const char *a, const char *b) {
+        size_t n = strlen(a);
+        char *p;
+
+        if (n == 0 || b[0] == '\0')
+                return strdup(n == 0 ? b : a);
+        if (asprintf(&p, a[n - 1] == '/' ? "%s%s" : "%s/%s", a, b) < 0)
+                return NULL;
+        return p;
+}
+
+const char *path_startswith(const char *path, const char *prefix) {
+        size_t n = strlen(prefix);
+
+        while (n > 0 && prefix[n - 1] == '/')
+                n--;
+        if (strncmp(path, prefix, n) != 0)
+                return NULL;
+        path += n;
+        if (n > 0 && path[0] != '/' && path[0] != '\0')
+                return NULL;
+        while (path[0] == '/')
+                path++;
+        return path;
+}
+
+int path_simplify(char *path) {
+        bool absolute = path[0] == '/';
+        char *in = path, *out = path + absolute;
+
+        while (*in) {
+                size_t n;
+
+                in += strspn(in, "/");
+                n = strcspn(in, "/");
+                if (n == 0)
+                        break;
+                if (n == 2 && strncmp(in, "..", 2) == 0)
+                        return -EINVAL;
+                if (!(n == 1 && in[0] == '.')) {
+                        if (out > path + absolute)
+                                *out++ = '/';
+                        memmove(out, in, n);
+                        out += n;
+                }
+                in += n;
+        }
+        *out = '\0';
+        return 0;
+}
+
+const char *path_basename(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
+}
+
+char *path_dirname(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        return strndup(path, slash ? (size_t) (slash - path) : 0);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/states.h"
+
+#include <string.h>
+
+#define DEFINE_STRING_TABLE(name, type, max)                                  \
+        const char *name##_to_string(type v) {                                \
+                return v >= 0 && v < (max) ? name##_table[v] : NULL;          \
+        }                                                                     \
+        type name##_from_string(const char *s) {                              \
+                for (type v = 0; v < (max); v++)                              \
+                        if (s && strcmp(name##_table[v], s) == 0)             \
+                                return v;                                     \
+                return (type) -EINVAL;                                        \
+        }                                                                     \
+        struct __table_semicolon_eater__
+
+static const char *const directory_state_table[_DIRECTORY_STATE_MAX] = {
+        [DIRECTORY_MERGED] = "merged",       [DIRECTORY_COPYING] = "copying",
+        [DIRECTORY_COPIED_UP] = "copied-up", [DIRECTORY_PENDING] = "pending",
+        [DIRECTORY_FINALIZED] = "finalized", [DIRECTORY_STALE] = "stale",
+        [DIRECTORY_GONE] = "gone",           [DIRECTORY_BROKEN] = "broken",
+        [DIRECTORY_EXCLUDED] = "excluded",   [DIRECTORY_LOCAL] = "local",
+};
+
+static const char *const job_state_table[_JOB_STATE_MAX] = {
+        [JOB_QUEUED] = "queued",   [JOB_RUNNING] = "running", [JOB_APPLYING] = "applying",
+        [JOB_WAITING] = "waiting", [JOB_DONE] = "done",       [JOB_FAILED] = "failed",
+        [JOB_CANCELED] = "canceled",
+};
+
+static const char *const job_type_table[_JOB_TYPE_MAX] = {
+        [JOB_FINALIZE] = "finalize", [JOB_UNFINALIZE] = "unfinalize", [JOB_SURVEY] = "survey",
+        [JOB_INSPECT] = "inspect",   [JOB_CHECK] = "check",
+};
+
+static const char *const check_level_table[_CHECK_LEVEL_MAX] = {
+        [CHECK_OK] = "ok",
+        [CHECK_WARNING] = "warning",
+        [CHECK_FAIL] = "fail",
+};
+
+DEFINE_STRING_TABLE(directory_state, DirectoryState, _DIRECTORY_STATE_MAX);
+DEFINE_STRING_TABLE(job_state, JobState, _JOB_STATE_MAX);
+DEFINE_STRING_TABLE(job_type, JobType, _JOB_TYPE_MAX);
+DEFINE_STRING_TABLE(check_level, CheckLevel, _CHECK_LEVEL_MAX);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The words every interface spells alike: states of directories and jobs, types of jobs, levels of checks. */
+#pragma once
+
+#include "base/macro.h"
+
+typedef enum DirectoryState {
+        DIRECTORY_MERGED,
+        DIRECTORY_COPYING,
+        DIRECTORY_COPIED_UP,
+        DIRECTORY_PENDING,
+        DIRECTORY_FINALIZED,
+        DIRECTORY_STALE,
+        DIRECTORY_GONE,
+        DIRECTORY_BROKEN,
+        DIRECTORY_EXCLUDED,
+        DIRECTORY_LOCAL,
+        _DIRECTORY_STATE_MAX,
+        _DIRECTORY_STATE_INVALID = -EINVAL,
+} DirectoryState;
+
+typedef enum JobState {
+        JOB_QUEUED,
+        JOB_RUNNING,  /* reading and copying up */
+        JOB_APPLYING, /* changing what users see */
+        JOB_WAITING,  /* for quiet, or for somebody to leave */
+        JOB_DONE,
+        JOB_FAILED,
+        JOB_CANCELED,
+        _JOB_STATE_MAX,
+        _JOB_STATE_INVALID = -EINVAL,
+} JobState;
+
+/* What a worker can be asked for. FINALIZE and UNFINALIZE are jobs users see; the others are quick questions and the
+ * daemon's own housekeeping. */
+typedef enum JobType {
+        JOB_FINALIZE,
+        JOB_UNFINALIZE,
+        JOB_SURVEY,  /* finish or clean up what a crash left, then report every finalized directory */
+        JOB_INSPECT, /* the state of one directory */
+        JOB_CHECK,   /* preconditions of an overlay */
+        _JOB_TYPE_MAX,
+        _JOB_TYPE_INVALID = -EINVAL,
+} JobType;
+
+typedef enum CheckLevel {
+        CHECK_OK,
+        CHECK_WARNING,
+        CHECK_FAIL,
+        _CHECK_LEVEL_MAX,
+        _CHECK_LEVEL_INVALID = -EINVAL,
+} CheckLevel;
+
+#define DECLARE_STRING_TABLE(name, type)              \
+        const char *name##_to_string(type v) _pure_; \
+        type name##_from_string(const char *s) _pure_
+
+DECLARE_STRING_TABLE(directory_state, DirectoryState);
+DECLARE_STRING_TABLE(job_state, JobState);
+DECLARE_STRING_TABLE(job_type, JobType);
+DECLARE_STRING_TABLE(check_level, CheckLevel);
+
+static inline bool job_state_is_final(JobState s) {
+        return s == JOB_DONE || s == JOB_FAILED || s == JOB_CANCELED;
+}

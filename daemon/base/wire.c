@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/wire.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+
+void wire_record_init(WireRecord *r, WireKind kind) {
+        memset(r, 0, sizeof(*r));
+        r->size = sizeof(*r);
+        r->kind = kind;
+}
+
+void wire_copy(char *dest, size_t size, const char *s) {
+        size_t n = s ? strnlen(s, size - 1) : 0;
+
+        memcpy(dest, s ?: "", n);
+        dest[n] = '\0';
+}
+
+static int send_packet(int fd, const void *data, size_t size) {
+        for (;;) {
+                if (send(fd, data, size, MSG_NOSIGNAL) >= 0)
+                        return 0;
+                if (errno != EINTR)
+                        return -errno;
+        }
+}
+
+int wire_send(int fd, const WireRecord *r) {
+        return send_packet(fd, r, sizeof(*r));
+}
+
+static bool is_terminated(const char *s, size_t size) {
+        return memchr(s, '\0', size) != NULL;
+}
+
+static bool record_is_valid(const WireRecord *r, ssize_t n) {
+        return n == (ssize_t) sizeof(*r) && r->size == sizeof(*r) && r->kind < _WIRE_KIND_MAX &&
+                is_terminated(r->name, sizeof(r->name)) && is_terminated(r->path, sizeof(r->path)) &&
+                is_terminated(r->lower_path, sizeof(r->lower_path)) && is_terminated(r->text, sizeof(r->text));
+}
+
+int wire_receive(int fd, WireRecord *ret) {
+        ssize_t n;
+
+        do
+                n = recv(fd, ret, sizeof(*ret), 0);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        if (n == 0)
+                return 0;
+        return record_is_valid(ret, n) ? 1 : -EBADMSG;
+}
+
+int wire_request_add(WireRequest *q, const char *key, const char *value) {
+        size_t n = strlen(key) + 1 + strlen(value) + 1;
+        char *b;
+
+        if (q->size + n > WIRE_REQUEST_MAX)
+                return -E2BIG;
+        b = realloc(q->buffer, q->size + n);
+        if (!b)
+                return -ENOMEM;
+        q->buffer = b;
+        (void) snprintf(b + q->size, n, "%s=%s", key, value);
+        q->size += n;
+        return 0;
+}
+
+int wire_request_addf(WireRequest *q, const char *key, const char *format, ...) {
+        _cleanup_free_ char *value = NULL;
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(&value, format, ap);
+        va_end(ap);
+        if (r < 0) {
+                value = NULL;
+                return -ENOMEM;
+        }
+        return wire_request_add(q, key, value);
+}
+
+const char *wire_request_get(const WireRequest *q, const char *key) {
+        size_t k = strlen(key);
+
+        for (const char *p = q->buffer; p && p < q->buffer + q->size; p += strlen(p) + 1)
+                if (strncmp(p, key, k) == 0 && p[k] == '=')
+                        return p + k + 1;
+        return NULL;
+}
+
+int wire_request_send(int fd, const WireRequest *q) {
+        return send_packet(fd, q->buffer, q->size);
+}
+
+int wire_request_receive(int fd, WireRequest *ret) {
+        _cleanup_free_ char *b = malloc(WIRE_REQUEST_MAX);
+        ssize_t n;
+
+        if (!b)
+                return -ENOMEM;
+        do
+                n = recv(fd, b, WIRE_REQUEST_MAX, 0);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        if (n == 0)
+                return 0;
+        if (b[n - 1] != '\0')
+                return -EBADMSG;
+        *ret = (WireRequest) { .buffer = TAKE_PTR(b), .size = (size_t) n };
+        return 1;
+}
+
+void wire_request_done(WireRequest *q) {
+        free(q->buffer);
+        *q = (WireRequest) { 0 };
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What travels between the daemon (or ovlfinctl check) and a worker process, over a SOCK_SEQPACKET socketpair that the
+ * worker finds as descriptor WORKER_FD.
+ *
+ * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one packet
+ * "cancel". End of file means that whoever asked is gone: the worker ends at the next step.
+ * From the worker: WireRecords of fixed size. The last one a job sends is WIRE_RESULT; a worker that keeps an old tree
+ * for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and simply exits at the
+ * end. Both sides are of one build, so there is no version negotiation: a packet of another size is an error. */
+#pragma once
+
+#include <limits.h>
+
+#include "base/failure.h"
+#include "base/states.h"
+
+#define WORKER_FD 3
+#define WIRE_REQUEST_MAX (64 * 1024) /* a PATH_MAX path and some options; layers may be given, so leave room */
+
+/* Keys of a request. Paths are absolute unless said otherwise. */
+#define WIRE_VERB "VERB"               /* job_type_to_string() */
+#define WIRE_OVERLAY "OVERLAY"         /* name of the overlay, for records and staging; empty for an unconfigured one */
+#define WIRE_MOUNT_POINT "MOUNT_POINT" /* of the overlay */
+#define WIRE_PATH "PATH"               /* relative to the mount point, no leading or trailing '/', "" is the root */
+#define WIRE_STATE_DIR "STATE_DIR"     /* where the records of finalized directories are kept */
+#define WIRE_LOWER_DIR "LOWER_DIR"     /* overrides from the configuration, optional */
+#define WIRE_UPPER_DIR "UPPER_DIR"
+#define WIRE_WORK_DIR "WORK_DIR"
+#define WIRE_QUIET_USEC "QUIET_USEC"
+#define WIRE_STANDING "STANDING"     /* keep, wait */
+#define WIRE_HARD_LINKS "HARD_LINKS" /* skip, break */
+#define WIRE_WORKERS "WORKERS"       /* threads, 1-256 */
+#define WIRE_DRY_RUN "DRY_RUN"       /* 1: send WIRE_STEP records, change nothing */
+#define WIRE_FORCE "FORCE"           /* 1: an unfinalize whose record is lost goes ahead */
+
+typedef enum WireKind {
+        WIRE_PROGRESS,  /* state = JobState, counters */
+        WIRE_STEP,      /* a step of the plan: name = verb, path, text = explanation, entries_total; dry run only */
+        WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path, text = reason, name = scheme, counters */
+        WIRE_CHECK,     /* state = CheckLevel; name = id, text = finding, lower_path = advice */
+        WIRE_NOTE,      /* something a person should know that is no failure: path, text */
+        WIRE_KEPT,      /* state = number of processes standing in the old tree of path, text = who */
+        WIRE_RESULT,    /* name = FailureKind or "None", error = errno, text = message, counters */
+        _WIRE_KIND_MAX,
+} WireKind;
+
+typedef struct WireRecord {
+        uint32_t size; /* sizeof(WireRecord) */
+        uint32_t kind;
+        uint32_t state;
+        int32_t error; /* positive errno */
+        uint64_t entries_done;
+        uint64_t entries_total; /* WIRE_DIRECTORY: entries of the directory; WIRE_STEP: entries the step touches */
+        uint64_t merge_children;
+        uint64_t bytes; /* WIRE_STEP: space the step will take in the upper, estimated */
+        uint64_t errors;
+        uint64_t usec; /* WIRE_DIRECTORY: finalized since, realtime, 0 unknown; WIRE_RESULT: duration */
+        char name[64];
+        char path[PATH_MAX]; /* relative to the mount point, "" is the root */
+        char lower_path[PATH_MAX];
+        char text[1024];
+} WireRecord;
+
+/* Zeroes *r and sets size and kind. */
+void wire_record_init(WireRecord *r, WireKind kind);
+/* Copies a string into a field of a record, cut at its size. dest is an array member. */
+#define wire_set(dest, s) wire_copy((dest), sizeof(dest), (s))
+void wire_copy(char *dest, size_t size, const char *s);
+
+/* Sends one record, waits for room. -EPIPE: the other side is gone. */
+int wire_send(int fd, const WireRecord *r);
+/* Receives one record. 1 received, 0 end of file, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or fields that
+ * are not NUL-terminated. */
+int wire_receive(int fd, WireRecord *ret);
+
+/* A request under construction or received: "KEY=VALUE" strings. */
+typedef struct WireRequest {
+        char *buffer;
+        size_t size;
+} WireRequest;
+
+int wire_request_add(WireRequest *q, const char *key, const char *value); /* -E2BIG past WIRE_REQUEST_MAX */
+int wire_request_addf(WireRequest *q, const char *key, const char *format, ...) _printf_(3, 4);
+const char *wire_request_get(const WireRequest *q, const char *key); /* NULL when absent; borrowed */
+int wire_request_send(int fd, const WireRequest *q);
+int wire_request_receive(int fd, WireRequest *ret); /* 1, 0 at end of file, negative errno */
+void wire_request_done(WireRequest *q);

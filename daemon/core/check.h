@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The preconditions of finalizing directories of an overlay: one finding per line of section 5 of the facts document. */
+#pragma once
+
+#include "base/states.h"
+#include "core/overlay.h"
+
+typedef struct Check {
+        const char *id; /* stable, e.g. "metacopy"; static */
+        CheckLevel level;
+        char *text;   /* what was found */
+        char *advice; /* what to change; NULL when ok */
+} Check;
+
+typedef struct CheckList {
+        Check *items;
+        size_t n;
+} CheckList;
+
+/* Runs all checks; ok ones are listed too. o was loaded from this mount namespace. Blocks: touches the upper and the
+ * overlay's root, and scans /proc for other mounts of the same upper. Changes nothing that outlives the call (the xattr probe uses a temporary
+ * file in the work directory's parent file system, removed at once). Returns a negative errno only when the checks
+ * themselves could not run. */
+int overlay_check(const Overlay *o, CheckList *ret);
+/* The worst level found. */
+CheckLevel check_list_level(const CheckList *l) _pure_;
+/* Turns the first failed check into a FAILURE_PRECONDITION naming the mount point; 0 if none failed. */
+int check_list_to_failure(const CheckList *l, const Overlay *o, Failure *reterr);
+void check_list_done(CheckList *l);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An overlay mount as a plain value, read from a mount table. Nothing in this file touches a file of an overlay or of its
+ * layers, so the daemon's event loop may call it. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/failure.h"
+
+typedef enum OverlayRedirect {
+        REDIRECT_NOFOLLOW,
+        REDIRECT_OFF, /* created: no; followed: only if the module parameter redirect_always_follow says so */
+        REDIRECT_FOLLOW,
+        REDIRECT_ON,
+} OverlayRedirect;
+
+/* A feature of which the mount table and the module parameters do not tell is UNKNOWN: never guessed. */
+typedef enum Tristate {
+        TRI_NO,
+        TRI_YES,
+        TRI_UNKNOWN,
+} Tristate;
+
+typedef struct Overlay {
+        char *mount_point;
+        char *source;
+        int mount_id;
+        dev_t device; /* of the superblock */
+        char **lower; /* uppermost first, NULL-terminated, unescaped */
+        size_t n_lower;
+        char **data; /* data-only layers */
+        size_t n_data;
+        char *upper; /* NULL: lower-only overlay */
+        char *work;
+        char *fs_options; /* as the mount table shows them */
+        char *vfs_options;
+        bool is_read_only;
+        Tristate metacopy;
+        OverlayRedirect redirect;
+        bool follows_redirects; /* redirect on or follow, or off with redirect_always_follow=Y */
+        Tristate index;
+        Tristate nfs_export;
+        Tristate xino; /* auto counts as yes */
+        bool is_userxattr;
+        bool is_volatile;
+        bool is_verity_required;
+} Overlay;
+
+/* What the configuration says where the mount table cannot tell; NULL members are read from the mount. lower is a
+ * NULL-terminated array. */
+typedef struct OverlayLayers {
+        char **lower;
+        char *upper;
+        char *work;
+} OverlayLayers;
+
+/* Where the table and the module parameters are read from; tests point these elsewhere. NULL members: /proc/self/mountinfo
+ * and /sys/module/overlay/parameters. */
+typedef struct OverlaySources {
+        const char *mountinfo;
+        const char *parameters;
+} OverlaySources;
+
+/* Reads the topmost mount at mount_point (absolute, as the mount table spells it after unescaping).
+ * -ENOENT: nothing is mounted there; -EMEDIUMTYPE: another file system, or an overlay that another mount covers (reterr
+ * names it); -ENOTSUP: an overlay that cannot be reconstructed from the table (relative layer paths and the like), reterr
+ * says which option and what to configure. Does not check whether it can be finalized: see check.h. */
+int overlay_load(const OverlaySources *sources, const char *mount_point, const OverlayLayers *layers, Overlay **ret,
+                 Failure *reterr);
+Overlay *overlay_free(Overlay *o);
+DEFINE_CLEANUP(Overlay *, overlay_free);
+
+/* Splits lowerdir= at unescaped ':'; after "::" layers are data-only. Both arrays are NULL-terminated, owned by the caller. */
+int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data);
+
+/* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by its path
+ * relative to the overlay's root ("" is the root). */
+typedef struct OverlayInnerMount {
+        char *path;
+        char *where;     /* mount point as its namespace sees it */
+        bool is_bind;    /* a bind mount of path somewhere else, rather than another file system mounted upon path */
+        pid_t pid;       /* a process of the namespace */
+} OverlayInnerMount;
+
+/* Blocks on /proc only. proc is NULL for /proc. */
+int overlay_inner_mounts(const Overlay *o, const char *proc, OverlayInnerMount **ret, size_t *ret_n);
+void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n);
