@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/fuse.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <time.h>
 
@@ -104,8 +106,11 @@ static void fd_path(int fd, char ret[static FD_PATH_MAX]) {
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
+        CountFs *fs = userdata;
+
         conn->want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_PARALLEL_DIROPS;
         conn->want &= ~(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+        fs->can_parallel_dirops = conn->capable & FUSE_CAP_PARALLEL_DIROPS;
         conn->max_background = THREADS_MAX;
         conn->congestion_threshold = THREADS_MAX;
 }
@@ -433,6 +438,34 @@ static int countfs_init(CountFs *fs, const char *source) {
         return fs->root.path && fs->root.stat ? 0 : -ENOMEM;
 }
 
+/* libfuse 3.14 takes FUSE_CAP_PARALLEL_DIROPS and does not pass it on (libfuse pull request 861), so the
+ * kernel would ask for one name of a directory at a time. This puts the flag into the answer to INIT, the
+ * only one of its shape. Harmless with a libfuse that passes it. */
+static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata) {
+        CountFs *fs = userdata;
+        bool want = true;
+
+        if (atomic_compare_exchange_strong(&fs->can_parallel_dirops, &want, false) && count == 2 &&
+            iov[1].iov_len >= offsetof(struct fuse_init_out, max_background)) {
+                struct fuse_init_out *out = iov[1].iov_base;
+
+                out->flags |= FUSE_PARALLEL_DIROPS;
+        }
+        return writev(fd, iov, count);
+}
+
+static ssize_t session_read(int fd, void *buffer, size_t size, void *userdata) {
+        return read(fd, buffer, size);
+}
+
+static int session_mount(CountFs *fs, const char *mount_point) {
+        static const struct fuse_custom_io io = { .writev = session_writev, .read = session_read };
+
+        if (fuse_session_mount(fs->session, mount_point) != 0)
+                return -EIO;
+        return fuse_session_custom_io(fs->session, &io, fuse_session_fd(fs->session));
+}
+
 static int countfs_serve(CountFs *fs, const char *mount_point, unsigned n_threads) {
         struct fuse_loop_config *config = fuse_loop_cfg_create();
         int r;
@@ -442,11 +475,9 @@ static int countfs_serve(CountFs *fs, const char *mount_point, unsigned n_thread
         fuse_loop_cfg_set_clone_fd(config, 1);
         fuse_loop_cfg_set_max_threads(config, n_threads);
         fuse_loop_cfg_set_idle_threads(config, n_threads);
-        if (fuse_session_mount(fs->session, mount_point) != 0) {
-                fuse_loop_cfg_destroy(config);
-                return -EIO;
-        }
-        r = control_start(fs);
+        r = session_mount(fs, mount_point);
+        if (r == 0)
+                r = control_start(fs);
         if (r == 0) {
                 r = fuse_session_loop_mt(fs->session, config);
                 control_stop(fs);

@@ -89,6 +89,7 @@ typedef struct CountFs {
         atomic_ullong counts[_OP_MAX];
         atomic_ullong enoents;
         atomic_ullong bytes_read;
+        atomic_bool can_parallel_dirops; /* from the kernel's INIT to our answer */
         atomic_uint timeout_sec; /* of attributes and entries; names that do not exist are never cached */
         Gate gate;
         Trace trace;

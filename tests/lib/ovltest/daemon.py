@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs the real ovlfind on a private bus, with folders of the test's own."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+
+import dbus
+import dbus.bus
+
+from .ctl import ctl_environment, run_ctl
+from .env import binary, spawn
+
+NAME = "org.ovlfind1"
+PATH = "/org/ovlfind1"
+MANAGER = "org.ovlfind1.Manager"
+ERROR = "org.ovlfind1.Error."
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+SANITIZER_REPORT = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:")
+
+
+def wait_for(condition, what, timeout=20, step=0.02):
+    """Waits until condition() is true and returns what it said."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout} s for: {what}")
+        time.sleep(step)
+
+
+class Daemon:
+    """One ovlfind. Its folders stay over stop(), kill() and start(), as a machine's would."""
+
+    def __init__(self, directory, bus):
+        self.directory, self.bus = directory, bus
+        self.conf, self.state, self.runtime = (os.path.join(directory, d) for d in ("etc", "state", "run"))
+        self.overlays_d = os.path.join(self.conf, "overlays.d")
+        for d in (self.overlays_d, self.state, self.runtime):
+            os.makedirs(d)
+        self.log_path = os.path.join(directory, "ovlfind.log")
+        self.process = None
+        self.notified = {}
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(os.path.join(directory, "notify"))
+        self._connection = None
+
+    # Configuration
+
+    def configure(self, text):
+        """Writes ovlfind.conf."""
+        with open(os.path.join(self.conf, "ovlfind.conf"), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def add_overlay(self, name, point, **sections):
+        """Writes overlays.d/NAME.conf. sections: Finalize={"QuietSec": "0"} and so on; a test has no time to wait for
+        quiet unless it is about that."""
+        sections = {"Overlay": {}, "Finalize": {}, **sections}
+        sections["Overlay"] = {"MountPoint": point, **sections["Overlay"]}
+        sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", **sections["Finalize"]}
+        text = "\n".join(f"[{s}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items()) for s, keys in sections.items() if keys)
+        with open(os.path.join(self.overlays_d, f"{name}.conf"), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    # Life
+
+    def environment(self):
+        return dict(ctl_environment(self.bus.address), CONFIGURATION_DIRECTORY=self.conf, STATE_DIRECTORY=self.state,
+                    RUNTIME_DIRECTORY=self.runtime, NOTIFY_SOCKET=os.path.join(self.directory, "notify"))
+
+    def start(self, *args, env=None, survey=True):
+        """Starts the daemon and waits until it is ready; survey: also until every overlay has been looked through."""
+        self.notified = {}
+        with open(self.log_path, "ab") as log:
+            self.process = spawn(binary("ovlfind"), "--log-level=debug", "--log-target=console", *args, stdout=log,
+                                 stderr=log, stdin=subprocess.DEVNULL, env={**self.environment(), **(env or {})}, cwd="/")
+        self._wait_ready()
+        if survey:
+            wait_for(lambda: "starting" not in self.overlay_states().values(), "surveys to end")
+        return self
+
+    def _wait_ready(self):
+        deadline = time.monotonic() + 20
+        while "READY" not in self.notified:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ovlfind ended with {self.process.returncode}\n{self.log()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"ovlfind is not ready\n{self.log()}")
+            self.read_notifications(0.1)
+
+    def read_notifications(self, timeout=0):
+        """Takes what sd_notify() has sent so far into self.notified."""
+        self._notify.settimeout(timeout or 0.001)
+        try:
+            while True:
+                for line in self._notify.recv(65536).decode().splitlines():
+                    key, _, value = line.partition("=")
+                    self.notified[key] = value
+                if timeout:
+                    return
+        except (TimeoutError, BlockingIOError):
+            pass
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, timeout=15):
+        """SIGTERM; returns the exit status, which is 0 for a daemon that ends as it should."""
+        self._connection = None
+        if not self.is_running():
+            return self.process.returncode if self.process else 0
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(timeout)
+            raise TimeoutError(f"ovlfind does not end on SIGTERM\n{self.log()}") from None
+
+    def kill(self):
+        self._connection = None
+        if self.is_running():
+            self.process.kill()
+            self.process.wait(10)
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def workers(self):
+        """PIDs of the worker processes of this daemon."""
+        try:
+            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
+                return [int(pid) for pid in f.read().split()]
+        except FileNotFoundError:
+            return []
+
+    def log(self):
+        try:
+            with open(self.log_path, encoding="utf-8", errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def close(self):
+        """Ends the daemon; raises when a sanitizer had something to say."""
+        try:
+            self.stop()
+        finally:
+            self._notify.close()
+        if SANITIZER_REPORT.search(self.log()):
+            raise AssertionError(f"sanitizer report:\n{self.log()}")
+
+    # Talking to it
+
+    def ctl(self, *args, **kwargs):
+        return run_ctl(*args, address=self.bus.address, **kwargs)
+
+    def connection(self):
+        if self._connection is None:
+            self._connection = dbus.bus.BusConnection(self.bus.address)
+        return self._connection
+
+    def manager(self):
+        return dbus.Interface(self.connection().get_object(NAME, PATH, introspect=False), MANAGER)
+
+    def properties(self, path, interface):
+        proxy = dbus.Interface(self.connection().get_object(NAME, path, introspect=False), PROPERTIES)
+        return proxy.GetAll(interface)
+
+    def job(self, path):
+        return self.properties(path, "org.ovlfind1.Job")
+
+    def finalize(self, path, **options):
+        """Finalize over the bus; returns the object path of the job."""
+        return self.manager().Finalize(path, dbus.Dictionary(options, signature="sv"))
+
+    def wait_job(self, path, states=("done", "failed", "canceled"), timeout=60):
+        """Waits until a job is in one of the states; returns its properties."""
+        return wait_for(lambda: (p := self.job(path))["State"] in states and p, f"{path} in {states}", timeout)
+
+    def overlay_states(self):
+        """Of every configured overlay, by name."""
+        return {str(name): str(self.properties(path, "org.ovlfind1.Overlay")["State"])
+                for name, path in self.manager().ListOverlays()}
+
+    def state_of(self, path):
+        return str(self.manager().GetDirectory(path)["state"])

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where things are, whether this machine lets the tests run, and how they start programs."""
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get("OVLFIND_BUILD", ROOT / "build")).resolve()
+
+BINARIES = {
+    "ovlfind": "daemon/ovlfind",
+    "ovlfind-worker": "daemon/worker/ovlfind-worker",
+    "ovlfinctl": "ctl/ovlfinctl",
+    "countfs": "tests/tools/countfs",
+    "hammer": "tests/tools/hammer",
+}
+
+CLONE_NEWNS = 0x00020000
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def binary(name):
+    """The path of one of our programs in the build under test."""
+    path = BUILD / BINARIES[name]
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: build first (meson compile -C {BUILD})")
+    return str(path)
+
+
+def missing_privilege():
+    """Why whole-system tests cannot run here, or None."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        run("modprobe", "overlay", check=False)
+        if "overlay" not in Path("/proc/filesystems").read_text():
+            return "the kernel has no overlayfs"
+    if not os.path.exists("/dev/fuse"):
+        return "there is no /dev/fuse"
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        return "may not make a mount namespace"
+    return None
+
+
+def enter_namespace():
+    """Moves this process into a mount namespace of its own: what it mounts dies with its last process, whatever happens."""
+    for call, args in (("unshare", (CLONE_NEWNS,)), ("mount", (b"none", b"/", None, MS_REC | MS_PRIVATE, None))):
+        if getattr(_libc, call)(*args) != 0:
+            err = ctypes.get_errno()
+            raise OSError(err, f"{call}: {os.strerror(err)}")
+
+
+def run(*args, check=True, timeout=60, **kwargs):
+    """Runs a program to its end and returns it with its output; a failure shows what it said."""
+    p = subprocess.run([str(a) for a in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                       text=True, timeout=timeout, check=False, **kwargs)
+    if check and p.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, args))}: exit {p.returncode}\n{p.stdout}{p.stderr}")
+    return p
+
+
+def spawn(*args, **kwargs):
+    """Starts a program that does not outlive this process, even when that is killed."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *map(str, args)], **kwargs)
+
+
+def end(process, timeout=10):
+    """Ends a process that was started here, politely first. Returns its exit status."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout)
+    return process.returncode

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every test runs as root in a mount namespace of its own, on a tmpfs of its own: nothing it mounts, and no loop device
+it uses, outlives the run, even when that is killed."""
+
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
+
+from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+
+
+def is_ci():
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The tmpfs all scenes of this run live in."""
+    reason = missing_privilege()
+    if reason:
+        # In CI a skipped test is a test that did not run, and nobody would notice.
+        (pytest.fail if is_ci() else pytest.skip)(f"whole-system tests cannot run: {reason}")
+    enter_namespace()
+    base = tempfile.mkdtemp(prefix="ovltest-")
+    run("mount", "-t", "tmpfs", "-o", "size=4g,mode=755", "ovltest", base)
+    yield base
+    run("umount", "-l", base, check=False)
+    os.rmdir(base)
+
+
+@pytest.fixture
+def scene(world, request):
+    directory = tempfile.mkdtemp(prefix="t", dir=world)
+    os.chmod(directory, 0o755)
+    s = Scene(directory)
+    try:
+        yield s
+    finally:
+        try:
+            s.close()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows what the daemon said."""
+    report = (yield).get_result()
+    s = item.funcargs.get("scene") if hasattr(item, "funcargs") else None
+    if report.failed and s:
+        for daemon in s.daemons:
+            report.sections.append(("ovlfind log", daemon.log()[-20_000:]))
