@@ -17,13 +17,22 @@ typedef struct CheckList {
         size_t n;
 } CheckList;
 
-/* Runs all checks; ok ones are listed too. o was loaded from this mount namespace. Blocks: touches the upper and the
- * overlay's root, and scans /proc for other mounts of the same upper. Changes nothing that outlives the call (the xattr probe uses a temporary
- * file in the work directory's parent file system, removed at once). Returns a negative errno only when the checks
- * themselves could not run. */
+/* Where the machine is looked at; tests point these elsewhere. NULL members: /proc, /sys/module/overlay/parameters. */
+typedef struct CheckSources {
+        const char *proc;
+        const char *parameters;
+} CheckSources;
+
+/* Runs all checks; ok ones are listed too, those that do not apply are not. o was loaded from this mount namespace. Blocks:
+ * touches the upper and the overlay's root, never a lower layer, and scans /proc for other mounts of the same upper. Changes
+ * nothing that outlives the call (the probes use files without a name, or with one of their own, in the work directory,
+ * removed at once). Returns a negative errno only when the checks themselves could not run. */
 int overlay_check(const Overlay *o, CheckList *ret);
+int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret);
 /* The worst level found. */
 CheckLevel check_list_level(const CheckList *l) _pure_;
+/* The finding of that id, or NULL. */
+const Check *check_list_find(const CheckList *l, const char *id) _pure_;
 /* Turns the first failed check into a FAILURE_PRECONDITION naming the mount point; 0 if none failed. */
 int check_list_to_failure(const CheckList *l, const Overlay *o, Failure *reterr);
 void check_list_done(CheckList *l);

@@ -32,7 +32,7 @@ typedef struct Overlay {
         size_t n_data;
         char *upper; /* NULL: lower-only overlay */
         char *work;
-        char *fs_options; /* as the mount table shows them */
+        char *fs_options; /* as the mount table shows them, octal escapes not decoded */
         char *vfs_options;
         bool is_read_only;
         Tristate metacopy;
@@ -70,8 +70,13 @@ int overlay_load(const OverlaySources *sources, const char *mount_point, const O
 Overlay *overlay_free(Overlay *o);
 DEFINE_CLEANUP(Overlay *, overlay_free);
 
-/* Splits lowerdir= at unescaped ':'; after "::" layers are data-only. Both arrays are NULL-terminated, owned by the caller. */
+/* Splits lowerdir= (octal escapes decoded) at unescaped ':'; after "::" layers are data-only. Both arrays are
+ * NULL-terminated, owned by the caller. -EINVAL for what the kernel does not take either: empty layers, ordinary layers
+ * after data-only ones. */
 int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data);
+/* The layers of o as one string for mount -o, escaped for the kernel, with metacopy=on,redirect_dir=on. NULL on out of
+ * memory. */
+char *overlay_format_options(const Overlay *o);
 
 /* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by its path
  * relative to the overlay's root ("" is the root). */
@@ -82,6 +87,6 @@ typedef struct OverlayInnerMount {
         pid_t pid;       /* a process of the namespace */
 } OverlayInnerMount;
 
-/* Blocks on /proc only. proc is NULL for /proc. */
+/* Sorted by path. Blocks on /proc only. proc is NULL for /proc. */
 int overlay_inner_mounts(const Overlay *o, const char *proc, OverlayInnerMount **ret, size_t *ret_n);
 void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n);
