@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A program start as the kernel sees it: a dynamic linker and an interpreter going through search paths."""
+
+import os
+
+from .tree import age, write
+
+SUFFIXES = (".cpython-311-x86_64-linux-gnu.so", ".abi3.so", ".so", ".py")
+
+
+class ProgramStart:
+    """n_directories search directories below top, half of libraries and half of Python modules; what is looked for lies
+    in one of them each, so that all before it are asked in vain."""
+
+    def __init__(self, top, n_directories=40, n_names=40):
+        half = n_directories // 2
+        self.libraries = [os.path.join("prog", f"part{i:02}", "lib") for i in range(half)]
+        self.modules = [os.path.join("prog", f"part{i:02}", "python3", "site-packages") for i in range(half)]
+        self.n_names = n_names
+        for n in range(n_names):
+            write(os.path.join(top, self.libraries[n % half], f"libname{n}.so.1"), mode=0o755)
+            write(os.path.join(top, self.modules[n % half], f"module{n}", "__init__.py"))
+        age(top)
+
+    def run(self, top):
+        """One start. Returns (lookups in vain, lookups that found something)."""
+        result = [0, 0]
+        for n in range(self.n_names):
+            self._search(top, self.libraries, [f"libname{n}.so.1"], result)
+            self._search(top, self.modules, [f"module{n}", *(f"module{n}{s}" for s in SUFFIXES)], result)
+        return tuple(result)
+
+    @staticmethod
+    def _search(top, directories, names, result):
+        for directory in directories:
+            for name in names:
+                try:
+                    os.stat(os.path.join(top, directory, name))
+                except FileNotFoundError:
+                    result[0] += 1
+                else:
+                    result[1] += 1
+                    return
