@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/client.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "ctl/term.h"
+#include "dbus/names.h"
+
+#define CALL_TIMEOUT_USEC (90 * USEC_PER_SEC) /* a Check() or Reload() may wait for a disk */
+
+static int connect_address(const char *address, sd_bus **ret) {
+        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
+        int r;
+
+        r = sd_bus_new(&bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_address(bus, address);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_bus_client(bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_start(bus);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(bus);
+        return 0;
+}
+
+int client_acquire(Client *c) {
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
+        const char *name;
+        int r;
+
+        if (c->bus)
+                return 0;
+        r = c->address ? connect_address(c->address, &bus) : sd_bus_open_system(&bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_get_unique_name(bus, &name); /* waits for the end of the handshake */
+        if (r < 0)
+                return r;
+        (void) sd_bus_set_allow_interactive_authorization(bus, true);
+        (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT_USEC);
+        c->bus = TAKE_PTR(bus);
+        return 0;
+}
+
+void client_done(Client *c) {
+        c->bus = sd_bus_flush_close_unref(c->bus);
+}
+
+static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char *what) {
+        bool is_remote = sd_bus_error_is_set(e);
+        ExitCode code = is_remote ? exit_code_from_error_name(e->name) : EXIT_CODE_FAILURE;
+        const char *why = is_remote && e->message && *e->message ? e->message : strerror(-r);
+
+        if (!c->bus || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE)
+                code = EXIT_CODE_UNREACHABLE;
+        if (code == EXIT_CODE_UNREACHABLE)
+                print_error("cannot %s: %s: %s", what, c->bus ? "ovlfind cannot be reached" : "no connection to the bus", why);
+        else
+                print_error("cannot %s: %s", what, why);
+        return code;
+}
+
+ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char *format, ...) {
+        _cleanup_free_ char *what = NULL;
+        va_list ap;
+        int k;
+
+        va_start(ap, format);
+        k = vasprintf(&what, format, ap);
+        va_end(ap);
+        if (k < 0)
+                what = NULL;
+        return what ? report(c, e, r, what) : (ExitCode) print_oom();
+}
+
+int client_call(Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        va_list ap;
+        int r;
+
+        r = client_acquire(c);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_call(
+                c->bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, member);
+        if (r < 0)
+                return r;
+        if (types) {
+                va_start(ap, types);
+                r = sd_bus_message_appendv(m, types, ap);
+                va_end(ap);
+        }
+        if (r < 0)
+                return r;
+        return sd_bus_call(c->bus, m, /* timeout= */ 0, reterr, ret);
+}
+
+int client_get_all(Client *c, const char *object, const char *interface, sd_bus_error *reterr, Record *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_ Record record = { 0 };
+        int r;
+
+        r = client_acquire(c);
+        if (r < 0)
+                return r;
+        r = sd_bus_call_method(
+                c->bus, OVLFIND_BUS_NAME, object, "org.freedesktop.DBus.Properties", "GetAll", reterr, &reply, "s", interface);
+        if (r < 0)
+                return r;
+        r = record_read(&record, reply);
+        if (r < 0)
+                return r;
+        record_drop_unknown(&record);
+        *ret = record;
+        record = (Record) { 0 };
+        return 0;
+}
+
+/* The object path of the current a(so) or a(uo) entry. 0 at the end. */
+static int read_object(sd_bus_message *m, const char **ret) {
+        const char *contents;
+        char type;
+        int r;
+
+        r = sd_bus_message_peek_type(m, &type, &contents);
+        if (r <= 0)
+                return r;
+        r = sd_bus_message_enter_container(m, 'r', contents);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_skip(m, contents[0] == 's' ? "s" : "u");
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read_basic(m, 'o', ret);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_exit_container(m);
+        return r < 0 ? r : 1;
+}
+
+static bool has_vanished(const sd_bus_error *e) {
+        return sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_OBJECT) ||
+                sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
+                sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_PROPERTY);
+}
+
+static int list_add(Client *c, const char *object, const char *interface, sd_bus_error *reterr, RecordList *l) {
+        _cleanup_record_ Record record = { 0 };
+        int r;
+
+        r = client_get_all(c, object, interface, reterr, &record);
+        if (r < 0 && has_vanished(reterr)) {
+                sd_bus_error_free(reterr);
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        r = record_set_string(&record, "object", object);
+        return r < 0 ? r : record_list_take(l, &record);
+}
+
+int client_list(Client *c, const char *member, const char *interface, sd_bus_error *reterr, RecordList *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_list_ RecordList l = { 0 };
+        const char *contents, *object;
+        char type;
+        int r;
+
+        r = client_call(c, member, reterr, &reply, NULL);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_peek_type(reply, &type, &contents);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_enter_container(reply, 'a', contents);
+        while (r >= 0 && (r = read_object(reply, &object)) > 0)
+                r = list_add(c, object, interface, reterr, &l);
+        if (r < 0)
+                return r;
+        *ret = l;
+        l = (RecordList) { 0 };
+        return 0;
+}
+
+int client_read_list(sd_bus_message *reply, RecordList *ret) {
+        _cleanup_record_list_ RecordList l = { 0 };
+        int r;
+
+        r = record_list_read(&l, reply);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < l.n; i++)
+                record_drop_unknown(&l.items[i]);
+        *ret = l;
+        l = (RecordList) { 0 };
+        return 0;
+}

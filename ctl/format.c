@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/format.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+static bool is_continuation(char c) {
+        return ((unsigned char) c & 0xc0) == 0x80;
+}
+
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
+size_t utf8_sequence(const char *s) {
+        unsigned char a = (unsigned char) s[0], b;
+        size_t n;
+
+        if (a < 0x80)
+                return 1;
+        n = a >= 0xf0 ? 4 : a >= 0xe0 ? 3 : 2;
+        if (a < 0xc2 || a > 0xf4)
+                return 0;
+        for (size_t i = 1; i < n; i++)
+                if (!is_continuation(s[i]))
+                        return 0;
+        b = (unsigned char) s[1];
+        if ((a == 0xe0 && b < 0xa0) || (a == 0xed && b > 0x9f) || (a == 0xf0 && b < 0x90) || (a == 0xf4 && b > 0x8f))
+                return 0;
+        return n;
+}
+
+bool utf8_is_valid(const char *s) {
+        while (*s) {
+                size_t n = utf8_sequence(s);
+
+                if (n == 0)
+                        return false;
+                s += n;
+        }
+        return true;
+}
+
+static bool starts_with(const char *s, const char *prefix) {
+        return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/* Whether the sequence of n bytes at s would do something to a terminal other than show a character. */
+static bool is_harmful(const char *s, size_t n) {
+        unsigned char a = (unsigned char) s[0];
+
+        if (n == 1)
+                return a < 0x20 || a == 0x7f || a == '\\';
+        if (n == 2 && a == 0xc2)
+                return (unsigned char) s[1] < 0xa0; /* C1 */
+        /* U+2028, U+2029: line separators; U+202A-E, U+2066-9: change the direction of what follows. */
+        if (n == 3 && (starts_with(s, "\xe2\x80") || starts_with(s, "\xe2\x81"))) {
+                unsigned char c = (unsigned char) s[2];
+
+                return (unsigned char) s[1] == 0x80 ? c >= 0xa8 && c <= 0xae : c >= 0xa6 && c <= 0xa9;
+        }
+        return false;
+}
+
+char *format_escape(const char *s) {
+        char *out = malloc(strlen(s) * 4 + 1), *o = out;
+
+        if (!out)
+                return NULL;
+        while (*s) {
+                size_t n = utf8_sequence(s);
+
+                if (n > 0 && !is_harmful(s, n))
+                        o = mempcpy(o, s, n);
+                else
+                        for (size_t i = 0; i < (n > 0 ? n : 1); i++)
+                                o += sprintf(o, "\\%03o", (unsigned char) s[i]);
+                s += n > 0 ? n : 1;
+        }
+        *o = '\0';
+        return out;
+}
+
+static _printf_(1, 2) char *format(const char *f, ...) {
+        va_list ap;
+        char *s;
+        int r;
+
+        va_start(ap, f);
+        r = vasprintf(&s, f, ap);
+        va_end(ap);
+        return r < 0 ? NULL : s;
+}
+
+char *format_count(uint64_t n) {
+        if (n < 1000000)
+                return format("%" PRIu64, n);
+        if (n < 1000000000)
+                return format("%.1f M", (double) n / 1e6);
+        return format("%.1f G", (double) n / 1e9);
+}
+
+char *format_quantity(uint64_t n, const char *noun, const char *plural) {
+        _cleanup_free_ char *s = format_count(n);
+
+        return s ? format("%s %s", s, n == 1 ? noun : plural) : NULL;
+}
+
+char *format_bytes(uint64_t bytes) {
+        static const char units[] = "KMGTPE";
+        double v = (double) bytes;
+        size_t i = 0;
+
+        if (bytes < 1024)
+                return format("%" PRIu64 "B", bytes);
+        for (v /= 1024; v >= 1023.95 && units[i + 1]; v /= 1024)
+                i++;
+        return format("%.1f%c", v, units[i]);
+}
+
+static char *two_units(uint64_t value, uint64_t per, const char *big, const char *small) {
+        if (value % per == 0)
+                return format("%" PRIu64 " %s", value / per, big);
+        return format("%" PRIu64 " %s %" PRIu64 " %s", value / per, big, value % per, small);
+}
+
+char *format_duration(uint64_t usec) {
+        uint64_t sec = usec / USEC_PER_SEC;
+
+        if (usec == USEC_INFINITY)
+                return format("unknown");
+        if (usec < 10 * USEC_PER_MSEC)
+                return format("%.1f ms", (double) usec / 1e3);
+        if (sec < 10)
+                return format("%.2f s", (double) usec / 1e6);
+        if (sec < 60)
+                return format("%.1f s", (double) usec / 1e6);
+        if (sec < 60 * 60)
+                return two_units(sec, 60, "min", "s");
+        if (sec < 24 * 60 * 60)
+                return two_units(sec / 60, 60, "h", "min");
+        return two_units(sec / 3600, 24, "d", "h");
+}
+
+char *format_rate(uint64_t n, uint64_t elapsed_usec) {
+        double rate;
+
+        if (elapsed_usec == 0)
+                return NULL;
+        rate = (double) n * 1e6 / (double) elapsed_usec;
+        return rate < 10 ? format("%.1f/s", rate) : format("%.0f/s", rate);
+}
+
+uint64_t format_time_left(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
+        double left;
+
+        if (done == 0 || total < done)
+                return USEC_INFINITY;
+        left = (double) elapsed_usec * (double) (total - done) / (double) done;
+        return left < 1e15 ? (uint64_t) left : USEC_INFINITY;
+}
+
+char *format_timestamp(uint64_t realtime_usec) {
+        time_t t = (time_t) (realtime_usec / USEC_PER_SEC);
+        char buffer[64];
+        struct tm tm;
+
+        if (!localtime_r(&t, &tm) || strftime(buffer, sizeof(buffer), "%Y-%m-%d %H:%M:%S", &tm) == 0)
+                return strdup("?");
+        return strdup(buffer);
+}
+
+char *format_ago(uint64_t realtime_usec, uint64_t now_usec) {
+        _cleanup_free_ char *s = NULL;
+        uint64_t age;
+
+        if (now_usec < realtime_usec + USEC_PER_SEC)
+                return strdup("just now");
+        age = now_usec - realtime_usec;
+        s = age < 60 * USEC_PER_SEC ? format("%" PRIu64 " s", age / USEC_PER_SEC) : format_duration(age);
+        return s ? format("%s ago", s) : NULL;
+}
+
+static int parse_digits(const char *s, uint64_t *ret, const char **ret_end) {
+        char *end;
+
+        if (*s < '0' || *s > '9') /* strtoull() takes blanks and signs */
+                return -EINVAL;
+        errno = 0;
+        *ret = strtoull(s, &end, 10);
+        *ret_end = end;
+        return -errno;
+}
+
+int parse_u32(const char *s, uint32_t *ret) {
+        const char *end;
+        uint64_t v;
+        int r;
+
+        r = parse_digits(s, &v, &end);
+        if (r < 0)
+                return r;
+        if (*end)
+                return -EINVAL;
+        if (v > UINT32_MAX)
+                return -ERANGE;
+        *ret = (uint32_t) v;
+        return 0;
+}
+
+int parse_size(const char *s, uint64_t *ret) {
+        static const char units[] = "KMGT";
+        const char *end, *unit;
+        uint64_t v, factor = 1;
+        int r;
+
+        r = parse_digits(s, &v, &end);
+        if (r < 0)
+                return r;
+        if (*end) {
+                unit = strchr(units, *end);
+                if (!unit || end[1])
+                        return -EINVAL;
+                factor <<= 10 * (unit - units + 1);
+        }
+        if (v > UINT64_MAX / factor)
+                return -ERANGE;
+        *ret = v * factor;
+        return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/job-wait.h"
+
+#include <signal.h>
+#include <string.h>
+#include <systemd/sd-event.h>
+#include <time.h>
+
+#include "base/path-util.h"
+#include "ctl/format.h"
+#include "ctl/job.h"
+#include "ctl/progress.h"
+#include "dbus/names.h"
+
+#define N_MATCHES 5
+#define REDRAW_USEC (500 * USEC_PER_MSEC) /* without news, rate and time left still change */
+
+struct JobWait {
+        Ctl *ctl;
+        sd_event *event;
+        const char *type;
+        WaitedJob *jobs;
+        size_t n;
+        Progress progress;
+        char *label;
+        unsigned n_interrupts;
+        sd_bus_slot *slots[N_MATCHES];
+};
+
+static void waited_job_done(WaitedJob *j) {
+        free(j->object);
+        record_done(&j->record);
+}
+
+JobWait *job_wait_free(JobWait *w) {
+        if (!w)
+                return NULL;
+        if (w->ctl->client.bus)
+                (void) sd_bus_detach_event(w->ctl->client.bus);
+        for (size_t i = 0; i < N_MATCHES; i++)
+                sd_bus_slot_unref(w->slots[i]);
+        sd_event_unref(w->event);
+        for (size_t i = 0; i < w->n; i++)
+                waited_job_done(&w->jobs[i]);
+        free(w->jobs);
+        free(w->label);
+        free(w);
+        return NULL;
+}
+
+size_t job_wait_count(const JobWait *w) {
+        return w->n;
+}
+
+WaitedJob *job_wait_get(JobWait *w, size_t i) {
+        return &w->jobs[i];
+}
+
+static WaitedJob *find_job(JobWait *w, const char *object) {
+        for (size_t i = 0; i < w->n; i++)
+                if (strcmp(w->jobs[i].object, object) == 0)
+                        return &w->jobs[i];
+        return NULL;
+}
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+/* One line for all jobs: entries summed up, the state of the first that still goes on. */
+static void show_progress(JobWait *w) {
+        uint64_t done = 0, total = 0;
+        const char *state = "done";
+
+        for (size_t i = w->n; i > 0; i--) {
+                const Record *r = &w->jobs[i - 1].record;
+
+                done += record_get_number(r, "entries_done", 0);
+                total += record_get_number(r, "entries_total", 0);
+                if (!w->jobs[i - 1].is_finished)
+                        state = record_get_string(r, "state") ?: "queued";
+        }
+        progress_update(&w->progress, state, done, total, now_usec());
+}
+
+static void exit_when_finished(JobWait *w) {
+        for (size_t i = 0; i < w->n; i++)
+                if (!w->jobs[i].is_finished)
+                        return;
+        (void) sd_event_exit(w->event, 0);
+}
+
+static void job_finish(JobWait *w, WaitedJob *j) {
+        j->is_finished = true;
+        record_drop_unknown(&j->record);
+        exit_when_finished(w);
+}
+
+/* The slot carries the object path, for the job may be anyone's. */
+static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        JobWait *w = userdata;
+        WaitedJob *j = find_job(w, sd_bus_message_get_path(m));
+        int r;
+
+        if (!j || j->is_finished)
+                return 0;
+        r = sd_bus_message_skip(m, "s");
+        if (r >= 0)
+                r = record_read(&j->record, m);
+        if (r >= 0)
+                show_progress(w);
+        return r < 0 ? r : 0;
+}
+
+static int fetch(JobWait *w, WaitedJob *j) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_ Record record = { 0 };
+        int r;
+
+        r = client_get_all(&w->ctl->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
+        if (r < 0)
+                return r;
+        record_done(&j->record);
+        j->record = record;
+        record = (Record) { 0 };
+        return 0;
+}
+
+static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        JobWait *w = userdata;
+        const char *object, *result;
+        WaitedJob *j;
+        uint32_t id;
+        int r;
+
+        r = sd_bus_message_read(m, "uos", &id, &object, &result);
+        if (r < 0)
+                return r;
+        j = find_job(w, object);
+        if (!j || j->is_finished)
+                return 0;
+        /* Finished jobs stay readable for a while; should this one be gone already, its result is still known. */
+        if (fetch(w, j) < 0 || !job_is_finished(&j->record))
+                r = record_set_string(&j->record, "state", result);
+        job_finish(w, j);
+        return r < 0 ? r : 0;
+}
+
+static int on_directory_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        JobWait *w = userdata;
+        const char *overlay, *path, *state;
+        const char *goal = strcmp(w->type, "finalize") == 0 ? "finalized" : "merged";
+        int r;
+
+        r = sd_bus_message_read(m, "sss", &overlay, &path, &state);
+        if (r < 0)
+                return r;
+        if (strcmp(state, goal) != 0)
+                return 0;
+        for (size_t i = 0; i < w->n; i++) {
+                const char *top = record_get_string(&w->jobs[i].record, "path");
+
+                if (top && path_startswith(path, top))
+                        w->jobs[i].n_directories++;
+        }
+        return 0;
+}
+
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        JobWait *w = userdata;
+        const char *name, *old;
+        int r;
+
+        r = sd_bus_message_read(m, "ss", &name, &old);
+        if (r < 0)
+                return r;
+        if (*old) /* whoever has the name now knows nothing of our jobs' numbers */
+                (void) sd_event_exit(w->event, -ECONNRESET);
+        return 0;
+}
+
+static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        JobWait *w = userdata;
+
+        (void) sd_event_exit(w->event, -ECONNRESET);
+        return 0;
+}
+
+static int on_canceled(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        /* A job that ended meanwhile is no reason to complain. */
+        if (e && exit_code_from_error_name(e->name) != EXIT_CODE_FAILURE)
+                (void) client_report(userdata, e, -EIO, "cancel the job");
+        return 0;
+}
+
+static int on_interrupt(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        JobWait *w = userdata;
+
+        progress_clear(&w->progress);
+        if (w->n_interrupts++ > 0)
+                return sd_event_exit(w->event, -EINTR);
+        if (!options_have(&w->ctl->options, OPTION_QUIET))
+                print_error("canceling; Ctrl-C again leaves the jobs to themselves");
+        for (size_t i = 0; i < w->n; i++)
+                if (!w->jobs[i].is_finished)
+                        (void) sd_bus_call_method_async(
+                                w->ctl->client.bus, /* slot= */ NULL, OVLFIND_BUS_NAME, w->jobs[i].object,
+                                OVLFIND_JOB_INTERFACE, "Cancel", on_canceled, &w->ctl->client, NULL);
+        return 0;
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        JobWait *w = userdata;
+
+        show_progress(w);
+        (void) sd_event_source_set_time_relative(s, REDRAW_USEC);
+        return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+static int subscribe(JobWait *w, sd_bus_error *reterr) {
+        sd_bus *bus = w->ctl->client.bus;
+        static const struct {
+                const char *rule;
+                sd_bus_message_handler_t handler;
+        } matches[N_MATCHES] = {
+                { "type='signal',sender='" OVLFIND_BUS_NAME "',path='" OVLFIND_OBJECT_PATH
+                  "',interface='" OVLFIND_MANAGER_INTERFACE "',member='JobRemoved'",
+                  on_job_removed },
+                { "type='signal',sender='" OVLFIND_BUS_NAME "',path='" OVLFIND_OBJECT_PATH
+                  "',interface='" OVLFIND_MANAGER_INTERFACE "',member='DirectoryChanged'",
+                  on_directory_changed },
+                { "type='signal',sender='" OVLFIND_BUS_NAME "',path_namespace='" OVLFIND_JOB_PATH_PREFIX
+                  "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
+                  on_properties },
+                { "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                  "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" OVLFIND_BUS_NAME "'",
+                  on_owner_changed },
+                { "type='signal',sender='org.freedesktop.DBus.Local',interface='org.freedesktop.DBus.Local',"
+                  "member='Disconnected'",
+                  on_disconnected },
+        };
+
+        for (size_t i = 0; i < N_MATCHES; i++) {
+                int r = sd_bus_add_match(bus, &w->slots[i], matches[i].rule, matches[i].handler, w);
+
+                if (r < 0)
+                        return sd_bus_error_set_errno(reterr, r);
+        }
+        return 0;
+}
+
+static int listen_events(JobWait *w) {
+        sigset_t mask;
+        int r;
+
+        r = sd_event_new(&w->event);
+        if (r < 0)
+                return r;
+        r = sd_bus_attach_event(w->ctl->client.bus, w->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r < 0)
+                return r;
+        (void) sigemptyset(&mask);
+        (void) sigaddset(&mask, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+                return -errno;
+        r = sd_event_add_signal(w->event, /* ret= */ NULL, SIGINT, on_interrupt, w);
+        if (r < 0)
+                return r;
+        return sd_event_add_time_relative(
+                w->event, /* ret= */ NULL, CLOCK_MONOTONIC, REDRAW_USEC, /* accuracy= */ 0, on_timer, w);
+}
+
+int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr) {
+        _cleanup_(job_wait_freep) JobWait *w = calloc(1, sizeof(*w));
+        int r;
+
+        if (!w)
+                return -ENOMEM;
+        *w = (JobWait) { .ctl = c, .type = type };
+        r = client_acquire(&c->client);
+        if (r < 0)
+                return r;
+        r = subscribe(w, reterr);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+int job_wait_add(JobWait *w, const char *object, const char *argument, const char *path) {
+        _cleanup_free_ char *copy = strdup(object);
+        WaitedJob *jobs;
+        int r;
+
+        jobs = copy ? reallocarray(w->jobs, w->n + 1, sizeof(*jobs)) : NULL;
+        if (!jobs)
+                return -ENOMEM;
+        w->jobs = jobs;
+        jobs[w->n] = (WaitedJob) { .argument = argument };
+        r = record_set_string(&jobs[w->n].record, "path", path);
+        if (r < 0)
+                return r;
+        jobs[w->n++].object = TAKE_PTR(copy);
+        return 0;
+}
+
+static char *make_label(const JobWait *w) {
+        _cleanup_free_ char *path = format_escape(w->jobs[0].argument);
+        const char *verb = strcmp(w->type, "finalize") == 0 ? "finalizing" : "unfinalizing";
+        char *s;
+        int r;
+
+        if (!path)
+                return NULL;
+        if (w->n == 1)
+                r = asprintf(&s, "%s '%s'", verb, path);
+        else
+                r = asprintf(&s, "%s %zu paths", verb, w->n);
+        return r < 0 ? NULL : s;
+}
+
+int job_wait_run(JobWait *w) {
+        int r;
+
+        if (w->n == 0)
+                return 0;
+        w->label = make_label(w);
+        if (!w->label)
+                return -ENOMEM;
+        progress_init(&w->progress, w->label, options_have(&w->ctl->options, OPTION_QUIET));
+        r = listen_events(w);
+        if (r < 0)
+                return r;
+        r = sd_event_loop(w->event);
+        progress_clear(&w->progress);
+        return r;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Jobs as records: their words for people. */
+#pragma once
+
+#include "ctl/ctl.h"
+#include "ctl/exit-code.h"
+
+/* "ovlfinctl jobs" and "status" show them in this order and form. */
+int job_compare(const void *a, const void *b);
+int job_print_table(Ctl *c, RecordList *list);
+/* done, failed or canceled */
+bool job_is_finished(const Record *job) _pure_;
+/* "3: finalize /ovl/x, running, 40/61 entries". Allocated. */
+char *job_describe(const Record *job);
+
+/* What a finished job comes down to: done is EXIT_CODE_OK, otherwise the name of its error decides. */
+ExitCode job_exit_code(const Record *job) _pure_;
+/* "/ovl/x finalized: 61 entries in 40 directories, 0.31 s". n_directories is what was counted while waiting, used when the
+ * job does not tell itself. Allocated. */
+char *job_summary(const Record *job, uint64_t n_directories);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/local-check.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/path-util.h"
+#include "base/wire.h"
+
+extern char **environ;
+
+static const char *worker_path(void) {
+        const char *e = getenv("OVLFIND_WORKER");
+
+        return e && *e ? e : WORKER_PATH;
+}
+
+/* STATX_ATTR_MOUNT_ROOT: since Linux 5.8, probed by stx_attributes_mask. */
+static bool is_mount_root(const char *path) {
+        struct statx sx;
+
+        if (statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &sx) < 0)
+                return true;
+        return !(sx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) || (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+char *mount_root(const char *path) {
+        _cleanup_free_ char *p = strdup(path);
+
+        while (p && *p && !is_mount_root(p)) {
+                char *parent = path_dirname(p);
+
+                free(p);
+                p = parent;
+        }
+        if (!p)
+                return NULL;
+        return *p ? TAKE_PTR(p) : strdup("/");
+}
+
+/* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
+static int worker_spawn(int *ret_fd, pid_t *ret_pid) {
+        _cleanup_close_ int ours = -EBADF, theirs = -EBADF;
+        const char *path = worker_path();
+        char *argv[] = { (char *) path_basename(path), NULL };
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        sigset_t defaults;
+        int fds[2], r;
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+                return -errno;
+        ours = fds[0];
+        theirs = fds[1];
+        r = -posix_spawn_file_actions_init(&actions);
+        if (r < 0)
+                return r;
+        (void) sigemptyset(&defaults);
+        (void) sigaddset(&defaults, SIGPIPE); /* ignored here, and that would be inherited */
+        (void) posix_spawnattr_init(&attributes);
+        (void) posix_spawnattr_setsigdefault(&attributes, &defaults);
+        (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+        /* Also right when theirs is WORKER_FD already: the action then clears its close-on-exec flag. */
+        r = -posix_spawn_file_actions_adddup2(&actions, theirs, WORKER_FD);
+        if (r >= 0)
+                r = -posix_spawn(ret_pid, path, &actions, &attributes, argv, environ);
+        (void) posix_spawnattr_destroy(&attributes);
+        (void) posix_spawn_file_actions_destroy(&actions);
+        if (r >= 0)
+                *ret_fd = TAKE_FD(ours);
+        return r;
+}
+
+static int request_send(int fd, const char *mount_point) {
+        WireRequest q = { 0 };
+        int r;
+
+        r = wire_request_add(&q, WIRE_VERB, job_type_to_string(JOB_CHECK));
+        if (r >= 0)
+                r = wire_request_add(&q, WIRE_OVERLAY, "");
+        if (r >= 0)
+                r = wire_request_add(&q, WIRE_MOUNT_POINT, mount_point);
+        if (r >= 0)
+                r = wire_request_add(&q, WIRE_PATH, "");
+        if (r >= 0)
+                r = wire_request_send(fd, &q);
+        wire_request_done(&q);
+        return r;
+}
+
+static int list_add(RecordList *l, const WireRecord *wire, const char *mount_point) {
+        _cleanup_record_ Record record = { 0 };
+        int r;
+
+        r = record_set_string(&record, "mount_point", mount_point);
+        if (r >= 0)
+                r = record_set_string(&record, "id", wire->name);
+        if (r >= 0)
+                r = record_set_string(&record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
+        if (r >= 0)
+                r = record_set_string(&record, "text", wire->text);
+        if (r >= 0 && *wire->lower_path)
+                r = record_set_string(&record, "advice", wire->lower_path);
+        return r < 0 ? r : record_list_take(l, &record);
+}
+
+/* What the final record says. */
+static int result_to_failure(const WireRecord *wire, Failure *reterr) {
+        FailureKind k = failure_kind_from_string(wire->name);
+
+        if (k == FAILURE_NONE)
+                return 0;
+        return failure_set(reterr, k < 0 ? FAILURE_FAILED : k, wire->error, "%s", wire->text);
+}
+
+static int results_receive(int fd, const char *mount_point, RecordList *l, Failure *reterr) {
+        _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
+        int r;
+
+        if (!wire)
+                return failure_set_errno(reterr, -ENOMEM, "cannot check");
+        while ((r = wire_receive(fd, wire)) > 0) {
+                if (wire->kind == WIRE_RESULT)
+                        return result_to_failure(wire, reterr);
+                if (wire->kind == WIRE_CHECK)
+                        r = list_add(l, wire, mount_point);
+                if (r < 0)
+                        break;
+        }
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the worker's answer");
+        return failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
+}
+
+static void worker_wait(pid_t pid) {
+        int status;
+
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                ;
+}
+
+int local_check(const char *mount_point, RecordList *ret, Failure *reterr) {
+        _cleanup_record_list_ RecordList l = { 0 };
+        int fd = -EBADF, r;
+        pid_t pid = 0;
+
+        r = worker_spawn(&fd, &pid);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot start '%s'", worker_path());
+        r = request_send(fd, mount_point);
+        if (r < 0)
+                r = failure_set_errno(reterr, r, "cannot ask the worker");
+        else
+                r = results_receive(fd, mount_point, &l, reterr);
+        fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
+        worker_wait(pid);
+        if (r < 0)
+                return r;
+        *ret = l;
+        l = (RecordList) { 0 };
+        return 0;
+}

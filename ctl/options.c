@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/options.h"
+
+#include <getopt.h>
+#include <string.h>
+
+#include "ctl/exit-code.h"
+#include "ctl/format.h"
+#include "ctl/term.h"
+
+#define LONG_ONLY 256 /* above any short option's character */
+
+const OptionInfo option_table[] = {
+        { OPTION_HELP, "help", 'h', no_argument, NULL, "Show this help" },
+        { OPTION_VERSION, "version", 0, no_argument, NULL, "Show the version" },
+        { OPTION_JSON, "json", 0, required_argument, "MODE", "Print JSON: short, pretty or off" },
+        { OPTION_NO_LEGEND, "no-legend", 0, no_argument, NULL, "Print no headers and footers" },
+        { OPTION_NO_PAGER, "no-pager", 0, no_argument, NULL, "Do not pipe output into a pager" },
+        { OPTION_QUIET, "quiet", 'q', no_argument, NULL, "Print neither progress nor summary" },
+        { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS", "Use another bus than the system bus" },
+        { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
+        { OPTION_METHOD, "method", 0, required_argument, "METHOD", "How: auto, exchange or mark" },
+        { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
+        { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
+        { OPTION_DATA, "data", 0, optional_argument, "SIZE", "Also copy up data of files up to SIZE (1M)" },
+        { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
+        { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on without the record of what was there" },
+        { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
+        { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
+};
+const size_t n_options = ELEMENTSOF(option_table);
+
+static int parse_json(Options *o, const char *s, char **reterr) {
+        if (strcmp(s, "off") == 0)
+                o->json = JSON_OFF;
+        else if (strcmp(s, "short") == 0)
+                o->json = JSON_SHORT;
+        else if (strcmp(s, "pretty") == 0)
+                o->json = JSON_PRETTY;
+        else
+                return asprintf(reterr, "unknown JSON mode '%s': it is short, pretty or off", s) < 0 ? -ENOMEM : -EINVAL;
+        return 0;
+}
+
+static int parse_method(Options *o, const char *s, char **reterr) {
+        static const char *const methods[] = { "auto", "exchange", "mark" };
+
+        for (size_t i = 0; i < ELEMENTSOF(methods); i++)
+                if (strcmp(methods[i], s) == 0) {
+                        o->method = s;
+                        return 0;
+                }
+        return asprintf(reterr, "unknown method '%s': it is auto, exchange or mark", s) < 0 ? -ENOMEM : -EINVAL;
+}
+
+static int parse_depth(Options *o, const char *s, char **reterr) {
+        if (parse_u32(s, &o->depth) >= 0)
+                return 0;
+        return asprintf(reterr, "--depth= wants a number, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+}
+
+static int parse_data(Options *o, const char *s, char **reterr) {
+        o->data_bytes = OPTION_DATA_DEFAULT;
+        if (!s || parse_size(s, &o->data_bytes) >= 0)
+                return 0;
+        return asprintf(reterr, "--data= wants a size such as 64K or 1M, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+}
+
+static int add_states(Options *o, const char *s) {
+        const char **l = reallocarray(o->states, o->n_states + 1, sizeof(*l));
+
+        if (!l)
+                return -ENOMEM;
+        o->states = l;
+        l[o->n_states++] = s;
+        return 0;
+}
+
+bool options_want_state(const Options *o, const char *state) {
+        size_t n = strlen(state);
+
+        for (size_t i = 0; i < o->n_states; i++)
+                for (const char *p = o->states[i]; p; p = strchr(p, ',')) {
+                        p += *p == ',';
+                        if (strncmp(p, state, n) == 0 && (p[n] == '\0' || p[n] == ','))
+                                return true;
+                }
+        return o->n_states == 0;
+}
+
+int options_validate_states(const Options *o, bool (*is_state)(const char *), const char *known) {
+        for (size_t i = 0; i < o->n_states; i++) {
+                _cleanup_free_ char *copy = strdup(o->states[i]);
+                char *state = NULL;
+
+                if (!copy)
+                        return print_oom();
+                for (char *s = strtok_r(copy, ",", &state); s; s = strtok_r(NULL, ",", &state))
+                        if (!is_state(s)) {
+                                print_error("unknown state '%s'; it is one of %s", s, known);
+                                return EXIT_CODE_USAGE;
+                        }
+        }
+        return 0;
+}
+
+static int option_apply(Options *o, OptionId id, const char *argument, char **reterr) {
+        o->given |= id;
+        switch (id) {
+        case OPTION_JSON:
+                return parse_json(o, argument, reterr);
+        case OPTION_METHOD:
+                return parse_method(o, argument, reterr);
+        case OPTION_DEPTH:
+                return parse_depth(o, argument, reterr);
+        case OPTION_DATA:
+                return parse_data(o, argument, reterr);
+        case OPTION_STATE:
+                return add_states(o, argument);
+        case OPTION_ADDRESS:
+                o->address = argument;
+                return 0;
+        default:
+                return 0;
+        }
+}
+
+/* The table in getopt's words. value of a long option is LONG_ONLY + its index; a short one is found by its character. */
+static void getopt_tables(struct option *ret_long, char *ret_short) {
+        char *s = ret_short;
+
+        *s++ = ':';
+        for (size_t i = 0; i < n_options; i++) {
+                ret_long[i] = (struct option) {
+                        .name = option_table[i].name,
+                        .has_arg = option_table[i].has_argument,
+                        .val = LONG_ONLY + (int) i,
+                };
+                if (option_table[i].short_name != 0)
+                        *s++ = option_table[i].short_name;
+        }
+        ret_long[n_options] = (struct option) { 0 };
+        *s = '\0';
+}
+
+static const OptionInfo *option_find(int value) {
+        for (size_t i = 0; i < n_options; i++)
+                if (value == LONG_ONLY + (int) i || (value != 0 && value == option_table[i].short_name))
+                        return &option_table[i];
+        return NULL;
+}
+
+static int complain(int value, char **argv, char **reterr) {
+        const OptionInfo *o = option_find(optopt);
+        int r;
+
+        if (value == ':')
+                r = asprintf(reterr, "option --%s wants an argument", o ? o->name : "?");
+        else if (o)
+                r = asprintf(reterr, "option --%s takes no argument", o->name);
+        else if (optopt != 0)
+                r = asprintf(reterr, "unknown option '-%c'", optopt);
+        else
+                r = asprintf(reterr, "unknown option '%s'", argv[optind - 1]);
+        return r < 0 ? -ENOMEM : -EINVAL;
+}
+
+int options_parse(int argc, char **argv, Options *ret, char **reterr) {
+        struct option long_options[ELEMENTSOF(option_table) + 1];
+        char short_options[ELEMENTSOF(option_table) + 2];
+        Options o = { 0 };
+        int r = 0, value;
+
+        getopt_tables(long_options, short_options);
+        optind = 0; /* glibc's way of saying: anew */
+        opterr = 0;
+        while (r >= 0 && (value = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
+                const OptionInfo *i = value == ':' || value == '?' ? NULL : option_find(value);
+
+                r = i ? option_apply(&o, i->id, optarg, reterr) : complain(value, argv, reterr);
+        }
+        if (r < 0) {
+                options_done(&o);
+                return r;
+        }
+        *ret = o;
+        return optind;
+}
+
+void options_done(Options *o) {
+        free(o->states);
+        *o = (Options) { 0 };
+}

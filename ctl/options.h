@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The command line's options as a plain value; what they mean is the verbs' affair. */
+#pragma once
+
+#include "base/macro.h"
+
+typedef enum JsonFormat {
+        JSON_OFF,
+        JSON_SHORT,  /* one line */
+        JSON_PRETTY, /* indented */
+} JsonFormat;
+
+/* Bits, so that the verb table can say which options a verb takes. */
+typedef enum OptionId {
+        OPTION_HELP = 1 << 0,
+        OPTION_VERSION = 1 << 1,
+        OPTION_JSON = 1 << 2,
+        OPTION_NO_LEGEND = 1 << 3,
+        OPTION_NO_PAGER = 1 << 4,
+        OPTION_QUIET = 1 << 5,
+        OPTION_ADDRESS = 1 << 6,
+        OPTION_NO_BLOCK = 1 << 7,
+        OPTION_METHOD = 1 << 8,
+        OPTION_DEPTH = 1 << 9,
+        OPTION_PARENTS = 1 << 10,
+        OPTION_DATA = 1 << 11,
+        OPTION_DRY_RUN = 1 << 12,
+        OPTION_FORCE = 1 << 13,
+        OPTION_STATE = 1 << 14,
+        OPTION_RESET = 1 << 15,
+} OptionId;
+
+#define OPTIONS_COMMON \
+        (OPTION_HELP | OPTION_VERSION | OPTION_JSON | OPTION_NO_LEGEND | OPTION_NO_PAGER | OPTION_QUIET | OPTION_ADDRESS)
+#define OPTION_DATA_DEFAULT (UINT64_C(1) << 20) /* --data without a size, bytes */
+
+typedef struct OptionInfo {
+        OptionId id;
+        const char *name; /* without "--" */
+        char short_name;  /* 0 for none */
+        int has_argument; /* as getopt_long(3) wants it */
+        const char *argument; /* for --help; NULL without one */
+        const char *help;
+} OptionInfo;
+
+extern const OptionInfo option_table[];
+extern const size_t n_options;
+
+typedef struct Options {
+        unsigned given; /* OptionId bits */
+        JsonFormat json;
+        const char *address; /* borrowed from argv, as are the other strings */
+        const char *method;
+        uint32_t depth;
+        uint64_t data_bytes;
+        const char **states; /* n_states borrowed arguments of --state=, each may hold commas */
+        size_t n_states;
+} Options;
+
+static inline bool options_have(const Options *o, OptionId id) {
+        return (o->given & id) != 0;
+}
+
+/* Whether the word is in one of the --state= lists; true when none was given. */
+bool options_want_state(const Options *o, const char *state) _pure_;
+
+/* Every word of --state= must pass is_state; known lists the words for the message. 0, or the exit code after it. */
+int options_validate_states(const Options *o, bool (*is_state)(const char *), const char *known);
+
+/* Parses argv[1..argc-1], which getopt_long(3) sorts so that what is no option comes last. Returns the index of the first
+ * of those (argc if there is none), -EINVAL with *reterr set to one line that says what is wrong (owned by the caller), or
+ * -ENOMEM. Not for threads: getopt's state is global. */
+int options_parse(int argc, char **argv, Options *ret, char **reterr);
+void options_done(Options *o);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/progress.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <wchar.h>
+
+#include "ctl/format.h"
+#include "ctl/term.h"
+
+#define DRAW_INTERVAL_USEC (100 * USEC_PER_MSEC)
+#define RATE_AFTER_USEC (2 * USEC_PER_SEC) /* earlier, rates only jump about */
+
+static bool is_interesting(const char *state) {
+        return strcmp(state, "running") != 0 && strcmp(state, "done") != 0;
+}
+
+/* ", 812/s, 6 s left" */
+static char *pace_text(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
+        _cleanup_free_ char *rate = NULL, *left = NULL;
+        uint64_t left_usec;
+        char *s;
+        int r;
+
+        if (elapsed_usec < RATE_AFTER_USEC || done == 0)
+                return strdup("");
+        rate = format_rate(done, elapsed_usec);
+        left_usec = format_time_left(done, total, elapsed_usec);
+        if (left_usec != USEC_INFINITY && total > done)
+                /* Whole seconds: fractions of an estimate say nothing. */
+                left = format_duration((left_usec / USEC_PER_SEC + 1) * USEC_PER_SEC);
+        r = asprintf(&s, ", %s%s%s%s", rate ?: "", left ? ", " : "", left ?: "", left ? " left" : "");
+        return r < 0 ? NULL : s;
+}
+
+char *progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec) {
+        _cleanup_free_ char *pace = pace_text(done, total, elapsed_usec), *count = NULL;
+        const char *extra = is_interesting(state) ? state : NULL;
+        char *s;
+        int r;
+
+        if (!pace)
+                return NULL;
+        if (total > 0)
+                r = asprintf(&count, ": %" PRIu64 "/%" PRIu64 " entries", done, total);
+        else if (done > 0)
+                r = asprintf(&count, ": %" PRIu64 " entries", done);
+        else
+                r = asprintf(&count, "%s", extra ? ": " : term_ellipsis());
+        if (r < 0) {
+                count = NULL;
+                return NULL;
+        }
+        r = asprintf(&s, "%s%s%s%s%s", label, count, pace, extra && (done > 0 || total > 0) ? ", " : "", extra ?: "");
+        return r < 0 ? NULL : s;
+}
+
+void progress_init(Progress *p, const char *label, bool quiet) {
+        *p = (Progress) {
+                .label = quiet ? NULL : label,
+                .is_interactive = term_is_interactive(STDERR_FILENO),
+                .width = term_width(STDERR_FILENO),
+        };
+}
+
+/* Bytes of s that fit in width columns. */
+static size_t fitting(const char *s, unsigned width) {
+        mbstate_t state = { 0 };
+        size_t n = 0, k;
+        wchar_t wc;
+
+        while ((k = mbrtowc(&wc, s + n, MB_CUR_MAX, &state)) > 0 && k < (size_t) -2) {
+                int w = wcwidth(wc);
+
+                if (w > 0 && (unsigned) w > width)
+                        break;
+                width -= w > 0 ? (unsigned) w : 0;
+                n += k;
+        }
+        return n;
+}
+
+static void draw(Progress *p, const char *text) {
+        /* One column stays free: a full line would wrap on some terminals. */
+        (void) fprintf(stderr, "\r%.*s\033[K", (int) fitting(text, p->width - 1), text);
+        (void) fflush(stderr);
+        p->is_shown = true;
+}
+
+static void print_tenth(Progress *p, const char *text, uint64_t done, uint64_t total) {
+        unsigned tenth = total > 0 ? (unsigned) ((double) done * 10 / (double) total) : 0;
+
+        if (tenth <= p->tenth || tenth >= 10)
+                return;
+        p->tenth = tenth;
+        (void) fprintf(stderr, "%u%% %s\n", tenth * 10, text);
+}
+
+void progress_update(Progress *p, const char *state, uint64_t done, uint64_t total, uint64_t now_usec) {
+        _cleanup_free_ char *text = NULL;
+
+        if (!p->label)
+                return;
+        if (done > 0 && p->started_usec == 0)
+                p->started_usec = now_usec;
+        if (p->is_interactive && p->is_shown && now_usec < p->drawn_usec + DRAW_INTERVAL_USEC)
+                return;
+        text = progress_text(p->label, state, done, total, p->started_usec > 0 ? now_usec - p->started_usec : 0);
+        if (!text)
+                return;
+        p->drawn_usec = now_usec;
+        if (p->is_interactive)
+                draw(p, text);
+        else
+                print_tenth(p, text, done, total);
+}
+
+void progress_clear(Progress *p) {
+        if (!p->is_shown)
+                return;
+        (void) fputs("\r\033[K", stderr);
+        (void) fflush(stderr);
+        p->is_shown = false;
+}

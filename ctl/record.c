@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/record.h"
+
+#include <ctype.h>
+#include <string.h>
+
+static void value_done(Value *v) {
+        switch (v->type) {
+        case VALUE_STRING:
+                free(v->string);
+                break;
+        case VALUE_STRINGS:
+                for (char **s = v->strings; s && *s; s++)
+                        free(*s);
+                free(v->strings);
+                break;
+        case VALUE_RECORD:
+        case VALUE_RECORDS:
+                record_list_done(&v->list);
+                break;
+        case VALUE_NUMBER:
+        case VALUE_SIGNED:
+        case VALUE_BOOLEAN:
+                break;
+        }
+        *v = (Value) { .type = VALUE_BOOLEAN };
+}
+
+static void field_done(Field *f) {
+        free(f->key);
+        value_done(&f->value);
+}
+
+void record_done(Record *r) {
+        for (size_t i = 0; i < r->n; i++)
+                field_done(&r->fields[i]);
+        free(r->fields);
+        *r = (Record) { 0 };
+}
+
+void record_list_done(RecordList *l) {
+        for (size_t i = 0; i < l->n; i++)
+                record_done(&l->items[i]);
+        free(l->items);
+        *l = (RecordList) { 0 };
+}
+
+static Field *record_find(const Record *r, const char *key) {
+        for (size_t i = 0; i < r->n; i++)
+                if (strcmp(r->fields[i].key, key) == 0)
+                        return &r->fields[i];
+        return NULL;
+}
+
+int record_take(Record *r, const char *key, Value v) {
+        Field *f = record_find(r, key), *fields;
+        char *k;
+
+        if (f) {
+                value_done(&f->value);
+                f->value = v;
+                return 0;
+        }
+        k = strdup(key);
+        fields = k ? reallocarray(r->fields, r->n + 1, sizeof(*fields)) : NULL;
+        if (!fields) {
+                free(k);
+                value_done(&v);
+                return -ENOMEM;
+        }
+        r->fields = fields;
+        fields[r->n++] = (Field) { .key = k, .value = v };
+        return 0;
+}
+
+int record_set_string(Record *r, const char *key, const char *s) {
+        char *copy = strdup(s);
+
+        return copy ? record_take(r, key, (Value) { .type = VALUE_STRING, .string = copy }) : -ENOMEM;
+}
+
+int record_set_number(Record *r, const char *key, uint64_t n) {
+        return record_take(r, key, (Value) { .type = VALUE_NUMBER, .number = n });
+}
+
+void record_remove(Record *r, const char *key) {
+        Field *f = record_find(r, key);
+
+        if (!f)
+                return;
+        field_done(f);
+        memmove(f, f + 1, (size_t) (r->fields + r->n - (f + 1)) * sizeof(*f));
+        r->n--;
+}
+
+const Value *record_get(const Record *r, const char *key) {
+        const Field *f = record_find(r, key);
+
+        return f ? &f->value : NULL;
+}
+
+static const Value *get_typed(const Record *r, const char *key, ValueType type) {
+        const Value *v = record_get(r, key);
+
+        return v && v->type == type ? v : NULL;
+}
+
+const char *record_get_string(const Record *r, const char *key) {
+        const Value *v = get_typed(r, key, VALUE_STRING);
+
+        return v ? v->string : NULL;
+}
+
+uint64_t record_get_number(const Record *r, const char *key, uint64_t fallback) {
+        const Value *v = get_typed(r, key, VALUE_NUMBER);
+
+        return v ? v->number : fallback;
+}
+
+bool record_get_boolean(const Record *r, const char *key) {
+        const Value *v = get_typed(r, key, VALUE_BOOLEAN);
+
+        return v && v->boolean;
+}
+
+char *const *record_get_strings(const Record *r, const char *key) {
+        static char *const none[] = { NULL };
+        const Value *v = get_typed(r, key, VALUE_STRINGS);
+
+        return v ? v->strings : none;
+}
+
+const RecordList *record_get_list(const Record *r, const char *key) {
+        static const RecordList none = { 0 };
+        const Value *v = record_get(r, key);
+
+        return v && (v->type == VALUE_RECORD || v->type == VALUE_RECORDS) ? &v->list : &none;
+}
+
+static bool is_unknown(const Field *f) {
+        static const char *const optional[] = { "error_name", "error_message", "job", "plan" };
+        size_t n = strlen(f->key);
+        bool candidate = n > 5 && strcmp(f->key + n - 5, "_usec") == 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(optional); i++)
+                candidate = candidate || strcmp(f->key, optional[i]) == 0;
+        if (!candidate)
+                return false;
+        return (f->value.type == VALUE_NUMBER && f->value.number == 0) ||
+                (f->value.type == VALUE_STRING && *f->value.string == '\0') ||
+                (f->value.type == VALUE_RECORDS && f->value.list.n == 0);
+}
+
+void record_drop_unknown(Record *r) {
+        for (size_t i = r->n; i > 0; i--)
+                if (is_unknown(&r->fields[i - 1]))
+                        record_remove(r, r->fields[i - 1].key);
+}
+
+int record_list_take(RecordList *l, Record *r) {
+        Record *items = reallocarray(l->items, l->n + 1, sizeof(*items));
+
+        if (!items) {
+                record_done(r);
+                return -ENOMEM;
+        }
+        l->items = items;
+        items[l->n++] = *r;
+        *r = (Record) { 0 };
+        return 0;
+}
+
+void record_list_sort(RecordList *l, record_compare_func compare) {
+        if (l->n > 1)
+                qsort(l->items, l->n, sizeof(*l->items), compare);
+}
+
+char *record_key_from_property(const char *name) {
+        char *key = malloc(2 * strlen(name) + 1), *o = key;
+
+        if (!key)
+                return NULL;
+        for (const char *p = name; *p; p++) {
+                bool word = p > name && isupper((unsigned char) *p) &&
+                        (!isupper((unsigned char) p[-1]) || islower((unsigned char) p[1]));
+
+                /* "USec" is one word; after it, lower-case letters go on as usual. */
+                if (p > name && p[-1] == 'U' && strncmp(p, "Sec", 3) == 0)
+                        word = false;
+                if (word && o[-1] != '_')
+                        *o++ = '_';
+                *o++ = (char) tolower((unsigned char) *p);
+        }
+        *o = '\0';
+        return key;
+}

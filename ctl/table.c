@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/table.h"
+
+#include <inttypes.h>
+#include <libsmartcols.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "ctl/format.h"
+
+static inline void table_unrefp(struct libscols_table **t) {
+        if (*t)
+                scols_unref_table(*t);
+}
+
+static int join(char **s, const char *part) {
+        char *joined;
+
+        if (asprintf(&joined, "%s%s%s", *s ?: "", *s ? ", " : "", part) < 0)
+                return -ENOMEM;
+        free(*s);
+        *s = joined;
+        return 0;
+}
+
+static int strings_to_text(char *const *l, char **ret) {
+        _cleanup_free_ char *s = NULL;
+
+        for (; *l; l++) {
+                _cleanup_free_ char *e = format_escape(*l);
+
+                if (!e || join(&s, e) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+static int counts_to_text(const Record *r, char **ret) {
+        _cleanup_free_ char *s = NULL;
+
+        for (size_t i = 0; i < r->n; i++) {
+                _cleanup_free_ char *part = NULL, *key = format_escape(r->fields[i].key);
+
+                if (r->fields[i].value.type != VALUE_NUMBER || r->fields[i].value.number == 0)
+                        continue;
+                if (!key || asprintf(&part, "%" PRIu64 " %s", r->fields[i].value.number, key) < 0)
+                        return -ENOMEM;
+                if (join(&s, part) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(s);
+        return 0;
+}
+
+static int number_to_text(char **ret, const char *format, ...) _printf_(2, 3);
+static int number_to_text(char **ret, const char *format, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(ret, format, ap);
+        va_end(ap);
+        return r < 0 ? -ENOMEM : 0;
+}
+
+int value_to_text(const Value *v, char **ret) {
+        *ret = NULL;
+        if (!v)
+                return 0;
+        switch (v->type) {
+        case VALUE_STRING:
+                *ret = format_escape(v->string);
+                return *ret ? 0 : -ENOMEM;
+        case VALUE_NUMBER:
+                return number_to_text(ret, "%" PRIu64, v->number);
+        case VALUE_SIGNED:
+                return number_to_text(ret, "%" PRId64, v->number_signed);
+        case VALUE_BOOLEAN:
+                return number_to_text(ret, "%s", v->boolean ? "yes" : "no");
+        case VALUE_STRINGS:
+                return strings_to_text(v->strings, ret);
+        case VALUE_RECORD:
+                return counts_to_text(&v->list.items[0], ret);
+        case VALUE_RECORDS:
+                return number_to_text(ret, "%zu", v->list.n);
+        }
+        return 0;
+}
+
+static int cell_fill(
+        const Ctl *c, const TableColumn *column, const Record *record, struct libscols_line *line, size_t i) {
+        _cleanup_free_ char *text = NULL;
+        Color color;
+        int r;
+
+        r = column->text ? column->text(record, &text) : value_to_text(record_get(record, column->key), &text);
+        if (r < 0)
+                return r;
+        r = scols_line_set_data(line, i, text ?: "");
+        if (r < 0)
+                return r;
+        color = column->color ? column->color(record) : COLOR_NONE;
+        if (color == COLOR_NONE || !c->term.has_color)
+                return 0;
+        return scols_cell_set_color(scols_line_get_cell(line, i), term_color(&c->term, color));
+}
+
+static int table_add_line(
+        const Ctl *c, struct libscols_table *table, const TableColumn *columns, size_t n, const Record *record) {
+        struct libscols_line *line = scols_table_new_line(table, /* parent= */ NULL);
+        int r = line ? 0 : -ENOMEM;
+
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = cell_fill(c, &columns[i], record, line, i);
+        return r;
+}
+
+static int table_setup(const Ctl *c, struct libscols_table *table, const TableColumn *columns, size_t n) {
+        (void) scols_table_enable_noheadings(table, !ctl_want_legend(c));
+        (void) scols_table_enable_colors(table, c->term.has_color);
+        /* Behind a pager stdout is a pipe, yet the width is the terminal's. */
+        (void) scols_table_set_termforce(table, c->term.width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
+        if (c->term.width > 0)
+                (void) scols_table_set_termwidth(table, c->term.width);
+        for (size_t i = 0; i < n; i++)
+                if (!scols_table_new_column(table, columns[i].title, /* whint= */ 0, columns[i].flags))
+                        return -ENOMEM;
+        return 0;
+}
+
+int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const RecordList *list) {
+        _cleanup_(table_unrefp) struct libscols_table *table = scols_new_table();
+        int r;
+
+        if (!table)
+                return -ENOMEM;
+        r = table_setup(c, table, columns, n_columns);
+        for (size_t i = 0; i < list->n && r >= 0; i++)
+                r = table_add_line(c, table, columns, n_columns, &list->items[i]);
+        if (r < 0)
+                return r;
+        return scols_print_table(table);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/target.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "ctl/format.h"
+#include "dbus/names.h"
+
+bool argument_is_path(const char *s) {
+        return strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0;
+}
+
+/* D-Bus strings are UTF-8, file names are any bytes. */
+static int report_encoding(const char *what, const char *argument, const char *path) {
+        _cleanup_free_ char *parent = strdup(path);
+
+        if (!parent)
+                return print_oom();
+        while (*parent && !utf8_is_valid(parent)) {
+                char *slash = strrchr(parent, '/');
+
+                if (!slash)
+                        break;
+                *slash = '\0';
+        }
+        print_error(
+                "cannot %s '%s': the path is not valid UTF-8, which D-Bus cannot carry; name its parent directory '%s'",
+                what, argument, *parent ? parent : "/");
+        return EXIT_CODE_USAGE;
+}
+
+int path_resolve(const char *what, const char *argument, char **ret) {
+        _cleanup_free_ char *path = NULL;
+
+        if (*argument == '\0') {
+                print_error("cannot %s '': the path is empty", what);
+                return EXIT_CODE_USAGE;
+        }
+        path = realpath(argument, NULL);
+        if (!path) {
+                print_error("cannot %s '%s': %m", what, argument);
+                return errno == EACCES ? EXIT_CODE_NOT_PERMITTED : EXIT_CODE_FAILURE;
+        }
+        if (!utf8_is_valid(path))
+                return report_encoding(what, argument, path);
+        *ret = TAKE_PTR(path);
+        return 0;
+}
+
+const Record *overlay_find(const RecordList *list, const char *argument) {
+        const Record *best = NULL;
+        size_t best_length = 0;
+
+        for (size_t i = 0; i < list->n; i++) {
+                const char *name = record_get_string(&list->items[i], "name");
+                const char *mount_point = record_get_string(&list->items[i], "mount_point");
+
+                if (!argument_is_path(argument)) {
+                        if (name && strcmp(name, argument) == 0)
+                                return &list->items[i];
+                } else if (mount_point && path_startswith(argument, mount_point) && strlen(mount_point) > best_length) {
+                        best = &list->items[i];
+                        best_length = strlen(mount_point);
+                }
+        }
+        return best;
+}
+
+static int set_below(const Record *overlay, const char *path, char **ret_below) {
+        const char *rest = path_startswith(path, record_get_string(overlay, "mount_point"));
+
+        if (!ret_below || !rest || *rest == '\0')
+                return 0;
+        *ret_below = strdup(path);
+        return *ret_below ? 0 : print_oom();
+}
+
+int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_name, char **ret_below) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList list = { 0 };
+        _cleanup_free_ char *path = NULL;
+        const Record *overlay;
+        int r;
+
+        if (ret_below)
+                *ret_below = NULL;
+        if (!argument_is_path(argument)) {
+                *ret_name = strdup(argument);
+                return *ret_name ? 0 : print_oom();
+        }
+        r = path_resolve(what, argument, &path);
+        if (r != 0)
+                return r;
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &list);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "%s '%s'", what, argument);
+        overlay = overlay_find(&list, path);
+        if (!overlay || !record_get_string(overlay, "name")) {
+                print_error("cannot %s '%s': it is not on an overlay that ovlfind manages", what, argument);
+                return EXIT_CODE_NOT_MANAGED;
+        }
+        *ret_name = strdup(record_get_string(overlay, "name"));
+        return *ret_name ? set_below(overlay, path, ret_below) : print_oom();
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* check: the preconditions of an overlay, a line each, from the daemon or (without one, or for an overlay that is not
+ * configured) from a worker of our own. */
+#include <string.h>
+
+#include "base/states.h"
+#include "ctl/format.h"
+#include "ctl/local-check.h"
+#include "ctl/state-color.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+#define LEVEL_WIDTH 7 /* "warning" */
+#define ID_WIDTH_MAX 24
+
+/* Asks the daemon about one overlay; appends to *l. */
+static int remote_check(Ctl *c, const char *subject, const char *overlay, sd_bus_error *reterr, RecordList *l) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_list_ RecordList checks = { 0 };
+        int r;
+
+        r = client_call(&c->client, "Check", reterr, &reply, "s", subject);
+        if (r >= 0)
+                r = client_read_list(reply, &checks);
+        for (size_t i = 0; i < checks.n && r >= 0; i++) {
+                const char *advice = record_get_string(&checks.items[i], "advice");
+
+                if (advice && *advice == '\0')
+                        record_remove(&checks.items[i], "advice");
+                if (overlay)
+                        r = record_set_string(&checks.items[i], "overlay", overlay);
+                if (r >= 0)
+                        r = record_list_take(l, &checks.items[i]);
+        }
+        return r;
+}
+
+/* Width of the id column. */
+static int id_width(const RecordList *l) {
+        size_t width = 0;
+
+        for (size_t i = 0; i < l->n; i++) {
+                size_t n = strlen(record_get_string(&l->items[i], "id") ?: "");
+
+                width = n > width ? n : width;
+        }
+        return (int) (width < ID_WIDTH_MAX ? width : ID_WIDTH_MAX);
+}
+
+static int print_check(const Ctl *c, const Record *r, int width) {
+        const char *level = record_get_string(r, "level") ?: "?", *advice = record_get_string(r, "advice");
+        _cleanup_free_ char *id = format_escape(record_get_string(r, "id") ?: "?"),
+                            *text = format_escape(record_get_string(r, "text") ?: ""),
+                            *hint = format_escape(advice ?: "");
+        Color color = check_level_color(level);
+
+        if (!id || !text || !hint)
+                return -ENOMEM;
+        (void) printf(
+                "%s%-*s%s  %-*s  %s\n", term_color(&c->term, color), LEVEL_WIDTH, level,
+                color == COLOR_NONE ? "" : term_color(&c->term, COLOR_NONE), width, id, text);
+        if (*hint)
+                (void) printf("%*s  %*s  -> %s\n", LEVEL_WIDTH, "", width, "", hint);
+        return 0;
+}
+
+/* Several overlays: each under its name. */
+static int print_text(Ctl *c, const RecordList *l) {
+        const char *previous = NULL;
+        int width = id_width(l), r = 0;
+
+        term_open_pager(&c->term);
+        for (size_t i = 0; i < l->n && r >= 0; i++) {
+                const char *overlay = record_get_string(&l->items[i], "overlay");
+
+                if (overlay && ctl_want_legend(c) && (!previous || strcmp(previous, overlay) != 0)) {
+                        _cleanup_free_ char *name = format_escape(overlay);
+
+                        (void) printf("%s%s:\n", previous ? "\n" : "", name ?: "?");
+                        previous = overlay;
+                }
+                r = print_check(c, &l->items[i], width);
+        }
+        return r;
+}
+
+static int report(Ctl *c, RecordList *l) {
+        int code = EXIT_CODE_OK;
+
+        for (size_t i = 0; i < l->n; i++)
+                if (check_level_from_string(record_get_string(&l->items[i], "level")) == CHECK_FAIL)
+                        code = EXIT_CODE_FAILURE;
+        if (options_have(&c->options, OPTION_QUIET) && c->options.json == JSON_OFF)
+                return code;
+        if ((c->options.json != JSON_OFF ? ctl_print_json(c, "checks", l) : print_text(c, l)) < 0)
+                return print_oom();
+        return code;
+}
+
+static int check_local(Ctl *c, const char *argument, const char *path) {
+        _cleanup_record_list_ RecordList l = { 0 };
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        _cleanup_free_ char *root = mount_root(path);
+
+        if (!root)
+                return print_oom();
+        if (local_check(root, &l, &f) < 0) {
+                print_error("cannot check '%s': %s", argument, f.message ?: "unknown reason");
+                return exit_code_from_failure(f.kind) ?: EXIT_CODE_FAILURE;
+        }
+        return report(c, &l);
+}
+
+static int check_one(Ctl *c, const char *argument) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList l = { 0 };
+        _cleanup_free_ char *path = NULL;
+        bool is_path = argument_is_path(argument);
+        ExitCode code;
+        int r;
+
+        if (is_path) {
+                r = path_resolve("check", argument, &path);
+                if (r != 0)
+                        return r;
+        }
+        r = remote_check(c, path ?: argument, /* overlay= */ NULL, &e, &l);
+        if (r >= 0)
+                return report(c, &l);
+        code = sd_bus_error_is_set(&e) ? exit_code_from_error_name(e.name) : EXIT_CODE_UNREACHABLE;
+        if (is_path && (code == EXIT_CODE_UNREACHABLE || code == EXIT_CODE_NOT_MANAGED))
+                return check_local(c, argument, path);
+        return (int) client_report(&c->client, &e, r, "check '%s'", argument);
+}
+
+static int check_all(Ctl *c) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList overlays = { 0 }, l = { 0 };
+        int r;
+
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "check all overlays (name a mount point to do without a daemon)");
+        for (size_t i = 0; i < overlays.n; i++) {
+                const char *name = record_get_string(&overlays.items[i], "name");
+
+                r = name ? remote_check(c, name, name, &e, &l) : 0;
+                if (r < 0)
+                        return (int) client_report(&c->client, &e, r, "check '%s'", name);
+        }
+        if (overlays.n == 0 && ctl_want_legend(c))
+                (void) puts("No overlays configured.");
+        return report(c, &l);
+}
+
+int verb_check(Ctl *c, int argc, char **argv) {
+        return argc > 0 ? check_one(c, argv[0]) : check_all(c);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* directories, is-finalized */
+#include <libsmartcols.h>
+#include <string.h>
+
+#include "base/states.h"
+#include "ctl/format.h"
+#include "ctl/state-color.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+
+static int since_text(const Record *r, char **ret) {
+        uint64_t usec = record_get_number(r, "finalized_usec", 0);
+
+        *ret = usec > 0 ? format_timestamp(usec) : NULL;
+        return usec > 0 && !*ret ? -ENOMEM : 0;
+}
+
+static Color state_color(const Record *r) {
+        return directory_state_color(record_get_string(r, "state"));
+}
+
+static int compare_paths(const void *a, const void *b) {
+        return strcmp(record_get_string(a, "path") ?: "", record_get_string(b, "path") ?: "");
+}
+
+#define STATES \
+        "merged, copying, copied-up, pending, finalized, stale, gone, broken, excluded, local"
+
+static bool is_state(const char *s) {
+        return directory_state_from_string(s) >= 0;
+}
+
+/* The filter is the daemon's where it can be: a list of one state and the path. */
+static int list_directories(Ctl *c, const char *overlay, const char *below, sd_bus_error *reterr, RecordList *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *state = c->options.n_states == 1 && !strchr(c->options.states[0], ',') ? c->options.states[0] : NULL;
+        int r;
+
+        if (state && below)
+                r = client_call(
+                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 2, "state", "s", state, "path", "s",
+                        below);
+        else if (state || below)
+                r = client_call(
+                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 1, state ? "state" : "path", "s",
+                        state ?: below);
+        else
+                r = client_call(&c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 0);
+        return r < 0 ? r : client_read_list(reply, ret);
+}
+
+static bool is_wanted(const Ctl *c, const Record *r) {
+        const char *state = record_get_string(r, "state");
+
+        if (!state)
+                return false;
+        if (c->options.n_states > 0)
+                return options_want_state(&c->options, state);
+        return directory_state_from_string(state) != DIRECTORY_MERGED;
+}
+
+static void keep_wanted(const Ctl *c, RecordList *l) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < l->n; i++)
+                if (is_wanted(c, &l->items[i]))
+                        l->items[n++] = l->items[i];
+                else
+                        record_done(&l->items[i]);
+        l->n = n;
+}
+
+static int print_directories(Ctl *c, RecordList *list) {
+        static const TableColumn columns[] = {
+                { "PATH", "path", 0, NULL, NULL },
+                { "STATE", "state", 0, NULL, state_color },
+                { "ENTRIES", "entries", SCOLS_FL_RIGHT, NULL, NULL },
+                { "SINCE", "finalized_usec", 0, since_text, NULL },
+                { "REASON", "reason", SCOLS_FL_TRUNC, NULL, NULL },
+        };
+
+        if (c->options.json != JSON_OFF)
+                return ctl_print_json(c, "directories", list) < 0 ? print_oom() : EXIT_CODE_OK;
+        if (list->n == 0) {
+                if (ctl_want_legend(c))
+                        (void) puts("No directories.");
+                return EXIT_CODE_OK;
+        }
+        term_open_pager(&c->term);
+        return table_print(c, columns, ELEMENTSOF(columns), list) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+int verb_directories(Ctl *c, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *overlay = NULL, *below = NULL;
+        _cleanup_record_list_ RecordList list = { 0 };
+        int r;
+
+        r = options_validate_states(&c->options, is_state, STATES);
+        if (r != 0)
+                return r;
+        if (argc > 0) {
+                r = overlay_resolve(c, "list directories of", argv[0], &overlay, &below);
+                if (r != 0)
+                        return r;
+        }
+        r = list_directories(c, overlay ?: "", below, &e, &list);
+        if (r < 0)
+                return (int) client_report(
+                        &c->client, &e, r, "list directories%s%s%s", argc > 0 ? " of '" : "", argc > 0 ? argv[0] : "",
+                        argc > 0 ? "'" : "");
+        keep_wanted(c, &list);
+        record_list_sort(&list, compare_paths);
+        return print_directories(c, &list);
+}
+
+int verb_is_finalized(Ctl *c, int argc, char **argv) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList list = { 0 };
+        _cleanup_record_ Record record = { 0 };
+        _cleanup_free_ char *path = NULL, *state = NULL;
+        int r, code;
+
+        r = path_resolve("look at", argv[0], &path);
+        if (r != 0)
+                return r;
+        r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);
+        if (r >= 0)
+                r = record_read(&record, reply);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "look at '%s'", argv[0]);
+        record_drop_unknown(&record);
+        state = format_escape(record_get_string(&record, "state") ?: "unknown");
+        if (!state)
+                return print_oom();
+        code = strcmp(state, "finalized") == 0 ? EXIT_CODE_OK : EXIT_CODE_FAILURE;
+        if (c->options.json != JSON_OFF) {
+                if (record_list_take(&list, &record) < 0 || ctl_print_json(c, "directories", &list) < 0)
+                        return print_oom();
+        } else if (!options_have(&c->options, OPTION_QUIET))
+                (void) puts(state);
+        return code;
+}

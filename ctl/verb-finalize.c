@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* finalize, unfinalize: start a job for each path, wait for them, and say how they ended. */
+#include <inttypes.h>
+#include <libsmartcols.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "ctl/format.h"
+#include "ctl/job-wait.h"
+#include "ctl/job.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+/* finalize or unfinalize, in the words each needs. */
+typedef struct Kind {
+        const char *type;
+        const char *member;
+} Kind;
+
+static void strv_freep(char ***l) {
+        for (char **s = *l; s && *s; s++)
+                free(*s);
+        free(*l);
+}
+
+static int append_option(sd_bus_message *m, const char *key, const char *type, ...) {
+        va_list ap;
+        int r;
+
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', type);
+        if (r < 0)
+                return r;
+        va_start(ap, type);
+        r = sd_bus_message_appendv(m, type, ap);
+        va_end(ap);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+/* Only what the user asked for: the daemon's configuration decides the rest. */
+static int append_options(sd_bus_message *m, const Options *o) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0 && options_have(o, OPTION_DRY_RUN))
+                r = append_option(m, "dry-run", "b", true);
+        if (r >= 0 && options_have(o, OPTION_FORCE))
+                r = append_option(m, "force", "b", true);
+        if (r >= 0 && o->method)
+                r = append_option(m, "method", "s", o->method);
+        if (r >= 0 && options_have(o, OPTION_DEPTH))
+                r = append_option(m, "depth", "u", o->depth);
+        if (r >= 0 && options_have(o, OPTION_PARENTS))
+                r = append_option(m, "parents", "b", true);
+        if (r >= 0 && options_have(o, OPTION_DATA))
+                r = append_option(m, "data", "t", o->data_bytes);
+        if (r >= 0 && options_have(o, OPTION_RESET))
+                r = append_option(m, "reset", "b", true);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+/* Starts one job. 0, or the exit code after a message. */
+static int job_start(Ctl *c, const Kind *k, JobWait *w, const char *argument, const char *path) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        const char *object;
+        int r;
+
+        r = sd_bus_message_new_method_call(
+                c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, k->member);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", path);
+        if (r >= 0)
+                r = append_options(m, &c->options);
+        if (r >= 0)
+                r = sd_bus_call(c->client.bus, m, /* timeout= */ 0, &e, &reply);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "o", &object);
+        if (r >= 0)
+                r = job_wait_add(w, object, argument, path);
+        return r < 0 ? (int) client_report(&c->client, &e, r, "%s '%s'", k->type, argument) : 0;
+}
+
+/* All paths must be there before any job starts: half a command line is what nobody asked for. */
+static int resolve_all(const Kind *k, int argc, char **argv, char ***ret) {
+        _cleanup_(strv_freep) char **paths = calloc((size_t) argc + 1, sizeof(*paths));
+
+        if (!paths)
+                return print_oom();
+        for (int i = 0; i < argc; i++) {
+                int code = path_resolve(k->type, argv[i], &paths[i]);
+
+                if (code != 0)
+                        return code;
+        }
+        *ret = TAKE_PTR(paths);
+        return 0;
+}
+
+static int print_json(Ctl *c, JobWait *w) {
+        _cleanup_record_list_ RecordList list = { 0 };
+
+        for (size_t i = 0; i < job_wait_count(w); i++)
+                if (record_list_take(&list, &job_wait_get(w, i)->record) < 0)
+                        return -ENOMEM;
+        return ctl_print_json(c, "jobs", &list);
+}
+
+/* --no-block: what was started, by number. */
+static int print_started(Ctl *c, JobWait *w) {
+        int r = 0;
+
+        for (size_t i = 0; i < job_wait_count(w) && r >= 0; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+                _cleanup_record_ Record record = { 0 };
+                WaitedJob *j = job_wait_get(w, i);
+
+                r = client_get_all(&c->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
+                if (r < 0)
+                        return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
+                record_done(&j->record);
+                j->record = record;
+                record = (Record) { 0 };
+                if (c->options.json == JSON_OFF)
+                        (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
+        }
+        if (c->options.json != JSON_OFF)
+                r = print_json(c, w);
+        return r < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+static int space_text(const Record *r, char **ret) {
+        uint64_t n = record_get_number(r, "bytes", 0);
+
+        *ret = n > 0 ? format_bytes(n) : NULL;
+        return n > 0 && !*ret ? -ENOMEM : 0;
+}
+
+static int print_plan(Ctl *c, const Record *job) {
+        static const TableColumn columns[] = {
+                { "STEP", "name", 0, NULL, NULL },
+                { "PATH", "path", 0, NULL, NULL },
+                { "ENTRIES", "entries", SCOLS_FL_RIGHT, NULL, NULL },
+                { "SPACE", "bytes", SCOLS_FL_RIGHT, space_text, NULL },
+                { "WHAT", "text", SCOLS_FL_TRUNC, NULL, NULL },
+        };
+        const RecordList *plan = record_get_list(job, "plan");
+
+        if (plan->n == 0) {
+                if (ctl_want_legend(c))
+                        (void) puts("Nothing to do.");
+                return 0;
+        }
+        return table_print(c, columns, ELEMENTSOF(columns), plan);
+}
+
+static void print_notes(const Record *job) {
+        for (char *const *s = record_get_strings(job, "notes"); *s; s++)
+                print_error("note: %s", *s);
+}
+
+/* One finished job: its summary on stdout, or why it failed on stderr. */
+static int job_report(Ctl *c, const Kind *k, const WaitedJob *j) {
+        const char *state = record_get_string(&j->record, "state") ?: "";
+        const char *message = record_get_string(&j->record, "error_message");
+        _cleanup_free_ char *summary = NULL;
+
+        if (!options_have(&c->options, OPTION_QUIET))
+                print_notes(&j->record);
+        if (strcmp(state, "done") != 0) {
+                print_error("cannot %s '%s': %s", k->type, j->argument, message ?: *state ? state : "the job is lost");
+                return (int) job_exit_code(&j->record);
+        }
+        if (c->options.json != JSON_OFF)
+                return EXIT_CODE_OK;
+        if (options_have(&c->options, OPTION_DRY_RUN))
+                return print_plan(c, &j->record) < 0 ? print_oom() : EXIT_CODE_OK;
+        if (options_have(&c->options, OPTION_QUIET))
+                return EXIT_CODE_OK;
+        summary = job_summary(&j->record, j->n_directories);
+        if (!summary)
+                return print_oom();
+        (void) puts(summary);
+        return EXIT_CODE_OK;
+}
+
+static int report_all(Ctl *c, const Kind *k, JobWait *w) {
+        int code = EXIT_CODE_OK;
+
+        for (size_t i = 0; i < job_wait_count(w); i++) {
+                WaitedJob *j = job_wait_get(w, i);
+                int r = j->is_finished ? job_report(c, k, j) : EXIT_CODE_FAILURE;
+
+                code = code == EXIT_CODE_OK ? r : code;
+        }
+        if (c->options.json != JSON_OFF && print_json(c, w) < 0)
+                return print_oom();
+        return code;
+}
+
+static int wait_and_report(Ctl *c, const Kind *k, JobWait *w) {
+        int r, code;
+
+        r = job_wait_run(w);
+        code = report_all(c, k, w);
+        if (r == -EINTR)
+                print_error("left the jobs to themselves; 'ovlfinctl jobs' shows them");
+        else if (r == -ECONNRESET || r == -ENOTCONN)
+                print_error("lost the connection to ovlfind; its journal tells what became of the jobs");
+        else if (r < 0)
+                print_error("cannot wait for the jobs: %s", strerror(-r));
+        return r < 0 ? EXIT_CODE_FAILURE : code;
+}
+
+static int run(Ctl *c, const Kind *k, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_(strv_freep) char **paths = NULL;
+        _cleanup_(job_wait_freep) JobWait *w = NULL;
+        int r, code = EXIT_CODE_OK, ended;
+
+        r = resolve_all(k, argc, argv, &paths);
+        if (r != 0)
+                return r;
+        r = job_wait_new(c, k->type, &w, &e);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "%s '%s'", k->type, argv[0]);
+        for (int i = 0; i < argc; i++) {
+                r = job_start(c, k, w, argv[i], paths[i]);
+                code = code == EXIT_CODE_OK ? r : code;
+                if (r == EXIT_CODE_UNREACHABLE)
+                        break;
+        }
+        if (job_wait_count(w) == 0)
+                return code;
+        ended = options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, w) : wait_and_report(c, k, w);
+        return code == EXIT_CODE_OK ? ended : code;
+}
+
+int verb_finalize(Ctl *c, int argc, char **argv) {
+        static const Kind kind = { "finalize", "Finalize" };
+
+        return run(c, &kind, argc, argv);
+}
+
+int verb_unfinalize(Ctl *c, int argc, char **argv) {
+        static const Kind kind = { "unfinalize", "Unfinalize" };
+
+        return run(c, &kind, argc, argv);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* jobs, cancel, pause, resume */
+#include <string.h>
+
+#include "base/states.h"
+#include "ctl/format.h"
+#include "ctl/job.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+#define STATES \
+        "queued, running, applying, waiting, done, failed, canceled"
+
+static bool is_state(const char *s) {
+        return job_state_from_string(s) >= 0;
+}
+
+static void keep_wanted(const Ctl *c, const char *overlay, RecordList *l) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < l->n; i++) {
+                const char *name = record_get_string(&l->items[i], "overlay");
+
+                if (options_want_state(&c->options, record_get_string(&l->items[i], "state") ?: "") &&
+                    (!overlay || (name && strcmp(name, overlay) == 0)))
+                        l->items[n++] = l->items[i];
+                else
+                        record_done(&l->items[i]);
+        }
+        l->n = n;
+}
+
+int verb_jobs(Ctl *c, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList list = { 0 };
+        _cleanup_free_ char *overlay = NULL;
+        int r;
+
+        r = options_validate_states(&c->options, is_state, STATES);
+        if (r == 0 && argc > 0)
+                r = overlay_resolve(c, "list jobs of", argv[0], &overlay, /* ret_below= */ NULL);
+        if (r != 0)
+                return r;
+        r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, &e, &list);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "list the jobs");
+        keep_wanted(c, overlay, &list);
+        record_list_sort(&list, job_compare);
+        if (c->options.json != JSON_OFF)
+                return ctl_print_json(c, "jobs", &list) < 0 ? print_oom() : EXIT_CODE_OK;
+        if (list.n == 0) {
+                if (ctl_want_legend(c))
+                        (void) puts("No jobs.");
+                return EXIT_CODE_OK;
+        }
+        term_open_pager(&c->term);
+        return job_print_table(c, &list) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+int verb_cancel(Ctl *c, int argc, char **argv) {
+        int code = EXIT_CODE_OK;
+        uint32_t id;
+
+        for (int i = 0; i < argc; i++)
+                if (parse_u32(argv[i], &id) < 0) {
+                        print_error("cannot cancel '%s': a job is a number, see 'ovlfinctl jobs'", argv[i]);
+                        return EXIT_CODE_USAGE;
+                }
+        for (int i = 0; i < argc; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+                int r;
+
+                (void) parse_u32(argv[i], &id);
+                r = client_call(&c->client, "CancelJob", &e, /* ret= */ NULL, "u", id);
+                if (r < 0) {
+                        int k = (int) client_report(&c->client, &e, r, "cancel job %u", id);
+
+                        code = code == EXIT_CODE_OK ? k : code;
+                }
+        }
+        return code;
+}
+
+static int pause_or_resume(Ctl *c, const char *member, const char *what, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *overlay = NULL;
+        int r;
+
+        if (argc > 0) {
+                r = overlay_resolve(c, what, argv[0], &overlay, /* ret_below= */ NULL);
+                if (r != 0)
+                        return r;
+        }
+        r = client_call(&c->client, member, &e, /* ret= */ NULL, "s", overlay ?: "");
+        if (r < 0)
+                return (int) (argc > 0 ? client_report(&c->client, &e, r, "%s '%s'", what, argv[0]) :
+                                         client_report(&c->client, &e, r, "%s", what));
+        return EXIT_CODE_OK;
+}
+
+int verb_pause(Ctl *c, int argc, char **argv) {
+        return pause_or_resume(c, "Pause", "pause", argc, argv);
+}
+
+int verb_resume(Ctl *c, int argc, char **argv) {
+        return pause_or_resume(c, "Resume", "resume", argc, argv);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* monitor: every signal of the daemon as it comes, a line each. */
+#include <string.h>
+#include <time.h>
+
+#include "ctl/format.h"
+#include "ctl/json.h"
+#include "ctl/table.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+/* Names of the arguments of the manager's signals, in order. */
+static const struct {
+        const char *member;
+        const char *keys[3];
+} signal_table[] = {
+        { "JobNew", { "id", "job", NULL } },
+        { "JobRemoved", { "id", "job", "result" } },
+        { "DirectoryChanged", { "overlay", "path", "state" } },
+        { "Remounted", { "overlay", "method", "usec" } },
+};
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_REALTIME, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static int read_argument(Record *r, const char *key, char type, sd_bus_message *m) {
+        uint64_t n = 0;
+        const char *s;
+        uint32_t u;
+        int k;
+
+        if (type == 's' || type == 'o') {
+                k = sd_bus_message_read_basic(m, type, &s);
+                return k < 0 ? k : record_set_string(r, key, s);
+        }
+        if (type == 'u') {
+                k = sd_bus_message_read_basic(m, type, &u);
+                n = u;
+        } else if (type == 't')
+                k = sd_bus_message_read_basic(m, type, &n);
+        else
+                return sd_bus_message_skip(m, NULL);
+        return k < 0 ? k : record_set_number(r, key, n);
+}
+
+static int read_manager_signal(Record *r, sd_bus_message *m) {
+        const char *contents;
+        int k = 0;
+        char type;
+
+        for (size_t i = 0; i < ELEMENTSOF(signal_table); i++) {
+                if (strcmp(signal_table[i].member, sd_bus_message_get_member(m)) != 0)
+                        continue;
+                for (size_t j = 0; j < ELEMENTSOF(signal_table[i].keys) && signal_table[i].keys[j] && k >= 0; j++) {
+                        k = sd_bus_message_peek_type(m, &type, &contents);
+                        if (k <= 0)
+                                break;
+                        k = read_argument(r, signal_table[i].keys[j], type, m);
+                }
+        }
+        return k < 0 ? k : 0;
+}
+
+/* PropertiesChanged: which interface, and the new values as an object of their own. */
+static int read_properties(Record *r, sd_bus_message *m) {
+        _cleanup_record_ Record changed = { 0 };
+        RecordList l = { 0 };
+        const char *interface;
+        int k;
+
+        k = sd_bus_message_read_basic(m, 's', &interface);
+        if (k >= 0)
+                k = record_set_string(r, "interface", interface);
+        if (k >= 0)
+                k = record_read(&changed, m);
+        if (k >= 0)
+                k = record_list_take(&l, &changed);
+        return k < 0 ? k : record_take(r, "changed", (Value) { .type = VALUE_RECORD, .list = l });
+}
+
+static int read_signal(Record *r, sd_bus_message *m) {
+        const char *member = sd_bus_message_get_member(m), *object;
+        int k;
+
+        k = record_set_number(r, "time_usec", now_usec());
+        if (k >= 0)
+                k = record_set_string(r, "signal", member);
+        if (k >= 0)
+                k = record_set_string(r, "object", sd_bus_message_get_path(m));
+        if (k < 0)
+                return k;
+        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Properties", "PropertiesChanged"))
+                return read_properties(r, m);
+        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.ObjectManager", NULL)) {
+                k = sd_bus_message_read_basic(m, 'o', &object);
+                return k < 0 ? k : record_set_string(r, "object", object);
+        }
+        return read_manager_signal(r, m);
+}
+
+/* " key=value key=value" */
+static int print_fields(const Record *r) {
+        for (size_t i = 0; i < r->n; i++) {
+                _cleanup_free_ char *text = NULL;
+                const Field *f = &r->fields[i];
+                int k;
+
+                if (strcmp(f->key, "time_usec") == 0 || strcmp(f->key, "signal") == 0)
+                        continue;
+                if (f->value.type == VALUE_RECORD) {
+                        k = print_fields(&f->value.list.items[0]);
+                        if (k < 0)
+                                return k;
+                        continue;
+                }
+                k = value_to_text(&f->value, &text);
+                if (k < 0)
+                        return k;
+                (void) printf(" %s=%s", f->key, text ?: "");
+        }
+        return 0;
+}
+
+static int print_signal(const Ctl *c, const Record *r) {
+        uint64_t usec = record_get_number(r, "time_usec", 0);
+        _cleanup_free_ char *when = format_timestamp(usec), *name = format_escape(record_get_string(r, "signal") ?: "?");
+
+        if (c->options.json != JSON_OFF) {
+                json_print(stdout, c->options.json, r);
+                return 0;
+        }
+        if (!when || !name)
+                return -ENOMEM;
+        (void) printf("%s.%03u %s", when, (unsigned) (usec / USEC_PER_MSEC % 1000), name);
+        if (print_fields(r) < 0)
+                return -ENOMEM;
+        (void) putchar('\n');
+        return 0;
+}
+
+static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_record_ Record record = { 0 };
+        Ctl *c = userdata;
+
+        /* A signal of a newer daemon with another shape is shown as far as it was understood. */
+        (void) read_signal(&record, m);
+        if (print_signal(c, &record) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+/* The daemon came or went: not its own signal, but who watches wants to know. */
+static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
+        _cleanup_record_ Record record = { 0 };
+        const char *name, *old, *new;
+        Ctl *c = userdata;
+        int r;
+
+        r = sd_bus_message_read(m, "sss", &name, &old, &new);
+        if (r < 0)
+                return r;
+        r = record_set_number(&record, "time_usec", now_usec());
+        if (r >= 0)
+                r = record_set_string(&record, "signal", *new ? "Started" : "Stopped");
+        return r < 0 ? r : print_signal(c, &record);
+}
+
+static int subscribe(Ctl *c) {
+        int r;
+
+        r = client_acquire(&c->client);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_match(
+                c->client.bus, /* slot= */ NULL,
+                "type='signal',sender='" OVLFIND_BUS_NAME "',path_namespace='" OVLFIND_OBJECT_PATH "'", on_signal, c);
+        if (r < 0)
+                return r;
+        return sd_bus_add_match(
+                c->client.bus, /* slot= */ NULL,
+                "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" OVLFIND_BUS_NAME "'",
+                on_owner_changed, c);
+}
+
+/* Until Ctrl-C (which simply ends the process), the reader's end, or the bus's. */
+static int stream(Ctl *c) {
+        int r;
+
+        for (;;) {
+                r = sd_bus_process(c->client.bus, NULL);
+                if (r < 0)
+                        break;
+                if (r > 0)
+                        continue;
+                if (fflush(stdout) != 0)
+                        return EXIT_CODE_FAILURE;
+                r = sd_bus_wait(c->client.bus, UINT64_MAX);
+                if (r < 0 && r != -EINTR)
+                        break;
+        }
+        print_error("lost the connection to the bus: %s", strerror(-r));
+        return EXIT_CODE_FAILURE;
+}
+
+int verb_monitor(Ctl *c, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = subscribe(c);
+        if (r >= 0) /* starts the daemon when the bus can */
+                r = sd_bus_call_method(
+                        c->client.bus, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", &e,
+                        /* reply= */ NULL, NULL);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "monitor ovlfind");
+        return stream(c);
+}

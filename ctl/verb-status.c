@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* status: the daemon and its overlays, one overlay, or one directory. What is asked for is fetched first, then printed, so
+ * that --json gives one document. */
+#include <inttypes.h>
+#include <libsmartcols.h>
+#include <string.h>
+#include <time.h>
+
+#include "ctl/format.h"
+#include "ctl/job.h"
+#include "ctl/journal.h"
+#include "ctl/json.h"
+#include "ctl/state-color.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+#define LABEL_WIDTH 12 /* "Directories:" */
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_REALTIME, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static const char *color_end(const Ctl *c, Color color) {
+        return color == COLOR_NONE ? "" : term_color(&c->term, COLOR_NONE);
+}
+
+static void print_dot(const Ctl *c, Color color) {
+        (void) printf("%s%s%s ", term_color(&c->term, color), term_dot(), term_color(&c->term, COLOR_NONE));
+}
+
+/* "  Label: text"; nothing for no text. The label repeats as blanks when it is "". */
+static void print_line(const char *label, const char *text) {
+        if (text && *text)
+                (void) printf("%*s%s %s\n", LABEL_WIDTH, label, *label ? ":" : " ", text);
+}
+
+static int print_value(const Record *r, const char *label, const char *key) {
+        _cleanup_free_ char *text = NULL;
+        int k = value_to_text(record_get(r, key), &text);
+
+        if (k >= 0)
+                print_line(label, text);
+        return k;
+}
+
+/* Several strings: a line each below one label. */
+static int print_strings(const Record *r, const char *label, const char *key) {
+        for (char *const *s = record_get_strings(r, key); *s; s++) {
+                _cleanup_free_ char *text = format_escape(*s);
+
+                if (!text)
+                        return -ENOMEM;
+                print_line(label, text);
+                label = "";
+        }
+        return 0;
+}
+
+static int print_state(const Ctl *c, const Record *r, Color color, const char *suffix) {
+        _cleanup_free_ char *state = format_escape(record_get_string(r, "state") ?: "unknown"),
+                            *reason = format_escape(record_get_string(r, "reason") ?: "");
+
+        if (!state || !reason)
+                return -ENOMEM;
+        (void) printf(
+                "%*s: %s%s%s%s\n", LABEL_WIDTH, "State", color == COLOR_NONE ? "" : term_color(&c->term, color), state,
+                color_end(c, color), suffix);
+        print_line("Reason", reason);
+        return 0;
+}
+
+/* Jobs of an overlay (NULL: all) that are not finished, a line each. */
+static int print_jobs(const RecordList *jobs, const char *overlay) {
+        const char *label = "Jobs";
+
+        for (size_t i = 0; i < jobs->n; i++) {
+                const char *name = record_get_string(&jobs->items[i], "overlay");
+                _cleanup_free_ char *text = NULL;
+
+                if (job_is_finished(&jobs->items[i]) || (overlay && (!name || strcmp(name, overlay) != 0)))
+                        continue;
+                text = job_describe(&jobs->items[i]);
+                if (!text)
+                        return -ENOMEM;
+                print_line(label, text);
+                label = "";
+        }
+        return 0;
+}
+
+static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
+        _cleanup_free_ char *name = format_escape(record_get_string(o, "name") ?: "?"),
+                            *mount_point = format_escape(record_get_string(o, "mount_point") ?: "?");
+        Color color = overlay_state_color(record_get_string(o, "state"));
+        uint64_t n_kept = record_get_number(o, "n_kept", 0);
+        int r;
+
+        if (!name || !mount_point)
+                return -ENOMEM;
+        print_dot(c, color);
+        (void) printf("%s - overlay on %s\n", name, mount_point);
+        r = print_state(c, o, color, record_get_boolean(o, "paused") ? " (paused)" : "");
+        if (r >= 0)
+                r = print_strings(o, "Lower", "lower_dirs");
+        if (r >= 0)
+                r = print_strings(o, "Data", "data_dirs");
+        if (r >= 0)
+                r = print_value(o, "Upper", "upper_dir");
+        if (r >= 0)
+                r = print_value(o, "Work", "work_dir");
+        if (r >= 0)
+                r = print_value(o, "Options", "options");
+        if (r >= 0)
+                r = print_value(o, "Scheme", "scheme");
+        if (r >= 0)
+                r = print_value(o, "Directories", "directories");
+        if (n_kept > 0)
+                (void) printf(
+                        "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n", LABEL_WIDTH, "Kept", n_kept,
+                        n_kept == 1 ? "" : "s");
+        if (r >= 0)
+                r = print_jobs(jobs, record_get_string(o, "name"));
+        if (r >= 0 && record_get_string(o, "name"))
+                journal_print_tail(c, record_get_string(o, "name"));
+        return r;
+}
+
+static int print_directory(const Ctl *c, const Record *d) {
+        _cleanup_free_ char *path = format_escape(record_get_string(d, "path") ?: "?"),
+                            *overlay = format_escape(record_get_string(d, "overlay") ?: "?"), *when = NULL, *ago = NULL;
+        uint64_t usec = record_get_number(d, "finalized_usec", 0), job = record_get_number(d, "job", 0);
+        Color color = directory_state_color(record_get_string(d, "state"));
+        char since[128] = "";
+        int r;
+
+        if (usec > 0) {
+                when = format_timestamp(usec);
+                ago = format_ago(usec, now_usec());
+                (void) snprintf(since, sizeof(since), " since %s; %s", when ?: "?", ago ?: "?");
+        }
+        if (!path || !overlay)
+                return -ENOMEM;
+        print_dot(c, color);
+        (void) printf("%s - directory of overlay %s\n", path, overlay);
+        r = print_state(c, d, color, since);
+        if (r >= 0)
+                r = print_value(d, "Scheme", "scheme");
+        if (r >= 0)
+                r = print_value(d, "Lower path", "lower_path");
+        if (r >= 0)
+                r = print_value(d, "Entries", "entries");
+        if (r >= 0)
+                r = print_value(d, "Merge", "merge_children");
+        if (job > 0)
+                (void) printf("%*s: %" PRIu64 "\n", LABEL_WIDTH, "Job", job);
+        return r;
+}
+
+static int dot_text(const Record *r, char **ret) {
+        *ret = strdup(term_dot());
+        return *ret ? 0 : -ENOMEM;
+}
+
+static Color overlay_color(const Record *r) {
+        return overlay_state_color(record_get_string(r, "state"));
+}
+
+/* "2 jobs"; how many was counted beforehand. */
+static int jobs_text(const Record *r, char **ret) {
+        uint64_t n = record_get_number(r, "n_jobs", 0);
+
+        *ret = n > 0 ? format_quantity(n, "job", "jobs") : NULL;
+        return n > 0 && !*ret ? -ENOMEM : 0;
+}
+
+static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
+        static const TableColumn columns[] = {
+                { "", "", 0, dot_text, overlay_color },
+                { "NAME", "name", 0, NULL, NULL },
+                { "MOUNTPOINT", "mount_point", 0, NULL, NULL },
+                { "STATE", "state", 0, NULL, overlay_color },
+                { "DIRECTORIES", "directories", SCOLS_FL_TRUNC, NULL, NULL },
+                { "JOBS", "n_jobs", 0, jobs_text, NULL },
+        };
+
+        for (size_t i = 0; i < overlays->n; i++) {
+                const char *name = record_get_string(&overlays->items[i], "name"), *of;
+                uint64_t n = 0;
+
+                for (size_t j = 0; j < jobs->n && name; j++) {
+                        of = record_get_string(&jobs->items[j], "overlay");
+                        n += of && strcmp(of, name) == 0 && !job_is_finished(&jobs->items[j]);
+                }
+                if (record_set_number(&overlays->items[i], "n_jobs", n) < 0)
+                        return -ENOMEM;
+        }
+        return table_print(c, columns, ELEMENTSOF(columns), overlays);
+}
+
+static int print_daemon(Ctl *c, const Record *m, RecordList *overlays, RecordList *jobs) {
+        _cleanup_free_ char *version = format_escape(record_get_string(m, "version") ?: "?"),
+                            *n_overlays = format_quantity(overlays->n, "overlay", "overlays"),
+                            *n_finalized = format_quantity(record_get_number(m, "n_finalized", 0), "directory", "directories"),
+                            *n_jobs = format_quantity(record_get_number(m, "n_jobs", 0), "job", "jobs");
+        bool paused = record_get_boolean(m, "paused");
+        Color color = paused ? COLOR_YELLOW : COLOR_GREEN;
+
+        if (!version || !n_overlays || !n_finalized || !n_jobs)
+                return -ENOMEM;
+        print_dot(c, color);
+        (void) printf("ovlfind %s - finalizes directories of live overlays\n", version);
+        (void) printf(
+                "%*s: %s%s%s, %s, %s finalized, %s\n", LABEL_WIDTH, "State", term_color(&c->term, color),
+                paused ? "paused" : "running", color_end(c, color), n_overlays, n_finalized, n_jobs);
+        if (overlays->n == 0)
+                return 0;
+        (void) putchar('\n');
+        return overlay_table(c, overlays, jobs);
+}
+
+static int compare_names(const void *a, const void *b) {
+        return strcmp(record_get_string(a, "name") ?: "", record_get_string(b, "name") ?: "");
+}
+
+static int fetch_lists(Ctl *c, RecordList *ret_overlays, RecordList *ret_jobs, sd_bus_error *reterr) {
+        int r;
+
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, reterr, ret_overlays);
+        if (r >= 0)
+                r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, reterr, ret_jobs);
+        if (r < 0)
+                return r;
+        record_list_sort(ret_overlays, compare_names);
+        record_list_sort(ret_jobs, job_compare);
+        return 0;
+}
+
+static int status_daemon(Ctl *c) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList overlays = { 0 }, jobs = { 0 };
+        _cleanup_record_ Record manager = { 0 };
+        int r;
+
+        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, &e, &manager);
+        if (r >= 0)
+                r = fetch_lists(c, &overlays, &jobs, &e);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "show the status");
+        if (c->options.json != JSON_OFF)
+                return ctl_print_json(c, "overlays", &overlays) < 0 ? print_oom() : EXIT_CODE_OK;
+        term_open_pager(&c->term);
+        return print_daemon(c, &manager, &overlays, &jobs) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+/* What the arguments name, in their order: overlays have a "name", directories do not. */
+typedef struct Subjects {
+        RecordList overlays; /* all there are */
+        RecordList jobs;
+        RecordList found_overlays;
+        RecordList found_directories;
+        bool are_listed;
+} Subjects;
+
+static void subjects_done(Subjects *s) {
+        record_list_done(&s->overlays);
+        record_list_done(&s->jobs);
+        record_list_done(&s->found_overlays);
+        record_list_done(&s->found_directories);
+}
+
+static int add_directory(Ctl *c, const char *argument, Subjects *s) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_ Record record = { 0 };
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        r = path_resolve("show the status of", argument, &path);
+        if (r != 0)
+                return r;
+        r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);
+        if (r >= 0)
+                r = record_read(&record, reply);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "show the status of '%s'", argument);
+        record_drop_unknown(&record);
+        return record_list_take(&s->found_directories, &record) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+static int add_overlay(Ctl *c, const char *argument, Subjects *s) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        Record *overlay;
+        int r;
+
+        if (!s->are_listed) {
+                r = fetch_lists(c, &s->overlays, &s->jobs, &e);
+                if (r < 0)
+                        return (int) client_report(&c->client, &e, r, "show the status of '%s'", argument);
+                s->are_listed = true;
+        }
+        overlay = (Record *) overlay_find(&s->overlays, argument);
+        if (!overlay) {
+                print_error(
+                        "cannot show the status of '%s': no such overlay; 'ovlfinctl list' shows them, and a directory is "
+                        "written './%s'",
+                        argument, argument);
+                return EXIT_CODE_NOT_MANAGED;
+        }
+        return record_list_take(&s->found_overlays, overlay) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+static int print_subjects_text(Ctl *c, const Subjects *s) {
+        int r = 0;
+
+        if (s->found_overlays.n + s->found_directories.n > 0)
+                term_open_pager(&c->term);
+        for (size_t i = 0; i < s->found_overlays.n && r >= 0; i++) {
+                if (i > 0)
+                        (void) putchar('\n');
+                r = print_overlay(c, &s->found_overlays.items[i], &s->jobs);
+        }
+        for (size_t i = 0; i < s->found_directories.n && r >= 0; i++) {
+                if (i > 0 || s->found_overlays.n > 0)
+                        (void) putchar('\n');
+                r = print_directory(c, &s->found_directories.items[i]);
+        }
+        return r;
+}
+
+/* Both kinds in one document when both were asked for. */
+static int print_subjects_json(Ctl *c, Subjects *s) {
+        _cleanup_record_ Record top = { 0 };
+        int r = 0;
+
+        if (s->found_overlays.n > 0)
+                r = record_take(&top, "overlays", (Value) { .type = VALUE_RECORDS, .list = s->found_overlays });
+        s->found_overlays = (RecordList) { 0 };
+        if (r >= 0 && s->found_directories.n > 0) {
+                r = record_take(&top, "directories", (Value) { .type = VALUE_RECORDS, .list = s->found_directories });
+                s->found_directories = (RecordList) { 0 };
+        }
+        if (r >= 0 && top.n > 0)
+                json_print(stdout, c->options.json, &top);
+        return r;
+}
+
+int verb_status(Ctl *c, int argc, char **argv) {
+        _cleanup_(subjects_done) Subjects s = { 0 };
+        int code = EXIT_CODE_OK;
+
+        if (argc == 0)
+                return status_daemon(c);
+        for (int i = 0; i < argc; i++) {
+                int r = argument_is_path(argv[i]) ? add_directory(c, argv[i], &s) : add_overlay(c, argv[i], &s);
+
+                code = code == EXIT_CODE_OK ? r : code;
+                if (r == EXIT_CODE_UNREACHABLE)
+                        break;
+        }
+        if ((c->options.json != JSON_OFF ? print_subjects_json(c, &s) : print_subjects_text(c, &s)) < 0)
+                return print_oom();
+        return code;
+}

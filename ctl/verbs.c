@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/verbs.h"
+
+#include <string.h>
+
+#define OPTIONS_JOB (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE)
+
+const Verb verb_table[] = {
+        { "status", 0, -1, 0, "[OVERLAY|PATH…]", "Show the daemon, overlays or directories", verb_status },
+        { "list", 0, 0, 0, "", "List the overlays", verb_list },
+        { "finalize", 1, -1, OPTIONS_JOB | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS | OPTION_DATA, "PATH…",
+          "Finalize directories and all below them", verb_finalize },
+        { "unfinalize", 1, -1, OPTIONS_JOB | OPTION_RESET | OPTION_METHOD, "PATH…", "Make directories merged again",
+          verb_unfinalize },
+        { "is-finalized", 1, 1, 0, "PATH", "Print the state; succeed when finalized", verb_is_finalized },
+        { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged", verb_directories },
+        { "check", 0, 1, 0, "[OVERLAY|MOUNTPOINT]", "Check what finalizing needs", verb_check },
+        { "jobs", 0, 1, OPTION_STATE, "[OVERLAY]", "List running and recent jobs", verb_jobs },
+        { "cancel", 1, -1, 0, "JOB…", "Cancel jobs", verb_cancel },
+        { "pause", 0, 1, 0, "[OVERLAY]", "Start no further jobs", verb_pause },
+        { "resume", 0, 1, 0, "[OVERLAY]", "Start jobs again", verb_resume },
+        { "monitor", 0, 0, 0, "", "Print signals as they come", verb_monitor },
+        { "reload", 0, 0, 0, "", "Read the configuration anew", verb_reload },
+        { "log-level", 0, 1, 0, "[LEVEL]", "Show or set the daemon's log level", verb_log_level },
+        { "version", 0, 0, 0, "", "Show the version", verb_version },
+        { "help", 0, 0, 0, "", "Show this help", verb_help },
+};
+const size_t n_verbs = ELEMENTSOF(verb_table);
+
+const Verb *verb_find(const char *name) {
+        for (size_t i = 0; i < n_verbs; i++)
+                if (strcmp(verb_table[i].name, name) == 0)
+                        return &verb_table[i];
+        return NULL;
+}
+
+int verb_validate(const Verb *v, int argc, const Options *o, char **reterr) {
+        int r = 0;
+
+        if (argc < v->min_arguments)
+                r = asprintf(reterr, "%s: expected %s", v->name, v->arguments);
+        else if (v->max_arguments >= 0 && argc > v->max_arguments)
+                r = v->max_arguments == 0 ? asprintf(reterr, "%s takes no arguments", v->name) :
+                                            asprintf(reterr, "%s: too many arguments, expected %s", v->name, v->arguments);
+        if (r != 0)
+                return r < 0 ? -ENOMEM : -EINVAL;
+        for (size_t i = 0; i < n_options; i++)
+                if (options_have(o, option_table[i].id) && !((v->options | OPTIONS_COMMON) & option_table[i].id)) {
+                        r = asprintf(reterr, "option --%s does not apply to %s", option_table[i].name, v->name);
+                        return r < 0 ? -ENOMEM : -EINVAL;
+                }
+        return 0;
+}
