@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is added to the lower after a directory was finalized is not seen, until unfinalize brings it back."""
+
+import os
+import shutil
+import stat
+
+import pytest
+
+from ovltest import UPPERS, diff, snapshot
+from ovltest.tree import release, write
+
+D = "software/prog"
+ADDED = ("added", "lib/libadded.so", "lib/python3/site-packages/prog/added.py", "added-dir/inside")
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    release(os.path.join(top, D))
+    release(os.path.join(top, "software/other"))
+    return top
+
+
+@pytest.fixture
+def lower(scene, source):
+    return scene.lower(source)
+
+
+def add(lower):
+    for name in ADDED:
+        write(os.path.join(lower.source, D, name))
+
+
+def seen(overlay):
+    return [name for name in ADDED if os.path.lexists(os.path.join(overlay / D, name))]
+
+
+def listed(overlay):
+    return {os.path.relpath(os.path.join(d, n), overlay / D) for d, dirs, files in os.walk(overlay / D) for n in dirs + files}
+
+
+def non_directories(entries):
+    return {p: e for p, e in entries.items() if not stat.S_ISDIR(e["type"])}
+
+
+@pytest.mark.parametrize("kind", UPPERS)
+def test_additions_are_not_observed(scene, lower, kind):
+    """The acceptance test of the kernel list's own finalize-dir patches: copy up, list, unmount, add a lower entry, mount
+    again: it is not observed, and the marks are there."""
+    overlay = scene.overlay(lower, upper=kind)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    os.listdir(overlay / D)
+    assert daemon.stop() == 0
+    overlay.umount()
+    add(lower)
+    overlay.mount()
+    assert seen(overlay) == []
+    assert diff(before, snapshot(overlay / D)) == []
+    assert os.getxattr(overlay.upper_path(D), "trusted.overlay.opaque") == b"y"
+    name = f"{D}/lib/libpart0.so.1.0"
+    assert os.getxattr(overlay.upper_path(name), "trusted.overlay.redirect") == f"/{name}".encode()
+
+
+def test_without_finalizing_additions_are_observed(scene, lower):
+    """The same by hand: what it is all compared with."""
+    overlay = scene.overlay(lower)
+    for directory, dirs, files in os.walk(overlay / D):
+        for n in dirs + files:
+            os.chown(os.path.join(directory, n), 0, 0, follow_symlinks=False)
+    overlay.umount()
+    add(lower)
+    overlay.mount()
+    assert seen(overlay) == list(ADDED)
+
+
+def test_additions_while_mounted(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = listed(overlay)
+    add(lower)
+    assert seen(overlay) == []
+    assert listed(overlay) == before
+    write(os.path.join(lower.source, "software/other/added"))
+    assert os.path.exists(overlay / "software/other/added")  # a directory nobody finalized stays merged
+
+
+@pytest.mark.parametrize("kind", UPPERS)
+def test_unfinalize_brings_them_back(scene, lower, kind):
+    overlay = scene.overlay(lower, upper=kind)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    add(lower)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert seen(overlay) == list(ADDED)
+    assert daemon.ctl("is-finalized", overlay / D).code == 1
+    after = snapshot(overlay / D)
+    assert diff(before, {p: e for p, e in after.items() if p in before}, ignore={"content", "mtime"}) == []
+    assert diff(non_directories(before), {p: e for p, e in non_directories(after).items() if p in before}) == []
+    assert daemon.stop() == 0
+    overlay.remount()
+    assert diff(after, snapshot(overlay / D)) == []
+    # Merged means merged: the lower is asked again.
+    assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 10
+
+
+def test_unfinalize_keeps_local_changes(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    d = overlay / D
+    os.unlink(os.path.join(d, "lib", "libpart1.so"))  # before
+    daemon.ctl("finalize", d).ok()
+    os.unlink(os.path.join(d, "lib", "libpart2.so"))  # while
+    shutil.rmtree(os.path.join(d, "share"))
+    os.rename(os.path.join(d, "lib", "libpart3.so.1.0"), os.path.join(d, "lib", "renamed"))
+    with open(os.path.join(d, "lib", "libpart4.so.1.0"), "wb") as f:
+        f.write(b"replaced here")
+    write(os.path.join(d, "lib", "made-here"), b"made here")
+    local = snapshot(d)
+    daemon.ctl("unfinalize", d).ok()
+    assert diff(local, snapshot(d)) == []
+    add(lower)
+    assert seen(overlay) == list(ADDED)
+    assert not os.path.lexists(os.path.join(d, "lib", "libpart1.so"))
+    assert not os.path.lexists(os.path.join(d, "lib", "libpart2.so"))
+    assert not os.path.lexists(os.path.join(d, "share"))
+    daemon.stop()
+    overlay.remount()
+    assert seen(overlay) == list(ADDED)
+    for name in ("lib/libpart1.so", "lib/libpart2.so", "lib/libpart3.so.1.0", "share"):
+        assert not os.path.lexists(os.path.join(d, name)), name
+
+
+def test_unfinalize_after_a_restart(scene, lower):
+    """What a directory held when it was finalized is remembered over a restart of everything."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    os.unlink(os.path.join(overlay / D, "lib", "libpart2.so"))
+    assert daemon.stop() == 0
+    overlay.umount()
+    add(lower)
+    overlay.mount()
+    daemon.start()
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert seen(overlay) == list(ADDED)
+    assert not os.path.lexists(os.path.join(overlay / D, "lib", "libpart2.so"))
+
+
+def test_finalize_unfinalize_finalize(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    for _ in range(3):
+        daemon.ctl("finalize", overlay / D).ok()
+        assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 0
+        assert diff(before, snapshot(overlay / D)) == []
+        daemon.ctl("unfinalize", overlay / D).ok()
+        assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 10
+        assert diff(before, snapshot(overlay / D)) == []
+
+
+def test_unfinalize_what_is_merged(scene, lower):
+    """Asking for a state that already holds is success."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert seen(overlay) == []
