@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Layer stacks, options and directories that are out of the ordinary: done right, or left as they are with the reason."""
+
+import os
+import shutil
+
+import pytest
+
+from ovltest import CountingLower, Upper, diff, run, snapshot
+from ovltest.daemon import wait_for
+from ovltest.holders import Shell
+from ovltest.tree import odd_entries, release, write
+
+D = "software/prog"
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    release(os.path.join(top, D))
+    return top
+
+
+@pytest.fixture
+def lower(scene, source):
+    return scene.lower(source)
+
+
+def directories_below(top):
+    return [d for d, _, _ in os.walk(top)]
+
+
+def entries(daemon):
+    listed = daemon.ctl("directories", "--json=short").ok().json["directories"]
+    return {e["path"]: e for e in listed}
+
+
+def check_finalized(scene, daemon, lowers, path, before):
+    """path looks as before, now and after everything was forgotten, and lookups of absent names reach no lower."""
+    assert diff(before, snapshot(path)) == []
+    for lower in lowers:
+        assert scene.absent_lookups(lower, directories_below(path), 10).enoent == 0
+    assert daemon.ctl("is-finalized", path).code == 0
+
+
+@pytest.mark.parametrize("options", [{"xino": "on"}, {"index": "on"}, {"xino": "on", "index": "on"}, {"volatile": True}],
+                         ids=lambda o: "+".join(o))
+def test_options(scene, lower, options):
+    overlay = scene.overlay(lower, **options)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    check_finalized(scene, daemon, [lower], overlay / D, before)
+    assert daemon.stop() == 0
+    if "volatile" not in options:  # such an upper must not be mounted again
+        overlay.remount()
+        assert diff(before, snapshot(overlay / D)) == []
+        assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
+
+
+def test_three_lowers(scene, source):
+    """With a whiteout, an opaque directory and a moved directory in the middle one, as an earlier overlay left them."""
+    bottom = scene.lower(source)
+    middle = scene.overlay(bottom)
+    d = middle / D
+    os.unlink(os.path.join(d, "lib", "libpart0.so"))
+    shutil.rmtree(os.path.join(d, "share"))
+    write(os.path.join(d, "share", "new"))
+    os.rename(os.path.join(d, "lib", "python3"), os.path.join(d, "moved"))
+    write(os.path.join(d, "lib", "libpart1.so.1.0"), b"changed in the middle")
+    middle.umount()
+    layer = middle.upper.upper
+    top = scene.source()
+    write(os.path.join(top, D, "lib", "from-the-top"))
+    lowers = [scene.lower(top), scene.lower(layer), bottom]
+    overlay = scene.overlay(*lowers)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    assert "moved/site-packages/prog/mod0.py" in before and "lib/libpart0.so" not in before
+    daemon.ctl("finalize", overlay / D).ok()
+    check_finalized(scene, daemon, lowers, overlay / D, before)
+    assert daemon.stop() == 0
+    overlay.remount()
+    assert diff(before, snapshot(overlay / D)) == []
+
+
+def test_odd_paths(scene):
+    """Colons, commas, backslashes, spaces and quotes in the paths of the overlay itself."""
+    odd = os.path.join(scene.dir, "a:b,c\\d e'f\"g#h")
+    os.mkdir(odd)
+    odd_source = os.path.join(odd, "source")
+    odd_entries(os.path.join(odd_source, D))
+    lower = scene.keep(CountingLower(odd_source, os.path.join(odd, "lower"), os.path.join(scene.dir, "odd-ctl")))
+    upper = scene.keep(Upper(odd))
+    overlay = scene.overlay(lower, upper=upper)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    check_finalized(scene, daemon, [lower], overlay / D, before)
+    layers = daemon.properties(next(p for _, p in daemon.manager().ListOverlays()), "org.ovlfind1.Overlay")
+    assert [str(p) for p in layers["LowerDirs"]] == [lower.point]
+    assert layers["UpperDir"] == upper.upper
+
+
+def test_names_that_are_not_utf8(scene):
+    """The bus takes nothing but UTF-8; files do not care."""
+    source = scene.source()
+    name = b"caf\xe9-\xff"
+    write(os.path.join(os.fsencode(source), D.encode(), name, b"f\xfcle"), b"content")
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    assert diff(before, snapshot(overlay / D)) == []
+    assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
+    assert daemon.ctl("directories").code == 0
+    assert daemon.ctl("directories", "--json=short").json
+    assert daemon.is_running()
+
+
+def test_long_path(scene):
+    """Longer than what the kernel writes into a redirect by itself (256 bytes): done, or left with the reason."""
+    source = scene.source()
+    deep = os.path.join(D, *(["directory-with-a-rather-long-name"] * 12))
+    write(os.path.join(source, deep, "file"))
+    write(os.path.join(source, D, "shallow", "file"))
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    result = daemon.ctl("finalize", overlay / D)
+    assert diff(before, snapshot(overlay / D)) == []
+    entry = entries(daemon)[overlay / D]
+    if result.code == 0 and entry["state"] == "finalized":
+        check_finalized(scene, daemon, [lower], overlay / D, before)
+    else:
+        assert entry["state"] in ("excluded", "pending") and entry["reason"]
+    with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
+        assert f.read().strip() == "256"  # a machine-wide setting is not left changed
+
+
+def test_immutable_entry(scene):
+    upper = scene.upper("ext4-512")  # just a file system that knows the flag
+    source = os.path.join(upper.point, "source")
+    release(os.path.join(source, D))
+    frozen = os.path.join(source, D, "lib", "libpart0.so.1.0")
+    run("chattr", "+i", frozen)
+    try:
+        overlay = scene.overlay(source)
+        daemon = scene.daemon(soft=overlay)
+        before = snapshot(overlay / D)
+        daemon.ctl("finalize", overlay / D)
+        lib = entries(daemon)[overlay / f"{D}/lib"]
+        assert lib["state"] == "excluded" and "immutable" in lib["reason"]
+        assert diff(before, snapshot(overlay / D)) == []
+        wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "staging to be cleaned up")
+    finally:
+        run("chattr", "-i", frozen)
+
+
+def test_children_first(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / D)
+    for path in (f"{D}/lib/python3", f"{D}/lib", D, "software"):
+        daemon.ctl("finalize", overlay / path).ok()
+        assert diff(before, snapshot(overlay / D)) == []
+        assert scene.absent_lookups(lower, directories_below(overlay / path), 10).enoent == 0
+
+
+def test_child_of_an_unfinalized_parent_stays_finalized(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / f"{D}/lib/python3").ok()
+    assert scene.absent_lookups(lower, overlay / f"{D}/lib", 10).enoent == 10
+    assert scene.absent_lookups(lower, overlay / f"{D}/lib/python3", 10).enoent == 0
+
+
+def test_local_directories(scene, lower):
+    """A directory with no lower counterpart has nothing to gain."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    write(overlay / "software/local/sub/file")
+    inode = os.lstat(overlay / "software/local").st_ino
+    daemon.ctl("finalize", overlay / "software/local").ok()
+    assert os.lstat(overlay / "software/local").st_ino == inode
+    assert daemon.state_of(overlay / "software/local") == "local"
+
+
+def test_symlinks_and_relative_paths(scene, lower):
+    """PATH is resolved as the caller sees it."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    link = os.path.join(scene.dir, "link")
+    os.symlink(overlay / "software", link)
+    daemon.ctl("finalize", "prog/lib", cwd=link).ok()
+    assert daemon.ctl("is-finalized", os.path.join(link, "prog", "lib")).code == 0
+    assert scene.absent_lookups(lower, overlay / f"{D}/lib", 10).enoent == 0
+
+
+def test_two_overlays(scene, source, lower):
+    other_lower = scene.lower(source)
+    first, second = scene.overlay(lower), scene.overlay(other_lower)
+    daemon = scene.daemon(first=first, second=second)
+    daemon.ctl("finalize", first / D, second / f"{D}/lib").ok()
+    assert scene.absent_lookups(lower, first / D, 10).enoent == 0
+    assert scene.absent_lookups(other_lower, second / D, 10).enoent == 10
+    assert scene.absent_lookups(other_lower, second / f"{D}/lib", 10).enoent == 0
+    names = {e["overlay"] for e in entries(daemon).values()}
+    assert names == {"first", "second"}
+
+
+def test_standing_wait(scene, lower):
+    """Standing=wait: nothing happens to those who stand in the directory; it is done when they have left."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"Standing": "wait"}}))
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    job = daemon.finalize(overlay / D)
+    wait_for(lambda: daemon.job(job)["State"] == "waiting", "the job to wait")
+    assert shell.ask("pwd -P")[1].strip() == overlay / f"{D}/lib"
+    shell.close()
+    assert daemon.wait_job(job)["State"] == "done"
+    assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
+
+
+def test_standing_forever(scene, lower):
+    """Standing=keep: what somebody does in the old tree he stands in is found in the directory, too."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    daemon.ctl("finalize", overlay / D).ok()
+    assert shell.ask("echo made > made-here && rm libpart0.so && mv libpart1.so renamed-here")[0] == 0
+    lib = overlay / f"{D}/lib"
+    wait_for(lambda: os.path.exists(os.path.join(lib, "made-here")) and not os.path.lexists(os.path.join(lib, "libpart0.so"))
+             and os.path.lexists(os.path.join(lib, "renamed-here")) and not os.path.lexists(os.path.join(lib, "libpart1.so")),
+             "changes made in the old tree to arrive")
+    shell.close()
+    wait_for(lambda: not [n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind")], "the old tree to go")
+    assert os.path.exists(os.path.join(lib, "made-here"))
+
+
+def test_restart_while_somebody_stands_there(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    daemon.restart()
+    assert shell.ask("cat libpart0.so.1.0")[0] == 0
+    assert daemon.ctl("is-finalized", overlay / D).code == 0
+    shell.close()
+    wait_for(lambda: not [n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind")], "the old tree to go")
+    assert diff(before, snapshot(overlay / D)) == []
