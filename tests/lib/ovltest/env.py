@@ -47,12 +47,22 @@ def missing_privilege():
     return None
 
 
+def _syscall(name, *args):
+    if getattr(_libc, name)(*args) != 0:
+        err = ctypes.get_errno()
+        raise OSError(err, f"{name}: {os.strerror(err)}")
+
+
 def enter_namespace():
     """Moves this process into a mount namespace of its own: what it mounts dies with its last process, whatever happens."""
-    for call, args in (("unshare", (CLONE_NEWNS,)), ("mount", (b"none", b"/", None, MS_REC | MS_PRIVATE, None))):
-        if getattr(_libc, call)(*args) != 0:
-            err = ctypes.get_errno()
-            raise OSError(err, f"{call}: {os.strerror(err)}")
+    _syscall("unshare", CLONE_NEWNS)
+    mount("none", "/", None, MS_REC | MS_PRIVATE, None)
+
+
+def mount(source, target, fstype, flags, options):
+    """mount(2) itself: mount(8) has quoting rules of its own."""
+    encoded = [None if a is None else os.fsencode(a) for a in (source, target, fstype, options)]
+    _syscall("mount", *encoded[:3], ctypes.c_ulong(flags), encoded[3])
 
 
 def run(*args, check=True, timeout=60, **kwargs):

@@ -3,7 +3,7 @@
 
 import os
 
-from .env import run
+from .env import mount, run
 
 DEFAULTS = {"metacopy": "on", "redirect_dir": "on", "index": "off"}
 
@@ -19,24 +19,24 @@ def escape_value(path):
 class OverlayMount:
     """lowers: uppermost first; upper: an Upper, or None for a read-only overlay. An option set to None is left out."""
 
-    def __init__(self, point, lowers, upper, mount=True, **options):
+    def __init__(self, point, lowers, upper, mounted=True, **options):
         self.point = str(point)
         self.lowers = [str(p) for p in lowers]
         self.upper = upper
         self.options = {**DEFAULTS, **options}
         os.makedirs(self.point, exist_ok=True)
-        if mount:
+        if mounted:
             self.mount()
 
     def __truediv__(self, name):
         return os.path.join(self.point, name)
 
-    def mount(self, *flags):
+    def mount(self):
         options = ["lowerdir=" + ":".join(map(escape_layer, self.lowers))]
         if self.upper is not None:
             options += ["upperdir=" + escape_value(self.upper.upper), "workdir=" + escape_value(self.upper.work)]
         options += [k if v is True else f"{k}={v}" for k, v in self.options.items() if v is not None]
-        run("mount", "-t", "overlay", "-o", ",".join([*options, *flags]), "overlay", self.point)
+        mount("overlay", self.point, "overlay", 0, ",".join(options))
 
     def umount(self):
         run("umount", self.point)
