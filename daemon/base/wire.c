@@ -45,7 +45,7 @@ int wire_receive(int fd, WireRecord *ret) {
         ssize_t n;
 
         do
-                n = recv(fd, ret, sizeof(*ret), 0);
+                n = recv(fd, ret, sizeof(*ret), MSG_TRUNC); /* the size of the packet, not of what fits */
         while (n < 0 && errno == EINTR);
         if (n < 0)
                 return -errno;
@@ -104,13 +104,13 @@ int wire_request_receive(int fd, WireRequest *ret) {
         if (!b)
                 return -ENOMEM;
         do
-                n = recv(fd, b, WIRE_REQUEST_MAX, 0);
+                n = recv(fd, b, WIRE_REQUEST_MAX, MSG_TRUNC);
         while (n < 0 && errno == EINTR);
         if (n < 0)
                 return -errno;
         if (n == 0)
                 return 0;
-        if (b[n - 1] != '\0')
+        if (n > WIRE_REQUEST_MAX || b[n - 1] != '\0')
                 return -EBADMSG;
         *ret = (WireRequest) { .buffer = TAKE_PTR(b), .size = (size_t) n };
         return 1;

@@ -237,7 +237,7 @@ int mount_options_next(const char *options, const char *key, const char **iterat
         raw = strndup(value, strcspn(value, ","));
         if (!raw)
                 return -ENOMEM;
-        *ret = mnt_unmangle(raw);
+        *ret = raw[0] ? mnt_unmangle(raw) : strdup(""); /* NULL for an empty string, as for no memory */
         return *ret ? 1 : -ENOMEM;
 }
 
