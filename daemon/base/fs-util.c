@@ -153,22 +153,24 @@ int file_read(int dfd, const char *name, size_t max, char **ret, size_t *ret_siz
         return fd < 0 ? fd : read_all(fd, max, ret, ret_size);
 }
 
-static int write_all(int fd, const char *data, size_t size) {
+int fd_write_all(int fd, const void *data, size_t size) {
+        const char *p = data;
+
         while (size > 0) {
-                ssize_t n = write(fd, data, size);
+                ssize_t n = write(fd, p, size);
 
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
                         return -errno;
-                data += n;
+                p += n;
                 size -= (size_t) n;
         }
         return 0;
 }
 
 static int write_and_rename(int fd, int dfd, const char *temp, const char *name, const void *data, size_t size) {
-        int r = write_all(fd, data, size);
+        int r = fd_write_all(fd, data, size);
 
         if (r < 0)
                 return r;

@@ -26,6 +26,8 @@ int dir_empty(int dfd);
 
 /* Reads a file of at most max bytes; *ret is NUL-terminated and owned by the caller. -E2BIG when larger. */
 int file_read(int dfd, const char *name, size_t max, char **ret, size_t *ret_size);
+/* write(2) until all is written. */
+int fd_write_all(int fd, const void *data, size_t size);
 /* Writes a file so that after a crash either the old or the new content is there: unique name, write, fdatasync, rename,
  * fsync of the directory. Mode 0600. name is a single component. */
 int file_write_atomic(int dfd, const char *name, const void *data, size_t size);

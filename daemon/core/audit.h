@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The state of directories, from what the upper says and what the running mount does. Reads only. */
+#pragma once
+
+#include "core/manifest.h"
+#include "core/site.h"
+
+typedef struct DirectoryReport {
+        const char *path; /* relative to the overlay's root; borrowed */
+        DirectoryState state;
+        char *reason; /* NULL if the state says it all */
+        char *lower_path; /* relative to the root of the lower layers, NULL if unknown or none */
+        const char *scheme; /* "redirect" for a directory with marks, else NULL; static */
+        uint64_t n_entries;
+        uint64_t n_merge_children;
+        uint64_t finalized_usec; /* realtime, 0 unknown */
+} DirectoryReport;
+
+void directory_report_done(DirectoryReport *r);
+
+/* Fills *ret for one directory. -ENOENT, -ENOTDIR, -EXDEV (another mount): reterr says so. Blocks: may ask the lower. */
+int audit_directory(const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr);
+
+typedef int (*report_func)(const DirectoryReport *r, void *userdata);
+/* Reports every directory that is pure in the upper at or below path, and is not local: what finalizing made. Walks the
+ * upper only; each directory found is then looked at through the overlay. */
+int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata);
+/* The topmost finalized directories at or below path: what there is to undo. */
+int audit_find_finalized(const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n);
+/* Merged directories inside of pure ones at or below path: moved there after it was finalized. Appended to *items. */
+int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n);
+/* Where the directories and files of an upper directory were before they were finalized: what their redirects say.
+ * -ENODATA if none has one. */
+int audit_guess_lower(int upper_fd, char **ret);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the parts of the exchange share: build.c (the new tree), watch.c (what happens in the old one), sync.c (bringing the
+ * new tree in line before the exchange), reconcile.c (replaying afterwards what ended up in the old tree), retire.c (the
+ * end of the old tree), undo.c (the raw part of an undo), recover.c (all of this after a crash). */
+#pragma once
+
+#include "core/exchange.h"
+#include "core/pool.h"
+#include "core/staging.h"
+
+typedef enum ExchangePhase {
+        PHASE_BUILD,     /* the new tree is in staging, nobody has seen it */
+        PHASE_BESIDE,    /* the new tree stands beside the directory, not exchanged yet */
+        PHASE_EXCHANGED, /* the new tree is in effect */
+        PHASE_REMOVE,    /* the old tree is being removed */
+        PHASE_FINAL,
+} ExchangePhase;
+
+struct Exchange {
+        Site *site;
+        const Records *records;
+        ExchangeResult *result; /* NULL after a recovery */
+        Tree *tree;
+        Staging staging;
+        Pool *pool;
+        ExchangePhase phase;
+        char *name;         /* of the directory, in its parent */
+        char *beside_name;  /* OLD_TREE_PREFIX + id */
+        bool is_beside;     /* the old tree (or, in PHASE_BESIDE, the new one) is there instead of in staging */
+        int parent_fd, parent_upper_fd;
+        int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
+        int new_fd, new_upper_fd; /* of the new one */
+        int inotify_fd;
+        uint64_t changed_usec; /* monotonic; when a name last changed */
+        bool has_moved;        /* the directory itself was renamed or removed */
+        bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
+        bool is_manifest_stale;
+        bool has_manifest;
+        bool must_restart; /* undo: something happened that only a new build can take up */
+        atomic_bool has_failed;
+        Failure failure; /* the first one of any thread; under tree->lock */
+        atomic_ullong n_done, n_total;
+};
+
+/* Records the first fatal error of any thread; the others stop at the next step. */
+void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
+bool exchange_should_stop(const Exchange *x);
+/* The error of exchange_fail(), or -ECANCELED, or 0. */
+int exchange_outcome(Exchange *x, Failure *reterr);
+void node_block(Node *n, DirectoryState state, const char *format, ...) _printf_(3, 4);
+/* Marks n to be compared again because an entry of it changed under our hands. */
+void node_recheck(Node *n);
+/* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For messages. */
+char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
+/* Waits for the pool, reports progress, gives up on a cancel even while threads hang. */
+int exchange_wait(Exchange *x, JobState state);
+
+/* watch.c */
+int watch_open(Exchange *x);
+int watch_add(Exchange *x, Node *n, int fd);
+void watch_forget(Exchange *x, Node *n);
+/* Reads what is queued, marks nodes. 1: something changed, 0: nothing. */
+int watch_drain(Exchange *x);
+/* Waits for an event, at most timeout_msec. 1: there are some, 0: none. */
+int watch_wait(Exchange *x, int timeout_msec);
+
+/* build.c */
+/* Watches, lists and makes the directories of n and below; places the entries. */
+int build_scan(Exchange *x);
+int build_place(Exchange *x);
+int build_dress(Exchange *x);
+/* The same for one directory that appeared later; in this thread. */
+int build_late(Exchange *x, Node *n);
+/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is -EBADF when the
+ * entry is copied up already. */
+int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
+
+/* A raw listing of an old directory: what the upper holds. */
+typedef struct RawEntry {
+        uint64_t inode;
+        unsigned char type; /* DT_WHT for a whiteout */
+        char name[NAME_MAX + 1];
+} RawEntry;
+
+typedef struct RawList {
+        RawEntry *items;
+        size_t n, room;
+} RawList;
+
+int raw_list_read(int upper_dfd, RawList *ret);
+void raw_list_done(RawList *l);
+/* Hash of the file handle of an upper entry, 0 where there is none. */
+uint64_t entry_identity(int upper_dfd, const char *name);
+
+/* sync.c: brings the new tree in line with what changed in the old one since. -EUCLEAN, -EAGAIN start again */
+int sync_dirty(Exchange *x);
+
+/* reconcile.c: the same after the exchange, towards a tree that others use. */
+int reconcile_dirty(Exchange *x);
+int reconcile_all(Exchange *x); /* every directory, whether an event told of it or not */
+/* Takes D/name away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any more. */
+int take_out(Exchange *x, int new_fd, int new_upper_fd, const Entry *e);
+/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone. */
+int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
+
+/* undo.c: the only raw edits of an upper: a tree that was never looked up. */
+int undo_make_directory(Exchange *x, Node *n);
+
+/* exchange.c */
+Exchange *exchange_new(Site *site);
+int exchange_save(Exchange *x, bool sync);
+int exchange_move_beside(Exchange *x);

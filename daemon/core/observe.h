@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the running mount does, found out by looking, not from marks on the upper. */
+#pragma once
+
+#include "base/macro.h"
+
+typedef enum Observed {
+        OBSERVED_MERGED,
+        OBSERVED_PURE, /* the kernel answers from the upper alone */
+} Observed;
+
+/* How the running mount treats an open directory of it. Pure: st_nlink is the upper's, at least 2 (ovl_getattr sets 1 for
+ * merged ones), or, on file systems that always say 1 (btrfs), lseek(SEEK_END) works, which overlayfs refuses with EINVAL
+ * for directories it merges (ovl_dir_llseek). Blocks; asks no lower. */
+int observe_directory(int fd);
+/* The root of a tree just built: pure for a finalize, merged for an undo. -EUCLEAN... otherwise -ESTALE. */
+int observe_new_tree(int fd, bool is_undo);

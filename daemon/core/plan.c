@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a job would do, as steps, without doing it. Counts entries by listing, so it waits for the lower as `ls -R` does. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <linux/magic.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/staging.h"
+#include "core/work.h"
+
+/* Space an entry takes in the upper, at most (facts 6.4): inode, directory entry, and where the inode has no room for it a
+ * block for the redirect. */
+static uint64_t bytes_per_entry(const Site *site) {
+        struct statfs fs;
+
+        if (fstatfs(site->upper_fd, &fs) < 0)
+                return 4096;
+        switch (fs.f_type) {
+        case XFS_SUPER_MAGIC:
+                return 640;
+        case BTRFS_SUPER_MAGIC:
+                return 1700;
+        case TMPFS_MAGIC:
+                return 1024;
+        default:
+                return 4096 + 64;
+        }
+}
+
+typedef struct Count {
+        const Site *site;
+        const WorkHooks *hooks;
+        const char *path;
+        int upper_fd;
+        uint64_t n_entries, n_new;
+} Count;
+
+static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total);
+
+static int exclude(const Count *c, const char *path, const char *why) {
+        return c->hooks->step(&(PlanStep) { .name = "exclude", .path = path, .text = why }, c->hooks->userdata);
+}
+
+static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        const OverlayInnerMount *m;
+        Count *c = userdata;
+        struct stat st;
+
+        if (is_staging_name(name))
+                return exclude(c, c->path, "it holds the old tree of a directory in which processes still stand");
+        path = path_join(c->path, name);
+        if (!path)
+                return -ENOMEM;
+        m = site_find_inner_mount(c->site, path);
+        if (m)
+                return exclude(c, path, m->is_bind ? "it is bind-mounted elsewhere" : "something is mounted upon it");
+        c->n_entries++;
+        if (c->upper_fd < 0 || fstatat(c->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                c->n_new++;
+                if (type == DT_REG && !c->site->options.break_hard_links && c->site->overlay->index != TRI_YES &&
+                    fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_nlink > 1)
+                        return exclude(c, c->path, "it holds a file with several hard links (HardLinks=skip)");
+        }
+        return type == DT_DIR ? count_directory(c->site, c->hooks, path, c) : 0;
+}
+
+static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total) {
+        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path), upper_fd = open_dir_beneath(site->upper_fd, path);
+        Count c = { .site = site, .hooks = hooks, .path = path, .upper_fd = upper_fd };
+        int r = fd < 0 ? fd : dir_foreach(fd, count_entry, &c);
+
+        total->n_entries += c.n_entries;
+        total->n_new += c.n_new;
+        return r == -ENOENT || r == -EXDEV ? 0 : r;
+}
+
+static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
+        Count c = { 0 };
+        int r = count_directory(site, hooks, path, &c);
+
+        for (size_t i = 0; r >= 0 && i < n_exchange_steps; i++) {
+                bool builds = strcmp(exchange_steps[i].name, "copy-up") == 0;
+                PlanStep s = {
+                        .name = exchange_steps[i].name,
+                        .path = path,
+                        .text = exchange_steps[i].text,
+                        .n_entries = builds ? c.n_entries : 0,
+                        .bytes = builds ? c.n_new * bytes_per_entry(site) : 0,
+                };
+                r = hooks->step(&s, hooks->userdata);
+        }
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s/%s'", site->overlay->mount_point, path) : 0;
+}
+
+static int plan_units(Site *site, char **units, size_t n, const WorkHooks *hooks, Failure *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = plan_unit(site, units[i], hooks, reterr);
+        for (size_t i = 0; i < n; i++)
+                free(units[i]);
+        free(units);
+        return r;
+}
+
+static int plan_finalize(Site *site, const char *path, const DirectoryReport *report, const WorkHooks *hooks,
+                         Failure *reterr) {
+        char **units = NULL;
+        size_t n = 0;
+        int r;
+
+        if (path[0] == '\0') {
+                r = hooks->step(&(PlanStep) { .name = "exclude", .path = "", .text = report->reason }, hooks->userdata);
+                if (r >= 0)
+                        r = site_list_directories(site, "", &units, &n);
+        } else if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
+                return plan_unit(site, path, hooks, reterr);
+        else
+                r = audit_find_merged(site, path, &units, &n);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path) : plan_units(site, units, n, hooks, reterr);
+}
+
+int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr) {
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        _cleanup_(records_freep) Records *records = NULL;
+        char **units = NULL;
+        size_t n = 0;
+        int r;
+
+        r = site_load_inner_mounts(site);
+        if (r >= 0)
+                r = records_load(site->records_fd, &records);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot plan '%s'", path);
+        r = audit_directory(site, records, path, &report, reterr);
+        if (r < 0)
+                return r;
+        if (!is_undo)
+                return plan_finalize(site, path, &report, hooks, reterr);
+        r = audit_find_finalized(site, records, path, &units, &n);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path) : plan_units(site, units, n, hooks, reterr);
+}

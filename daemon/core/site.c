@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/site.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/redirect-max.h"
+#include "core/staging.h"
+
+static int open_layers(Site *s, Failure *reterr) {
+        const Overlay *o = s->overlay;
+
+        s->root_fd = open(o->mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (s->root_fd < 0)
+                return failure_set_errno(reterr, -errno, "cannot open the overlay '%s'", o->mount_point);
+        s->upper_fd = open(o->upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (s->upper_fd < 0)
+                return failure_set_errno(
+                        reterr, -errno,
+                        "cannot open '%s', the upper layer of '%s'; set UpperDir= if it stands elsewhere now",
+                        o->upper, o->mount_point);
+        return 0;
+}
+
+static int open_records(Site *s, const char *state_dir, Failure *reterr) {
+        _cleanup_free_ char *path = NULL;
+
+        if (asprintf(&path, "%s/records/%s", state_dir, s->name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        s->records_fd = mkdir_open(path);
+        if (s->records_fd < 0)
+                return failure_set_errno(reterr, s->records_fd, "cannot open the state directory '%s'", path);
+        return 0;
+}
+
+int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr) {
+        int r;
+
+        s->overlay = o;
+        s->name = name;
+        if (!o->upper)
+                return failure_set(reterr, FAILURE_PRECONDITION, EROFS,
+                                   "the overlay '%s' has no upper layer; mount it with upperdir= and workdir=",
+                                   o->mount_point);
+        r = open_layers(s, reterr);
+        if (r >= 0 && state_dir)
+                r = open_records(s, state_dir, reterr);
+        if (r < 0)
+                site_done(s);
+        return r;
+}
+
+void site_done(Site *s) {
+        redirect_max_restore(s->redirect_max_before);
+        site_forget_inner_mounts(s);
+        s->root_fd = fd_close(s->root_fd);
+        s->upper_fd = fd_close(s->upper_fd);
+        s->records_fd = fd_close(s->records_fd);
+}
+
+int site_load_inner_mounts(Site *s) {
+        site_forget_inner_mounts(s);
+        return overlay_inner_mounts(s->overlay, NULL, &s->inner_mounts, &s->n_inner_mounts);
+}
+
+void site_forget_inner_mounts(Site *s) {
+        overlay_inner_mounts_free(s->inner_mounts, s->n_inner_mounts);
+        s->inner_mounts = NULL;
+        s->n_inner_mounts = 0;
+}
+
+const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (strcmp(s->inner_mounts[i].path, path) == 0)
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+bool site_has_inner_mount(const Site *s, const char *path) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (path_startswith(s->inner_mounts[i].path, path))
+                        return true;
+        return false;
+}
+
+typedef struct Directories {
+        const char *path;
+        char **items;
+        size_t n;
+} Directories;
+
+static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
+        Directories *d = userdata;
+        char **grown;
+
+        if (type != DT_DIR || is_staging_name(name))
+                return 0;
+        grown = reallocarray(d->items, d->n + 1, sizeof(char *));
+        if (!grown)
+                return -ENOMEM;
+        d->items = grown;
+        d->items[d->n] = path_join(d->path, name);
+        return d->items[d->n] ? (d->n++, 0) : -ENOMEM;
+}
+
+int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n) {
+        _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
+        Directories d = { .path = path };
+        int r = fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
+
+        *ret = d.items;
+        *ret_n = d.n;
+        return r;
+}
+
+bool site_is_canceled(const Site *s) {
+        return atomic_load(&s->is_canceled);
+}
+
+void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total) {
+        if (s->observer.progress)
+                s->observer.progress(s->observer.userdata, state, done, total);
+}
+
+void site_note(const Site *s, const char *path, const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+        int r;
+
+        if (!s->observer.note)
+                return;
+        va_start(ap, format);
+        r = vasprintf(&text, format, ap);
+        va_end(ap);
+        if (r < 0)
+                text = NULL;
+        s->observer.note(s->observer.userdata, path, text ?: format);
+}
+
+void site_kept(const Site *s, const char *path, unsigned n_processes, const char *who) {
+        if (s->observer.kept)
+                s->observer.kept(s->observer.userdata, path, n_processes, who);
+}
+
+static uint64_t now_usec(clockid_t clock) {
+        struct timespec ts;
+
+        (void) clock_gettime(clock, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+uint64_t now_realtime_usec(void) {
+        return now_usec(CLOCK_REALTIME);
+}
+
+uint64_t now_monotonic_usec(void) {
+        return now_usec(CLOCK_MONOTONIC);
+}

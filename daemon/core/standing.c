@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/standing.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+
+typedef struct Search {
+        const char *prefix, *component;
+        Standing *found;
+        const char *kind; /* of the link that hit, NULL as long as none did */
+        char target[PATH_MAX];
+} Search;
+
+static bool has_component(const char *path, const char *component) {
+        size_t n = strlen(component);
+
+        for (const char *p = path; (p = strstr(p, component)); p++)
+                if (p > path && p[-1] == '/' && (p[n] == '/' || p[n] == '\0' || p[n] == ' ')) /* " (deleted)" */
+                        return true;
+        return false;
+}
+
+/* The longest component is 16 hex digits, or a prefix with them: unique on the machine. */
+static bool link_hits(Search *s, int dfd, const char *name) {
+        ssize_t n = readlinkat(dfd, name, s->target, sizeof(s->target) - 1);
+
+        if (n < 0)
+                return false;
+        s->target[n] = '\0';
+        return s->prefix ? path_startswith(s->target, s->prefix) != NULL : has_component(s->target, s->component);
+}
+
+static int visit_fd(int dfd, const char *name, unsigned char type, void *userdata) {
+        Search *s = userdata;
+        struct stat st;
+
+        if (!link_hits(s, dfd, name))
+                return 0;
+        /* stat() of the link follows it into the kernel's file, not to a path: no lower is asked for a directory that
+         * is open already. */
+        if (fstatat(dfd, name, &st, 0) >= 0 && S_ISDIR(st.st_mode))
+                s->kind = "fd";
+        return s->kind ? -ECANCELED : 0;
+}
+
+static void visit_task(Search *s, int task_fd) {
+        static const char *const links[] = { "cwd", "root", "exe" };
+        _cleanup_close_ int fd = -EBADF;
+
+        for (size_t i = 0; i < ELEMENTSOF(links) && !s->kind; i++)
+                if (link_hits(s, task_fd, links[i]))
+                        s->kind = links[i];
+        if (s->kind)
+                return;
+        fd = openat(task_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                (void) dir_foreach(fd, visit_fd, s);
+}
+
+static int visit_thread(int dfd, const char *name, unsigned char type, void *userdata) {
+        Search *s = userdata;
+        _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd >= 0)
+                visit_task(s, fd);
+        return s->kind ? -ECANCELED : 0;
+}
+
+static void count(Search *s, int process_fd, const char *pid) {
+        _cleanup_free_ char *command = NULL;
+        size_t used = strlen(s->found->who);
+
+        if (s->found->n++ >= STANDING_NAMED)
+                return;
+        if (file_read(process_fd, "comm", 64, &command, NULL) < 0)
+                command = NULL;
+        if (command)
+                command[strcspn(command, "\n")] = '\0';
+        (void) snprintf(s->found->who + used, sizeof(s->found->who) - used, "%s%s (%s, %s)", used ? ", " : "", pid,
+                        command ?: "?", s->kind);
+}
+
+static int visit_process(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_close_ int fd = -EBADF, tasks_fd = -EBADF;
+        Search *s = userdata;
+
+        if (!isdigit((unsigned char) name[0]) || strtol(name, NULL, 10) == getpid())
+                return 0;
+        fd = openat(dfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return 0; /* it has ended */
+        s->kind = NULL;
+        tasks_fd = openat(fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (tasks_fd >= 0)
+                (void) dir_foreach(tasks_fd, visit_thread, s);
+        if (s->kind)
+                count(s, fd, name);
+        return 0;
+}
+
+int standing_find(const char *prefix, const char *component, Standing *ret) {
+        Search s = { .prefix = prefix, .component = component, .found = ret };
+        _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        *ret = (Standing) { 0 };
+        if (fd < 0)
+                return -errno;
+        return dir_foreach(fd, visit_process, &s);
+}

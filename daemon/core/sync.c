@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet, so whatever does
+ * not fit is simply taken out and made again. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange-internal.h"
+
+/* An old directory, the raw listing of it, and the new directory that is to follow. */
+typedef struct Pair {
+        int old_fd, new_fd, new_upper_fd;
+        RawList list;
+} Pair;
+
+static void pair_done(Pair *p) {
+        (void) fd_close(p->old_fd);
+        (void) fd_close(p->new_fd);
+        (void) fd_close(p->new_upper_fd);
+        raw_list_done(&p->list);
+}
+
+/* 1: the old directory is not where it was; its parent, which is compared as well, knows more. */
+static int pair_open(Exchange *x, const Node *n, Pair *p) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int old_upper_fd = -EBADF;
+
+        if (!path)
+                return n->entry || n == x->tree->root ? -ENOMEM : 1;
+        p->old_fd = open_dir_beneath(x->old_fd, path);
+        old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
+        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP || old_upper_fd == -ENOENT ||
+            old_upper_fd == -ENOTDIR)
+                return 1;
+        if (p->old_fd < 0 || old_upper_fd < 0)
+                return p->old_fd < 0 ? p->old_fd : old_upper_fd;
+        p->new_fd = open_dir_beneath(x->new_fd, path);
+        p->new_upper_fd = open_dir_beneath(x->new_upper_fd, path);
+        if (p->new_fd < 0 || p->new_upper_fd < 0)
+                return p->new_fd < 0 ? p->new_fd : p->new_upper_fd;
+        return raw_list_read(old_upper_fd, &p->list);
+}
+
+/* Moves a directory's new tree to the grave and its node to the detached ones, until it is known whether it appeared
+ * somewhere else. */
+static int bury_directory(Exchange *x, Entry *e, int new_fd) {
+        char grave[16];
+        Node *m = e->dir;
+
+        staging_new_name(&x->staging, grave);
+        if (e->is_placed && renameat2(new_fd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) < 0 &&
+            errno != ENOENT)
+                return -errno;
+        node_detach(m);
+        m->grave = (unsigned) strtoul(grave, NULL, 10);
+        return 0;
+}
+
+/* Takes an entry out of the new tree. A name of the lower stays known as deleted. */
+static int take_away(Exchange *x, Node *n, Entry *e, const Pair *p) {
+        bool is_lower_name = !e->is_local;
+        char name[NAME_MAX + 1];
+        int r = 0;
+
+        (void) strcpy(name, e->name);
+        if (e->dir)
+                r = bury_directory(x, e, p->new_fd); /* drops the entry */
+        else {
+                if (e->is_placed && unlinkat(p->new_fd, name, 0) < 0 && errno != ENOENT)
+                        return -errno;
+                entry_drop(n, e);
+        }
+        if (r >= 0 && is_lower_name)
+                r = node_add(n, name, DT_WHT, NULL);
+        return r;
+}
+
+/* A directory that the tree knows under another name: its new tree follows. */
+static int follow_move(Exchange *x, Node *m, Node *n, const char *name, const Pair *p) {
+        _cleanup_free_ char *from = node_path(m);
+        bool was_lower_name = m->entry && !m->entry->is_local;
+        Node *parent = m->parent;
+        char buffer[NAME_MAX + 1];
+        int r;
+
+        if (m->entry) {
+                if (!from)
+                        return -ENOMEM;
+                (void) strcpy(buffer, m->entry->name);
+                r = renameat2(x->new_fd, from, p->new_fd, name, RENAME_NOREPLACE);
+        } else {
+                (void) snprintf(buffer, sizeof(buffer), "%u", m->grave);
+                r = renameat2(x->staging.grave_fd, buffer, p->new_fd, name, RENAME_NOREPLACE);
+                was_lower_name = false;
+        }
+        if (r < 0)
+                return -errno;
+        r = node_attach(m, n, name);
+        if (r >= 0 && was_lower_name)
+                r = node_add(parent, buffer, DT_WHT, NULL);
+        return r;
+}
+
+static int take_up(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
+        Node *known = raw->type == DT_DIR ? tree_find_old(x->tree, raw->inode) : NULL;
+        Entry *e;
+        int r;
+
+        if (is_staging_name(raw->name)) {
+                node_block(n, DIRECTORY_PENDING, "it holds the old tree '%s'", raw->name);
+                return -EUCLEAN;
+        }
+        if (known && known != x->tree->root)
+                return follow_move(x, known, n, raw->name, p);
+        r = node_add(n, raw->name, raw->type, &e);
+        if (r < 0 || raw->type == DT_WHT)
+                return r;
+        e->is_local = true; /* the lower's names are all known from the first listing */
+        e->is_seen = true;
+        if (raw->type == DT_DIR)
+                return build_late(x, e->dir);
+        e->inode = raw->inode;
+        r = place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, x->staging.scratch_fds[0]);
+        if (r == 1)
+                node_recheck(n);
+        return r == 1 ? 0 : r;
+}
+
+static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
+        Entry *e = node_find(n, raw->name);
+        bool was_lower_name = e && (!e->is_local || e->type == DT_WHT);
+        int r;
+
+        if (e && e->type == raw->type &&
+            (raw->type == DT_WHT || (e->is_placed && e->inode == raw->inode && (!e->dir || e->dir->old_inode == raw->inode)))) {
+                e->is_seen = true;
+                return 0;
+        }
+        if (e && e->type != DT_WHT) {
+                r = take_away(x, n, e, p);
+                if (r < 0)
+                        return r;
+                e = node_find(n, raw->name);
+        }
+        if (e) /* the name is known as deleted; now it is used again, or still is a whiteout */
+                entry_drop(n, e);
+        r = take_up(x, n, raw, p);
+        e = r < 0 ? NULL : node_find(n, raw->name);
+        if (e) {
+                e->is_seen = true;
+                if (was_lower_name && raw->type != DT_WHT)
+                        e->is_local = false;
+        }
+        return r;
+}
+
+/* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there. */
+static bool is_lower_only(const Node *n, const Entry *e, const Pair *p) {
+        struct stat st;
+
+        return n->is_merged && !e->is_local && fstatat(p->old_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+static int place_again(Exchange *x, Node *n, Entry *e, const Pair *p) {
+        int r;
+
+        if (e->dir)
+                return e->is_placed ? 0 : build_late(x, e->dir);
+        e->inode = 0;
+        r = e->is_placed ? 0 : place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, x->staging.scratch_fds[0]);
+        if (r == 1)
+                node_recheck(n);
+        return r == 1 ? 0 : r;
+}
+
+static int drop_unseen(Exchange *x, Node *n, const Pair *p) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                bool is_gone = !e->is_seen && e->type != DT_WHT;
+                int r;
+
+                e->is_seen = false;
+                if (!is_gone)
+                        continue;
+                r = is_lower_only(n, e, p) ? place_again(x, n, e, p) : take_away(x, n, e, p);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int sync_node(Exchange *x, Node *n) {
+        _cleanup_(pair_done) Pair p = { .old_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF };
+        int r = pair_open(x, n, &p);
+
+        if (r != 0)
+                return r == 1 ? 0 : r;
+        for (size_t i = 0; i < p.list.n; i++) {
+                r = compare_entry(x, n, p.list.items + i, &p);
+                if (r < 0)
+                        return r;
+        }
+        n->is_undressed = true;
+        return drop_unseen(x, n, &p);
+}
+
+/* What left the tree for good. Its node and its new tree go; the watch too, unless the directory was found again. */
+static int discard_detached(Exchange *x) {
+        while (x->tree->detached) {
+                Node *n = x->tree->detached;
+                _cleanup_close_ int fd = -EBADF;
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "%u", n->grave);
+                fd = open_dir_beneath(x->staging.grave_fd, name);
+                if (fd >= 0) {
+                        int r = dir_empty(fd);
+                        if (r < 0)
+                                return r;
+                        if (unlinkat(x->staging.grave_fd, name, AT_REMOVEDIR) < 0)
+                                return -errno;
+                }
+                tree_drop_detached(x->tree, n);
+        }
+        return 0;
+}
+
+typedef struct Dirty {
+        Exchange *x;
+        Node *shallowest;
+        unsigned depth;
+} Dirty;
+
+static int find_dirty(Node *n, void *userdata) {
+        Dirty *d = userdata;
+        unsigned depth;
+
+        if (!n->is_dirty)
+                return 0;
+        depth = node_depth(n);
+        if (!d->shallowest || depth < d->depth) {
+                d->shallowest = n;
+                d->depth = depth;
+        }
+        return 0;
+}
+
+int sync_dirty(Exchange *x) {
+        for (;;) {
+                Dirty d = { .x = x };
+                int r;
+
+                (void) tree_foreach(x->tree, find_dirty, &d);
+                if (!d.shallowest)
+                        break;
+                /* Parents first: where a directory went is seen in its parents. */
+                d.shallowest->is_dirty = false;
+                x->is_manifest_stale = true;
+                r = sync_node(x, d.shallowest);
+                if (r < 0)
+                        return r;
+                if (x->must_restart || exchange_should_stop(x))
+                        return -EAGAIN;
+        }
+        return discard_detached(x);
+}

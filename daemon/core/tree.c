@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/tree.h"
+
+#include <string.h>
+
+static Node *node_new(Tree *t) {
+        Node *n = calloc(1, sizeof(Node));
+
+        if (!n)
+                return NULL;
+        n->tree = t;
+        n->watch = -1;
+        n->is_undressed = true;
+        (void) pthread_mutex_lock(&t->lock);
+        t->n_nodes++;
+        (void) pthread_mutex_unlock(&t->lock);
+        return n;
+}
+
+static Node *node_free(Node *n) {
+        Entry *e, *next;
+
+        if (!n)
+                return NULL;
+        HASH_ITER(hh, n->entries, e, next) {
+                HASH_DEL(n->entries, e);
+                node_free(e->dir);
+                free(e);
+        }
+        node_set_watch(n, -1);
+        node_set_old_inode(n, 0);
+        (void) pthread_mutex_lock(&n->tree->lock);
+        n->tree->n_nodes--;
+        (void) pthread_mutex_unlock(&n->tree->lock);
+        free(n->lower);
+        free(n->old_handle);
+        free(n->new_handle);
+        free(n->blocked);
+        free(n);
+        return NULL;
+}
+
+int tree_new(const char *path, const char *id, bool is_undo, Tree **ret) {
+        _cleanup_(tree_freep) Tree *t = calloc(1, sizeof(Tree));
+
+        if (!t)
+                return -ENOMEM;
+        (void) pthread_mutex_init(&t->lock, NULL);
+        t->is_undo = is_undo;
+        t->path = strdup(path);
+        t->id = strdup(id);
+        t->root = node_new(t);
+        if (!t->path || !t->id || !t->root)
+                return -ENOMEM;
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
+Tree *tree_free(Tree *t) {
+        if (!t)
+                return NULL;
+        for (Node *n; (n = t->detached);) {
+                t->detached = n->parent;
+                node_free(n);
+        }
+        node_free(t->root);
+        (void) pthread_mutex_destroy(&t->lock);
+        free(t->path);
+        free(t->id);
+        free(t);
+        return NULL;
+}
+
+int node_add(Node *n, const char *name, unsigned char type, Entry **ret) {
+        size_t length = strlen(name);
+        _cleanup_free_ Entry *e = NULL;
+
+        if (node_find(n, name))
+                return -EEXIST;
+        e = calloc(1, sizeof(Entry) + length + 1);
+        if (!e)
+                return -ENOMEM;
+        memcpy(e->name, name, length + 1);
+        e->type = type;
+        if (type == DT_DIR) {
+                e->dir = node_new(n->tree);
+                if (!e->dir)
+                        return -ENOMEM;
+                e->dir->parent = n;
+                e->dir->entry = e;
+        }
+        HASH_ADD_KEYPTR(hh, n->entries, e->name, length, e);
+        if (ret)
+                *ret = e;
+        e = NULL;
+        return 0;
+}
+
+Entry *node_find(const Node *n, const char *name) {
+        Entry *e;
+
+        HASH_FIND_STR(n->entries, name, e);
+        return e;
+}
+
+void entry_drop(Node *n, Entry *e) {
+        HASH_DEL(n->entries, e);
+        node_free(e->dir);
+        free(e);
+}
+
+static size_t node_path_length(const Node *n) {
+        size_t length = 0;
+
+        for (; n->entry; n = n->parent)
+                length += strlen(n->entry->name) + 1;
+        return length;
+}
+
+char *node_path(const Node *n) {
+        size_t length;
+        char *p;
+
+        if (n != n->tree->root && !n->entry)
+                return NULL;
+        length = node_path_length(n);
+        p = malloc(length + 1);
+        if (!p)
+                return NULL;
+        if (length == 0)
+                p[0] = '\0';
+        for (char *end = p + length; n->entry; n = n->parent) {
+                size_t k = strlen(n->entry->name);
+
+                end -= k + 1;
+                memcpy(end, n->entry->name, k);
+                end[k] = end + k + 1 == p + length ? '\0' : '/';
+        }
+        return p;
+}
+
+unsigned node_depth(const Node *n) {
+        unsigned depth = 0;
+
+        for (; n->entry; n = n->parent)
+                depth++;
+        return depth;
+}
+
+void node_set_watch(Node *n, int watch) {
+        Tree *t = n->tree;
+        Node *other;
+
+        (void) pthread_mutex_lock(&t->lock);
+        if (n->watch >= 0)
+                HASH_DELETE(hh_watch, t->by_watch, n);
+        n->watch = watch;
+        if (watch >= 0) {
+                /* The kernel gives one descriptor an inode: who had it stands for a place the directory has left. */
+                HASH_FIND(hh_watch, t->by_watch, &watch, sizeof(watch), other);
+                if (other) {
+                        HASH_DELETE(hh_watch, t->by_watch, other);
+                        other->watch = -1;
+                }
+                HASH_ADD(hh_watch, t->by_watch, watch, sizeof(watch), n);
+        }
+        (void) pthread_mutex_unlock(&t->lock);
+}
+
+void node_set_old_inode(Node *n, uint64_t inode) {
+        Tree *t = n->tree;
+        Node *other;
+
+        (void) pthread_mutex_lock(&t->lock);
+        if (n->old_inode != 0)
+                HASH_DELETE(hh_old, t->by_old, n);
+        n->old_inode = inode;
+        if (inode != 0) {
+                HASH_FIND(hh_old, t->by_old, &inode, sizeof(inode), other);
+                if (other) {
+                        HASH_DELETE(hh_old, t->by_old, other);
+                        other->old_inode = 0;
+                }
+                HASH_ADD(hh_old, t->by_old, old_inode, sizeof(n->old_inode), n);
+        }
+        (void) pthread_mutex_unlock(&t->lock);
+}
+
+Node *tree_find_watch(Tree *t, int watch) {
+        Node *n;
+
+        HASH_FIND(hh_watch, t->by_watch, &watch, sizeof(watch), n);
+        return n;
+}
+
+Node *tree_find_old(Tree *t, uint64_t inode) {
+        Node *n;
+
+        HASH_FIND(hh_old, t->by_old, &inode, sizeof(inode), n);
+        return n;
+}
+
+static void node_leave(Node *n) {
+        Tree *t = n->tree;
+
+        if (n->entry) {
+                HASH_DEL(n->parent->entries, n->entry);
+                free(n->entry);
+                n->entry = NULL;
+        } else
+                for (Node **p = &t->detached; *p; p = &(*p)->parent)
+                        if (*p == n) {
+                                *p = n->parent;
+                                break;
+                        }
+        n->parent = NULL;
+}
+
+void node_detach(Node *n) {
+        node_leave(n);
+        n->parent = n->tree->detached;
+        n->tree->detached = n;
+}
+
+int node_attach(Node *n, Node *parent, const char *name) {
+        size_t length = strlen(name);
+        Entry *e;
+
+        if (node_find(parent, name))
+                return -EEXIST;
+        e = calloc(1, sizeof(Entry) + length + 1);
+        if (!e)
+                return -ENOMEM;
+        memcpy(e->name, name, length + 1);
+        node_leave(n);
+        e->type = DT_DIR;
+        e->dir = n;
+        e->inode = n->old_inode;
+        e->is_local = true;
+        e->is_placed = true;
+        HASH_ADD_KEYPTR(hh, parent->entries, e->name, length, e);
+        n->parent = parent;
+        n->entry = e;
+        return 0;
+}
+
+static int node_foreach(Node *n, node_func func, void *userdata) {
+        Entry *e, *next;
+        int r = func(n, userdata);
+
+        HASH_ITER(hh, n->entries, e, next) {
+                if (r < 0)
+                        return r;
+                if (e->dir)
+                        r = node_foreach(e->dir, func, userdata);
+        }
+        return r < 0 ? r : 0;
+}
+
+int tree_foreach(Tree *t, node_func func, void *userdata) {
+        return node_foreach(t->root, func, userdata);
+}
+
+typedef struct NodeArray {
+        Node **items;
+        size_t n, room;
+} NodeArray;
+
+static int collect(Node *n, void *userdata) {
+        NodeArray *a = userdata;
+
+        if (a->n == a->room) {
+                Node **grown = reallocarray(a->items, a->room = 2 * a->room + 64, sizeof(Node *));
+
+                if (!grown)
+                        return -ENOMEM;
+                a->items = grown;
+        }
+        a->items[a->n++] = n;
+        return 0;
+}
+
+int tree_list(Tree *t, Node ***ret, size_t *ret_n) {
+        NodeArray a = { 0 };
+        int r = tree_foreach(t, collect, &a);
+
+        if (r < 0) {
+                free(a.items);
+                return r;
+        }
+        *ret = a.items;
+        *ret_n = a.n;
+        return 0;
+}
+
+void tree_drop_detached(Tree *t, Node *n) {
+        node_leave(n);
+        node_free(n);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A directory tree as it was last synchronised: which names each directory held, and which inodes of the upper they were.
+ * The exchange, its reconciliation, the undo and the recovery after a crash all compare the world with such a tree; written
+ * to a file (the manifest) it is the snapshot of a running exchange and the record of a finalized directory. */
+#pragma once
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "base/macro.h"
+
+typedef struct Node Node;
+typedef struct Tree Tree;
+
+/* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
+typedef struct Entry {
+        UT_hash_handle hh;
+        Node *dir;          /* DT_DIR: what stands below */
+        uint64_t inode;     /* in the upper file system; of a directory: the old one's */
+        uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0 unknown */
+        unsigned char type; /* DT_ value */
+        bool is_local;      /* made through the overlay: not a name of the lower */
+        bool is_placed;     /* stands in the new tree */
+        bool is_seen;       /* scratch of a comparison */
+        char name[];
+} Entry;
+
+struct Node {
+        UT_hash_handle hh_watch, hh_old;
+        Tree *tree;
+        Node *parent;    /* NULL: the root, or detached */
+        Entry *entry;    /* in the parent; NULL for the root */
+        Entry *entries;  /* by name */
+        char *lower;     /* lower path, NULL for a directory without lower counterpart */
+        char *old_handle, *new_handle; /* file handles in the upper */
+        uint64_t old_inode, new_inode;
+        int watch;       /* inotify descriptor, -1 none */
+        unsigned grave;  /* detached: its name in the grave */
+        unsigned n_failed; /* entries that could not be placed because somebody changed them: compare again */
+        bool is_merged;  /* the old directory has a lower part */
+        bool is_dirty;   /* names changed: compare again */
+        bool is_undressed; /* owner, mode, xattrs or times of the new directory are to be set */
+        bool is_removed; /* the old directory is gone */
+        char *blocked;   /* why this directory cannot be exchanged */
+        int blocked_state; /* DirectoryState that goes with it */
+};
+
+struct Tree {
+        pthread_mutex_t lock; /* the maps and the counters, while a pool works on the tree */
+        Node *root;
+        Node *by_watch, *by_old; /* by_old: by old_inode */
+        Node *detached;  /* singly linked through parent */
+        char *path;      /* of the root, relative to the overlay's root, when the work began */
+        char *id;        /* 16 hex digits; names staging and record */
+        bool is_undo;
+        uint64_t usec;   /* realtime */
+        uint64_t n_nodes, n_entries;
+};
+
+int tree_new(const char *path, const char *id, bool is_undo, Tree **ret);
+Tree *tree_free(Tree *t);
+DEFINE_CLEANUP(Tree *, tree_free);
+
+/* Adds name to n; for DT_DIR with a new Node below it. -EEXIST. Thread-safe as long as one thread works on n. */
+int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
+Entry *node_find(const Node *n, const char *name);
+/* Drops e, and everything below it. */
+void entry_drop(Node *n, Entry *e);
+/* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached node. */
+char *node_path(const Node *n);
+unsigned node_depth(const Node *n) _pure_;
+void node_set_watch(Node *n, int watch);
+void node_set_old_inode(Node *n, uint64_t inode);
+Node *tree_find_watch(Tree *t, int watch);
+Node *tree_find_old(Tree *t, uint64_t inode);
+/* Takes the node out of its parent, keeps it findable by old inode. The entry is dropped. */
+void node_detach(Node *n);
+/* Forgets a detached node. */
+void tree_drop_detached(Tree *t, Node *n);
+/* Puts a node (detached or not) under another parent as name. The place must be free. */
+int node_attach(Node *n, Node *parent, const char *name);
+/* Every attached node, parents before children; stops at a negative return. */
+typedef int (*node_func)(Node *n, void *userdata);
+int tree_foreach(Tree *t, node_func func, void *userdata);
+/* All attached nodes, parents before children. Owned by the caller, the nodes are not. */
+int tree_list(Tree *t, Node ***ret, size_t *ret_n);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The raw part of an undo, and the only raw edits of an upper layer in this project: in staging, under a name that was
+ * never looked up through the overlay, a directory that is merged with the lower path, holding a whiteout for every lower
+ * name the directory had when it was finalized and for every name it has now (facts E.7). Entries are then linked over
+ * the whiteouts through the overlay. Never looked up: the kernel has no dentry that could disagree. */
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange-internal.h"
+#include "core/layer.h"
+
+static int make_whiteouts(const Node *n, int dfd) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                /* A directory below gets one too; its own turn replaces it. */
+                if (mknodat(dfd, e->name, S_IFCHR, makedev(0, 0)) < 0)
+                        return -errno;
+        }
+        return 0;
+}
+
+static int set_redirect(int fd, const char *lower) {
+        _cleanup_free_ char *value = NULL;
+
+        if (asprintf(&value, "/%s", lower) < 0) {
+                value = NULL;
+                return -ENOMEM;
+        }
+        return fsetxattr(fd, XATTR_REDIRECT, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
+int undo_make_directory(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n), *full = path ? path_join(STAGING_TREE, path) : NULL,
+                            *parent = full ? path_dirname(full) : NULL;
+        _cleanup_close_ int parent_fd = -EBADF, fd = -EBADF;
+        const char *name;
+        int r;
+
+        if (!parent)
+                return -ENOMEM;
+        name = path_basename(full);
+        parent_fd = open_dir_beneath(x->staging.upper_fd, parent);
+        if (parent_fd < 0)
+                return parent_fd;
+        if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)
+                return -errno;
+        if (mkdirat(parent_fd, name, 0700) < 0)
+                return -errno;
+        fd = open_dir_beneath(parent_fd, name);
+        if (fd < 0)
+                return fd;
+        r = set_redirect(fd, n->lower);
+        return r < 0 ? r : make_whiteouts(n, fd);
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/work.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/layer.h"
+#include "core/recover.h"
+#include "core/staging.h"
+
+#define KEEP_LOOK_MIN_MSEC 200
+#define KEEP_LOOK_MAX_MSEC 5000
+
+/* Paths still to be done. */
+typedef struct Worklist {
+        char **items;
+        size_t n;
+} Worklist;
+
+static int worklist_add(Worklist *l, const char *path) {
+        char **grown = reallocarray(l->items, l->n + 1, sizeof(char *));
+
+        if (!grown)
+                return -ENOMEM;
+        l->items = grown;
+        l->items[l->n] = strdup(path);
+        return l->items[l->n] ? (l->n++, 0) : -ENOMEM;
+}
+
+static char *worklist_take(Worklist *l) {
+        return l->n > 0 ? l->items[--l->n] : NULL;
+}
+
+static void worklist_done(Worklist *l) {
+        while (l->n > 0)
+                free(worklist_take(l));
+        free(l->items);
+}
+
+void keepers_done(Keepers *k) {
+        for (size_t i = 0; i < k->n; i++)
+                exchange_free(k->items[i]);
+        free(k->items);
+        *k = (Keepers) { 0 };
+}
+
+static int keepers_add(Keepers *k, Exchange *x) {
+        Exchange **grown = reallocarray(k->items, k->n + 1, sizeof(Exchange *));
+
+        if (!grown)
+                return -ENOMEM;
+        k->items = grown;
+        k->items[k->n++] = x;
+        return 0;
+}
+
+/* Removes the old tree, or keeps the exchange until it can be. */
+static int retire(Site *site, Exchange *x, Keepers *kept) {
+        _cleanup_(exchange_freep) Exchange *own = x;
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r;
+
+        if (!x)
+                return 0;
+        r = exchange_retire_once(x, &f);
+        if (r < 0)
+                site_note(site, exchange_path(x), "%s", f.message ?: "the old tree is kept");
+        if (r == 1)
+                return 0;
+        r = keepers_add(kept, x);
+        if (r >= 0)
+                TAKE_PTR(own);
+        return r;
+}
+
+static int report_blocked(const WorkHooks *hooks, const Blocked *b) {
+        DirectoryReport r = { .path = b->path, .state = b->state, .reason = b->reason };
+
+        return hooks->report ? hooks->report(&r, hooks->userdata) : 0;
+}
+
+/* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange takes the whole
+ * subtree. */
+static int report_ancestors(const WorkHooks *hooks, const char *tried, const Blocked *b) {
+        _cleanup_free_ char *reason = NULL, *p = strdup(b->path);
+
+        if (!p || asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
+                reason = NULL;
+                return -ENOMEM;
+        }
+        while (strcmp(p, tried) != 0) {
+                char *parent = path_dirname(p);
+                DirectoryReport r = { .path = parent, .state = b->state, .reason = reason };
+                int k;
+
+                if (!parent)
+                        return -ENOMEM;
+                free(p);
+                p = parent;
+                k = hooks->report ? hooks->report(&r, hooks->userdata) : 0;
+                if (k < 0)
+                        return k;
+        }
+        return 0;
+}
+
+typedef struct Work {
+        Site *site;
+        const char *path; /* what was asked for */
+        const WorkHooks *hooks;
+        Keepers *kept;
+        WorkCounts counts;
+        Records *records;
+        Worklist todo;
+        Failure failure; /* the first thing that went wrong */
+} Work;
+
+static void work_done(Work *w) {
+        worklist_done(&w->todo);
+        records_free(w->records);
+        failure_done(&w->failure);
+        site_forget_inner_mounts(w->site);
+}
+
+static int work_open(Work *w, Failure *reterr) {
+        int r;
+
+        r = site_load_inner_mounts(w->site);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
+        r = records_load(w->site->records_fd, &w->records);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
+        if (records_n_damaged(w->records) > 0)
+                site_note(w->site, w->path, "%u records in the state directory are damaged and ignored",
+                          records_n_damaged(w->records));
+        return 0;
+}
+
+static int reload_records(Work *w) {
+        w->records = records_free(w->records);
+        return records_load(w->site->records_fd, &w->records);
+}
+
+static const char *full(const Work *w, char *buffer, const char *path) {
+        (void) snprintf(buffer, PATH_MAX, "%s%s%s", w->site->overlay->mount_point, path[0] ? "/" : "", path);
+        return buffer;
+}
+
+/* Some directories stand in the way: say which, go on with what is not affected. */
+static int split(Work *w, const char *tried, const ExchangeResult *result) {
+        char buffer[PATH_MAX];
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < result->n_blocked; i++) {
+                const Blocked *b = result->blocked + i;
+
+                w->counts.n_excluded++;
+                r = report_blocked(w->hooks, b);
+                if (r >= 0)
+                        r = report_ancestors(w->hooks, tried, b);
+                if (r >= 0 && strcmp(tried, w->path) == 0)
+                        (void) failure_set(&w->failure, b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION,
+                                           EBUSY, "'%s' cannot be exchanged: %s", full(w, buffer, b->path), b->reason);
+        }
+        for (size_t i = 0; r >= 0 && i < result->n_children; i++)
+                r = worklist_add(&w->todo, result->children[i]);
+        return r;
+}
+
+static int report_pending(Work *w, const char *path, const Failure *f) {
+        DirectoryReport r = { .path = path, .state = DIRECTORY_PENDING, .reason = f->message };
+
+        return w->hooks->report ? w->hooks->report(&r, w->hooks->userdata) : 0;
+}
+
+/* Errors that concern the whole job rather than one directory. */
+static bool ends_job(const Failure *f, int r) {
+        return r == -ESHUTDOWN || f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
+                f->kind == FAILURE_LOWER_UNREACHABLE;
+}
+
+static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_merged_child) {
+        _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        Exchange *x = NULL;
+        int r, k;
+
+        r = exchange_run(w->site, path, is_undo, w->records, &result, &x, &f);
+        w->counts.n_entries += result.n_entries;
+        w->counts.n_directories += result.n_directories;
+        if (x) {
+                k = retire(w->site, x, w->kept);
+                if (r >= 0)
+                        r = k;
+        }
+        if (r == -EUCLEAN) {
+                *ret_has_merged_child = result.has_merged_child;
+                return result.has_merged_child ? 0 : split(w, path, &result);
+        }
+        if (r >= 0)
+                return 0;
+        k = ends_job(&f, r) ? r : report_pending(w, path, &f);
+        failure_move(&w->failure, &f);
+        return k;
+}
+
+static int exchange_all(Work *w, bool is_undo) {
+        bool has_merged_child = false;
+
+        for (;;) {
+                _cleanup_free_ char *path = worklist_take(&w->todo);
+                int r;
+
+                if (!path)
+                        return 0;
+                r = exchange_one(w, path, is_undo, &has_merged_child);
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* The overlay's root is the directory that can never be exchanged. */
+static int split_root(Work *w) {
+        _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
+        int r;
+
+        r = exchange_result_block(&result, "", DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
+        if (r >= 0)
+                r = site_list_directories(w->site, "", &result.children, &result.n_children);
+        return r < 0 ? r : split(w, "", &result);
+}
+
+static int report_and_count(const DirectoryReport *r, void *userdata) {
+        Work *w = userdata;
+
+        return w->hooks->report ? w->hooks->report(r, w->hooks->userdata) : 0;
+}
+
+/* What came of it, by observation: the directory asked for is in the wanted state, or the first failure says why not. */
+static int conclude(Work *w, bool is_undo, Failure *reterr) {
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        char buffer[PATH_MAX];
+        int r;
+
+        r = reload_records(w);
+        if (r >= 0)
+                r = audit_tree(w->site, w->records, w->path, report_and_count, w);
+        if (r >= 0)
+                r = audit_directory(w->site, w->records, w->path, &report, reterr);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot look at '%s'", full(w, buffer, w->path));
+        if (w->failure.kind != FAILURE_NONE) {
+                int error = w->failure.error;
+
+                failure_move(reterr, &w->failure);
+                return error > 0 ? -error : -EIO;
+        }
+        if (is_undo)
+                return report_and_count(&report, w);
+        if (report.state == DIRECTORY_FINALIZED || report.state == DIRECTORY_LOCAL)
+                return 0;
+        return failure_set(reterr, FAILURE_BUSY, EBUSY, "'%s' is not finalized: %s", full(w, buffer, w->path),
+                           report.reason ?: directory_state_to_string(report.state));
+}
+
+static int conclude_failed(Work *w, int r, Failure *reterr) {
+        char buffer[PATH_MAX];
+
+        failure_move(reterr, &w->failure);
+        return failure_set_errno(reterr, r, "cannot work on '%s'", full(w, buffer, w->path));
+}
+
+static int audit_target(Work *w, DirectoryReport *ret, Failure *reterr) {
+        for (const char *p = w->path; p && *p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL) {
+                if (is_staging_name(p))
+                        return failure_set(reterr, FAILURE_NOT_MANAGED, EINVAL, "'%s' belongs to ovlfind itself", p);
+        }
+        return audit_directory(w->site, w->records, w->path, ret, reterr);
+}
+
+static int find_todo(Work *w, const DirectoryReport *report) {
+        if (w->path[0] == '\0')
+                return split_root(w);
+        if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
+                return worklist_add(&w->todo, w->path);
+        /* In effect already, but for merged directories that were moved in since. */
+        return audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+}
+
+int work_finalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret, Failure *reterr) {
+        _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        int r;
+
+        r = work_open(&w, reterr);
+        if (r >= 0)
+                r = audit_target(&w, &report, reterr);
+        if (r < 0)
+                return r;
+        r = find_todo(&w, &report);
+        if (r >= 0)
+                r = exchange_all(&w, /* is_undo= */ false);
+        *ret = w.counts;
+        return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ false, reterr);
+}
+
+static int check_record(Work *w, const char *path) {
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        char buffer[PATH_MAX];
+        int r;
+
+        r = audit_directory(w->site, w->records, path, &report, &w->failure);
+        if (r < 0 || report.finalized_usec != 0 || w->site->options.force)
+                return r;
+        return failure_set(&w->failure, FAILURE_PRECONDITION, ENODATA,
+                           "the record of what '%s' held when it was finalized is lost; with --force, lower names that "
+                           "are missing now count as added since, and come back even if they were deleted",
+                           full(w, buffer, path));
+}
+
+/* Merged directories moved in since must be pure before the tree around them can be rebuilt. */
+static int undo_one(Work *w, const char *path) {
+        bool has_merged_child = false;
+        size_t done = w->todo.n;
+        int r;
+
+        r = check_record(w, path);
+        if (r >= 0)
+                r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
+        if (r < 0 || !has_merged_child)
+                return r;
+        r = audit_find_merged(w->site, path, &w->todo.items, &w->todo.n);
+        while (r >= 0 && w->todo.n > done) {
+                _cleanup_free_ char *merged = worklist_take(&w->todo);
+
+                r = exchange_one(w, merged, /* is_undo= */ false, &has_merged_child);
+        }
+        if (r >= 0)
+                r = reload_records(w);
+        return r < 0 ? r : exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
+}
+
+int work_unfinalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret,
+                    Failure *reterr) {
+        _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        int r;
+
+        r = work_open(&w, reterr);
+        if (r >= 0)
+                r = audit_target(&w, &report, reterr);
+        if (r < 0)
+                return r;
+        r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
+        while (r >= 0 && w.todo.n > 0) {
+                _cleanup_free_ char *unit = worklist_take(&w.todo);
+
+                r = undo_one(&w, unit);
+        }
+        if (r >= 0 && w.records)
+                (void) records_prune(w.records, site->records_fd, site->upper_fd);
+        *ret = w.counts;
+        return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ true, reterr);
+}
+
+typedef struct Survey {
+        Site *site;
+        Keepers *kept;
+} Survey;
+
+static int survey_one(const char *id, void *userdata) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        Survey *s = userdata;
+        Exchange *x = NULL;
+        int r = recover_one(s->site, id, &x, &f);
+
+        if (r < 0) {
+                site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
+                return 0; /* the others can still be finished */
+        }
+        return retire(s->site, x, s->kept);
+}
+
+int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *reterr) {
+        _cleanup_(work_done) Work w = { .site = site, .path = "", .hooks = hooks, .kept = ret_kept };
+        Survey s = { .site = site, .kept = ret_kept };
+        int r;
+
+        r = staging_foreach(site, survey_one, &s, reterr);
+        if (r >= 0)
+                r = work_open(&w, reterr);
+        if (r < 0)
+                return r;
+        r = records_prune(w.records, site->records_fd, site->upper_fd);
+        if (r >= 0)
+                r = audit_tree(site, w.records, "", report_and_count, &w);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
+}
+
+static void drop_keeper(Keepers *k, size_t i) {
+        exchange_free(k->items[i]);
+        k->items[i] = k->items[--k->n];
+}
+
+static void wait_any(const Keepers *k, int timeout_msec) {
+        _cleanup_free_ struct pollfd *p = calloc(k->n, sizeof(struct pollfd));
+
+        for (size_t i = 0; p && i < k->n; i++)
+                p[i] = (struct pollfd) { .fd = exchange_watch_fd(k->items[i]), .events = POLLIN };
+        (void) poll(p, p ? k->n : 0, timeout_msec);
+}
+
+int work_keep(Site *site, Keepers *k) {
+        for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0;) {
+                for (size_t i = k->n; i-- > 0;) {
+                        _cleanup_failure_ Failure f = FAILURE_INIT;
+                        int r = exchange_retire_once(k->items[i], &f);
+
+                        if (r == 1) {
+                                site_kept(site, exchange_path(k->items[i]), 0, "");
+                                drop_keeper(k, i);
+                        }
+                }
+                if (site_is_canceled(site))
+                        return -ECANCELED;
+                if (k->n > 0)
+                        wait_any(k, pause);
+                pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
+        }
+        return 0;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* From a request to core and from what core finds to records. */
+#include <string.h>
+
+#include "base/path-util.h"
+#include "core/check.h"
+#include "core/pool.h"
+#include "worker/worker.h"
+
+static int send_directory(const DirectoryReport *d, void *userdata) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_DIRECTORY);
+        r.state = (uint32_t) d->state;
+        r.entries_total = d->n_entries;
+        r.merge_children = d->n_merge_children;
+        r.usec = d->finalized_usec;
+        wire_set(r.path, d->path);
+        wire_set(r.lower_path, d->lower_path);
+        wire_set(r.text, d->reason);
+        wire_set(r.name, d->scheme);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_step(const PlanStep *s, void *userdata) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_STEP);
+        r.entries_total = s->n_entries;
+        r.bytes = s->bytes;
+        wire_set(r.name, s->name);
+        wire_set(r.path, s->path);
+        wire_set(r.text, s->text);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_checks(const CheckList *l) {
+        for (size_t i = 0; i < l->n; i++) {
+                WireRecord r;
+                int k;
+
+                wire_record_init(&r, WIRE_CHECK);
+                r.state = (uint32_t) l->items[i].level;
+                wire_set(r.name, l->items[i].id);
+                wire_set(r.text, l->items[i].text);
+                wire_set(r.lower_path, l->items[i].advice);
+                k = wire_send(WORKER_FD, &r);
+                if (k < 0)
+                        return k;
+        }
+        return 0;
+}
+
+static bool asks_for(const Worker *w, const char *key) {
+        const char *v = wire_request_get(&w->request, key);
+
+        return v && strcmp(v, "1") == 0;
+}
+
+static uint64_t number(const Worker *w, const char *key, uint64_t missing) {
+        const char *v = wire_request_get(&w->request, key);
+
+        return v ? strtoull(v, NULL, 10) : missing;
+}
+
+static void set_options(Worker *w) {
+        SiteOptions *o = &w->site.options;
+        const char *standing = wire_request_get(&w->request, WIRE_STANDING);
+        const char *hard_links = wire_request_get(&w->request, WIRE_HARD_LINKS);
+        uint64_t n = number(w, WIRE_WORKERS, o->n_threads);
+
+        o->quiet_usec = number(w, WIRE_QUIET_USEC, o->quiet_usec);
+        o->n_threads = n < 1 ? 1 : n > POOL_THREADS_MAX ? POOL_THREADS_MAX : (unsigned) n;
+        o->wait_for_standing = standing && strcmp(standing, "wait") == 0;
+        o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
+        o->force = asks_for(w, WIRE_FORCE);
+}
+
+static int check_preconditions(const Worker *w, bool report, Failure *reterr) {
+        CheckList l = { 0 };
+        int r = overlay_check(w->overlay, &l);
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot check '%s'", w->overlay->mount_point);
+        r = report ? send_checks(&l) : check_list_to_failure(&l, w->overlay, reterr);
+        check_list_done(&l);
+        return r;
+}
+
+static int inspect(Worker *w, const char *path, Failure *reterr) {
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        _cleanup_(records_freep) Records *records = NULL;
+        int r = records_load(w->site.records_fd, &records);
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
+        r = audit_directory(&w->site, records, path, &report, reterr);
+        return r < 0 ? r : send_directory(&report, NULL);
+}
+
+static int load_overlay(Worker *w, Failure *reterr) {
+        const char *mount_point = wire_request_get(&w->request, WIRE_MOUNT_POINT);
+        const char *lower = wire_request_get(&w->request, WIRE_LOWER_DIR);
+        OverlayLayers layers = {
+                .upper = (char *) wire_request_get(&w->request, WIRE_UPPER_DIR),
+                .work = (char *) wire_request_get(&w->request, WIRE_WORK_DIR),
+        };
+        char **data = NULL;
+        int r;
+
+        if (!mount_point)
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "no mount point was given");
+        if (lower) {
+                r = overlay_split_lowerdir(lower, &layers.lower, &data);
+                if (r < 0)
+                        return failure_set_errno(reterr, r, "cannot read LowerDir=%s", lower);
+        }
+        r = overlay_load(NULL, mount_point, &layers, &w->overlay, reterr);
+        for (char **p = layers.lower; p && *p; p++)
+                free(*p);
+        free(layers.lower);
+        for (char **p = data; p && *p; p++)
+                free(*p);
+        free(data);
+        return r;
+}
+
+static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
+        const WorkHooks hooks = { .report = send_directory, .step = send_step };
+        bool is_undo = type == JOB_UNFINALIZE;
+        int r = check_preconditions(w, /* report= */ false, reterr);
+
+        if (r < 0)
+                return r;
+        if (type == JOB_SURVEY)
+                return work_survey(&w->site, &hooks, &w->kept, reterr);
+        if (asks_for(w, WIRE_DRY_RUN))
+                return work_plan(&w->site, path, is_undo, &hooks, reterr);
+        return is_undo ? work_unfinalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr)
+                       : work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+}
+
+/* The daemon sends clean paths; this is for whoever else speaks the protocol. */
+static int clean_path(const Worker *w, char **ret, Failure *reterr) {
+        const char *path = wire_request_get(&w->request, WIRE_PATH);
+
+        *ret = strdup(path ?: "");
+        if (!*ret)
+                return -ENOMEM;
+        if (path && path[0] == '/')
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' is not relative to the overlay", path);
+        if (path_simplify(*ret) < 0)
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' has '..' in it", path);
+        return 0;
+}
+
+int worker_run_verb(Worker *w, Failure *reterr) {
+        const char *verb = wire_request_get(&w->request, WIRE_VERB), *name = wire_request_get(&w->request, WIRE_OVERLAY);
+        JobType type = job_type_from_string(verb);
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (type < 0)
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown verb '%s'", verb ?: "");
+        r = clean_path(w, &path, reterr);
+        if (r >= 0)
+                r = load_overlay(w, reterr);
+        if (r < 0)
+                return r;
+        if (type == JOB_CHECK)
+                return check_preconditions(w, /* report= */ true, reterr);
+        r = site_open(&w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
+        if (r < 0)
+                return r;
+        set_options(w);
+        w->site.observer = w->observer;
+        return type == JOB_INSPECT ? inspect(w, path, reterr) : run_job(w, type, path, reterr);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* ovlfind-worker: does one job on the files of one overlay, in a process of its own, so that a file system that hangs
+ * hangs nobody else. It may be killed at any instant: what it leaves, the next one finishes or removes (core/recover.h).
+ *
+ * Not for people: the daemon starts it with a socket as descriptor 3 (base/wire.h). */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "worker/worker.h"
+
+#define PROGRESS_USEC (USEC_PER_SEC / 10)
+
+/* The whole process ends with it: whoever asked for the job reads the result from the socket. */
+static Worker worker;
+
+static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t total) {
+        Worker *w = userdata;
+        uint64_t now = now_monotonic_usec();
+        WireRecord r;
+
+        if (state == w->reported_state && now - w->reported_usec < PROGRESS_USEC)
+                return;
+        w->reported_state = state;
+        w->reported_usec = now;
+        wire_record_init(&r, WIRE_PROGRESS);
+        r.state = (uint32_t) state;
+        r.entries_done = done;
+        r.entries_total = total;
+        (void) wire_send(WORKER_FD, &r);
+}
+
+static void on_note(void *userdata, const char *path, const char *text) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_NOTE);
+        wire_set(r.path, path);
+        wire_set(r.text, text);
+        (void) wire_send(WORKER_FD, &r);
+}
+
+static void on_kept(void *userdata, const char *path, unsigned n_processes, const char *who) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_KEPT);
+        r.state = n_processes;
+        wire_set(r.path, path);
+        wire_set(r.text, who);
+        (void) wire_send(WORKER_FD, &r);
+}
+
+static void on_signal(int signal) {
+        atomic_store(&worker.site.is_canceled, true);
+}
+
+/* Waits for "cancel", or for the end of whoever asked. */
+static void *listen_for_cancel(void *userdata) {
+        char buffer[16];
+
+        for (;;) {
+                ssize_t n = recv(WORKER_FD, buffer, sizeof(buffer), 0);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                atomic_store(&worker.site.is_canceled, true);
+                return NULL;
+        }
+}
+
+static void set_up_process(void) {
+        const struct sigaction action = { .sa_handler = on_signal };
+        struct rlimit limit;
+
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void) sigaction(SIGTERM, &action, NULL);
+        (void) sigaction(SIGINT, &action, NULL);
+        (void) signal(SIGPIPE, SIG_IGN);
+        (void) umask(0077);
+        /* Each thread holds some descriptors, and each old tree that is kept. */
+        if (getrlimit(RLIMIT_NOFILE, &limit) >= 0) {
+                limit.rlim_cur = limit.rlim_max;
+                (void) setrlimit(RLIMIT_NOFILE, &limit);
+        }
+}
+
+static void send_result(Worker *w, int r, const Failure *f) {
+        WireRecord record;
+
+        wire_record_init(&record, WIRE_RESULT);
+        wire_set(record.name, failure_kind_to_string(r < 0 && f->kind == FAILURE_NONE ? FAILURE_FAILED : f->kind));
+        record.error = r < 0 ? -r : 0;
+        wire_set(record.text, r < 0 && !f->message ? strerror(-r) : f->message);
+        record.entries_done = record.entries_total = w->counts.n_entries;
+        record.merge_children = w->counts.n_directories;
+        record.errors = w->counts.n_excluded;
+        record.usec = now_monotonic_usec() - w->started_usec;
+        (void) wire_send(WORKER_FD, &record);
+}
+
+static int run(Worker *w) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        pthread_t listener;
+        int r;
+
+        r = wire_request_receive(WORKER_FD, &w->request);
+        if (r <= 0)
+                return EXIT_FAILURE;
+        r = pthread_create(&listener, NULL, listen_for_cancel, NULL);
+        if (r == 0)
+                r = worker_run_verb(w, &f);
+        else
+                r = failure_set_errno(&f, -r, "cannot start a thread");
+        send_result(w, r, &f);
+        if (r == -ESHUTDOWN) /* threads hang in the kernel; what they left is for the next survey */
+                _exit(EXIT_FAILURE);
+        if (w->kept.n > 0)
+                r = work_keep(&w->site, &w->kept);
+        return r == -ECANCELED && w->kept.n > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char *argv[]) {
+        struct stat st;
+        int r;
+
+        if (argc > 1 || fstat(WORKER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+                (void) fprintf(stderr, "%s is started by ovlfind, not by hand; see ovlfinctl(1)\n", argv[0]);
+                return EXIT_FAILURE;
+        }
+        (void) fcntl(WORKER_FD, F_SETFD, FD_CLOEXEC);
+        worker.started_usec = now_monotonic_usec();
+        worker.reported_state = _JOB_STATE_INVALID;
+        worker.site = SITE_INIT;
+        worker.observer = (Observer) { .progress = on_progress, .note = on_note, .kept = on_kept, .userdata = &worker };
+        set_up_process();
+        r = run(&worker);
+        /* The listener is still waiting; exit() takes it along. */
+        keepers_done(&worker.kept);
+        site_done(&worker.site);
+        worker.overlay = overlay_free(worker.overlay);
+        wire_request_done(&worker.request);
+        return r;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "base/wire.h"
+#include "core/work.h"
+
+/* A worker process and what it was asked for. */
+typedef struct Worker {
+        WireRequest request;
+        Overlay *overlay;
+        Site site;
+        Observer observer; /* handed to the site once it is open */
+        Keepers kept;
+        WorkCounts counts;
+        uint64_t started_usec;  /* monotonic */
+        uint64_t reported_usec; /* when the last progress was sent */
+        JobState reported_state;
+} Worker;
+
+/* Runs the request's verb, sends what there is to tell but the result. */
+int worker_run_verb(Worker *w, Failure *reterr);
