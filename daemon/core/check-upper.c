@@ -12,7 +12,6 @@
 #include <sys/xattr.h>
 
 #include "core/check-internal.h"
-#include "core/layer.h"
 
 #ifndef FS_CASEFOLD_FL
 #define FS_CASEFOLD_FL 0x40000000
@@ -20,7 +19,6 @@
 
 #define SPACE_LOW_PERCENT 5U
 #define PROBE_XATTR "trusted.ovlfind.probe"
-#define XATTR_UUID "trusted.overlay.uuid"
 
 typedef struct ProbeName {
         char text[64];
@@ -69,12 +67,13 @@ static bool same_file_system(const struct statfs *a, const struct statfs *b) {
 /* With uuid=on (since Linux 6.6; what "auto" becomes on a new upper) the file system's id is made of a random number that
  * is kept on the upper: both halves of it, exclusive or (uuid_to_fsid()). */
 static bool has_other_uuid(const CheckContext *c, const struct statfs *root) {
+        const char *xattr = c->o->is_userxattr ? "user.overlay.uuid" : "trusted.overlay.uuid";
         _cleanup_free_ char *mode = NULL;
         uint64_t halves[2], id;
 
         if (mount_options_next(c->o->fs_options, "uuid", NULL, &mode) <= 0 || strcmp(mode, "on") != 0)
                 return false;
-        if (fgetxattr(c->upper_fd, XATTR_UUID, halves, sizeof(halves)) != (ssize_t) sizeof(halves))
+        if (fgetxattr(c->upper_fd, xattr, halves, sizeof(halves)) != (ssize_t) sizeof(halves))
                 return errno == ENODATA;
         id = halves[0] ^ halves[1];
         return memcmp(&id, &root->f_fsid, sizeof(id)) != 0;

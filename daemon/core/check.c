@@ -76,6 +76,8 @@ static int advise_mount(const Overlay *o, Check *f) {
 
         if (!quoted_options || !source || !mount_point)
                 return -ENOMEM;
+        if (strchr(options, '"')) /* which mount(8) takes for quoting, whatever is written */
+                return check_advise(f, "unmount %s and mount it with metacopy=on,redirect_dir=on", mount_point);
         return check_advise(
                 f, "set metacopy=on,redirect_dir=on (in /etc/fstab too): umount %s; mount -t overlay -o %s %s %s", mount_point,
                 quoted_options, source, mount_point);
