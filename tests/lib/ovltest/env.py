@@ -15,6 +15,7 @@ BINARIES = {
     "ovlfinctl": "ctl/ovlfinctl",
     "countfs": "tests/tools/countfs",
     "hammer": "tests/tools/hammer",
+    "torture": "tests/tools/torture",
 }
 
 CLONE_NEWNS = 0x00020000

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Directories under constant change are finalized and unfinalized in a loop: nothing is lost, and what sees a wrong result
+for a moment is counted. OVLFIND_TORTURE_SECONDS and OVLFIND_TORTURE_SEED make it longer and different."""
+
+import os
+import random
+import time
+
+import pytest
+
+from ovltest.daemon import wait_for
+from ovltest.torture import Torture, torture_source
+
+SECONDS = float(os.environ.get("OVLFIND_TORTURE_SECONDS", "20"))
+SEED = int(os.environ.get("OVLFIND_TORTURE_SEED", "1"))
+WORKERS = 4
+DIRECTORIES = [f"t/d{i}{sub}" for i in range(4) for sub in ("", "/sub", "/sub/deep")]
+TOPS = [f"t/d{i}" for i in range(4)]
+
+
+@pytest.fixture
+def stage(scene):
+    """(lower, overlay): every worker has names in the lower of every directory."""
+    source = scene.source()
+    torture_source(source, DIRECTORIES, WORKERS)
+    lower = scene.lower(source)
+    return lower, scene.overlay(lower, upper=scene.upper("ext4-512", size_mib=1024))
+
+
+def come_to_rest(scene, torture, overlay):
+    torture.command("stop")
+    wait_for(lambda: not [n for d in ("", "t") for n in os.listdir(overlay / d) if n.startswith(".ovlfind")],
+             "old trees to go", 60)
+
+
+def verify(torture, what):
+    totals = torture.command("verify")
+    assert totals.lost == 0, f"{what}: {totals}"
+    return totals
+
+
+def test_control(scene, stage):
+    """Nobody exchanges anything: the model itself is right."""
+    _, overlay = stage
+    torture = scene.keep(Torture([overlay / d for d in DIRECTORIES], seed=SEED))
+    time.sleep(3)
+    totals = torture.command("stop")
+    assert (totals.wrong, totals.wrong_fd) == (0, 0), totals
+    verify(torture, "at rest")
+    overlay.remount()
+    totals = verify(torture, "after a remount")
+    assert totals.operations > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.parametrize("descriptor_workers", [0, 2], ids=["paths", "descriptors"])
+def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, capsys):
+    _, overlay = stage
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
+    torture = scene.keep(Torture([overlay / d for d in DIRECTORIES], seed=SEED, descriptor_workers=descriptor_workers))
+    dice, exchanges, failed = random.Random(SEED), 0, []
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        verb = dice.choice(("finalize", "unfinalize"))
+        result = daemon.ctl(verb, overlay / dice.choice(TOPS))
+        exchanges += result.code == 0
+        if result.code != 0:
+            failed.append(result.err.strip())
+    come_to_rest(scene, torture, overlay)
+    totals = verify(torture, "at rest")
+    assert daemon.stop() == 0
+    overlay.remount()
+    verify(torture, "after a remount")
+    with capsys.disabled():
+        print(f"\n{totals.operations} operations, {exchanges} exchanges ({len(failed)} refused), wrong for a moment: "
+              f"{totals.wrong} by path, {totals.wrong_fd} with descriptors, "
+              f"{totals.wrong / max(exchanges, 1):.2f} per exchange by path; lost: 0")
+    assert exchanges > 0, failed[:5]
+    assert totals.wrong <= 0.5 * exchanges, totals.notes
+
+
+def test_quiet_directories_notice_nothing(scene, stage):
+    """Workers pause between operations, and a directory is exchanged when it was quiet: then nobody sees anything."""
+    _, overlay = stage
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "100ms"}}))
+    torture = scene.keep(Torture([overlay / d for d in DIRECTORIES[:3]], seed=SEED, workers=1, descriptor_workers=0,
+                                 pause_usec=400_000))
+    for _ in range(4):
+        for verb in ("finalize", "unfinalize"):
+            daemon.ctl(verb, overlay / TOPS[0]).ok()
+    come_to_rest(scene, torture, overlay)
+    totals = verify(torture, "at rest")
+    assert totals.wrong == 0, totals.notes
