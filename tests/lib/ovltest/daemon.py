@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the real ovlfind on a private bus, with folders of the test's own."""
 
+import contextlib
 import os
 import re
 import socket
@@ -44,6 +45,7 @@ class Daemon:
             os.makedirs(d)
         self.log_path = os.path.join(directory, "ovlfind.log")
         self.process = None
+        self.worker = binary("ovlfind-worker")
         self.notified = {}
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(os.path.join(directory, "notify"))
@@ -55,6 +57,36 @@ class Daemon:
         """Writes ovlfind.conf."""
         with open(os.path.join(self.conf, "ovlfind.conf"), "w", encoding="utf-8") as f:
             f.write(text)
+
+    def use_killer(self):
+        """Makes every worker started from now on run under tests/tools/killat when arm() was called before."""
+        self.killat_n, self.killat_log = (os.path.join(self.directory, n) for n in ("killat-n", "killat-log"))
+        self.worker = os.path.join(self.directory, "worker")
+        with open(self.worker, "w", encoding="utf-8") as f:
+            f.write(f"""#!/bin/sh
+if settings=$(cat '{self.killat_n}' 2>/dev/null); then
+        rm '{self.killat_n}'
+        ASAN_OPTIONS="$ASAN_OPTIONS:verify_asan_link_order=0" exec env LD_PRELOAD='{binary("killat")}' $settings \\
+                KILLAT_LOG='{self.killat_log}' '{binary("ovlfind-worker")}' "$@"
+fi
+exec '{binary("ovlfind-worker")}' "$@"
+""")
+        os.chmod(self.worker, 0o755)
+
+    def arm(self, n, parent=False):
+        """The next worker dies (or takes the daemon along) after its nth change to a file system."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.killat_log)
+        with open(self.killat_n, "w", encoding="ascii") as f:
+            f.write(f"KILLAT={n}" + (" KILLAT_PARENT=1" if parent else ""))
+
+    def struck(self):
+        """Which call the armed worker was killed at, or None when it ended before."""
+        try:
+            with open(self.killat_log, encoding="ascii") as f:
+                return f.read().strip()
+        except FileNotFoundError:
+            return None
 
     def add_overlay(self, name, point, **sections):
         """Writes overlays.d/NAME.conf. sections: Finalize={"QuietSec": "0"} and so on; a test has no time to wait for
@@ -70,7 +102,7 @@ class Daemon:
 
     def environment(self):
         return dict(ctl_environment(self.bus.address), CONFIGURATION_DIRECTORY=self.conf, STATE_DIRECTORY=self.state,
-                    RUNTIME_DIRECTORY=self.runtime, NOTIFY_SOCKET=os.path.join(self.directory, "notify"))
+                    RUNTIME_DIRECTORY=self.runtime, OVLFIND_WORKER=self.worker, NOTIFY_SOCKET=os.path.join(self.directory, "notify"))
 
     def start(self, *args, env=None, survey=True):
         """Starts the daemon and waits until it is ready; survey: also until every overlay has been looked through."""

@@ -15,6 +15,7 @@ BINARIES = {
     "ovlfinctl": "ctl/ovlfinctl",
     "countfs": "tests/tools/countfs",
     "hammer": "tests/tools/hammer",
+    "killat": "tests/tools/libkillat.so",
     "torture": "tests/tools/torture",
 }
 

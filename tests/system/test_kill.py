@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""SIGKILL of the worker, or of the daemon, between any two of the changes a job makes: every path works, the next start
+continues or cleans up, and nothing stays in staging. All gaps are tried, not a sample."""
+
+import os
+
+import pytest
+
+from ovltest import diff, snapshot
+from ovltest.tree import age, write
+
+MOST = 400  # gaps; a job of this size has far fewer
+
+
+def build(top):
+    """Small, with one of each: file, symlink, child directory."""
+    write(os.path.join(top, "a"), mode=0o4755)
+    write(os.path.join(top, "b"))
+    os.symlink("a", os.path.join(top, "link"))
+    write(os.path.join(top, "sub", "c"))
+    write(os.path.join(top, "deleted"))
+
+
+@pytest.fixture
+def stage(scene):
+    source = scene.source()
+    for i in range(MOST):
+        build(os.path.join(source, "t", f"d{i:03}"))
+    age(source)
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    return lower, overlay, daemon.start()
+
+
+def leftovers(overlay):
+    return [os.path.join(d, n) for d in ("", "t") for n in os.listdir(overlay / d) if n.startswith(".ovlfind")]
+
+
+def redirect_max():
+    with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
+        return f.read()
+
+
+def check_recovered(scene, lower, overlay, daemon, d, before):
+    """After the next start. The state is one of those a user can make sense of, and tells the truth."""
+    assert diff(before, snapshot(d)) == []
+    assert leftovers(overlay) == []
+    state = daemon.state_of(d)
+    reached = scene.absent_lookups(lower, [d, os.path.join(d, "sub")], 2).enoent
+    assert state in ("merged", "copied-up", "finalized")
+    assert reached == (0 if state == "finalized" else 4), state
+    daemon.ctl("finalize", d).ok()
+    assert scene.absent_lookups(lower, [d, os.path.join(d, "sub")], 2).enoent == 0
+    assert diff(before, snapshot(d)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+@pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
+def test_killed_between_any_two_steps(scene, stage, verb, victim, capsys):
+    lower, overlay, daemon = stage
+    was, struck = redirect_max(), []
+    for n in range(MOST):
+        d = overlay / f"t/d{n:03}"
+        os.unlink(os.path.join(d, "deleted"))
+        write(os.path.join(d, "local"))
+        if verb == "unfinalize":
+            daemon.ctl("finalize", d).ok()
+        before = snapshot(d)
+        daemon.arm(n, parent=victim == "daemon")
+        result = daemon.ctl(verb, d)
+        at = daemon.struck()
+        if at is None:
+            result.ok()
+            break
+        assert result.code != 0, f"killed at {at}, but reported as done"
+        assert diff(before, snapshot(d), ignore={"nlink"}) == [], f"killed at {at}, before the next start"
+        struck.append(at)
+        if victim == "daemon":
+            daemon.process.wait(10)
+            daemon.start()
+        else:
+            daemon.restart()
+        try:
+            check_recovered(scene, lower, overlay, daemon, d, before)
+        except Exception as e:
+            raise AssertionError(f"after {victim} was killed at {at}: {e}") from e
+    else:
+        raise AssertionError(f"{MOST} gaps are not enough")
+    assert redirect_max() == was
+    with capsys.disabled():
+        print(f"\n{verb}, {victim} killed in each of {len(struck)} gaps")
+    assert len(struck) > 10
+    daemon.stop()
+    overlay.remount()
+    assert all(os.path.exists(overlay / f"t/d{n:03}/sub/c") for n in range(MOST))

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* killat: preloaded into a worker, kills it (or its parent) with SIGKILL right after its Nth call that
+ * changes a file system, or before the first. With N from 0 until the worker survives, every gap between two
+ * steps has been tried. KILLAT=N, KILLAT_PARENT=1: the parent instead; KILLAT_LOG=FILE: where to say which
+ * call it was. */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/xattr.h>
+
+#include "base/macro.h"
+
+static atomic_long n_calls;
+
+static void log_call(const char *name, long n) {
+        const char *path = getenv("KILLAT_LOG");
+        _cleanup_fclose_ FILE *f = path ? fopen(path, "we") : NULL;
+
+        if (f)
+                fprintf(f, "%ld %s\n", n, name);
+}
+
+static void *next(const char *name) {
+        void *f = dlsym(RTLD_NEXT, name);
+
+        if (!f)
+                abort();
+        return f;
+}
+
+static void strike(const char *name, long n) {
+        log_call(name, n);
+        (void) kill(getenv("KILLAT_PARENT") ? getppid() : getpid(), SIGKILL);
+        for (;;) /* the parent's death is ours: it is what we are told by the kernel */
+                pause();
+}
+
+/* Only a call that changed something counts: a failed one leaves the gap as it was. */
+static void called(const char *name, int r) {
+        const char *at = getenv("KILLAT");
+        int saved = errno;
+
+        if (r >= 0 && at && atomic_fetch_add(&n_calls, 1) + 1 == atol(at))
+                strike(name, atol(at));
+        errno = saved;
+}
+
+static __attribute__((constructor)) void at_start(void) {
+        const char *at = getenv("KILLAT");
+
+        if (at && atol(at) == 0)
+                strike("start", 0);
+}
+
+#define WRAP(name, parameters, arguments)                                                                   \
+        int name parameters {                                                                               \
+                int(*f) parameters = (int(*) parameters) next(#name);                                       \
+                int r = f arguments;                                                                        \
+                                                                                                            \
+                called(#name, r);                                                                           \
+                return r;                                                                                   \
+        }
+
+WRAP(linkat, (int ofd, const char *o, int nfd, const char *n, int flags), (ofd, o, nfd, n, flags))
+WRAP(symlinkat, (const char *target, int fd, const char *p), (target, fd, p))
+WRAP(mkdir, (const char *p, mode_t mode), (p, mode))
+WRAP(mkdirat, (int fd, const char *p, mode_t mode), (fd, p, mode))
+WRAP(mknodat, (int fd, const char *p, mode_t mode, dev_t dev), (fd, p, mode, dev))
+WRAP(rename, (const char *o, const char *n), (o, n))
+WRAP(renameat, (int ofd, const char *o, int nfd, const char *n), (ofd, o, nfd, n))
+WRAP(renameat2, (int ofd, const char *o, int nfd, const char *n, unsigned flags), (ofd, o, nfd, n, flags))
+WRAP(unlink, (const char *p), (p))
+WRAP(rmdir, (const char *p), (p))
+WRAP(unlinkat, (int fd, const char *p, int flags), (fd, p, flags))
+WRAP(fsync, (int fd), (fd))
+WRAP(fdatasync, (int fd), (fd))
+WRAP(syncfs, (int fd), (fd))
+WRAP(fchown, (int fd, uid_t u, gid_t g), (fd, u, g))
+WRAP(fchownat, (int fd, const char *p, uid_t u, gid_t g, int flags), (fd, p, u, g, flags))
+WRAP(fchmod, (int fd, mode_t mode), (fd, mode))
+WRAP(fchmodat, (int fd, const char *p, mode_t mode, int flags), (fd, p, mode, flags))
+WRAP(futimens, (int fd, const struct timespec times[2]), (fd, times))
+WRAP(utimensat, (int fd, const char *p, const struct timespec times[2], int flags), (fd, p, times, flags))
+WRAP(setxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
+WRAP(lsetxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
+WRAP(fsetxattr, (int fd, const char *k, const void *v, size_t l, int flags), (fd, k, v, l, flags))
+
+int openat(int fd, const char *p, int flags, ...) {
+        int (*f)(int, const char *, int, ...) = (int (*)(int, const char *, int, ...)) next("openat");
+        mode_t mode = 0;
+        va_list ap;
+        int r;
+
+        if (flags & (O_CREAT | O_TMPFILE)) {
+                va_start(ap, flags);
+                mode = va_arg(ap, mode_t);
+                va_end(ap);
+        }
+        r = f(fd, p, flags, mode);
+        if (flags & O_CREAT)
+                called("openat", r);
+        return r;
+}
