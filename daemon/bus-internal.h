@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the bus-*.c share. userdata of every handler is the manager, except in the vtables of overlays and jobs, where the
+ * find function has looked up the object. */
+#pragma once
+
+#include "bus.h"
+
+int bus_manager_attach(Manager *m);
+int bus_overlay_attach(Manager *m);
+int bus_job_attach(Manager *m);
+int bus_log_control_attach(Manager *m);
+
+/* Fills error from a failure and returns the negative errno a handler is to return. */
+int bus_error_from_failure(sd_bus_error *error, const Failure *f);
+/* The D-Bus error name of a kind; a static string. */
+const char *bus_error_name(FailureKind kind);
+
+/* Handlers of the methods that only look, in bus-query.c. */
+int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error);
+
+/* CancelJob() and Job.Cancel(). */
+int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error);
+
+/* Appends {sv} entries. */
+int bus_append_string(sd_bus_message *m, const char *key, const char *value);
+int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
+/* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes of it. */
+int bus_append_directory(sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/path-util.h"
+#include "bus-auth.h"
+#include "bus-internal.h"
+#include "config-value.h"
+#include "dbus/names.h"
+
+#define PROPERTY_GETTER(name)          \
+        static int name(               \
+                sd_bus *bus,           \
+                const char *path,      \
+                const char *interface, \
+                const char *property,  \
+                sd_bus_message *reply, \
+                void *userdata,        \
+                sd_bus_error *error)
+
+PROPERTY_GETTER(get_type) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", job_type_to_string(j->type));
+}
+
+PROPERTY_GETTER(get_path) {
+        _cleanup_free_ char *absolute = job_path(userdata);
+
+        return absolute ? sd_bus_message_append(reply, "s", absolute) : -ENOMEM;
+}
+
+PROPERTY_GETTER(get_state) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", job_state_to_string(j->state));
+}
+
+PROPERTY_GETTER(get_errors) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "u", (uint32_t) (j->n_errors < UINT32_MAX ? j->n_errors : UINT32_MAX));
+}
+
+PROPERTY_GETTER(get_error_name) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", bus_error_name(j->failure.kind));
+}
+
+PROPERTY_GETTER(get_error_message) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", j->failure.message ?: "");
+}
+
+PROPERTY_GETTER(get_dry_run) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->options.is_dry_run);
+}
+
+PROPERTY_GETTER(get_notes) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "s");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < j->n_notes && i < JOB_NOTES_MAX; i++) {
+                r = sd_bus_message_append(reply, "s", j->notes[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (j->n_notes > JOB_NOTES_MAX) {
+                _cleanup_free_ char *rest = NULL;
+
+                if (asprintf(&rest, "and %zu more, see the journal", j->n_notes - JOB_NOTES_MAX) < 0)
+                        return -ENOMEM;
+                r = sd_bus_message_append(reply, "s", rest);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
+        _cleanup_free_ char *path = path_join(j->mount_point, s->path);
+
+        if (!path)
+                return -ENOMEM;
+        return sd_bus_message_append(
+                reply,
+                "a{sv}",
+                5,
+                "name",
+                "s",
+                s->name,
+                "path",
+                "s",
+                path,
+                "text",
+                "s",
+                s->text,
+                "entries",
+                "t",
+                s->entries,
+                "bytes",
+                "t",
+                s->bytes);
+}
+
+PROPERTY_GETTER(get_plan) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < j->n_steps && i < JOB_STEPS_MAX; i++) {
+                r = append_step(reply, j, j->steps + i);
+                if (r < 0)
+                        return r;
+        }
+        if (j->n_steps > JOB_STEPS_MAX) {
+                char name[] = "more", text[64];
+
+                (void) snprintf(text, sizeof(text), "%zu more steps", j->n_steps - JOB_STEPS_MAX);
+                r = append_step(reply, j, &(JobStep) { .name = name, .path = j->path, .text = text });
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+/* By the number in the path: the job may have been freed while the bus was asked who is calling. */
+static int cancel_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        const char *number = path_startswith(sd_bus_message_get_path(message), OVLFIND_JOB_PATH_PREFIX);
+        uint64_t id;
+
+        if (!number || value_parse_uint(number, &id) < 0)
+                return -EINVAL;
+        return bus_cancel_job(userdata, (uint32_t) id, message, error);
+}
+
+static int method_cancel(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        /* userdata is the job; the manager is that of the fallback vtable's slot. */
+        void *manager = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+
+        return bus_auth_call(message, BUS_ACTION_MANAGE, cancel_authorized, manager);
+}
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Type", "s", get_type, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Overlay", "s", NULL, offsetof(Job, overlay), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Path", "s", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("EntriesTotal", "t", NULL, offsetof(Job, entries_total), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("BytesCopied", "t", NULL, offsetof(Job, bytes_copied), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Errors", "u", get_errors, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Notes", "as", get_notes, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("QueuedUSec", "t", NULL, offsetof(Job, queued_usec), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("StartedUSec", "t", NULL, offsetof(Job, started_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("FinishedUSec", "t", NULL, offsetof(Job, finished_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_METHOD_WITH_ARGS(
+                "Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static int job_find(
+        sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret, sd_bus_error *error) {
+        const char *number = path_startswith(path, OVLFIND_JOB_PATH_PREFIX);
+        Manager *m = userdata;
+        uint64_t id;
+        Job *j;
+
+        if (!number || value_parse_uint(number, &id) < 0 || id > UINT32_MAX)
+                return 0;
+        j = queue_find(m->queue, (uint32_t) id);
+        if (!j)
+                return 0;
+        *ret = j;
+        return 1;
+}
+
+typedef struct Paths {
+        char **items;
+        size_t n;
+        size_t size;
+} Paths;
+
+static void add_path(Job *j, void *userdata) {
+        Paths *l = userdata;
+
+        if (l->n < l->size && (l->items[l->n] = bus_job_path(j->id)))
+                l->n++;
+}
+
+static void count_job(Job *j, void *userdata) {
+        Paths *l = userdata;
+
+        l->size++;
+}
+
+static int job_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        Manager *m = userdata;
+        Paths l = { 0 };
+
+        queue_foreach(m->queue, count_job, &l);
+        l.items = calloc(l.size + 1, sizeof(char *));
+        if (!l.items)
+                return -ENOMEM;
+        queue_foreach(m->queue, add_path, &l);
+        *ret = l.items;
+        return 1;
+}
+
+int bus_job_attach(Manager *m) {
+        int r;
+
+        r = sd_bus_add_fallback_vtable(
+                m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, OVLFIND_JOB_INTERFACE, vtable, job_find, m);
+        if (r < 0)
+                return r;
+        return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, job_enumerate, m);
+}

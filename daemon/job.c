@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "strv.h"
+
+#define BIT(state) (1U << (state))
+#define FINAL (BIT(JOB_DONE) | BIT(JOB_FAILED) | BIT(JOB_CANCELED))
+
+static const unsigned followers[_JOB_STATE_MAX] = {
+        [JOB_QUEUED] = BIT(JOB_RUNNING) | BIT(JOB_FAILED) | BIT(JOB_CANCELED),
+        [JOB_RUNNING] = BIT(JOB_APPLYING) | BIT(JOB_WAITING) | BIT(JOB_QUEUED) | FINAL,
+        [JOB_APPLYING] = BIT(JOB_RUNNING) | BIT(JOB_WAITING) | BIT(JOB_QUEUED) | FINAL,
+        [JOB_WAITING] = BIT(JOB_RUNNING) | BIT(JOB_APPLYING) | BIT(JOB_QUEUED) | FINAL,
+};
+
+int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_point, const char *path, Job **ret) {
+        _cleanup_(job_freep) Job *j = calloc(1, sizeof(Job));
+
+        if (!j)
+                return -ENOMEM;
+        *j = (Job) { .id = id, .type = type, .state = JOB_QUEUED };
+        j->overlay = strdup(overlay);
+        j->mount_point = strdup(mount_point);
+        j->path = strdup(path);
+        if (!j->overlay || !j->mount_point || !j->path)
+                return -ENOMEM;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+static void job_clear_steps(Job *j) {
+        size_t n = j->n_steps < JOB_STEPS_MAX ? j->n_steps : JOB_STEPS_MAX;
+
+        for (size_t i = 0; i < n; i++) {
+                free(j->steps[i].name);
+                free(j->steps[i].path);
+                free(j->steps[i].text);
+        }
+        free(j->steps);
+        j->steps = NULL;
+        j->n_steps = 0;
+}
+
+Job *job_free(Job *j) {
+        if (!j)
+                return NULL;
+        job_clear_steps(j);
+        j->notes = strv_free(j->notes);
+        failure_done(&j->failure);
+        free(j->overlay);
+        free(j->mount_point);
+        free(j->path);
+        free(j);
+        return NULL;
+}
+
+bool job_state_may_follow(JobState from, JobState to) {
+        return from >= 0 && from < _JOB_STATE_MAX && to >= 0 && to < _JOB_STATE_MAX && (followers[from] & BIT(to));
+}
+
+/* A new attempt starts from nothing. */
+static void job_reset_attempt(Job *j) {
+        j->entries_done = j->entries_total = j->bytes_copied = j->n_errors = j->n_finalized = 0;
+        job_clear_steps(j);
+}
+
+int job_set_state(Job *j, JobState state, uint64_t now_usec) {
+        if (j->state == state)
+                return 0;
+        if (!job_state_may_follow(j->state, state))
+                return -EPERM;
+        if (j->state == JOB_QUEUED && state == JOB_RUNNING) {
+                j->n_attempts++;
+                if (j->started_usec == 0)
+                        j->started_usec = now_usec;
+        }
+        if (state == JOB_QUEUED)
+                job_reset_attempt(j);
+        if (job_state_is_final(state))
+                j->finished_usec = now_usec;
+        j->state = state;
+        return 1;
+}
+
+int job_finish(Job *j, Failure *failure, uint64_t now_usec) {
+        JobState state = failure->kind == FAILURE_NONE ? JOB_DONE :
+                failure->kind == FAILURE_CANCELED      ? JOB_CANCELED :
+                                                         JOB_FAILED;
+        int r;
+
+        r = job_set_state(j, state, now_usec);
+        if (r > 0)
+                failure_move(&j->failure, failure);
+        else
+                failure_done(failure);
+        return r;
+}
+
+void job_take_counters(Job *j, const WireRecord *r) {
+        j->entries_done = r->entries_done;
+        j->entries_total = r->entries_total;
+        j->bytes_copied = r->bytes;
+        j->n_errors = r->errors;
+}
+
+static int job_fill_step(JobStep *s, const WireRecord *r) {
+        *s = (JobStep) {
+                .name = strdup(r->name),
+                .path = strdup(r->path),
+                .text = strdup(r->text),
+                .entries = r->entries_total,
+                .bytes = r->bytes,
+        };
+        if (s->name && s->path && s->text)
+                return 0;
+        free(s->name);
+        free(s->path);
+        free(s->text);
+        return -ENOMEM;
+}
+
+int job_add_step(Job *j, const WireRecord *r) {
+        if (j->n_steps >= JOB_STEPS_MAX) {
+                j->n_steps++;
+                return 0;
+        }
+        if ((j->n_steps & (j->n_steps - 1)) == 0) { /* full at 0, 1, 2, 4, ... */
+                JobStep *a = reallocarray(j->steps, j->n_steps > 0 ? j->n_steps * 2 : 1, sizeof(JobStep));
+
+                if (!a)
+                        return -ENOMEM;
+                j->steps = a;
+        }
+        if (job_fill_step(j->steps + j->n_steps, r) < 0)
+                return -ENOMEM;
+        j->n_steps++;
+        return 0;
+}
+
+int job_add_note(Job *j, const char *note) {
+        if (j->n_notes++ >= JOB_NOTES_MAX)
+                return 0;
+        return strv_extend(&j->notes, note);
+}
+
+char *job_path(const Job *j) {
+        return path_join(j->mount_point, j->path);
+}
+
+bool job_conflicts(const Job *a, const Job *b) {
+        return strcmp(a->overlay, b->overlay) == 0 &&
+                (path_startswith(a->path, b->path) || path_startswith(b->path, a->path));
+}
+
+bool job_may_retry(const Job *j) {
+        return j->n_attempts < JOB_ATTEMPTS_MAX && !j->is_cancel_wanted && !job_state_is_final(j->state);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A job: what was asked for, how far it is, how it ended. A plain value with a state machine; it knows no process, loop
+ * or bus, and no clock: the current time is an argument. */
+#pragma once
+
+#include "base/failure.h"
+#include "base/states.h"
+#include "base/wire.h"
+
+/* A worker that dies takes its job with it this often before the job counts as the reason. */
+#define JOB_ATTEMPTS_MAX 3
+/* What a client can still read at once; a plan or a list of notes that is longer ends with how many were left out. */
+#define JOB_STEPS_MAX 4096
+#define JOB_NOTES_MAX 256
+
+typedef struct JobOptions {
+        bool is_dry_run;
+        bool is_forced;
+} JobOptions;
+
+typedef struct JobStep {
+        char *name;
+        char *path; /* relative to the mount point */
+        char *text;
+        uint64_t entries;
+        uint64_t bytes;
+} JobStep;
+
+typedef struct Job {
+        uint32_t id;
+        JobType type;
+        JobState state;
+        JobOptions options;
+        char *overlay;     /* name */
+        char *mount_point; /* of the overlay, when the job was made */
+        char *path;        /* relative to the mount point */
+        uint64_t entries_done;
+        uint64_t entries_total;
+        uint64_t bytes_copied;
+        uint64_t n_errors;
+        uint64_t n_finalized; /* directories that became finalized */
+        uint64_t queued_usec; /* realtime, as the two below; 0 not yet */
+        uint64_t started_usec;
+        uint64_t finished_usec;
+        unsigned n_attempts; /* workers started for it */
+        bool is_cancel_wanted;
+        Failure failure;
+        char **notes;
+        size_t n_notes; /* seen; at most JOB_NOTES_MAX are kept */
+        JobStep *steps;
+        size_t n_steps; /* seen; at most JOB_STEPS_MAX are kept */
+} Job;
+
+int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_point, const char *path, Job **ret);
+Job *job_free(Job *j);
+DEFINE_CLEANUP(Job *, job_free);
+
+/* The state machine. A job moves back to queued only to be tried again, and never out of a final state. */
+bool job_state_may_follow(JobState from, JobState to) _pure_;
+/* 1: changed, 0: is in that state already, -EPERM: not allowed from here. Sets the times. */
+int job_set_state(Job *j, JobState state, uint64_t now_usec);
+/* Ends the job: done when failure is empty, canceled when it is FAILURE_CANCELED, failed otherwise. Takes the failure. */
+int job_finish(Job *j, Failure *failure, uint64_t now_usec);
+
+/* Takes over what a worker reported. 0 or -ENOMEM. */
+void job_take_counters(Job *j, const WireRecord *r);
+int job_add_step(Job *j, const WireRecord *r);
+int job_add_note(Job *j, const char *note);
+
+/* The absolute path the job is about, owned by the caller; NULL on out of memory. */
+char *job_path(const Job *j);
+/* Whether two jobs may not run at the same time: same overlay, and one path at or below the other. */
+bool job_conflicts(const Job *a, const Job *b) _pure_;
+/* Whether the worker of a failed attempt is to be tried again. */
+bool job_may_retry(const Job *j) _pure_;

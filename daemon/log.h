@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The daemon's log: structured entries to the journal, or plain lines to standard error. A dead journal never stops the
+ * daemon: the entry goes to standard error instead, and is lost when that fails too. */
+#pragma once
+
+#include <syslog.h>
+
+#include "base/macro.h"
+
+typedef enum LogTarget {
+        LOG_TARGET_AUTO, /* the journal when standard error is connected to it, else standard error */
+        LOG_TARGET_JOURNAL,
+        LOG_TARGET_CONSOLE,
+        _LOG_TARGET_MAX,
+        _LOG_TARGET_INVALID = -EINVAL,
+} LogTarget;
+
+/* What an entry says beside its text; members that are NULL or 0 are left out. All borrowed. */
+typedef struct LogFields {
+        const char *message_id; /* messages.h */
+        const char *overlay;    /* name */
+        const char *path;       /* absolute */
+        const char *method;
+        uint32_t job;
+        uint64_t entries;
+        uint64_t duration_usec;
+        int error; /* positive errno */
+} LogFields;
+
+/* Levels are those of syslog(3); entries above the maximum are dropped before they are formatted. Initially info. */
+void log_set_max_level(int level);
+int log_get_max_level(void);
+void log_set_target(LogTarget t);
+LogTarget log_get_target(void); /* never AUTO: where entries go */
+
+const char *log_level_to_string(int level) _pure_;
+int log_level_from_string(const char *s) _pure_; /* -EINVAL */
+LogTarget log_target_from_string(const char *s) _pure_;
+const char *log_target_to_string(LogTarget t) _pure_;
+
+void log_full(int level, const LogFields *fields, const char *file, int line, const char *func, const char *format, ...)
+        _printf_(6, 7);
+
+#define log_fields(level, fields, ...) log_full(level, fields, __FILE__, __LINE__, __func__, __VA_ARGS__)
+
+#define log_error(...) log_fields(LOG_ERR, NULL, __VA_ARGS__)
+#define log_warning(...) log_fields(LOG_WARNING, NULL, __VA_ARGS__)
+#define log_notice(...) log_fields(LOG_NOTICE, NULL, __VA_ARGS__)
+#define log_info(...) log_fields(LOG_INFO, NULL, __VA_ARGS__)
+#define log_debug(...) log_fields(LOG_DEBUG, NULL, __VA_ARGS__)
+
+/* The same with a negative errno for %m and ERRNO=; the value is r, so that `return log_error_errno(r, ...)` works. */
+#define log_full_errno(level, r, ...)                   \
+        ({                                              \
+                int _r_ = (r);                          \
+                LogFields _f_ = { .error = -_r_ };      \
+                errno = -_r_;                           \
+                log_fields(level, &_f_, __VA_ARGS__);   \
+                _r_;                                    \
+        })
+#define log_error_errno(r, ...) log_full_errno(LOG_ERR, r, __VA_ARGS__)
+#define log_warning_errno(r, ...) log_full_errno(LOG_WARNING, r, __VA_ARGS__)
+#define log_debug_errno(r, ...) log_full_errno(LOG_DEBUG, r, __VA_ARGS__)
+#define log_oom() log_error_errno(-ENOMEM, "Out of memory")

@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "managed.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "log.h"
+#include "manager.h"
+#include "messages.h"
+#include "strv.h"
+
+#define SURVEY_FAILURES_MAX 3
+#define STUCK_MAX 4 /* hanging workers of one overlay before no more are sent after them */
+#define RETRY_FIRST_USEC (5 * USEC_PER_SEC)
+#define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* somebody who mends a precondition should not wait for long */
+
+typedef struct KeptTree {
+        struct KeptTree *next;
+        uint32_t n_processes;
+        char path[];
+} KeptTree;
+
+struct Keeper {
+        Keeper *next;
+        Managed *overlay;
+        Proc *proc;
+        KeptTree *trees;
+};
+
+static const char *const state_names[_MANAGED_STATE_MAX] = { "absent", "starting", "active", "refused" };
+
+const char *managed_state_to_string(ManagedState s) {
+        return state_names[s];
+}
+
+int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
+        _cleanup_(managed_freep) Managed *o = calloc(1, sizeof(Managed));
+
+        if (!o)
+                return -ENOMEM;
+        *o = (Managed) { .manager = m, .config = overlay_config_ref(config), .retry_usec = RETRY_FIRST_USEC };
+        o->directories = directory_table_new();
+        if (!o->directories)
+                return -ENOMEM;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+static void keeper_free(Keeper *k) {
+        for (Keeper **p = &k->overlay->keepers; *p; p = &(*p)->next)
+                if (*p == k) {
+                        *p = k->next;
+                        break;
+                }
+        for (KeptTree *t = k->trees, *next; t; t = next) {
+                next = t->next;
+                free(t);
+        }
+        free(k);
+}
+
+/* Ends all workers that belong to the mount there was, and forgets what they found. */
+static void managed_clear(Managed *o) {
+        o->retry = sd_event_source_disable_unref(o->retry);
+        o->survey = proc_free(o->survey);
+        o->is_survey_wanted = false;
+        while (o->keepers) {
+                (void) proc_free(o->keepers->proc);
+                keeper_free(o->keepers);
+        }
+        o->overlay = overlay_free(o->overlay);
+        free(o->options);
+        o->options = NULL;
+}
+
+Managed *managed_free(Managed *o) {
+        if (!o)
+                return NULL;
+        managed_clear(o);
+        o->directories = directory_table_free(o->directories);
+        (void) overlay_config_unref(o->config);
+        free(o->reason);
+        free(o);
+        return NULL;
+}
+
+static void managed_set_state(Managed *o, ManagedState state, FailureKind refusal, const char *reason) {
+        if (o->state == state && str_equal(o->reason, reason))
+                return;
+        o->state = state;
+        o->refusal = refusal;
+        (void) str_replace(&o->reason, reason);
+        manager_overlay_changed(o->manager, o);
+}
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        managed_survey(userdata);
+        return 0;
+}
+
+static void managed_schedule_retry(Managed *o) {
+        int r;
+
+        o->retry = sd_event_source_disable_unref(o->retry);
+        r = sd_event_add_time_relative(
+                o->manager->event, &o->retry, CLOCK_MONOTONIC, o->retry_usec, USEC_PER_SEC, on_retry, o);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot schedule another look at overlay '%s': %m", o->config->name);
+        o->retry_usec = o->retry_usec * 2 < RETRY_LAST_USEC ? o->retry_usec * 2 : RETRY_LAST_USEC;
+}
+
+static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {
+        LogFields f = {
+                .message_id = MESSAGE_OVERLAY_REFUSED,
+                .overlay = o->config->name,
+                .path = o->config->mount_point,
+        };
+
+        if (o->state != MANAGED_REFUSED || !str_equal(o->reason, reason))
+                log_fields(LOG_WARNING, &f, "Overlay '%s' cannot be used: %s", o->config->name, reason);
+        managed_set_state(o, MANAGED_REFUSED, kind, reason);
+        manager_fail_jobs(o->manager, o, kind, reason);
+}
+
+static void managed_activate(Managed *o) {
+        LogFields f = {
+                .message_id = MESSAGE_OVERLAY_ACTIVE,
+                .overlay = o->config->name,
+                .path = o->config->mount_point,
+        };
+
+        o->retry = sd_event_source_disable_unref(o->retry);
+        o->retry_usec = RETRY_FIRST_USEC;
+        o->n_survey_failures = 0;
+        if (o->state != MANAGED_ACTIVE)
+                log_fields(
+                        LOG_INFO,
+                        &f,
+                        "Overlay '%s' at '%s' is ready, %zu directories finalized",
+                        o->config->name,
+                        o->config->mount_point,
+                        directory_table_count(o->directories, DIRECTORY_FINALIZED));
+        managed_set_state(o, MANAGED_ACTIVE, FAILURE_NONE, NULL);
+}
+
+/* Mount monitoring. */
+
+static int managed_layers(const Managed *o, OverlayLayers *ret, char ***ret_lower) {
+        const OverlayConfig *c = o->config;
+        _cleanup_strv_free_ char **data = NULL;
+        int r;
+
+        *ret_lower = NULL;
+        if (c->lower) {
+                r = overlay_split_lowerdir(c->lower, ret_lower, &data);
+                if (r < 0)
+                        return r;
+        }
+        *ret = (OverlayLayers) { .lower = *ret_lower, .upper = c->upper, .work = c->work };
+        return 0;
+}
+
+static int managed_read_mount(const Managed *o, Overlay **ret, Failure *reterr) {
+        _cleanup_strv_free_ char **lower = NULL;
+        OverlayLayers layers;
+        int r;
+
+        r = managed_layers(o, &layers, &lower);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot use LowerDir=%s of overlay '%s'", o->config->lower, o->config->name);
+        return overlay_load(NULL, o->config->mount_point, &layers, ret, reterr);
+}
+
+static void managed_drop(Managed *o, const char *reason) {
+        LogFields f = {
+                .message_id = MESSAGE_OVERLAY_ABSENT,
+                .overlay = o->config->name,
+                .path = o->config->mount_point,
+        };
+
+        managed_clear(o);
+        directory_table_clear(o->directories);
+        if (o->state != MANAGED_ABSENT)
+                log_fields(LOG_INFO, &f, "Overlay '%s' is gone: %s", o->config->name, reason);
+        else if (!o->reason)
+                log_fields(LOG_INFO, &f, "Overlay '%s' is not there yet: %s", o->config->name, reason);
+        manager_fail_jobs(o->manager, o, FAILURE_NOT_MANAGED, reason);
+        managed_set_state(o, MANAGED_ABSENT, FAILURE_NOT_MANAGED, reason);
+}
+
+static void managed_load(Managed *o) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        int r;
+
+        r = managed_read_mount(o, &o->overlay, &failure);
+        if (r == -ENOENT || r == -EMEDIUMTYPE) {
+                managed_drop(o, failure.message ?: "nothing is mounted there");
+                return;
+        }
+        o->retry_usec = RETRY_FIRST_USEC;
+        o->n_survey_failures = 0;
+        if (r < 0) {
+                managed_refuse(o, failure.kind, failure.message ?: strerror(-r));
+                return;
+        }
+        managed_set_state(o, MANAGED_STARTING, FAILURE_NONE, NULL);
+        managed_survey(o);
+}
+
+static const MountEntry *managed_find_mount(const Managed *o, const MountTable *table) {
+        const MountEntry *e = mount_table_reach(table, o->config->mount_point);
+
+        return e && strcmp(e->target, o->config->mount_point) == 0 ? e : NULL;
+}
+
+void managed_update_mount(Managed *o, const MountTable *table) {
+        const MountEntry *e = managed_find_mount(o, table);
+        _cleanup_free_ char *options = NULL;
+
+        if (!e) {
+                _cleanup_free_ char *reason = NULL;
+
+                if (o->state == MANAGED_ABSENT && o->reason)
+                        return;
+                if (asprintf(&reason, "nothing is mounted at '%s'", o->config->mount_point) < 0)
+                        reason = NULL;
+                managed_drop(o, reason ?: "not mounted");
+                return;
+        }
+        if (asprintf(&options, "%i %s %s %s", e->id, e->type, e->vfs_options, e->fs_options) < 0) {
+                options = NULL;
+                return;
+        }
+        if (str_equal(options, o->options))
+                return;
+        if (o->overlay && o->overlay->mount_id != e->id)
+                managed_drop(o, "another file system has been mounted in its place");
+        if (o->overlay)
+                o->overlay = overlay_free(o->overlay);
+        free(o->options);
+        o->options = TAKE_PTR(options);
+        managed_load(o);
+}
+
+void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *table) {
+        bool is_same = overlay_config_same_mount(o->config, config);
+
+        if (!is_same && o->state != MANAGED_ABSENT)
+                managed_drop(o, "its configuration has changed");
+        (void) overlay_config_unref(o->config);
+        o->config = overlay_config_ref(config);
+        if (!is_same) {
+                (void) str_replace(&o->reason, NULL);
+                managed_update_mount(o, table);
+        } else if (o->state == MANAGED_REFUSED && o->overlay)
+                managed_survey(o);
+        manager_overlay_changed(o->manager, o);
+}
+
+bool managed_is_open(const Managed *o) {
+        return o->state == MANAGED_ACTIVE && !o->survey && !o->is_paused &&
+                proc_pool_count_stuck(o->manager->workers, o->config->name) < STUCK_MAX;
+}
+
+int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
+        unsigned n_stuck = proc_pool_count_stuck(o->manager->workers, o->config->name);
+        const char *name = o->config->name;
+
+        if (o->state == MANAGED_ABSENT)
+                return failure_set(
+                        reterr,
+                        FAILURE_NOT_MANAGED,
+                        ENOENT,
+                        "'%s' is on overlay '%s', which is not mounted: %s",
+                        path,
+                        name,
+                        o->reason ?: "it has not been looked for yet");
+        if (o->state == MANAGED_REFUSED)
+                return failure_set(
+                        reterr, o->refusal, EOPNOTSUPP, "'%s' is on overlay '%s', which cannot be used: %s", path, name, o->reason);
+        if (n_stuck >= STUCK_MAX)
+                return failure_set(
+                        reterr,
+                        FAILURE_LOWER_UNREACHABLE,
+                        EHOSTUNREACH,
+                        "'%s' is on overlay '%s', for which %u workers hang in the kernel; see whether the server of its "
+                        "lower layers answers",
+                        path,
+                        name,
+                        n_stuck);
+        return 0;
+}
+
+unsigned managed_count_kept(const Managed *o) {
+        unsigned n = 0;
+
+        for (const Keeper *k = o->keepers; k; k = k->next)
+                for (const KeptTree *t = k->trees; t; t = t->next)
+                        n++;
+        return n;
+}
+
+/* Requests. */
+
+static int add_optional(WireRequest *q, const char *key, const char *value) {
+        return value ? wire_request_add(q, key, value) : 0;
+}
+
+int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q) {
+        const OverlayConfig *c = o->config;
+        const Settings *s = &c->settings;
+        int r;
+
+        if ((r = wire_request_add(q, WIRE_VERB, job_type_to_string(verb))) < 0 ||
+            (r = wire_request_add(q, WIRE_OVERLAY, c->name)) < 0 ||
+            (r = wire_request_add(q, WIRE_MOUNT_POINT, c->mount_point)) < 0 ||
+            (r = wire_request_add(q, WIRE_PATH, path)) < 0 ||
+            (r = wire_request_add(q, WIRE_STATE_DIR, o->manager->state_dir)) < 0 ||
+            (r = add_optional(q, WIRE_LOWER_DIR, c->lower)) < 0 ||
+            (r = add_optional(q, WIRE_UPPER_DIR, c->upper)) < 0 || (r = add_optional(q, WIRE_WORK_DIR, c->work)) < 0 ||
+            (r = wire_request_addf(q, WIRE_QUIET_USEC, "%llu", (unsigned long long) s->quiet_usec)) < 0 ||
+            (r = wire_request_add(q, WIRE_STANDING, standing_to_string(s->standing))) < 0 ||
+            (r = wire_request_add(q, WIRE_HARD_LINKS, hard_links_to_string(s->hard_links))) < 0 ||
+            (r = wire_request_addf(q, WIRE_WORKERS, "%u", settings_worker_threads(s))) < 0)
+                return r;
+        return 0;
+}
+
+int managed_learn(Managed *o, const WireRecord *r) {
+        DirectoryInfo info = {
+                .path = r->path,
+                .state = (DirectoryState) r->state,
+                .reason = r->text,
+                .scheme = r->name,
+                .lower_path = r->lower_path,
+                .entries = r->entries_total,
+                .merge_children = r->merge_children,
+                .finalized_usec = r->usec,
+        };
+        int changed;
+
+        if (r->state >= _DIRECTORY_STATE_MAX) {
+                log_warning("A worker for overlay '%s' reported an unknown state, ignoring", o->config->name);
+                return 0;
+        }
+        changed = directory_table_update(o->directories, &info);
+        if (changed < 0)
+                return log_oom();
+        manager_overlay_changed(o->manager, o);
+        /* The first survey only tells what has been so before. */
+        if (changed > 0 && o->state == MANAGED_ACTIVE)
+                manager_directory_changed(o->manager, o, info.path, info.state);
+        return changed > 0 && info.state == DIRECTORY_FINALIZED;
+}
+
+/* Workers that keep old trees. */
+
+static void keeper_set(Keeper *k, const WireRecord *r) {
+        KeptTree **p = &k->trees, *t;
+
+        while (*p && strcmp((*p)->path, r->path) != 0)
+                p = &(*p)->next;
+        t = *p;
+        if (r->state == 0) {
+                if (t) {
+                        *p = t->next;
+                        free(t);
+                }
+                return;
+        }
+        if (!t) {
+                t = malloc(sizeof(KeptTree) + strlen(r->path) + 1);
+                if (!t) {
+                        (void) log_oom();
+                        return;
+                }
+                t->next = NULL;
+                strcpy(t->path, r->path);
+                *p = t;
+                log_info(
+                        "Overlay '%s': the old tree of '%s' stays until %u processes have left it: %s",
+                        k->overlay->config->name,
+                        r->path,
+                        r->state,
+                        r->text);
+        }
+        t->n_processes = r->state;
+}
+
+static Keeper *keeper_get(Managed *o, Proc *p) {
+        Keeper *k = o->keepers;
+
+        while (k && k->proc != p)
+                k = k->next;
+        if (k)
+                return k;
+        k = malloc(sizeof(Keeper));
+        if (!k)
+                return NULL;
+        *k = (Keeper) { .overlay = o, .proc = p, .next = o->keepers };
+        o->keepers = k;
+        return k;
+}
+
+static void managed_take_kept(Managed *o, Proc *p, const WireRecord *r) {
+        Keeper *k = keeper_get(o, p);
+
+        if (!k) {
+                (void) log_oom();
+                return;
+        }
+        keeper_set(k, r);
+        manager_overlay_changed(o->manager, o);
+}
+
+static void managed_forget_keeper(Managed *o, Proc *p) {
+        for (Keeper *k = o->keepers; k; k = k->next)
+                if (k->proc == p) {
+                        keeper_free(k);
+                        manager_overlay_changed(o->manager, o);
+                        return;
+                }
+}
+
+static void managed_log_note(const Managed *o, const WireRecord *r) {
+        _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
+        LogFields f = { .message_id = MESSAGE_RECOVERED, .overlay = o->config->name, .path = path };
+
+        log_fields(LOG_NOTICE, &f, "Overlay '%s', '%s': %s", o->config->name, path ?: r->path, r->text);
+}
+
+static void keeper_on_record(Proc *p, const WireRecord *r, void *userdata) {
+        Managed *o = userdata;
+
+        if (r->kind == WIRE_KEPT)
+                managed_take_kept(o, p, r);
+        else if (r->kind == WIRE_DIRECTORY)
+                (void) managed_learn(o, r);
+        else if (r->kind == WIRE_NOTE)
+                managed_log_note(o, r);
+}
+
+/* Whatever made it end before its work was done, the survey finds what it has left behind. */
+static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
+        Managed *o = userdata;
+
+        managed_forget_keeper(o, p);
+        if (end == PROC_SIGNALED)
+                managed_schedule_retry(o);
+}
+
+static const ProcHandler keeper_handler = { .on_record = keeper_on_record, .on_end = keeper_on_end };
+
+void managed_adopt_keeper(Managed *o, Proc *p) {
+        if (!keeper_get(o, p)) {
+                (void) log_oom();
+                (void) proc_free(p);
+                return;
+        }
+        proc_set_handler(p, &keeper_handler, o);
+}
+
+/* The survey. */
+
+static void on_forgotten(const DirectoryInfo *info, void *userdata) {
+        Managed *o = userdata;
+
+        if (o->state == MANAGED_ACTIVE)
+                manager_directory_changed(o->manager, o, info->path, DIRECTORY_MERGED);
+}
+
+static void managed_end_survey(Managed *o, FailureKind kind, const char *message) {
+        o->survey = NULL;
+        if (kind == FAILURE_NONE) {
+                directory_table_survey_end(o->directories, on_forgotten, o);
+                managed_activate(o);
+        } else {
+                managed_refuse(o, kind, message);
+                managed_schedule_retry(o);
+        }
+        manager_overlay_changed(o->manager, o);
+        manager_wake(o->manager);
+        if (o->is_survey_wanted)
+                managed_survey(o);
+}
+
+static void survey_on_record(Proc *p, const WireRecord *r, void *userdata) {
+        Managed *o = userdata;
+        FailureKind kind;
+
+        switch (r->kind) {
+        case WIRE_DIRECTORY:
+                (void) managed_learn(o, r);
+                break;
+        case WIRE_NOTE:
+                managed_log_note(o, r);
+                break;
+        case WIRE_KEPT:
+                managed_take_kept(o, p, r);
+                break;
+        case WIRE_RESULT:
+                kind = failure_kind_from_string(r->name);
+                managed_adopt_keeper(o, p);
+                managed_end_survey(o, kind >= 0 ? kind : FAILURE_FAILED, r->text);
+                break;
+        default:
+                break;
+        }
+}
+
+static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
+        _cleanup_free_ char *message = NULL;
+        Managed *o = userdata;
+
+        managed_forget_keeper(o, p);
+        if (end == PROC_SIGNALED && ++o->n_survey_failures < SURVEY_FAILURES_MAX) {
+                log_notice("The worker that surveys overlay '%s' was killed by signal %i, starting another", o->config->name, status);
+                o->survey = NULL;
+                managed_survey(o);
+                return;
+        }
+        if (end == PROC_ABANDONED) {
+                managed_end_survey(o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel");
+                return;
+        }
+        if (asprintf(
+                    &message,
+                    "the worker that looks at it ended by %s %i without a result",
+                    end == PROC_EXITED ? "exit status" : "signal",
+                    status) < 0)
+                message = NULL;
+        managed_end_survey(o, FAILURE_FAILED, message ?: "the worker that looks at it failed");
+}
+
+static const ProcHandler survey_handler = { .on_record = survey_on_record, .on_end = survey_on_end };
+
+void managed_survey(Managed *o) {
+        _cleanup_(wire_request_done) WireRequest q = { 0 };
+        int r;
+
+        if (!o->overlay || o->manager->is_stopping)
+                return;
+        if (o->survey) {
+                o->is_survey_wanted = true;
+                return;
+        }
+        o->is_survey_wanted = false;
+        o->retry = sd_event_source_disable_unref(o->retry);
+        directory_table_survey_begin(o->directories);
+        r = managed_make_request(o, JOB_SURVEY, "", &q);
+        if (r >= 0)
+                r = proc_spawn(o->manager->workers, o->config->name, &q, &survey_handler, o, &o->survey);
+        if (r < 0) {
+                _cleanup_failure_ Failure f = FAILURE_INIT;
+
+                (void) failure_set_errno(&f, r, "cannot start a worker for it");
+                managed_end_survey(o, FAILURE_FAILED, f.message ?: "cannot start a worker for it");
+        } else
+                manager_wake(o->manager);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A configured overlay while the daemon runs: whether it is mounted and usable, what is known of its directories, which
+ * workers keep old trees. The states: absent until the mount table has it, starting while a survey looks at what is
+ * there (and finishes what a crash left), then active, or refused with the reason. */
+#pragma once
+
+#include "config.h"
+#include "core/mount-table.h"
+#include "core/overlay.h"
+#include "directory-table.h"
+#include "proc.h"
+
+typedef struct Manager Manager;
+
+typedef enum ManagedState {
+        MANAGED_ABSENT,
+        MANAGED_STARTING,
+        MANAGED_ACTIVE,
+        MANAGED_REFUSED,
+        _MANAGED_STATE_MAX,
+} ManagedState;
+
+typedef struct Keeper Keeper; /* a worker that keeps old trees, in managed.c */
+
+typedef struct Managed {
+        Manager *manager;
+        OverlayConfig *config; /* reference */
+        ManagedState state;
+        char *reason;        /* why it is absent or refused; NULL otherwise */
+        FailureKind refusal; /* of a refused one */
+        Overlay *overlay;    /* as of the last look at the mount table; NULL when absent */
+        char *options;       /* all options the mount had then, to notice a remount */
+        DirectoryTable *directories;
+        bool is_paused;
+        Proc *survey;
+        bool is_survey_wanted; /* once more, after the one that runs */
+        unsigned n_survey_failures;
+        sd_event_source *retry;
+        uint64_t retry_usec; /* until the next look at a refused overlay */
+        Keeper *keepers;
+} Managed;
+
+int managed_new(Manager *m, OverlayConfig *config, Managed **ret);
+Managed *managed_free(Managed *o);
+DEFINE_CLEANUP(Managed *, managed_free);
+
+const char *managed_state_to_string(ManagedState s) _pure_;
+/* Compares with a mount table read just now; loads, drops or surveys the overlay when its mount is another one. */
+void managed_update_mount(Managed *o, const MountTable *table);
+/* Takes a new configuration of the same name. */
+void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *table);
+/* Looks again at what is there: after a worker died, or when a precondition may hold now. */
+void managed_survey(Managed *o);
+/* Whether jobs may start. */
+bool managed_is_open(const Managed *o) _pure_;
+/* Why no job can be made for it: 0, or a negative errno and the failure. Starting overlays take jobs. */
+int managed_check_usable(const Managed *o, const char *path, Failure *reterr);
+/* Old trees kept because somebody stands in them. */
+unsigned managed_count_kept(const Managed *o) _pure_;
+
+/* A request about path (relative) of the overlay with everything the worker needs to know. */
+int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
+/* Takes over a worker that has sent its result: it may keep old trees for a while. */
+void managed_adopt_keeper(Managed *o, Proc *p);
+/* Takes in a WIRE_DIRECTORY record. 1: the directory became finalized by this. */
+int managed_learn(Managed *o, const WireRecord *r);

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "manager.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "base/path-util.h"
+#include "bus.h"
+#include "dbus/names.h"
+#include "log.h"
+#include "messages.h"
+#include "notify.h"
+#include "strv.h"
+
+/* How long changes of properties are gathered before they are sent. Workers report up to ten times a second each. */
+#define FLUSH_USEC (100 * USEC_PER_MSEC)
+/* Longer than a worker has from SIGTERM to being abandoned, shorter than systemd waits (TimeoutStopSec=). */
+#define STOP_USEC (PROC_CANCEL_USEC + PROC_KILL_USEC + 5 * USEC_PER_SEC)
+
+static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        manager_stop(userdata);
+        return 0;
+}
+
+static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
+        (void) manager_reload(userdata);
+        return 0;
+}
+
+static int on_work(sd_event_source *s, void *userdata) {
+        Manager *m = userdata;
+        Job *j;
+
+        if (m->is_stopping)
+                return 0;
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                Managed *o = m->overlays[i];
+
+                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0)
+                        (void) log_oom();
+        }
+        while ((j = queue_next(m->queue))) {
+                Managed *o = manager_find_overlay(m, j->overlay);
+
+                run_start(m, o, j);
+        }
+        return 0;
+}
+
+void manager_wake(Manager *m) {
+        if (m->work_source)
+                (void) sd_event_source_set_enabled(m->work_source, SD_EVENT_ONESHOT);
+}
+
+void manager_flush(Manager *m) {
+        _cleanup_strv_free_ char **objects = TAKE_PTR(m->changed_objects);
+
+        (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
+        STRV_FOREACH(p, objects)
+                bus_send_properties_changed(m, *p);
+        if (m->is_manager_changed) {
+                m->is_manager_changed = false;
+                bus_send_properties_changed(m, OVLFIND_OBJECT_PATH);
+        }
+        notify_status(m);
+}
+
+static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
+        manager_flush(userdata);
+        return 0;
+}
+
+static void manager_schedule_flush(Manager *m) {
+        int enabled = SD_EVENT_OFF;
+
+        if (!m->flush_source)
+                return;
+        (void) sd_event_source_get_enabled(m->flush_source, &enabled);
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time_relative(m->flush_source, FLUSH_USEC);
+        (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_ONESHOT);
+}
+
+/* Takes the path. */
+static void manager_object_changed(Manager *m, char *object) {
+        _cleanup_free_ char *owned = object;
+
+        if (!object)
+                return;
+        manager_schedule_flush(m);
+        STRV_FOREACH(p, m->changed_objects)
+                if (strcmp(*p, object) == 0)
+                        return;
+        if (strv_extend(&m->changed_objects, object) < 0)
+                (void) log_oom();
+}
+
+void manager_overlay_changed(Manager *m, Managed *o) {
+        m->is_manager_changed = true;
+        manager_object_changed(m, bus_overlay_path(o->config->name));
+        manager_wake(m);
+}
+
+void manager_job_changed(Manager *m, Job *j) {
+        manager_object_changed(m, bus_job_path(j->id));
+}
+
+void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state) {
+        bus_send_directory_changed(m, o, path, state);
+}
+
+void manager_job_finished(Manager *m, Job *j) {
+        Job *expired;
+
+        m->is_manager_changed = true;
+        manager_job_changed(m, j);
+        manager_flush(m);
+        bus_send_job_removed(m, j);
+        while ((expired = queue_expire(m->queue))) {
+                bus_forget_job(m, expired);
+                (void) job_free(expired);
+        }
+        manager_wake(m);
+}
+
+static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *reason) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(&failure, kind, ENOENT, "overlay '%s': %s", j->overlay, reason);
+        run_abort(m, j, &failure);
+}
+
+typedef struct JobIds {
+        const char *overlay;
+        uint32_t *ids;
+        size_t n;
+} JobIds;
+
+static void collect_unfinished(Job *j, void *userdata) {
+        JobIds *l = userdata;
+        uint32_t *a;
+
+        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0)
+                return;
+        a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
+        if (!a) {
+                (void) log_oom();
+                return;
+        }
+        l->ids = a;
+        a[l->n++] = j->id;
+}
+
+void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
+        JobIds l = { .overlay = o->config->name };
+
+        queue_foreach(m->queue, collect_unfinished, &l);
+        for (size_t i = 0; i < l.n; i++) {
+                Job *j = queue_find(m->queue, l.ids[i]);
+
+                if (j)
+                        manager_abort_job(m, j, kind, reason);
+        }
+        free(l.ids);
+}
+
+unsigned manager_count_finalized(const Manager *m) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                n += directory_table_count(m->overlays[i]->directories, DIRECTORY_FINALIZED);
+        return (unsigned) n;
+}
+
+Managed *manager_find_overlay(const Manager *m, const char *name) {
+        for (size_t i = 0; i < m->n_overlays; i++)
+                if (strcmp(m->overlays[i]->config->name, name) == 0)
+                        return m->overlays[i];
+        return NULL;
+}
+
+int manager_find_path(const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr) {
+        _cleanup_free_ char *p = strdup(path), *relative = NULL;
+        Managed *best = NULL;
+        size_t best_length = 0;
+
+        if (!p)
+                return failure_set_errno(reterr, -ENOMEM, "cannot look for '%s'", path);
+        if (path[0] != '/' || path_simplify(p) < 0)
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' is not an absolute path without '..'", path);
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                const char *mount_point = m->overlays[i]->config->mount_point;
+
+                if (!path_startswith(p, mount_point) || (best && strlen(mount_point) <= best_length))
+                        continue;
+                best = m->overlays[i];
+                best_length = strlen(mount_point);
+        }
+        if (!best)
+                return failure_set(
+                        reterr,
+                        FAILURE_NOT_MANAGED,
+                        ENOENT,
+                        "'%s' is not on an overlay that ovlfind manages; configure it in /etc/ovlfind/overlays.d",
+                        path);
+        relative = strdup(path_startswith(p, best->config->mount_point));
+        if (!relative)
+                return failure_set_errno(reterr, -ENOMEM, "cannot look for '%s'", path);
+        *ret = best;
+        *ret_relative = TAKE_PTR(relative);
+        return 0;
+}
+
+static int manager_queue_job(Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
+        _cleanup_(job_freep) Job *j = NULL;
+        int r;
+
+        r = job_new(m->last_job_id + 1, type, o->config->name, o->config->mount_point, path, &j);
+        if (r < 0)
+                return r;
+        j->options = *options;
+        (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
+        r = queue_add(m->queue, j);
+        if (r < 0)
+                return r;
+        m->last_job_id++;
+        m->is_manager_changed = true;
+        bus_announce_job(m, j);
+        manager_schedule_flush(m);
+        manager_wake(m);
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+int manager_add_job(
+        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
+        _cleanup_free_ char *relative = NULL;
+        Managed *o;
+        int r;
+
+        r = manager_find_path(m, path, &o, &relative, reterr);
+        if (r < 0)
+                return r;
+        r = managed_check_usable(o, path, reterr);
+        if (r < 0)
+                return r;
+        if (m->is_stopping)
+                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
+        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
+                return failure_set(
+                        reterr,
+                        FAILURE_BUSY,
+                        EBUSY,
+                        "%u jobs are waiting already, ask for '%s' when some of them are done",
+                        (unsigned) QUEUE_UNFINISHED_MAX,
+                        path);
+        r = manager_queue_job(m, type, o, relative, options, ret);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
+}
+
+int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
+        Job *j = queue_find(m->queue, id);
+
+        if (!j)
+                return failure_set(reterr, FAILURE_NO_SUCH_JOB, ENOENT, "there is no job %u", id);
+        if (job_state_is_final(j->state))
+                return failure_set(
+                        reterr,
+                        FAILURE_NO_SUCH_JOB,
+                        ESRCH,
+                        "job %u is %s already, nothing to cancel",
+                        id,
+                        job_state_to_string(j->state));
+        run_cancel(m, j);
+        return 0;
+}
+
+int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr) {
+        Managed *o;
+
+        if (overlay[0] == '\0') {
+                m->is_paused = is_paused;
+                m->is_manager_changed = true;
+        } else {
+                o = manager_find_overlay(m, overlay);
+                if (!o)
+                        return failure_set(
+                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+                o->is_paused = is_paused;
+                manager_overlay_changed(m, o);
+        }
+        manager_flush(m);
+        manager_wake(m);
+        return 0;
+}
+
+/* Configuration and mounts. */
+
+static void manager_remove_overlay(Manager *m, size_t i) {
+        Managed *o = m->overlays[i];
+
+        manager_fail_jobs(m, o, FAILURE_NOT_MANAGED, "it is not configured any more");
+        memmove(m->overlays + i, m->overlays + i + 1, (--m->n_overlays - i) * sizeof(Managed *));
+        bus_announce_overlay(m, o, /* is_there= */ false);
+        queue_remove_lane(m->queue, o->config->name);
+        (void) managed_free(o);
+}
+
+static int manager_insert_overlay(Manager *m, OverlayConfig *config, const MountTable *table) {
+        _cleanup_(managed_freep) Managed *o = NULL;
+        Managed **a;
+        size_t i = 0;
+        int r;
+
+        r = managed_new(m, config, &o);
+        if (r < 0)
+                return r;
+        a = reallocarray(m->overlays, m->n_overlays + 1, sizeof(Managed *));
+        if (!a)
+                return -ENOMEM;
+        m->overlays = a;
+        while (i < m->n_overlays && strcmp(a[i]->config->name, config->name) < 0)
+                i++;
+        memmove(a + i + 1, a + i, (m->n_overlays++ - i) * sizeof(Managed *));
+        a[i] = o;
+        managed_update_mount(TAKE_PTR(o), table);
+        bus_announce_overlay(m, a[i], /* is_there= */ true);
+        return 0;
+}
+
+/* Brings the overlays in line with a configuration. */
+static int manager_apply_config(Manager *m, const Config *c, const MountTable *table) {
+        m->is_manager_changed = true;
+        for (size_t i = m->n_overlays; i > 0; i--)
+                if (!config_find(c, m->overlays[i - 1]->config->name))
+                        manager_remove_overlay(m, i - 1);
+        for (size_t i = 0; i < c->n_overlays; i++) {
+                Managed *o = manager_find_overlay(m, c->overlays[i]->name);
+                int r;
+
+                if (o) {
+                        managed_set_config(o, c->overlays[i], table);
+                        continue;
+                }
+                r = manager_insert_overlay(m, c->overlays[i], table);
+                if (r < 0)
+                        return r;
+        }
+        manager_wake(m);
+        return 0;
+}
+
+static int manager_load_config(Manager *m) {
+        _cleanup_(mount_table_done) MountTable table = { 0 };
+        _cleanup_(config_freep) Config *c = NULL;
+        int r;
+
+        r = mount_monitor_read(&table);
+        if (r < 0)
+                return log_error_errno(r, "Cannot read the mount table: %m");
+        r = config_load(m->folders, m->config, &c);
+        if (r < 0)
+                return r;
+        r = manager_apply_config(m, c, &table);
+        if (r < 0)
+                return log_error_errno(r, "Cannot apply the configuration: %m");
+        (void) config_free(m->config);
+        m->config = TAKE_PTR(c);
+        return 0;
+}
+
+int manager_reload(Manager *m) {
+        LogFields f = { .message_id = MESSAGE_RELOAD_FAILED };
+        int r;
+
+        if (m->is_stopping)
+                return -ECANCELED;
+        notify_reloading(m);
+        log_info("Reading the configuration");
+        r = manager_load_config(m);
+        if (r < 0)
+                log_fields(LOG_WARNING, &f, "The configuration could not be read, the old one stays in force");
+        manager_flush(m);
+        notify_ready(m);
+        return r;
+}
+
+static void on_mounts(const MountTable *table, void *userdata) {
+        Manager *m = userdata;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                managed_update_mount(m->overlays[i], table);
+}
+
+/* Lifecycle. */
+
+static void on_reaped(const char *tag, void *userdata) {
+        Manager *m = userdata;
+        Managed *o = manager_find_overlay(m, tag);
+
+        log_info("A worker for overlay '%s' that hung in the kernel has ended", tag);
+        if (o)
+                managed_survey(o);
+        manager_wake(m);
+}
+
+static void on_idle(void *userdata) {
+        Manager *m = userdata;
+
+        if (m->is_stopping)
+                (void) sd_event_exit(m->event, 0);
+}
+
+static const ProcPoolHandler pool_handler = { .on_reaped = on_reaped, .on_idle = on_idle };
+
+static int manager_add_signal(Manager *m, int signal, sd_event_signal_handler_t func) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, signal);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        return func ? sd_event_add_signal(m->event, NULL, signal, func, m) : 0;
+}
+
+static int manager_add_sources(Manager *m) {
+        int r;
+
+        if ((r = manager_add_signal(m, SIGTERM, on_terminate)) < 0 ||
+            (r = manager_add_signal(m, SIGINT, on_terminate)) < 0 || (r = manager_add_signal(m, SIGHUP, on_reload)) < 0 ||
+            (r = manager_add_signal(m, SIGCHLD, NULL)) < 0)
+                return r;
+        r = sd_event_add_defer(m->event, &m->work_source, on_work, m);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(m->work_source, "start-jobs");
+        r = sd_event_source_set_enabled(m->work_source, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(
+                m->event, &m->flush_source, CLOCK_MONOTONIC, FLUSH_USEC, USEC_PER_MSEC, on_flush, m);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_description(m->flush_source, "send-changes");
+        return sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
+}
+
+static int manager_init(Manager *m) {
+        const char *worker = secure_getenv("OVLFIND_WORKER"), *state = getenv("STATE_DIRECTORY");
+        int r;
+
+        r = sd_event_default(&m->event);
+        if (r < 0)
+                return r;
+        r = sd_event_set_watchdog(m->event, true);
+        if (r < 0)
+                return r;
+        r = config_folders(&m->folders);
+        if (r < 0)
+                return r;
+        m->state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
+        m->queue = queue_new();
+        if (!m->state_dir || !m->queue)
+                return -ENOMEM;
+        r = manager_add_sources(m);
+        if (r < 0)
+                return r;
+        r = proc_pool_new(m->event, worker ?: WORKER_PATH, &pool_handler, m, &m->workers);
+        if (r < 0)
+                return r;
+        return query_pool_new(m, &m->queries);
+}
+
+int manager_new(Manager **ret) {
+        _cleanup_(manager_freep) Manager *m = calloc(1, sizeof(Manager));
+        int r;
+
+        if (!m)
+                return -ENOMEM;
+        r = manager_init(m);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(m);
+        return 0;
+}
+
+Manager *manager_free(Manager *m) {
+        if (!m)
+                return NULL;
+        m->is_stopping = true;
+        m->queries = query_pool_free(m->queries);
+        run_free_all(m);
+        for (size_t i = 0; i < m->n_overlays; i++)
+                (void) managed_free(m->overlays[i]);
+        free(m->overlays);
+        m->workers = proc_pool_free(m->workers);
+        m->monitor = mount_monitor_free(m->monitor);
+        bus_close(m);
+        m->queue = queue_free(m->queue);
+        m->config = config_free(m->config);
+        m->folders = strv_free(m->folders);
+        m->changed_objects = strv_free(m->changed_objects);
+        (void) sd_event_source_disable_unref(m->work_source);
+        (void) sd_event_source_disable_unref(m->flush_source);
+        (void) sd_event_source_disable_unref(m->stop_timer);
+        (void) sd_event_unref(m->event);
+        free(m->state_dir);
+        free(m);
+        return NULL;
+}
+
+int manager_startup(Manager *m) {
+        int r;
+
+        /* Watch first, then look: a change in between is seen. */
+        r = mount_monitor_new(m->event, on_mounts, m, &m->monitor);
+        if (r < 0)
+                return log_error_errno(r, "Cannot watch the mount table: %m");
+        r = manager_load_config(m);
+        if (r < 0)
+                return r;
+        return bus_open(m);
+}
+
+void manager_is_named(Manager *m) {
+        LogFields f = { .message_id = MESSAGE_DAEMON_READY };
+
+        m->is_ready = true;
+        log_fields(LOG_INFO, &f, "ovlfind %s is ready, %zu overlays configured", OVLFIND_VERSION, m->n_overlays);
+        notify_ready(m);
+}
+
+static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        log_warning("Not waiting any longer for workers to end");
+        return sd_event_exit(m->event, 0);
+}
+
+void manager_stop(Manager *m) {
+        if (m->is_stopping)
+                return;
+        notify_stopping(m);
+        log_info("Stopping");
+        m->is_stopping = true;
+        m->queries = query_pool_free(m->queries);
+        proc_pool_terminate(m->workers);
+        if (proc_pool_is_idle(m->workers) ||
+            sd_event_add_time_relative(
+                    m->event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout, m) < 0)
+                (void) sd_event_exit(m->event, 0);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Tells when the mount table of this namespace has changed. Many changes at once are told once. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "base/macro.h"
+#include "core/mount-table.h"
+
+typedef struct MountMonitor MountMonitor;
+typedef void (*mount_monitor_func)(const MountTable *table, void *userdata);
+
+int mount_monitor_new(sd_event *event, mount_monitor_func func, void *userdata, MountMonitor **ret);
+MountMonitor *mount_monitor_free(MountMonitor *m);
+DEFINE_CLEANUP(MountMonitor *, mount_monitor_free);
+/* Reads the table as of now. Reads /proc only. */
+int mount_monitor_read(MountTable *ret);

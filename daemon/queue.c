@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Jobs are counted by walking them: there are at most QUEUE_UNFINISHED_MAX + QUEUE_FINISHED_MAX, and no counter can be
+ * wrong that does not exist. */
+#include "queue.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+
+typedef struct Lane {
+        struct Lane *next;
+        char *overlay;
+        bool is_open;
+        uint64_t last_start; /* by Queue.n_starts; the smallest is served next */
+} Lane;
+
+struct Queue {
+        Job **jobs; /* in order of arrival */
+        size_t n_jobs;
+        Lane *lanes;
+        uint64_t n_starts;
+};
+
+Queue *queue_new(void) {
+        return calloc(1, sizeof(Queue));
+}
+
+static Lane *lane_free(Lane *l) {
+        free(l->overlay);
+        free(l);
+        return NULL;
+}
+
+Queue *queue_free(Queue *q) {
+        if (!q)
+                return NULL;
+        for (size_t i = 0; i < q->n_jobs; i++)
+                (void) job_free(q->jobs[i]);
+        for (Lane *l = q->lanes, *next; l; l = next) {
+                next = l->next;
+                (void) lane_free(l);
+        }
+        free(q->jobs);
+        free(q);
+        return NULL;
+}
+
+int queue_add(Queue *q, Job *j) {
+        Job **a = reallocarray(q->jobs, q->n_jobs + 1, sizeof(Job *));
+
+        if (!a)
+                return -ENOMEM;
+        q->jobs = a;
+        a[q->n_jobs++] = j;
+        return 0;
+}
+
+Job *queue_find(const Queue *q, uint32_t id) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i]->id == id)
+                        return q->jobs[i];
+        return NULL;
+}
+
+void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdata) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                func(q->jobs[i], userdata);
+}
+
+static bool job_is_running(const Job *j) {
+        return j->state != JOB_QUEUED && !job_state_is_final(j->state);
+}
+
+unsigned queue_count_unfinished(const Queue *q) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += !job_state_is_final(q->jobs[i]->state);
+        return n;
+}
+
+unsigned queue_count_running(const Queue *q) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += job_is_running(q->jobs[i]);
+        return n;
+}
+
+static unsigned lane_count_running(const Queue *q, const Lane *l) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += job_is_running(q->jobs[i]) && strcmp(q->jobs[i]->overlay, l->overlay) == 0;
+        return n;
+}
+
+static Lane *lane_find(const Queue *q, const char *overlay) {
+        Lane *l = q->lanes;
+
+        while (l && strcmp(l->overlay, overlay) != 0)
+                l = l->next;
+        return l;
+}
+
+int queue_set_open(Queue *q, const char *overlay, bool is_open) {
+        Lane *l = lane_find(q, overlay);
+
+        if (!l) {
+                l = calloc(1, sizeof(Lane));
+                if (!l)
+                        return -ENOMEM;
+                l->overlay = strdup(overlay);
+                if (!l->overlay) {
+                        free(l);
+                        return -ENOMEM;
+                }
+                l->next = q->lanes;
+                q->lanes = l;
+        }
+        l->is_open = is_open;
+        return 0;
+}
+
+void queue_remove_lane(Queue *q, const char *overlay) {
+        for (Lane **p = &q->lanes; *p; p = &(*p)->next)
+                if (strcmp((*p)->overlay, overlay) == 0) {
+                        Lane *l = *p;
+
+                        *p = l->next;
+                        (void) lane_free(l);
+                        return;
+                }
+}
+
+/* Whether the queued job number i may start beside those that run, without overtaking a related one before it. */
+static bool job_is_unobstructed(const Queue *q, size_t i) {
+        for (size_t k = 0; k < q->n_jobs; k++) {
+                const Job *other = q->jobs[k];
+                bool goes_first = job_is_running(other) || (k < i && other->state == JOB_QUEUED);
+
+                if (k != i && goes_first && job_conflicts(q->jobs[i], other))
+                        return false;
+        }
+        return true;
+}
+
+static Job *lane_next(const Queue *q, const Lane *l) {
+        if (!l->is_open || lane_count_running(q, l) >= QUEUE_LANE_MAX)
+                return NULL;
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i]->state == JOB_QUEUED && strcmp(q->jobs[i]->overlay, l->overlay) == 0 &&
+                    job_is_unobstructed(q, i))
+                        return q->jobs[i];
+        return NULL;
+}
+
+Job *queue_next(Queue *q) {
+        Lane *best_lane = NULL;
+        Job *best = NULL;
+
+        if (queue_count_running(q) >= QUEUE_RUNNING_MAX)
+                return NULL;
+        for (Lane *l = q->lanes; l; l = l->next) {
+                Job *j;
+
+                if (best_lane && l->last_start > best_lane->last_start)
+                        continue;
+                j = lane_next(q, l);
+                if (!j || (best && l->last_start == best_lane->last_start && j->id > best->id))
+                        continue;
+                best = j;
+                best_lane = l;
+        }
+        if (best_lane)
+                best_lane->last_start = ++q->n_starts;
+        return best;
+}
+
+Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path) {
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                Job *j = q->jobs[i];
+
+                if (!job_state_is_final(j->state) && strcmp(j->overlay, overlay) == 0 &&
+                    path_startswith(path, j->path))
+                        return j;
+        }
+        return NULL;
+}
+
+Job *queue_expire(Queue *q) {
+        size_t n_finished = 0, oldest = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                Job *j = q->jobs[i];
+
+                if (!job_state_is_final(j->state))
+                        continue;
+                if (n_finished++ == 0 || j->finished_usec < q->jobs[oldest]->finished_usec)
+                        oldest = i;
+        }
+        if (n_finished <= QUEUE_FINISHED_MAX)
+                return NULL;
+        {
+                Job *j = q->jobs[oldest];
+
+                memmove(q->jobs + oldest, q->jobs + oldest + 1, (--q->n_jobs - oldest) * sizeof(Job *));
+                return j;
+        }
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* All jobs, in the order they came in, and which one is next: at most QUEUE_RUNNING_MAX at once, QUEUE_LANE_MAX of them on
+ * one overlay, overlays taking turns; jobs with related paths of an overlay one after the other, in order. Pure: no
+ * process, loop or clock. */
+#pragma once
+
+#include "job.h"
+
+#define QUEUE_RUNNING_MAX 8   /* workers share the machine with those they serve */
+#define QUEUE_LANE_MAX 2      /* one that waits for quiet must not hold up all others of its overlay */
+#define QUEUE_UNFINISHED_MAX 1024 /* what one client can pile up before it is told to wait */
+#define QUEUE_FINISHED_MAX 64 /* stay readable */
+
+typedef struct Queue Queue;
+
+Queue *queue_new(void);
+Queue *queue_free(Queue *q);
+DEFINE_CLEANUP(Queue *, queue_free);
+
+/* Takes the job. -ENOMEM leaves it with the caller. */
+int queue_add(Queue *q, Job *j);
+Job *queue_find(const Queue *q, uint32_t id);
+/* Calls func for every job in order of their numbers; func must not add or remove jobs. */
+void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdata);
+/* Jobs that are not finished. */
+unsigned queue_count_unfinished(const Queue *q) _pure_;
+unsigned queue_count_running(const Queue *q) _pure_;
+
+/* Whether jobs of the overlay may start now. Lanes are closed until they are opened. */
+int queue_set_open(Queue *q, const char *overlay, bool is_open);
+void queue_remove_lane(Queue *q, const char *overlay);
+/* The job to start now, or NULL. The caller starts it by job_set_state(), or ends it. */
+Job *queue_next(Queue *q);
+/* The unfinished job at work on path or on a directory above it; NULL if none. */
+Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
+/* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL otherwise. */
+Job *queue_expire(Queue *q);

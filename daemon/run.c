@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "run.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "log.h"
+#include "manager.h"
+#include "messages.h"
+
+struct Run {
+        Run *next;
+        Manager *manager;
+        Managed *overlay;
+        Job *job;
+        Proc *proc;
+};
+
+static uint64_t now_realtime(const Manager *m) {
+        uint64_t usec = 0;
+
+        (void) sd_event_now(m->event, CLOCK_REALTIME, &usec);
+        return usec;
+}
+
+static void run_free(Run *run) {
+        for (Run **p = &run->manager->runs; *p; p = &(*p)->next)
+                if (*p == run) {
+                        *p = run->next;
+                        break;
+                }
+        free(run);
+}
+
+static Run *run_find(const Manager *m, const Job *j) {
+        Run *run = m->runs;
+
+        while (run && run->job != j)
+                run = run->next;
+        return run;
+}
+
+void run_free_all(Manager *m) {
+        while (m->runs)
+                run_free(m->runs);
+}
+
+static void job_log_end(const Job *j) {
+        _cleanup_free_ char *path = job_path(j);
+        const char *type = job_type_to_string(j->type), *p = path ?: j->path;
+        uint64_t usec = j->finished_usec > j->started_usec && j->started_usec > 0 ? j->finished_usec - j->started_usec : 0;
+        LogFields f = {
+                .overlay = j->overlay,
+                .path = path,
+                .job = j->id,
+                .entries = j->entries_done,
+                .method = "exchange",
+                .duration_usec = usec,
+                .error = j->failure.error,
+        };
+
+        if (j->state == JOB_FAILED) {
+                f.message_id = MESSAGE_JOB_FAILED;
+                log_fields(LOG_WARNING, &f, "Job %u, %s of '%s', failed: %s", j->id, type, p, j->failure.message ?: "no reason given");
+        } else if (j->state == JOB_CANCELED) {
+                f.message_id = MESSAGE_JOB_CANCELED;
+                log_fields(LOG_NOTICE, &f, "Job %u, %s of '%s', was canceled", j->id, type, p);
+        } else if (j->options.is_dry_run) {
+                log_fields(LOG_DEBUG, &f, "Job %u, dry run of %s of '%s', is done", j->id, type, p);
+        } else {
+                f.message_id = j->type == JOB_FINALIZE ? MESSAGE_FINALIZED : MESSAGE_UNFINALIZED;
+                log_fields(
+                        LOG_NOTICE,
+                        &f,
+                        "%s '%s': %llu entries in %llu ms",
+                        j->type == JOB_FINALIZE ? "Finalized" : "Unfinalized",
+                        p,
+                        (unsigned long long) j->entries_done,
+                        (unsigned long long) (usec / USEC_PER_MSEC));
+        }
+}
+
+static void run_conclude(Manager *m, Job *j, Failure *failure) {
+        (void) job_finish(j, failure, now_realtime(m));
+        job_log_end(j);
+        manager_job_finished(m, j);
+}
+
+/* Ends the job; the run is gone afterwards. Takes the failure. */
+static void run_finish(Run *run, Failure *failure) {
+        Manager *m = run->manager;
+        Job *j = run->job;
+
+        run_free(run);
+        run_conclude(m, j, failure);
+}
+
+static void run_take_progress(Run *run, const WireRecord *r) {
+        Job *j = run->job;
+        int k;
+
+        job_take_counters(j, r);
+        if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
+                k = job_set_state(j, (JobState) r->state, now_realtime(run->manager));
+                if (k < 0)
+                        log_debug("Job %u cannot be %s now, ignoring", j->id, job_state_to_string((JobState) r->state));
+        }
+        manager_job_changed(run->manager, j);
+}
+
+static void run_take_note(Run *run, const WireRecord *r) {
+        _cleanup_free_ char *path = path_join(run->job->mount_point, r->path), *note = NULL;
+        LogFields f = {
+                .message_id = MESSAGE_JOB_NOTE,
+                .overlay = run->job->overlay,
+                .path = path,
+                .job = run->job->id,
+        };
+
+        if (!path || asprintf(&note, "%s: %s", path, r->text) < 0) {
+                note = NULL;
+                (void) log_oom();
+                return;
+        }
+        log_fields(LOG_WARNING, &f, "Job %u: '%s': %s", run->job->id, path, r->text);
+        if (job_add_note(run->job, note) < 0)
+                (void) log_oom();
+        manager_job_changed(run->manager, run->job);
+}
+
+static void run_take_result(Run *run, const WireRecord *r) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        FailureKind kind = failure_kind_from_string(r->name);
+
+        if (kind < 0)
+                kind = FAILURE_FAILED;
+        if (kind != FAILURE_NONE)
+                (void) failure_set(&failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
+        job_take_counters(run->job, r);
+        managed_adopt_keeper(run->overlay, run->proc);
+        run_finish(run, &failure);
+}
+
+static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
+        Run *run = userdata;
+
+        switch (r->kind) {
+        case WIRE_PROGRESS:
+                run_take_progress(run, r);
+                break;
+        case WIRE_STEP:
+                if (job_add_step(run->job, r) < 0)
+                        (void) log_oom();
+                break;
+        case WIRE_DIRECTORY:
+                if (!run->job->options.is_dry_run && managed_learn(run->overlay, r) > 0)
+                        run->job->n_finalized++;
+                break;
+        case WIRE_NOTE:
+                run_take_note(run, r);
+                break;
+        case WIRE_RESULT:
+                run_take_result(run, r);
+                break;
+        default:
+                break;
+        }
+}
+
+static void log_worker_death(const Run *run, int status, const char *consequence) {
+        const Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = { .message_id = MESSAGE_WORKER_DIED, .overlay = j->overlay, .path = path, .job = j->id };
+
+        log_fields(
+                LOG_NOTICE,
+                &f,
+                "The worker of job %u, %s of '%s', was killed by signal %i, attempt %u of %u; %s",
+                j->id,
+                job_type_to_string(j->type),
+                path ?: j->path,
+                status,
+                j->n_attempts,
+                (unsigned) JOB_ATTEMPTS_MAX,
+                consequence);
+}
+
+/* Killed from outside, or crashed: what it had begun is in the staging journal, so a survey puts things in order first. */
+static void run_after_signal(Run *run, int status) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Manager *m = run->manager;
+        Managed *o = run->overlay;
+        Job *j = run->job;
+
+        if (m->is_stopping || j->is_cancel_wanted) {
+                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled");
+                run_finish(run, &failure);
+        } else if (job_may_retry(j)) {
+                log_worker_death(run, status, "cleaning up and trying again");
+                run_free(run);
+                (void) job_set_state(j, JOB_QUEUED, now_realtime(m));
+                manager_job_changed(m, j);
+        } else {
+                log_worker_death(run, status, "giving up");
+                (void) failure_set(
+                        &failure,
+                        FAILURE_FAILED,
+                        EIO,
+                        "the worker was killed by signal %i in each of %u attempts; see the journal",
+                        status,
+                        j->n_attempts);
+                run_finish(run, &failure);
+        }
+        managed_survey(o);
+}
+
+static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = userdata;
+        Managed *o = run->overlay;
+
+        if (end == PROC_SIGNALED) {
+                run_after_signal(run, status);
+                return;
+        }
+        if (end == PROC_EXITED)
+                (void) failure_set(
+                        &failure,
+                        FAILURE_FAILED,
+                        EIO,
+                        "the worker ended with exit status %i before the job was done; see the journal",
+                        status);
+        else if (run->job->is_cancel_wanted)
+                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled; its worker hangs in the kernel");
+        else
+                (void) failure_set(
+                        &failure,
+                        FAILURE_LOWER_UNREACHABLE,
+                        EHOSTUNREACH,
+                        "the worker hangs in the kernel; see whether the server of the lower layers answers");
+        run_finish(run, &failure);
+        /* A hanging worker still owns what it began; the survey follows when it has ended. */
+        if (end == PROC_EXITED)
+                managed_survey(o);
+}
+
+static const ProcHandler run_handler = { .on_record = run_on_record, .on_end = run_on_end };
+
+static int run_spawn(Run *run) {
+        _cleanup_(wire_request_done) WireRequest q = { 0 };
+        const JobOptions *options = &run->job->options;
+        int r;
+
+        r = managed_make_request(run->overlay, run->job->type, run->job->path, &q);
+        if (r >= 0 && options->is_dry_run)
+                r = wire_request_add(&q, WIRE_DRY_RUN, "1");
+        if (r >= 0 && options->is_forced)
+                r = wire_request_add(&q, WIRE_FORCE, "1");
+        if (r < 0)
+                return r;
+        return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
+}
+
+void run_start(Manager *m, Managed *o, Job *j) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = malloc(sizeof(Run));
+        int r = -ENOMEM;
+
+        (void) job_set_state(j, JOB_RUNNING, now_realtime(m));
+        if (!run) {
+                (void) failure_set_errno(&failure, r, "cannot start a worker");
+                run_conclude(m, j, &failure);
+                return;
+        }
+        *run = (Run) { .next = m->runs, .manager = m, .overlay = o, .job = j };
+        m->runs = run;
+        r = run_spawn(run);
+        if (r < 0) {
+                (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));
+                run_finish(run, &failure);
+        } else
+                manager_job_changed(m, j);
+}
+
+void run_cancel(Manager *m, Job *j) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = run_find(m, j);
+
+        j->is_cancel_wanted = true;
+        if (run) {
+                proc_cancel(run->proc);
+                return;
+        }
+        (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled before it was started");
+        run_conclude(m, j, &failure);
+}
+
+void run_abort(Manager *m, Job *j, Failure *failure) {
+        Run *run = run_find(m, j);
+
+        if (run) {
+                (void) proc_free(run->proc);
+                run_free(run);
+        }
+        run_conclude(m, j, failure);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* NULL-terminated arrays of owned strings. NULL is the empty array. */
+#pragma once
+
+#include "base/macro.h"
+
+size_t strv_length(char *const *l) _pure_;
+char **strv_free(char **l);
+DEFINE_CLEANUP(char **, strv_free);
+/* Appends a copy of s. -ENOMEM leaves *l as it was. */
+int strv_extend(char ***l, const char *s);
+/* Copies a; 0 or -ENOMEM. */
+int strv_copy(char *const *a, char ***ret);
+bool strv_equal(char *const *a, char *const *b) _pure_;
+
+/* Whether both are NULL or the same text. */
+bool str_equal(const char *a, const char *b) _pure_;
+/* Replaces *p by a copy of s (NULL allowed). */
+int str_replace(char **p, const char *s);
+
+#define STRV_FOREACH(s, l) for (char *const *s = (l); s && *s; s++)
+#define _cleanup_strv_free_ _cleanup_(strv_freep)
