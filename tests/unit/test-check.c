@@ -438,9 +438,8 @@ static void test_sources(void **state) {
                 CheckLevel level;
                 const char *say, *advice;
         } rows[] = {
-                { "parameters/redirect_max", "256\n", "redirect-max", CHECK_OK, "256", NULL },
-                { "parameters/redirect_max", "64\n", "redirect-max", CHECK_WARNING, "64", "echo 256 > " },
-                { "parameters/redirect_max", "4096\n", "redirect-max", CHECK_OK, "4096", NULL },
+                { "parameters/redirect_max", "256\n", "redirect-max", CHECK_OK, "256; it is raised", NULL },
+                { "parameters/redirect_max", "4096\n", "redirect-max", CHECK_OK, "any path", NULL },
                 { "proc/sys/fs/inotify/max_user_watches", "100\n", "inotify", CHECK_WARNING, "max_user_watches is 100",
                   "sysctl fs.inotify.max_user_watches=" },
                 { "proc/sys/fs/inotify/max_user_watches", "100000\n", "inotify", CHECK_OK, "room", NULL },
@@ -466,6 +465,25 @@ static void test_sources(void **state) {
                 assert_return_code(overlay_check_from(&sources, &o, &l), 0);
                 assert_finding(&l, rows[i].id, rows[i].level, rows[i].say, rows[i].advice);
         }
+}
+
+/* As in a container, where /sys is read-only. */
+static void test_redirect_max_fixed(void **state) {
+        CheckSources sources = { .parameters = NULL };
+        _cleanup_(check_list_done) CheckList l = { 0 };
+        _cleanup_(overlay_freep) Overlay *o = NULL;
+        Path parameters;
+
+        need_mounts();
+        o = mount_good();
+        parameters = at("parameters");
+        sources.parameters = parameters.s;
+        make_directory(parameters.s);
+        assert_return_code(mount("fixed", parameters.s, "tmpfs", 0, NULL), errno);
+        make_text(at("parameters/redirect_max").s, "256\n");
+        assert_return_code(mount(NULL, parameters.s, NULL, MS_REMOUNT | MS_RDONLY, NULL), errno);
+        assert_return_code(overlay_check_from(&sources, o, &l), 0);
+        assert_finding(&l, "redirect-max", CHECK_WARNING, "cannot be raised", "redirect_max=4096");
 }
 
 static void test_no_table(void **state) {
@@ -562,6 +580,7 @@ int main(void) {
                 unit_test_scratch(test_read_only), unit_test_scratch(test_upper_gone), unit_test_scratch(test_second_overlay),
                 unit_test_scratch(test_other_namespaces), unit_test_scratch(test_nested_lower),
                 unit_test_scratch(test_space),        unit_test_scratch(test_sources),
+                unit_test_scratch(test_redirect_max_fixed),
                 cmocka_unit_test(test_no_table),      unit_test_scratch(test_poor_file_system),
                 unit_test_scratch(test_advice),       cmocka_unit_test(test_to_failure),
         };
