@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Between the files check*.c only. A check looks at one precondition and says one thing about it, or nothing where it does
- * not apply: it returns 0 with f->text set or not, a negative errno if it could not run at all. */
+/* Between the files check*.c only. A check looks at one precondition and says one thing about it, or nothing
+ * where it does not apply: it returns 0 with f->text set or not, a negative errno if it could not run at
+ * all. */
 #pragma once
 
 #include "core/check.h"
@@ -24,8 +25,8 @@ typedef int (*check_func)(const CheckContext *c, Check *f);
 /* Both return 0, or -ENOMEM. */
 int check_say(Check *f, CheckLevel level, const char *format, ...) _printf_(3, 4);
 int check_advise(Check *f, const char *format, ...) _printf_(2, 3);
-/* Something could not be looked at: a warning for a caller without privilege, whom it tells nothing about the overlay,
- * otherwise a failure. */
+/* Something could not be looked at: a warning for a caller without privilege, whom it tells nothing about
+ * the overlay, otherwise a failure. */
 int check_cannot_tell(Check *f, int error, const char *what);
 
 /* check-upper.c */

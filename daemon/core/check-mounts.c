@@ -28,13 +28,18 @@ static bool is_on_one_file_system(const CheckContext *c) {
 /* Facts 6.3: reading a finalized directory looks every entry up below to find its inode number. */
 int check_xino(const CheckContext *c, Check *f) {
         if (is_on_one_file_system(c))
-                return check_say(f, CHECK_OK, "all layers are on one file system, so inode numbers are those of the layers");
+                return check_say(
+                        f, CHECK_OK,
+                        "all layers are on one file system, so inode numbers are those of the layers");
         if (c->o->xino == TRI_NO)
                 return check_say(f, CHECK_OK, "xino is off");
         return check_say(
-                       f, CHECK_WARNING, "xino is %s: the first listing of a finalized directory looks every entry up below",
-                       c->o->xino == TRI_YES ? "on" : "not known to be off") ?:
-                check_advise(f, "mount with xino=off, unless programs depend on inode numbers that never change");
+                       f, CHECK_WARNING,
+                       "xino is %s: the first listing of a finalized directory looks every entry up below",
+                       c->o->xino == TRI_YES ? "on" : "not known to be off")
+                ?: check_advise(
+                           f,
+                           "mount with xino=off, unless programs depend on inode numbers that never change");
 }
 
 int check_nested_lower(const CheckContext *c, Check *f) {
@@ -44,16 +49,19 @@ int check_nested_lower(const CheckContext *c, Check *f) {
                 if (e && strcmp(e->type, "overlay") == 0)
                         return check_say(
                                        f, CHECK_WARNING,
-                                       "the lower layer '%s' is on an overlay itself (%s): what is mounted in it cannot be copied up",
-                                       *s, e->target) ?:
-                                check_advise(f, "name the layers of that overlay as lower layers of this one");
+                                       "the lower layer '%s' is on an overlay itself (%s): what is mounted "
+                                       "in it cannot be copied up",
+                                       *s, e->target)
+                                ?: check_advise(
+                                           f, "name the layers of that overlay as lower layers of this one");
         }
         return check_say(f, CHECK_OK, "no lower layer is an overlay itself");
 }
 
 /* -ENODATA where it cannot be found out. */
 static int mount_namespace_is_ours(const char *proc) {
-        _cleanup_free_ char *mnt_path = path_join(proc, "self/ns/mnt"), *user_path = path_join(proc, "self/ns/user");
+        _cleanup_free_ char *mnt_path = path_join(proc, "self/ns/mnt"),
+                            *user_path = path_join(proc, "self/ns/user");
         _cleanup_close_ int mnt = -EBADF, owner = -EBADF;
         struct stat a, b;
 
@@ -79,8 +87,8 @@ int check_user_namespace(const CheckContext *c, Check *f) {
                 return r;
         if (r > 0)
                 return check_say(f, CHECK_OK, "mounts and processes here belong to one user namespace");
-        return check_say(f, CHECK_FAIL, "the mount belongs to another user namespace") ?:
-                check_advise(f, "run ovlfind in the user namespace in which the overlay was mounted");
+        return check_say(f, CHECK_FAIL, "the mount belongs to another user namespace")
+                ?: check_advise(f, "run ovlfind in the user namespace in which the overlay was mounted");
 }
 
 static bool resolve(const char *root, const char *path, struct stat *ret) {
@@ -89,8 +97,8 @@ static bool resolve(const char *root, const char *path, struct stat *ret) {
         return joined && fstatat(AT_FDCWD, joined, ret, AT_NO_AUTOMOUNT) == 0;
 }
 
-/* The table shows the path as whoever mounted it saw it: the path may hold in the namespace it is listed in, or (a
- * container's overlay, mounted before its root was changed) in ours. */
+/* The table shows the path as whoever mounted it saw it: the path may hold in the namespace it is listed in,
+ * or (a container's overlay, mounted before its root was changed) in ours. */
 static bool is_same_upper(const CheckContext *c, const char *path, pid_t pid) {
         _cleanup_free_ char *root = NULL;
         struct stat ours, st;
@@ -101,7 +109,8 @@ static bool is_same_upper(const CheckContext *c, const char *path, pid_t pid) {
                 root = NULL;
                 return false;
         }
-        if (c->upper_fd < 0 || fstat(c->upper_fd, &ours) < 0 || (!resolve(root, path, &st) && !resolve("/", path, &st)))
+        if (c->upper_fd < 0 || fstat(c->upper_fd, &ours) < 0 ||
+            (!resolve(root, path, &st) && !resolve("/", path, &st)))
                 return strcmp(path, c->o->upper) == 0;
         return st.st_dev == ours.st_dev && st.st_ino == ours.st_ino;
 }
@@ -165,7 +174,9 @@ int check_other_namespaces(const CheckContext *c, Check *f) {
         if (c->elsewhere == 0)
                 return check_say(f, CHECK_OK, "no other mount namespace shows the overlay");
         return check_say(
-                f, CHECK_OK, "other mount namespaces (of process %d) show the overlay: what is finalized holds there at once",
+                f, CHECK_OK,
+                "other mount namespaces (of process %d) show the overlay: what is finalized holds there at "
+                "once",
                 (int) c->elsewhere);
 }
 
@@ -176,7 +187,8 @@ int check_second_overlay(const CheckContext *c, Check *f) {
                 return check_say(f, CHECK_OK, "no other overlay uses the upper layer");
         return check_say(
                        f, CHECK_FAIL,
-                       "another overlay uses the same upper layer, at '%s' (as process %d sees it): neither sees the other's changes",
-                       c->second, (int) c->second_pid) ?:
-                check_advise(f, "unmount one of the two");
+                       "another overlay uses the same upper layer, at '%s' (as process %d sees it): neither "
+                       "sees the other's changes",
+                       c->second, (int) c->second_pid)
+                ?: check_advise(f, "unmount one of the two");
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Checks that touch the upper file system. Probes are made in the work directory, which users do not see, with a file that
- * has no name where the file system can do that. */
+/* Checks that touch the upper file system. Probes are made in the work directory, which users do not see,
+ * with a file that has no name where the file system can do that. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -53,10 +53,11 @@ static bool same_time(const struct timespec *a, const struct timespec *b) {
         return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* The root of an overlay shows the times, mode and size of its upper's root. Owners may differ by an idmapped mount. */
+/* The root of an overlay shows the times, mode and size of its upper's root. Owners may differ by an
+ * idmapped mount. */
 static bool same_directory(const struct stat *a, const struct stat *b) {
-        return same_time(&a->st_ctim, &b->st_ctim) && same_time(&a->st_mtim, &b->st_mtim) && a->st_mode == b->st_mode &&
-                a->st_size == b->st_size;
+        return same_time(&a->st_ctim, &b->st_ctim) && same_time(&a->st_mtim, &b->st_mtim) &&
+                a->st_mode == b->st_mode && a->st_size == b->st_size;
 }
 
 /* And the size of its file system. */
@@ -64,8 +65,8 @@ static bool same_file_system(const struct statfs *a, const struct statfs *b) {
         return a->f_blocks == b->f_blocks && a->f_bsize == b->f_bsize && a->f_files == b->f_files;
 }
 
-/* With uuid=on (since Linux 6.6; what "auto" becomes on a new upper) the file system's id is made of a random number that
- * is kept on the upper: both halves of it, exclusive or (uuid_to_fsid()). */
+/* With uuid=on (since Linux 6.6; what "auto" becomes on a new upper) the file system's id is made of a
+ * random number that is kept on the upper: both halves of it, exclusive or (uuid_to_fsid()). */
 static bool has_other_uuid(const CheckContext *c, const struct statfs *root) {
         const char *xattr = c->o->is_userxattr ? "user.overlay.uuid" : "trusted.overlay.uuid";
         _cleanup_free_ char *mode = NULL;
@@ -99,14 +100,21 @@ static int is_our_upper(const CheckContext *c) {
 }
 
 static int say_moved(const CheckContext *c, Check *f) {
-        return check_say(f, CHECK_FAIL, "another file system is mounted at '%s' now", c->o->mount_point) ?:
-                check_advise(f, "try again");
+        return check_say(f, CHECK_FAIL, "another file system is mounted at '%s' now", c->o->mount_point)
+                ?: check_advise(f, "try again");
 }
 
 static int say_other_upper(const CheckContext *c, Check *f) {
-        return check_say(f, CHECK_FAIL, "'%s' is not the upper layer of '%s': it was moved or mounted over since, or belongs to "
-                                        "another mount namespace", c->o->upper, c->o->mount_point) ?:
-                check_advise(f, "set UpperDir= and WorkDir= in its configuration to where the layers are seen now");
+        return check_say(
+                       f, CHECK_FAIL,
+                       "'%s' is not the upper layer of '%s': it was moved or mounted over since, or belongs "
+                       "to "
+                       "another mount namespace",
+                       c->o->upper, c->o->mount_point)
+                ?: check_advise(
+                           f,
+                           "set UpperDir= and WorkDir= in its configuration to where the layers are seen "
+                           "now");
 }
 
 int check_upper_path(const CheckContext *c, Check *f) {
@@ -128,7 +136,8 @@ int check_upper_path(const CheckContext *c, Check *f) {
         r = is_our_upper(c);
         if (r < 0)
                 return check_cannot_tell(f, -r, "compare the upper layer with the overlay");
-        return r == 0 ? say_other_upper(c, f) : check_say(f, CHECK_OK, "'%s' is the upper layer", c->o->upper);
+        return r == 0 ? say_other_upper(c, f)
+                      : check_say(f, CHECK_OK, "'%s' is the upper layer", c->o->upper);
 }
 
 int check_work_path(const CheckContext *c, Check *f) {
@@ -141,10 +150,13 @@ int check_work_path(const CheckContext *c, Check *f) {
         if (fstat(c->work_fd, &work) < 0 || fstat(c->upper_fd, &upper) < 0)
                 return check_cannot_tell(f, errno, "look at the work directory");
         if (work.st_dev == upper.st_dev)
-                return check_say(f, CHECK_OK, "'%s' is on the same file system as the upper layer", c->o->work);
-        return check_say(f, CHECK_FAIL, "'%s' is not on the file system of the upper layer, so it is not the work directory",
-                         c->o->work) ?:
-                check_advise(f, "set WorkDir= in its configuration");
+                return check_say(
+                        f, CHECK_OK, "'%s' is on the same file system as the upper layer", c->o->work);
+        return check_say(
+                       f, CHECK_FAIL,
+                       "'%s' is not on the file system of the upper layer, so it is not the work directory",
+                       c->o->work)
+                ?: check_advise(f, "set WorkDir= in its configuration");
 }
 
 int check_trusted_xattr(const CheckContext *c, Check *f) {
@@ -159,8 +171,8 @@ int check_trusted_xattr(const CheckContext *c, Check *f) {
                 return check_say(f, CHECK_OK, "the upper file system keeps trusted xattrs");
         if (errno != EOPNOTSUPP)
                 return check_cannot_tell(f, errno, "set a trusted xattr on the upper file system");
-        return check_say(f, CHECK_FAIL, "the upper file system keeps no trusted xattrs") ?:
-                check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs with xattrs enabled");
+        return check_say(f, CHECK_FAIL, "the upper file system keeps no trusted xattrs")
+                ?: check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs with xattrs enabled");
 }
 
 int check_tmpfile(const CheckContext *c, Check *f) {
@@ -173,11 +185,14 @@ int check_tmpfile(const CheckContext *c, Check *f) {
                 return check_say(f, CHECK_OK, "the upper file system knows O_TMPFILE");
         if (errno != EOPNOTSUPP && errno != EISDIR)
                 return check_cannot_tell(f, errno, "create a file in the work directory");
-        return check_say(f, CHECK_WARNING, "the upper file system knows no O_TMPFILE: copying up goes one file at a time") ?:
-                check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs");
+        return check_say(
+                       f, CHECK_WARNING,
+                       "the upper file system knows no O_TMPFILE: copying up goes one file at a time")
+                ?: check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs");
 }
 
-/* Every work directory holds at least the directory "work", besides "." and "..", which some file systems make up. */
+/* Every work directory holds at least the directory "work", besides "." and "..", which some file systems
+ * make up. */
 int check_d_type(const CheckContext *c, Check *f) {
         _cleanup_closedir_ DIR *d = NULL;
         struct dirent *e;
@@ -191,8 +206,14 @@ int check_d_type(const CheckContext *c, Check *f) {
                 return check_cannot_tell(f, errno, "list the work directory");
         while ((e = readdir(d)))
                 if (e->d_type == DT_UNKNOWN)
-                        return check_say(f, CHECK_FAIL, "the upper file system gives no types of entries: whiteouts would show") ?:
-                                check_advise(f, "make the file system anew: mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype");
+                        return check_say(
+                                       f, CHECK_FAIL,
+                                       "the upper file system gives no types of entries: whiteouts would "
+                                       "show")
+                                ?: check_advise(
+                                           f,
+                                           "make the file system anew: mkfs.xfs -n ftype=1, mkfs.ext4 -O "
+                                           "filetype");
         return check_say(f, CHECK_OK, "the upper file system gives types of entries");
 }
 
@@ -220,8 +241,10 @@ int check_rename_whiteout(const CheckContext *c, Check *f) {
                 return check_say(f, CHECK_OK, "the upper file system knows RENAME_WHITEOUT");
         if (r != -EINVAL && r != -EOPNOTSUPP)
                 return check_cannot_tell(f, -r, "try RENAME_WHITEOUT in the work directory");
-        return check_say(f, CHECK_FAIL, "the upper file system knows no RENAME_WHITEOUT: renames of lower entries fail") ?:
-                check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs");
+        return check_say(
+                       f, CHECK_FAIL,
+                       "the upper file system knows no RENAME_WHITEOUT: renames of lower entries fail")
+                ?: check_advise(f, "put the upper layer on ext4, xfs, btrfs or tmpfs");
 }
 
 int check_casefold(const CheckContext *c, Check *f) {
@@ -231,17 +254,22 @@ int check_casefold(const CheckContext *c, Check *f) {
                 return 0;
         if (ioctl(c->upper_fd, FS_IOC_GETFLAGS, &flags) < 0 || (flags & FS_CASEFOLD_FL) == 0)
                 return check_say(f, CHECK_OK, "names in the upper layer are case-sensitive");
-        return check_say(f, CHECK_FAIL, "the upper layer folds case: one name may stand for several lower ones") ?:
-                check_advise(f, "put the upper layer in a directory without it (chattr -F)");
+        return check_say(
+                       f, CHECK_FAIL,
+                       "the upper layer folds case: one name may stand for several lower ones")
+                ?: check_advise(f, "put the upper layer in a directory without it (chattr -F)");
 }
 
 static int say_share(Check *f, const char *what, uint64_t available, uint64_t total, const CheckContext *c) {
         unsigned percent = (unsigned) ((double) available * 100 / (double) total);
 
         if (percent >= SPACE_LOW_PERCENT)
-                return check_say(f, CHECK_OK, "%u %% of the %s of the upper file system are free", percent, what);
-        return check_say(f, CHECK_WARNING, "only %u %% of the %s of the upper file system are free", percent, what) ?:
-                check_advise(f, "make room on the file system of '%s'", c->o->upper);
+                return check_say(
+                        f, CHECK_OK, "%u %% of the %s of the upper file system are free", percent, what);
+        return check_say(
+                       f, CHECK_WARNING, "only %u %% of the %s of the upper file system are free", percent,
+                       what)
+                ?: check_advise(f, "make room on the file system of '%s'", c->o->upper);
 }
 
 int check_space(const CheckContext *c, Check *f) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The list of checks, and those that look at options and settings only. The advice for options that are missing is a
- * mount command, because an overlay cannot be given other options while it is mounted (facts, 3.1). */
+/* The list of checks, and those that look at options and settings only. The advice for options that are
+ * missing is a mount command, because an overlay cannot be given other options while it is mounted
+ * (facts, 3.1). */
 #include "core/check.h"
 
 #include <fcntl.h>
@@ -49,8 +50,9 @@ int check_advise(Check *f, const char *format, ...) {
 int check_cannot_tell(Check *f, int error, const char *what) {
         bool unprivileged = (error == EPERM || error == EACCES) && geteuid() != 0;
 
-        return check_say(f, unprivileged ? CHECK_WARNING : CHECK_FAIL, "cannot %s: %s", what, strerror(error)) ?:
-                check_advise(f, unprivileged ? "run the check as root" : "find out why, and try again");
+        return check_say(
+                       f, unprivileged ? CHECK_WARNING : CHECK_FAIL, "cannot %s: %s", what, strerror(error))
+                ?: check_advise(f, unprivileged ? "run the check as root" : "find out why, and try again");
 }
 
 /* For a shell. */
@@ -71,23 +73,27 @@ static char *quote(const char *s) {
 }
 
 static int advise_mount(const Overlay *o, Check *f) {
-        _cleanup_free_ char *options = overlay_format_options(o), *quoted_options = options ? quote(options) : NULL,
-                            *source = quote(o->source), *mount_point = quote(o->mount_point);
+        _cleanup_free_ char *options = overlay_format_options(o),
+                            *quoted_options = options ? quote(options) : NULL, *source = quote(o->source),
+                            *mount_point = quote(o->mount_point);
 
         if (!quoted_options || !source || !mount_point)
                 return -ENOMEM;
         if (strchr(options, '"')) /* which mount(8) takes for quoting, whatever is written */
-                return check_advise(f, "unmount %s and mount it with metacopy=on,redirect_dir=on", mount_point);
+                return check_advise(
+                        f, "unmount %s and mount it with metacopy=on,redirect_dir=on", mount_point);
         return check_advise(
-                f, "set metacopy=on,redirect_dir=on (in /etc/fstab too): umount %s; mount -t overlay -o %s %s %s", mount_point,
-                quoted_options, source, mount_point);
+                f,
+                "set metacopy=on,redirect_dir=on (in /etc/fstab too): umount %s; mount -t overlay -o %s %s "
+                "%s",
+                mount_point, quoted_options, source, mount_point);
 }
 
 static int check_upper(const CheckContext *c, Check *f) {
         if (c->o->upper)
                 return check_say(f, CHECK_OK, "the overlay has an upper layer, '%s'", c->o->upper);
-        return check_say(f, CHECK_FAIL, "the overlay has no upper layer: nothing can be copied up") ?:
-                check_advise(f, "mount it with upperdir= and workdir=");
+        return check_say(f, CHECK_FAIL, "the overlay has no upper layer: nothing can be copied up")
+                ?: check_advise(f, "mount it with upperdir= and workdir=");
 }
 
 static int check_read_write(const CheckContext *c, Check *f) {
@@ -95,30 +101,36 @@ static int check_read_write(const CheckContext *c, Check *f) {
                 return 0;
         if (!c->o->is_read_only)
                 return check_say(f, CHECK_OK, "mounted read-write");
-        return check_say(f, CHECK_FAIL, "mounted read-only") ?:
-                check_advise(f, "mount -o remount,rw '%s'", c->o->mount_point);
+        return check_say(f, CHECK_FAIL, "mounted read-only")
+                ?: check_advise(f, "mount -o remount,rw '%s'", c->o->mount_point);
 }
 
 static int check_metacopy(const CheckContext *c, Check *f) {
         if (c->o->metacopy == TRI_YES)
                 return check_say(f, CHECK_OK, "metacopy is on: copying up takes no data");
         return check_say(
-                       f, CHECK_FAIL, "metacopy is %s: every file copied up would take all its data from the lower layer",
-                       c->o->metacopy == TRI_NO ? "off" : "not known to be on") ?:
-                advise_mount(c->o, f);
+                       f, CHECK_FAIL,
+                       "metacopy is %s: every file copied up would take all its data from the lower layer",
+                       c->o->metacopy == TRI_NO ? "off" : "not known to be on")
+                ?: advise_mount(c->o, f);
 }
 
-/* A directory that is merged can only be renamed, and so be exchanged, with redirect_dir=on (ovl_can_move()). */
+/* A directory that is merged can only be renamed, and so be exchanged, with redirect_dir=on
+ * (ovl_can_move()). */
 static int check_redirect(const CheckContext *c, Check *f) {
         int r;
 
         if (c->o->redirect == REDIRECT_ON)
                 return check_say(f, CHECK_OK, "redirect_dir is on");
         if (c->o->follows_redirects)
-                r = check_say(f, CHECK_FAIL, "redirect_dir is only followed: merged directories cannot be renamed (EXDEV)");
+                r = check_say(
+                        f, CHECK_FAIL,
+                        "redirect_dir is only followed: merged directories cannot be renamed (EXDEV)");
         else
                 r = check_say(
-                        f, CHECK_FAIL, "redirect_dir is off: directories in a finalized directory would lose their content");
+                        f, CHECK_FAIL,
+                        "redirect_dir is off: directories in a finalized directory would lose their "
+                        "content");
         return r ?: advise_mount(c->o, f);
 }
 
@@ -126,25 +138,30 @@ static int check_userxattr(const CheckContext *c, Check *f) {
         if (!c->o->is_userxattr)
                 return check_say(f, CHECK_OK, "marks are trusted xattrs");
         return check_say(
-                       f, CHECK_FAIL, "userxattr: the kernel ignores trusted xattrs, follows no redirects and has no metacopy") ?:
-                check_advise(f, "mount it as root without userxattr, with metacopy=on,redirect_dir=on");
+                       f, CHECK_FAIL,
+                       "userxattr: the kernel ignores trusted xattrs, follows no redirects and has no "
+                       "metacopy")
+                ?: check_advise(f, "mount it as root without userxattr, with metacopy=on,redirect_dir=on");
 }
 
 static int check_nfs_export(const CheckContext *c, Check *f) {
         if (c->o->nfs_export == TRI_NO)
                 return check_say(f, CHECK_OK, "nfs_export is off");
         if (c->o->nfs_export == TRI_UNKNOWN)
-                return check_say(f, CHECK_WARNING, "cannot tell whether nfs_export is on") ?:
-                        check_advise(f, "mount with nfs_export=off");
-        return check_say(f, CHECK_FAIL, "nfs_export is on: it excludes metacopy, and directories in use can turn stale") ?:
-                check_advise(f, "mount with nfs_export=off,metacopy=on,redirect_dir=on");
+                return check_say(f, CHECK_WARNING, "cannot tell whether nfs_export is on")
+                        ?: check_advise(f, "mount with nfs_export=off");
+        return check_say(
+                       f, CHECK_FAIL,
+                       "nfs_export is on: it excludes metacopy, and directories in use can turn stale")
+                ?: check_advise(f, "mount with nfs_export=off,metacopy=on,redirect_dir=on");
 }
 
 static int check_index(const CheckContext *c, Check *f) {
         if (c->o->index == TRI_YES)
                 return check_say(f, CHECK_OK, "index is on: hard links survive copying up");
         return check_say(
-                f, CHECK_OK, "index is %s: a directory that holds hard links is left out, unless HardLinks=break is set",
+                f, CHECK_OK,
+                "index is %s: a directory that holds hard links is left out, unless HardLinks=break is set",
                 c->o->index == TRI_NO ? "off" : "unknown");
 }
 
@@ -153,25 +170,34 @@ static int check_verity(const CheckContext *c, Check *f) {
                 return check_say(f, CHECK_OK, "verity is off");
         if (!c->o->is_verity_required)
                 return check_say(f, CHECK_OK, "verity is used where files have a digest");
-        return check_say(f, CHECK_WARNING, "verity=require: a lower file without a digest is copied up with all its data") ?:
-                check_advise(f, "make sure that all lower files have fs-verity on, or mount with verity=on");
+        return check_say(
+                       f, CHECK_WARNING,
+                       "verity=require: a lower file without a digest is copied up with all its data")
+                ?: check_advise(
+                           f, "make sure that all lower files have fs-verity on, or mount with verity=on");
 }
 
 static int check_volatile(const CheckContext *c, Check *f) {
         if (!c->o->is_volatile)
                 return check_say(f, CHECK_OK, "the upper layer is synced");
-        return check_say(f, CHECK_WARNING, "volatile: after a crash of the machine the upper layer is lost as a whole") ?:
-                check_advise(f, "mount without volatile if finalized directories should survive one");
+        return check_say(
+                       f, CHECK_WARNING,
+                       "volatile: after a crash of the machine the upper layer is lost as a whole")
+                ?: check_advise(f, "mount without volatile if finalized directories should survive one");
 }
 
-/* Data-only layers give no names: with none but them nothing could be found through a redirect (EIO on 6.18). */
+/* Data-only layers give no names: with none but them nothing could be found through a redirect (EIO
+ * on 6.18). */
 static int check_data_layers(const CheckContext *c, Check *f) {
         if (c->o->n_lower == 0)
-                return check_say(f, CHECK_FAIL, "there are only data-only lower layers: redirects cannot be resolved") ?:
-                        check_advise(f, "mount with at least one ordinary lower layer");
+                return check_say(
+                               f, CHECK_FAIL,
+                               "there are only data-only lower layers: redirects cannot be resolved")
+                        ?: check_advise(f, "mount with at least one ordinary lower layer");
         if (c->o->n_data == 0)
                 return check_say(f, CHECK_OK, "%zu lower layers, none of them data-only", c->o->n_lower);
-        return check_say(f, CHECK_OK, "%zu lower layers and %zu data-only ones", c->o->n_lower, c->o->n_data);
+        return check_say(
+                f, CHECK_OK, "%zu lower layers and %zu data-only ones", c->o->n_lower, c->o->n_data);
 }
 
 /* -ENODATA when the file holds no number. */
@@ -189,7 +215,8 @@ static int read_number(const char *directory, const char *name, unsigned long *r
         return errno != 0 || end == line ? -ENODATA : 0;
 }
 
-/* A job that meets a longer path raises the limit, which holds for the whole machine, for as long as it runs (facts, E.2). */
+/* A job that meets a longer path raises the limit, which holds for the whole machine, for as long as it runs
+ * (facts, E.2). */
 static int check_redirect_max(const CheckContext *c, Check *f) {
         _cleanup_free_ char *path = path_join(c->parameters, "redirect_max");
         unsigned long max;
@@ -203,9 +230,12 @@ static int check_redirect_max(const CheckContext *c, Check *f) {
         if (max >= PATH_MAX)
                 return check_say(f, CHECK_OK, "redirects may be as long as any path");
         if (access(path, W_OK) >= 0 || errno == EACCES) /* EACCES: not root, and so not whoever runs jobs */
-                return check_say(f, CHECK_OK, "redirect_max is %lu; it is raised while a job needs more", max);
-        return check_say(f, CHECK_WARNING, "redirect_max is %lu and cannot be raised: longer lower paths stay as they are", max) ?:
-                check_advise(f, "load the module overlay with redirect_max=%d", PATH_MAX);
+                return check_say(
+                        f, CHECK_OK, "redirect_max is %lu; it is raised while a job needs more", max);
+        return check_say(
+                       f, CHECK_WARNING,
+                       "redirect_max is %lu and cannot be raised: longer lower paths stay as they are", max)
+                ?: check_advise(f, "load the module overlay with redirect_max=%d", PATH_MAX);
 }
 
 static int check_inotify(const CheckContext *c, Check *f) {
@@ -226,9 +256,11 @@ static int check_inotify(const CheckContext *c, Check *f) {
                 if (read_number(directory, limits[i].name, &value) >= 0 && value < limits[i].low)
                         return check_say(
                                        f, CHECK_WARNING,
-                                       "fs.inotify.%s is %lu: changes in large trees cannot be followed, they will stay pending",
-                                       limits[i].name, value) ?:
-                                check_advise(f, "sysctl fs.inotify.%s=%lu", limits[i].name, limits[i].low);
+                                       "fs.inotify.%s is %lu: changes in large trees cannot be followed, "
+                                       "they will stay pending",
+                                       limits[i].name, value)
+                                ?: check_advise(
+                                           f, "sysctl fs.inotify.%s=%lu", limits[i].name, limits[i].low);
         return check_say(f, CHECK_OK, "inotify has room");
 }
 
@@ -309,13 +341,15 @@ static int run_checks(const CheckContext *c, CheckList *l) {
 
 /* overlay_check_from() - find out whether directories of an overlay can be finalized
  * @sources: where the machine is looked at; may be NULL
- * Every check says one thing; a failed one does not keep the others from being run. Returns 0, -ENOMEM, or what reading the
- * mount tables says. Blocking: on the upper file system, the overlay's root and /proc. Source: facts section 5. */
+ * Every check says one thing; a failed one does not keep the others from being run. Returns 0, -ENOMEM, or
+ * what reading the mount tables says. Blocking: on the upper file system, the overlay's root and /proc.
+ * Source: facts section 5. */
 int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret) {
         _cleanup_(context_done) CheckContext c = {
                 .o = o,
                 .proc = sources && sources->proc ? sources->proc : "/proc",
-                .parameters = sources && sources->parameters ? sources->parameters : "/sys/module/overlay/parameters",
+                .parameters = sources && sources->parameters ? sources->parameters
+                                                             : "/sys/module/overlay/parameters",
                 .root_fd = -EBADF,
                 .upper_fd = -EBADF,
                 .work_fd = -EBADF,
@@ -331,7 +365,7 @@ int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList 
         if (r < 0)
                 return r;
         *ret = l;
-        l = (CheckList) { 0 };
+        l = (CheckList){ 0 };
         return 0;
 }
 
@@ -359,8 +393,9 @@ int check_list_to_failure(const CheckList *l, const Overlay *o, Failure *reterr)
         for (size_t i = 0; i < l->n; i++)
                 if (l->items[i].level == CHECK_FAIL)
                         return failure_set(
-                                reterr, FAILURE_PRECONDITION, EOPNOTSUPP, "the overlay at '%s' cannot be used: %s; %s",
-                                o->mount_point, l->items[i].text, l->items[i].advice ?: "see ovlfinctl check");
+                                reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                                "the overlay at '%s' cannot be used: %s; %s", o->mount_point,
+                                l->items[i].text, l->items[i].advice ?: "see ovlfinctl check");
         return 0;
 }
 
@@ -370,5 +405,5 @@ void check_list_done(CheckList *l) {
                 free(l->items[i].advice);
         }
         free(l->items);
-        *l = (CheckList) { 0 };
+        *l = (CheckList){ 0 };
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The preconditions of finalizing directories of an overlay: one finding per line of section 5 of the facts document. */
+/* The preconditions of finalizing directories of an overlay: one finding per line of section 5 of the facts
+ * document. */
 #pragma once
 
 #include "base/states.h"
@@ -17,16 +18,18 @@ typedef struct CheckList {
         size_t n;
 } CheckList;
 
-/* Where the machine is looked at; tests point these elsewhere. NULL members: /proc, /sys/module/overlay/parameters. */
+/* Where the machine is looked at; tests point these elsewhere. NULL members: /proc,
+ * /sys/module/overlay/parameters. */
 typedef struct CheckSources {
         const char *proc;
         const char *parameters;
 } CheckSources;
 
-/* Runs all checks; ok ones are listed too, those that do not apply are not. o was loaded from this mount namespace. Blocks:
- * touches the upper and the overlay's root, never a lower layer, and scans /proc for other mounts of the same upper. Changes
- * nothing that outlives the call (the probes use files without a name, or with one of their own, in the work directory,
- * removed at once). Returns a negative errno only when the checks themselves could not run. */
+/* Runs all checks; ok ones are listed too, those that do not apply are not. o was loaded from this mount
+ * namespace. Blocks: touches the upper and the overlay's root, never a lower layer, and scans /proc for
+ * other mounts of the same upper. Changes nothing that outlives the call (the probes use files without a
+ * name, or with one of their own, in the work directory, removed at once). Returns a negative errno only
+ * when the checks themselves could not run. */
 int overlay_check(const Overlay *o, CheckList *ret);
 int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret);
 /* The worst level found. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which directories of an overlay other mounts hang on, or show elsewhere, in any mount namespace: those an exchange would
- * pull along or leave behind (facts, E.2 "a mount below D", "bind mount of D"). */
+/* Which directories of an overlay other mounts hang on, or show elsewhere, in any mount namespace: those an
+ * exchange would pull along or leave behind (facts, E.2 "a mount below D", "bind mount of D"). */
 #include <string.h>
 
 #include "base/path-util.h"
@@ -61,7 +61,7 @@ static int inner_add(Inner *i, char *path, const MountEntry *e, bool is_bind, pi
         if (r < 0)
                 return r;
         i->ids[i->n] = e->id;
-        i->items[i->n++] = (OverlayInnerMount) {
+        i->items[i->n++] = (OverlayInnerMount){
                 .path = TAKE_PTR(p),
                 .where = TAKE_PTR(where),
                 .is_bind = is_bind,
@@ -77,7 +77,8 @@ static bool is_deleted(const char *root) {
         return n >= sizeof(suffix) - 1 && strcmp(root + n - (sizeof(suffix) - 1), suffix) == 0;
 }
 
-/* e shows root of the overlay at its mount point: what is mounted there below hangs on an inner directory. */
+/* e shows root of the overlay at its mount point: what is mounted there below hangs on an inner directory.
+ */
 static int add_children(Inner *i, const MountTable *t, const MountEntry *e, pid_t pid) {
         for (size_t k = 0; k < t->n; k++) {
                 const MountEntry *child = t->items + k;

@@ -12,11 +12,12 @@
 
 void upper_entry_done(UpperEntry *e) {
         free(e->redirect);
-        *e = (UpperEntry) { 0 };
+        *e = (UpperEntry){ 0 };
 }
 
-/* The size of an xattr, of which up to size bytes are read. -ENODATA when there is none, also where the file system has no
- * xattrs; -ERANGE when it is larger, unless size is 0. Through /proc because fgetxattr(2) takes no O_PATH descriptor. */
+/* The size of an xattr, of which up to size bytes are read. -ENODATA when there is none, also where the file
+ * system has no xattrs; -ERANGE when it is larger, unless size is 0. Through /proc because fgetxattr(2)
+ * takes no O_PATH descriptor. */
 static ssize_t xattr_peek(int fd, const char *name, char *buffer, size_t size) {
         char path[sizeof("/proc/self/fd/") + 10];
         ssize_t n;
@@ -34,8 +35,8 @@ static int has_xattr(int fd, const char *name) {
         return n == -ENODATA ? 0 : n < 0 ? (int) n : 1;
 }
 
-/* Only the one byte "y": the kernel reads into a buffer of one byte and takes a longer value for none (ovl_get_opaquedir_val();
- * "yes", "z" and "" tried on 6.18). */
+/* Only the one byte "y": the kernel reads into a buffer of one byte and takes a longer value for none
+ * (ovl_get_opaquedir_val(); "yes", "z" and "" tried on 6.18). */
 static int is_opaque(int fd) {
         char value;
         ssize_t n = xattr_peek(fd, XATTR_OPAQUE, &value, 1);
@@ -102,9 +103,10 @@ static int entry_from_fd(int fd, UpperEntry *ret) {
 
 /* upper_entry_read() - what one entry of the upper layer says
  * @dfd: directory of the upper, borrowed, may be O_PATH   @name: one component, or "" for dfd itself
- * ret->redirect is as found on disk, also where the kernel does not read it (opaque directories, complete files) and
- * where it is malformed. Returns 0, -EXDEV if something is mounted upon the entry in the upper (the overlay does not see
- * that), -EPERM without CAP_SYS_ADMIN where the file system tells. Blocking: on the upper file system. */
+ * ret->redirect is as found on disk, also where the kernel does not read it (opaque directories, complete
+ * files) and where it is malformed. Returns 0, -EXDEV if something is mounted upon the entry in the upper
+ * (the overlay does not see that), -EPERM without CAP_SYS_ADMIN where the file system tells. Blocking: on
+ * the upper file system. */
 int upper_entry_read(int dfd, const char *name, UpperEntry *ret) {
         _cleanup_close_ int fd = -EBADF;
 
@@ -112,7 +114,7 @@ int upper_entry_read(int dfd, const char *name, UpperEntry *ret) {
                 return entry_from_fd(dfd, ret);
         fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
         if (fd == -ENOENT) {
-                *ret = (UpperEntry) { .class = UPPER_MISSING, .type = DT_UNKNOWN };
+                *ret = (UpperEntry){ .class = UPPER_MISSING, .type = DT_UNKNOWN };
                 return 0;
         }
         return fd < 0 ? fd : entry_from_fd(fd, ret);
@@ -126,8 +128,8 @@ bool upper_entry_has_absolute_redirect(const UpperEntry *e) {
         return e->redirect && e->redirect[0] == '/';
 }
 
-/* The kernel takes "/a/b" and "name"; an empty value, a trailing or double '/' and a '/' in a name are EINVAL, "." and ".."
- * are EACCES at lookup (tried on 6.18). What follows a NUL does not count. */
+/* The kernel takes "/a/b" and "name"; an empty value, a trailing or double '/' and a '/' in a name are
+ * EINVAL, "." and ".." are EACCES at lookup (tried on 6.18). What follows a NUL does not count. */
 static bool redirect_is_valid(const char *s) {
         bool absolute = *s == '/';
 
@@ -230,10 +232,11 @@ static int walk_start(Walk *w, int upper_fd) {
 }
 
 /* upper_lower_path() - the path of a directory in the merged view of the lower layers
- * @upper_fd: root of the upper, borrowed   @path: relative to it, "" is the root, whose own marks the kernel does not read
- * Returns 0; -ENOENT whited out or below an opaque directory that has no such entry, -ENOTDIR, -EINVAL malformed redirect
- * on the way, -EXDEV a mount in the upper. Whether the lower path exists is not asked: that would need the lower.
- * Renames while this runs give a path that was right for neither moment: compare before and after where it matters. */
+ * @upper_fd: root of the upper, borrowed   @path: relative to it, "" is the root, whose own marks the kernel
+ * does not read Returns 0; -ENOENT whited out or below an opaque directory that has no such entry, -ENOTDIR,
+ * -EINVAL malformed redirect on the way, -EXDEV a mount in the upper. Whether the lower path exists is not
+ * asked: that would need the lower. Renames while this runs give a path that was right for neither moment:
+ * compare before and after where it matters. */
 int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper) {
         _cleanup_(walk_done) Walk w = { .fd = -EBADF };
         _cleanup_free_ char *copy = strdup(path);

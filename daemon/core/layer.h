@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the upper layer says: xattrs of overlayfs, classes of entries, the lower path of a directory. Reads only, by
- * descriptor, on the upper file system; the lower is never asked. Facts document, sections 1.1 to 1.3. */
+/* What the upper layer says: xattrs of overlayfs, classes of entries, the lower path of a directory. Reads
+ * only, by descriptor, on the upper file system; the lower is never asked. Facts document, sections 1.1
+ * to 1.3. */
 #pragma once
 
 #include "base/failure.h"
@@ -19,7 +20,8 @@ typedef enum UpperClass {
         UPPER_COMPLETE, /* any non-directory that needs no lower layer */
         UPPER_OPAQUE,   /* directory with opaque=y */
         UPPER_REDIRECT, /* directory, not opaque, with a redirect: merged with another lower name */
-        UPPER_PLAIN,    /* directory, not opaque, no redirect: merged with the same name, or pure where there is none */
+        UPPER_PLAIN, /* directory, not opaque, no redirect: merged with the same name, or pure where there is
+                        none */
 } UpperClass;
 
 typedef struct UpperEntry {
@@ -36,13 +38,13 @@ typedef struct UpperEntry {
 int upper_entry_read(int dfd, const char *name, UpperEntry *ret);
 void upper_entry_done(UpperEntry *e);
 
-/* A merge child needs a lower layer: metacopy file, or a directory that is merged by redirect. Whether it is resolvable
- * without its parent (absolute redirect) is the second question. */
+/* A merge child needs a lower layer: metacopy file, or a directory that is merged by redirect. Whether it is
+ * resolvable without its parent (absolute redirect) is the second question. */
 bool upper_entry_is_merge_child(const UpperEntry *e) _pure_;
 bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
 
 /* Follows path (relative to the overlay's root) through the upper with facts 1.3.
- * Sets *ret_lower to the lower path without leading '/' ("" is the root), or NULL when the directory has no lower
- * counterpart that counts (it, or an ancestor without a later absolute redirect, is opaque). *ret_in_upper: whether path
- * itself stands in the upper. -ENOTDIR, -EINVAL for a malformed redirect. */
+ * Sets *ret_lower to the lower path without leading '/' ("" is the root), or NULL when the directory has no
+ * lower counterpart that counts (it, or an ancestor without a later absolute redirect, is opaque).
+ * *ret_in_upper: whether path itself stands in the upper. -ENOTDIR, -EINVAL for a malformed redirect. */
 int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper);

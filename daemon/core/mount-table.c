@@ -29,10 +29,11 @@ void mount_table_done(MountTable *t) {
         for (size_t i = 0; i < t->n; i++)
                 entry_done(t->items + i);
         free(t->items);
-        *t = (MountTable) { 0 };
+        *t = (MountTable){ 0 };
 }
 
-/* One snapshot for libmount and for raw_options(); a mount table holds no NUL. *ret is NULL when the file is empty. */
+/* One snapshot for libmount and for raw_options(); a mount table holds no NUL. *ret is NULL when the file is
+ * empty. */
 static int read_all(const char *path, char **ret) {
         _cleanup_fclose_ FILE *f = fopen(path, "re");
         _cleanup_free_ char *text = NULL;
@@ -50,13 +51,14 @@ static int read_all(const char *path, char **ret) {
         return 0;
 }
 
-/* The last field of the line of mount id. libmount 2.38 hands options out with their octal escapes decoded, and then a ','
- * within a layer's path can no longer be told from one between two options. */
+/* The last field of the line of mount id. libmount 2.38 hands options out with their octal escapes decoded,
+ * and then a ',' within a layer's path can no longer be told from one between two options. */
 static int raw_options(const char *text, int id, char **ret) {
         char prefix[16];
         size_t n = (size_t) snprintf(prefix, sizeof(prefix), "%d ", id);
 
-        for (const char *line = text; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+        for (const char *line = text; line && *line;
+             line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
                 const char *end, *field;
 
                 if (strncmp(line, prefix, n) != 0)
@@ -87,7 +89,8 @@ static int entry_from_fs(struct libmnt_fs *fs, const char *text, MountEntry *ret
                 .vfs_options = copy(mnt_fs_get_vfs_options(fs), ""),
         };
 
-        if (!e.root || !e.target || !e.type || !e.source || !e.vfs_options || raw_options(text, e.id, &e.fs_options) < 0) {
+        if (!e.root || !e.target || !e.type || !e.source || !e.vfs_options ||
+            raw_options(text, e.id, &e.fs_options) < 0) {
                 entry_done(&e);
                 return -ENOMEM;
         }
@@ -137,8 +140,8 @@ static int parse(char *text, const char *path, MountTable *ret) {
 
 /* mount_table_read() - a mount table as values
  * @path: of a file such as /proc/self/mountinfo
- * Returns 0, -ENOENT or -EACCES if the file cannot be opened, -EINVAL (process of another kind of /proc), -ENOMEM.
- * Blocking: on /proc only. */
+ * Returns 0, -ENOENT or -EACCES if the file cannot be opened, -EINVAL (process of another kind of /proc),
+ * -ENOMEM. Blocking: on /proc only. */
 int mount_table_read(const char *path, MountTable *ret) {
         _cleanup_free_ char *text = NULL;
         int r;
@@ -147,7 +150,7 @@ int mount_table_read(const char *path, MountTable *ret) {
         if (r < 0)
                 return r;
         if (!text || text[0] == '\0') {
-                *ret = (MountTable) { 0 };
+                *ret = (MountTable){ 0 };
                 return 0;
         }
         return parse(text, path, ret);
@@ -160,7 +163,8 @@ static bool has_id(const MountTable *t, int id) {
         return false;
 }
 
-/* A process whose root is no mount point sees mounts whose parent its table does not show; they hang below its root. */
+/* A process whose root is no mount point sees mounts whose parent its table does not show; they hang below
+ * its root. */
 static bool is_child(const MountTable *t, const MountEntry *e, const MountEntry *parent) {
         if (e == parent)
                 return false;
@@ -169,9 +173,10 @@ static bool is_child(const MountTable *t, const MountEntry *e, const MountEntry 
         return e->parent_id == e->id || !has_id(t, e->parent_id);
 }
 
-/* Of the children of parent on the way to path, the one a lookup meets first. Should a table list one mount point twice
- * below one parent, the later line is the later mount. */
-static const MountEntry *first_child_towards(const MountTable *t, const MountEntry *parent, const char *path) {
+/* Of the children of parent on the way to path, the one a lookup meets first. Should a table list one mount
+ * point twice below one parent, the later line is the later mount. */
+static const MountEntry *
+first_child_towards(const MountTable *t, const MountEntry *parent, const char *path) {
         const MountEntry *best = NULL;
 
         for (size_t i = 0; i < t->n; i++) {
@@ -186,12 +191,14 @@ static const MountEntry *first_child_towards(const MountTable *t, const MountEnt
 }
 
 /* mount_table_reach() - which mount a path leads to
- * Follows the tree of mounts as a lookup does: a mount on an ancestor directory hides what had been mounted below it
- * before, and of mounts stacked on one mount point the last counts. Searching by mount point alone finds hidden ones. */
+ * Follows the tree of mounts as a lookup does: a mount on an ancestor directory hides what had been mounted
+ * below it before, and of mounts stacked on one mount point the last counts. Searching by mount point alone
+ * finds hidden ones. */
 const MountEntry *mount_table_reach(const MountTable *t, const char *path) {
         const MountEntry *at = NULL;
 
-        /* Each step goes to a child, so there are at most t->n of them; the bound is for tables that are no tree. */
+        /* Each step goes to a child, so there are at most t->n of them; the bound is for tables that are no
+         * tree. */
         for (size_t steps = 0; steps <= t->n; steps++) {
                 const MountEntry *next = first_child_towards(t, at, path);
 
@@ -223,8 +230,8 @@ static const char *option_find(const char *p, const char *key, const char **ret_
 }
 
 /* mount_options_next() - the value of an option of the superblock
- * Not mnt_optstr_next_option(): that one takes '"' for quoting, but in a layer's path it is a character like any other.
- * Source: seq_show_option() escapes ',' '\\' and blanks as octal in values; tried on 6.18. */
+ * Not mnt_optstr_next_option(): that one takes '"' for quoting, but in a layer's path it is a character like
+ * any other. Source: seq_show_option() escapes ',' '\\' and blanks as octal in values; tried on 6.18. */
 int mount_options_next(const char *options, const char *key, const char **iterator, char **ret) {
         const char *unused = NULL, **next = iterator ?: &unused, *value;
         _cleanup_free_ char *raw = NULL;
@@ -309,7 +316,8 @@ static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
         return asprintf(&key, "%s %s", namespace, root) < 0 ? NULL : key;
 }
 
-static int visit_process(int proc_fd, const char *proc, pid_t pid, Seen *seen, mount_namespace_func func, void *userdata) {
+static int visit_process(
+        int proc_fd, const char *proc, pid_t pid, Seen *seen, mount_namespace_func func, void *userdata) {
         _cleanup_(mount_table_done) MountTable t = { 0 };
         _cleanup_free_ char *key = NULL, *path = NULL;
         char namespace[PATH_MAX];
@@ -343,8 +351,8 @@ static pid_t pid_from_name(const char *name) {
 }
 
 /* mount_namespaces_foreach() - every mount table of the machine
- * A namespace without a process (kept by a bind mount or a descriptor) is not seen: to read its table one would have to
- * enter it. Source: mount_namespaces(7), proc(5). */
+ * A namespace without a process (kept by a bind mount or a descriptor) is not seen: to read its table one
+ * would have to enter it. Source: mount_namespaces(7), proc(5). */
 int mount_namespaces_foreach(const char *proc, mount_namespace_func func, void *userdata) {
         _cleanup_closedir_ DIR *d = opendir(proc ?: "/proc");
         _cleanup_(seen_done) Seen seen = { 0 };

@@ -71,8 +71,8 @@ Overlay *overlay_free(Overlay *o) {
         return NULL;
 }
 
-/* Copies one layer from *p up to an unescaped ':' or the end, without escapes. As in the kernel, a backslash at the very
- * end stands for nothing (ovl_unescape(); tried on 6.18). */
+/* Copies one layer from *p up to an unescaped ':' or the end, without escapes. As in the kernel, a backslash
+ * at the very end stands for nothing (ovl_unescape(); tried on 6.18). */
 static char *next_layer(const char **p) {
         char *layer = malloc(strlen(*p) + 1), *out = layer;
 
@@ -89,8 +89,9 @@ static char *next_layer(const char **p) {
 
 /* overlay_split_lowerdir() - the layers of a lowerdir= option
  * @value: octal escapes of the mount table already decoded
- * Returns 0; -EINVAL for an empty layer, more than two ':' in a row, one at either end, an ordinary layer after "::".
- * Source: ovl_parse_param_lowerdir(); overlayfs.rst "Multiple lower layers", "Data-only lower layers" (since Linux 6.5). */
+ * Returns 0; -EINVAL for an empty layer, more than two ':' in a row, one at either end, an ordinary layer
+ * after "::". Source: ovl_parse_param_lowerdir(); overlayfs.rst "Multiple lower layers", "Data-only lower
+ * layers" (since Linux 6.5). */
 int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data) {
         _cleanup_strv_ char **lower = strv_new(), **data = strv_new();
         bool is_data = false;
@@ -117,7 +118,8 @@ int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_dat
         return 0;
 }
 
-/* All values of an option that repeats; each is a layer, literally (lowerdir+=, datadir+=; since Linux 6.7). */
+/* All values of an option that repeats; each is a layer, literally (lowerdir+=, datadir+=; since Linux 6.7).
+ */
 static int read_repeated(const char *options, const char *key, char ***layers) {
         const char *next = NULL;
 
@@ -164,7 +166,8 @@ static int find_lower_layers(Overlay *o, const OverlayLayers *configured, Failur
         if (!configured || !configured->lower || !configured->lower[0])
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
-                        "cannot make out the lower layers of '%s' from its options '%s': set LowerDir= in its "
+                        "cannot make out the lower layers of '%s' from its options '%s': set LowerDir= in "
+                        "its "
                         "configuration",
                         o->mount_point, o->fs_options);
         o->lower = strv_free(o->lower);
@@ -180,8 +183,9 @@ static int read_directory(const char *options, const char *key, char **ret) {
         r = mount_options_next(options, key, NULL, &value);
         if (r <= 0)
                 return r;
-        /* A layer that was given to fsconfig(2) as a descriptor (since Linux 6.13) is shown without escapes and cannot be
-         * told apart: its path comes out wrong if it holds a backslash. The check "upper-path" finds that out. */
+        /* A layer that was given to fsconfig(2) as a descriptor (since Linux 6.13) is shown without escapes
+         * and cannot be told apart: its path comes out wrong if it holds a backslash. The check "upper-path"
+         * finds that out. */
         mount_option_unescape(value);
         *ret = TAKE_PTR(value);
         return 0;
@@ -208,7 +212,8 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
         if (o->lower && strv_length(configured) != strv_length(o->lower))
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
-                        "LowerDir= names %zu layers, but '%s' is mounted with %zu: name them all, uppermost first",
+                        "LowerDir= names %zu layers, but '%s' is mounted with %zu: name them all, uppermost "
+                        "first",
                         strv_length(configured), o->mount_point, strv_length(o->lower));
         copy = strv_copy(configured);
         if (!copy)
@@ -218,12 +223,14 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
         return 0;
 }
 
-static int refuse_relative(const Overlay *o, const char *path, const char *option, const char *setting, Failure *reterr) {
+static int refuse_relative(
+        const Overlay *o, const char *path, const char *option, const char *setting, Failure *reterr) {
         if (!path || path[0] == '/')
                 return 0;
         return failure_set(
                 reterr, FAILURE_PRECONDITION, ENOTSUP,
-                "'%s' was mounted with the relative path '%s' in %s, which only whoever mounted it can resolve: set %s",
+                "'%s' was mounted with the relative path '%s' in %s, which only whoever mounted it can "
+                "resolve: set %s",
                 o->mount_point, path, option, setting);
 }
 
@@ -233,7 +240,8 @@ static int refuse_relative_layers(const Overlay *o, Failure *reterr) {
         for (char **s = o->lower; *s && r >= 0; s++)
                 r = refuse_relative(o, *s, "lowerdir", "LowerDir= in its configuration", reterr);
         for (char **s = o->data; *s && r >= 0; s++)
-                r = refuse_relative(o, *s, "its data-only layers", "absolute paths where it is mounted", reterr);
+                r = refuse_relative(
+                        o, *s, "its data-only layers", "absolute paths where it is mounted", reterr);
         if (r >= 0)
                 r = refuse_relative(o, o->upper, "upperdir", "UpperDir= in its configuration", reterr);
         if (r >= 0)
@@ -260,7 +268,8 @@ static int read_layers(Overlay *o, const OverlayLayers *configured, Failure *ret
                 return r;
         if (o->upper && !o->work)
                 return failure_set(
-                        reterr, FAILURE_PRECONDITION, ENOTSUP, "the mount table shows no workdir for '%s'", o->mount_point);
+                        reterr, FAILURE_PRECONDITION, ENOTSUP, "the mount table shows no workdir for '%s'",
+                        o->mount_point);
         o->n_lower = strv_length(o->lower);
         o->n_data = strv_length(o->data);
         return refuse_relative_layers(o, reterr);
@@ -276,9 +285,11 @@ static Tristate read_parameter(const char *directory, const char *name) {
         return c == 'N' || c == '0' ? TRI_NO : TRI_UNKNOWN;
 }
 
-/* The kernel shows an option when it differs from the module parameter *at the time of reading*, so an absent one has the
- * parameter's present value, even if the parameter was changed after the mount (ovl_show_options()). */
-static int read_feature(const Overlay *o, const char *directory, const char *key, const char *parameter, Tristate *ret) {
+/* The kernel shows an option when it differs from the module parameter *at the time of reading*, so an
+ * absent one has the parameter's present value, even if the parameter was changed after the mount
+ * (ovl_show_options()). */
+static int read_feature(
+        const Overlay *o, const char *directory, const char *key, const char *parameter, Tristate *ret) {
         _cleanup_free_ char *value = NULL;
         int r;
 
@@ -308,13 +319,15 @@ static int read_redirect(Overlay *o, const char *directory) {
         if (r < 0)
                 return r;
         if (r == 0)
-                o->redirect = read_parameter(directory, "redirect_dir") == TRI_YES ? REDIRECT_ON : REDIRECT_OFF;
+                o->redirect =
+                        read_parameter(directory, "redirect_dir") == TRI_YES ? REDIRECT_ON : REDIRECT_OFF;
         else
                 for (size_t i = 0; i < ELEMENTSOF(names); i++)
                         if (strcmp(value, names[i]) == 0)
                                 o->redirect = (OverlayRedirect) i;
         o->follows_redirects = o->redirect >= REDIRECT_FOLLOW ||
-                (o->redirect == REDIRECT_OFF && read_parameter(directory, "redirect_always_follow") == TRI_YES);
+                (o->redirect == REDIRECT_OFF &&
+                 read_parameter(directory, "redirect_always_follow") == TRI_YES);
         return 0;
 }
 
@@ -338,9 +351,11 @@ static int read_features(Overlay *o, const char *directory) {
                 r = read_redirect(o, directory);
         if (r < 0)
                 return r;
-        o->is_read_only = mount_options_have(o->vfs_options, "ro") || mount_options_have(o->fs_options, "ro");
+        o->is_read_only =
+                mount_options_have(o->vfs_options, "ro") || mount_options_have(o->fs_options, "ro");
         o->is_userxattr = mount_options_have(o->fs_options, "userxattr");
-        o->is_volatile = mount_options_have(o->fs_options, "volatile") || option_is(o->fs_options, "fsync", "volatile");
+        o->is_volatile = mount_options_have(o->fs_options, "volatile") ||
+                option_is(o->fs_options, "fsync", "volatile");
         o->is_verity_required = option_is(o->fs_options, "verity", "require");
         return 0;
 }
@@ -366,9 +381,9 @@ static size_t layers_length(const Overlay *o) {
         return n;
 }
 
-/* overlay_format_options() - what to give to mount -o to have this overlay with the features finalizing needs
- * Layers are escaped for mount(2): ',' '\\' and, in the list of lower layers, ':'. Only the layers are carried over;
- * whoever set other options wrote them down. */
+/* overlay_format_options() - what to give to mount -o to have this overlay with the features finalizing
+ * needs Layers are escaped for mount(2): ',' '\\' and, in the list of lower layers, ':'. Only the layers are
+ * carried over; whoever set other options wrote them down. */
 char *overlay_format_options(const Overlay *o) {
         static const char tail[] = ",metacopy=on,redirect_dir=on";
         char *line, *p;
@@ -417,22 +432,24 @@ static bool has_mount_at(const MountTable *t, const char *path, bool overlays_on
         return false;
 }
 
-static int refuse_unreachable(const MountTable *t, const char *path, const MountEntry *reached, Failure *reterr) {
+static int
+refuse_unreachable(const MountTable *t, const char *path, const MountEntry *reached, Failure *reterr) {
         if (!has_mount_at(t, path, false))
                 return failure_set(reterr, FAILURE_NOT_MANAGED, ENOENT, "nothing is mounted at '%s'", path);
         return failure_set(
-                reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE, "what is mounted at '%s' is covered by the %s mount at '%s'", path,
+                reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE,
+                "what is mounted at '%s' is covered by the %s mount at '%s'", path,
                 reached ? reached->type : "", reached ? reached->target : "/");
 }
 
 static int refuse_type(const MountTable *t, const MountEntry *e, Failure *reterr) {
         if (has_mount_at(t, e->target, true))
                 return failure_set(
-                        reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE, "the overlay at '%s' is covered by a %s mount (%s)",
-                        e->target, e->type, e->source);
+                        reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE,
+                        "the overlay at '%s' is covered by a %s mount (%s)", e->target, e->type, e->source);
         return failure_set(
-                reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE, "'%s' is no overlay, but a %s mount (%s)", e->target, e->type,
-                e->source);
+                reterr, FAILURE_NOT_MANAGED, EMEDIUMTYPE, "'%s' is no overlay, but a %s mount (%s)",
+                e->target, e->type, e->source);
 }
 
 static int find_mount(const MountTable *t, const char *path, const MountEntry **ret, Failure *reterr) {
@@ -445,7 +462,8 @@ static int find_mount(const MountTable *t, const char *path, const MountEntry **
         if (strcmp(e->root, "/") != 0)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
-                        "'%s' is a bind mount of '%s' in an overlay, not the whole overlay: name the mount point of that",
+                        "'%s' is a bind mount of '%s' in an overlay, not the whole overlay: name the mount "
+                        "point of that",
                         e->target, e->root);
         *ret = e;
         return 0;
@@ -453,10 +471,14 @@ static int find_mount(const MountTable *t, const char *path, const MountEntry **
 
 /* overlay_load() - an overlay mount as a value
  * @mount_point: absolute, no symlinks, no trailing '/'   @layers: borrowed, may be NULL
- * Returns 0, or what the header lists; also -ENOMEM and what opening the mount table says. Does not touch the mount.
- * Blocking: on /proc and /sys only. Source: facts section 4.1; tests: unit/test-overlay. */
-int overlay_load(const OverlaySources *sources, const char *mount_point, const OverlayLayers *layers, Overlay **ret,
-                 Failure *reterr) {
+ * Returns 0, or what the header lists; also -ENOMEM and what opening the mount table says. Does not touch
+ * the mount. Blocking: on /proc and /sys only. Source: facts section 4.1; tests: unit/test-overlay. */
+int overlay_load(
+        const OverlaySources *sources,
+        const char *mount_point,
+        const OverlayLayers *layers,
+        Overlay **ret,
+        Failure *reterr) {
         const char *mountinfo = sources && sources->mountinfo ? sources->mountinfo : MOUNTINFO;
         const char *parameters = sources && sources->parameters ? sources->parameters : PARAMETERS;
         _cleanup_(mount_table_done) MountTable t = { 0 };
@@ -466,7 +488,8 @@ int overlay_load(const OverlaySources *sources, const char *mount_point, const O
 
         r = mount_table_read(mountinfo, &t);
         if (r < 0)
-                return failure_set_errno(reterr, r == -ENOENT ? -EIO : r, "cannot read the mount table '%s'", mountinfo);
+                return failure_set_errno(
+                        reterr, r == -ENOENT ? -EIO : r, "cannot read the mount table '%s'", mountinfo);
         r = find_mount(&t, mount_point, &e, reterr);
         if (r < 0)
                 return r;

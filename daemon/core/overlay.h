@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An overlay mount as a plain value, read from a mount table. Nothing in this file touches a file of an overlay or of its
- * layers, so the daemon's event loop may call it. */
+/* An overlay mount as a plain value, read from a mount table. Nothing in this file touches a file of an
+ * overlay or of its layers, so the daemon's event loop may call it. */
 #pragma once
 
 #include <sys/types.h>
@@ -9,7 +9,8 @@
 
 typedef enum OverlayRedirect {
         REDIRECT_NOFOLLOW,
-        REDIRECT_OFF, /* created: no; followed: only if the module parameter redirect_always_follow says so */
+        REDIRECT_OFF, /* created: no; followed: only if the module parameter redirect_always_follow says so
+                       */
         REDIRECT_FOLLOW,
         REDIRECT_ON,
 } OverlayRedirect;
@@ -46,45 +47,51 @@ typedef struct Overlay {
         bool is_verity_required;
 } Overlay;
 
-/* What the configuration says where the mount table cannot tell; NULL members are read from the mount. lower is a
- * NULL-terminated array. */
+/* What the configuration says where the mount table cannot tell; NULL members are read from the mount. lower
+ * is a NULL-terminated array. */
 typedef struct OverlayLayers {
         char **lower;
         char *upper;
         char *work;
 } OverlayLayers;
 
-/* Where the table and the module parameters are read from; tests point these elsewhere. NULL members: /proc/self/mountinfo
- * and /sys/module/overlay/parameters. */
+/* Where the table and the module parameters are read from; tests point these elsewhere. NULL members:
+ * /proc/self/mountinfo and /sys/module/overlay/parameters. */
 typedef struct OverlaySources {
         const char *mountinfo;
         const char *parameters;
 } OverlaySources;
 
 /* Reads the topmost mount at mount_point (absolute, as the mount table spells it after unescaping).
- * -ENOENT: nothing is mounted there; -EMEDIUMTYPE: another file system, or an overlay that another mount covers (reterr
- * names it); -ENOTSUP: an overlay that cannot be reconstructed from the table (relative layer paths and the like), reterr
- * says which option and what to configure. Does not check whether it can be finalized: see check.h. */
-int overlay_load(const OverlaySources *sources, const char *mount_point, const OverlayLayers *layers, Overlay **ret,
-                 Failure *reterr);
+ * -ENOENT: nothing is mounted there; -EMEDIUMTYPE: another file system, or an overlay that another mount
+ * covers (reterr names it); -ENOTSUP: an overlay that cannot be reconstructed from the table (relative layer
+ * paths and the like), reterr says which option and what to configure. Does not check whether it can be
+ * finalized: see check.h. */
+int overlay_load(
+        const OverlaySources *sources,
+        const char *mount_point,
+        const OverlayLayers *layers,
+        Overlay **ret,
+        Failure *reterr);
 Overlay *overlay_free(Overlay *o);
 DEFINE_CLEANUP(Overlay *, overlay_free);
 
-/* Splits lowerdir= (octal escapes decoded) at unescaped ':'; after "::" layers are data-only. Both arrays are
- * NULL-terminated, owned by the caller. -EINVAL for what the kernel does not take either: empty layers, ordinary layers
- * after data-only ones. */
+/* Splits lowerdir= (octal escapes decoded) at unescaped ':'; after "::" layers are data-only. Both arrays
+ * are NULL-terminated, owned by the caller. -EINVAL for what the kernel does not take either: empty layers,
+ * ordinary layers after data-only ones. */
 int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data);
-/* The layers of o as one string for mount -o, escaped for the kernel, with metacopy=on,redirect_dir=on. NULL on out of
- * memory. */
+/* The layers of o as one string for mount -o, escaped for the kernel, with metacopy=on,redirect_dir=on. NULL
+ * on out of memory. */
 char *overlay_format_options(const Overlay *o);
 
-/* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by its path
- * relative to the overlay's root ("" is the root). */
+/* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by
+ * its path relative to the overlay's root ("" is the root). */
 typedef struct OverlayInnerMount {
         char *path;
-        char *where;     /* mount point as its namespace sees it */
-        bool is_bind;    /* a bind mount of path somewhere else, rather than another file system mounted upon path */
-        pid_t pid;       /* a process of the namespace */
+        char *where;  /* mount point as its namespace sees it */
+        bool is_bind; /* a bind mount of path somewhere else, rather than another file system mounted upon
+                         path */
+        pid_t pid;    /* a process of the namespace */
 } OverlayInnerMount;
 
 /* Sorted by path. Blocks on /proc only. proc is NULL for /proc. */

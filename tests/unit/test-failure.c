@@ -49,16 +49,19 @@ static void test_errno(void **state) {
                 int error;
                 FailureKind kind;
         } rows[] = {
-                { ENOSPC, FAILURE_NO_SPACE },       { EDQUOT, FAILURE_NO_SPACE },     { EIO, FAILURE_LOWER_UNREACHABLE },
-                { ESTALE, FAILURE_LOWER_UNREACHABLE }, { ECANCELED, FAILURE_CANCELED }, { EBUSY, FAILURE_BUSY },
-                { EROFS, FAILURE_PRECONDITION },    { ENOENT, FAILURE_INVALID },      { ENOTDIR, FAILURE_INVALID },
-                { ENOMEM, FAILURE_FAILED },         { EPERM, FAILURE_FAILED },
+                { ENOSPC, FAILURE_NO_SPACE },       { EDQUOT, FAILURE_NO_SPACE },
+                { EIO, FAILURE_LOWER_UNREACHABLE }, { ESTALE, FAILURE_LOWER_UNREACHABLE },
+                { ECANCELED, FAILURE_CANCELED },    { EBUSY, FAILURE_BUSY },
+                { EROFS, FAILURE_PRECONDITION },    { ENOENT, FAILURE_INVALID },
+                { ENOTDIR, FAILURE_INVALID },       { ENOMEM, FAILURE_FAILED },
+                { EPERM, FAILURE_FAILED },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
 
-                assert_int_equal(failure_set_errno(&f, -rows[i].error, "cannot read '%s'", "/a"), -rows[i].error);
+                assert_int_equal(
+                        failure_set_errno(&f, -rows[i].error, "cannot read '%s'", "/a"), -rows[i].error);
                 assert_int_equal(f.kind, rows[i].kind);
                 assert_int_equal(f.error, rows[i].error);
                 assert_contains(f.message, "cannot read '/a': ");
@@ -84,8 +87,9 @@ static void test_move(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_names),   cmocka_unit_test(test_set),   cmocka_unit_test(test_first_wins),
-                cmocka_unit_test(test_nowhere), cmocka_unit_test(test_errno), cmocka_unit_test(test_move),
+                cmocka_unit_test(test_names),      cmocka_unit_test(test_set),
+                cmocka_unit_test(test_first_wins), cmocka_unit_test(test_nowhere),
+                cmocka_unit_test(test_errno),      cmocka_unit_test(test_move),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

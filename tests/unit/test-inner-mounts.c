@@ -27,8 +27,8 @@ static void show(const OverlayInnerMount *m, size_t n, char *buffer, size_t size
         buffer[0] = '\0';
         for (size_t i = 0; i < n; i++)
                 used += (size_t) snprintf(
-                        buffer + used, size - used, "[%s] %s %s %d\n", m[i].path, m[i].where, m[i].is_bind ? "bind" : "mount",
-                        (int) m[i].pid);
+                        buffer + used, size - used, "[%s] %s %s %d\n", m[i].path, m[i].where,
+                        m[i].is_bind ? "bind" : "mount", (int) m[i].pid);
 }
 
 static void assert_inner(dev_t device, const char *proc, const char *expected) {
@@ -54,7 +54,8 @@ static void test_tables(void **state) {
                 { OVERLAY, "" },
                 { OVERLAY "3 2 0:3 / /o/a/b rw - tmpfs t rw\n", "[a/b] /o/a/b mount 7\n" },
                 /* only what hangs on the overlay itself */
-                { OVERLAY "3 2 0:3 / /o/a rw - tmpfs t rw\n4 3 0:4 / /o/a/b rw - tmpfs t rw\n", "[a] /o/a mount 7\n" },
+                { OVERLAY "3 2 0:3 / /o/a rw - tmpfs t rw\n4 3 0:4 / /o/a/b rw - tmpfs t rw\n",
+                  "[a] /o/a mount 7\n" },
                 /* upon its root */
                 { OVERLAY "3 2 0:3 / /o rw - tmpfs t rw\n", "[] /o mount 7\n" },
                 /* what was mounted before the overlay covers nothing of it */
@@ -69,7 +70,8 @@ static void test_tables(void **state) {
                 { OVERLAY "3 1 0:40 /x//deleted /e rw - overlay s rw\n", "" },
                 /* another overlay is not ours */
                 { OVERLAY "3 1 0:41 / /p rw - overlay s rw\n4 3 0:4 / /p/y rw - tmpfs t rw\n", "" },
-                { "2 1 0:40 / / rw - overlay s rw\n3 2 0:3 / /proc rw - proc p rw\n", "[proc] /proc mount 7\n" },
+                { "2 1 0:40 / / rw - overlay s rw\n3 2 0:3 / /proc rw - proc p rw\n",
+                  "[proc] /proc mount 7\n" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -78,14 +80,20 @@ static void test_tables(void **state) {
         }
 }
 
-/* One namespace is looked at once, also when the first of its processes has gone; another root shows other mounts. */
+/* One namespace is looked at once, also when the first of its processes has gone; another root shows other
+ * mounts. */
 static void test_processes(void **state) {
         make_process(1, "mnt:[1]", "/", NULL);
         make_process(2, "mnt:[1]", "/", OVERLAY "3 2 0:3 / /o/first rw - tmpfs t rw\n");
         make_process(3, "mnt:[2]", "/", OVERLAY "4 2 0:3 / /o/second rw - tmpfs t rw\n");
-        make_process(4, "mnt:[2]", "/c",
-                     "6 5 0:40 /in /o rw - overlay s rw\n7 6 0:4 / /o/third rw - tmpfs t rw\n4 2 0:3 / /x rw - tmpfs t rw\n");
+        make_process(
+                4, "mnt:[2]", "/c",
+                "6 5 0:40 /in /o rw - overlay s rw\n7 6 0:4 / /o/third rw - tmpfs t rw\n4 2 0:3 / /x rw - "
+                "tmpfs t rw\n");
         make_process(5, "mnt:[3]", "/", "");
+        make_process(
+                9, "mnt:[1]", "/",
+                NULL); /* whatever the order of the listing, one of the dead is met first */
         make_process(6, NULL, "/", OVERLAY "9 2 0:3 / /o/none rw - tmpfs t rw\n");
         make_process(8, "mnt:[4]", NULL, OVERLAY "9 2 0:3 / /o/none rw - tmpfs t rw\n");
         make_directory(at("proc/sys").s);
@@ -93,7 +101,22 @@ static void test_processes(void **state) {
         make_directory(at("proc/99999999999999999999").s);
         assert_inner(
                 makedev(0, 40), at("proc").s,
-                "[first] /o/first mount 2\n[in] /o bind 4\n[in/third] /o/third mount 4\n[second] /o/second mount 3\n");
+                "[first] /o/first mount 2\n[in] /o bind 4\n[in/third] /o/third mount 4\n[second] /o/second "
+                "mount 3\n");
+}
+
+/* Seen from two roots, it is still one mount. */
+static void test_two_roots(void **state) {
+        Overlay o = { .device = makedev(0, 40) };
+        OverlayInnerMount *m;
+        size_t n;
+
+        make_process(1, "mnt:[1]", "/", OVERLAY "3 2 0:3 / /o/a rw - tmpfs t rw\n");
+        make_process(2, "mnt:[1]", "/o", "2 1 0:40 / / rw - overlay s rw\n3 2 0:3 / /a rw - tmpfs t rw\n");
+        assert_return_code(overlay_inner_mounts(&o, at("proc").s, &m, &n), 0);
+        assert_int_equal(n, 1);
+        assert_string_equal(m[0].path, "a");
+        overlay_inner_mounts_free(m, n);
 }
 
 static int count_table(const MountTable *t, pid_t pid, const char *namespace, void *userdata) {
@@ -135,15 +158,17 @@ static void test_real(void **state) {
         make_directory(at("w").s);
         make_directory(at("mp").s);
         make_directory(at("out").s);
-        (void) snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s", at("l").s, at("u").s, at("w").s);
+        (void) snprintf(
+                options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s", at("l").s, at("u").s,
+                at("w").s);
         mount_overlay(at("mp").s, options);
         assert_return_code(stat(at("mp").s, &st), errno);
         assert_inner(st.st_dev, NULL, "");
         neighbour_start(&neighbour, mount_inside, NULL);
         assert_return_code(mount(at("mp/f").s, at("out").s, NULL, MS_BIND, NULL), errno);
         (void) snprintf(
-                expected, sizeof(expected), "[d/e] %s mount %d\n[f] %s bind %d\n", at("mp/d/e").s, (int) neighbour.pid,
-                at("out").s, (int) getpid());
+                expected, sizeof(expected), "[d/e] %s mount %d\n[f] %s bind %d\n", at("mp/d/e").s,
+                (int) neighbour.pid, at("out").s, (int) getpid());
         assert_inner(st.st_dev, NULL, expected);
         neighbour_stop(&neighbour);
         assert_return_code(umount(at("out").s), errno);
@@ -152,9 +177,8 @@ static void test_real(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                unit_test_scratch(test_tables),
-                unit_test_scratch(test_processes),
-                unit_test_scratch(test_foreach),
+                unit_test_scratch(test_tables),    unit_test_scratch(test_processes),
+                unit_test_scratch(test_two_roots), unit_test_scratch(test_foreach),
                 unit_test_scratch(test_real),
         };
 

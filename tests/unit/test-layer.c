@@ -63,6 +63,9 @@ static void test_classes(void **state) {
                 { 'f', XATTR_WHITEOUT, "", 0, UPPER_COMPLETE, DT_REG },
                 { 'l', NULL, NULL, 0, UPPER_COMPLETE, DT_LNK },
                 { 'p', NULL, NULL, 0, UPPER_COMPLETE, DT_FIFO },
+                { 'p', XATTR_METACOPY, "", 0, UPPER_COMPLETE,
+                  DT_FIFO }, /* only regular files can be metacopy */
+                { 'w', XATTR_METACOPY, "", 0, UPPER_WHITEOUT, DT_CHR },
                 { 'c', NULL, NULL, 0, UPPER_COMPLETE, DT_CHR },
                 { 'b', NULL, NULL, 0, UPPER_COMPLETE, DT_BLK },
                 { 'w', NULL, NULL, 0, UPPER_WHITEOUT, DT_CHR },
@@ -128,8 +131,8 @@ static void test_details(void **state) {
         assert_null(missing.redirect);
 }
 
-/* Neither a link nor a mount in the upper leads elsewhere, and nothing is opened: a FIFO would hang, a directory of mode 0
- * would not open for another user. */
+/* Neither a link nor a mount in the upper leads elsewhere, and nothing is opened: a FIFO would hang, a
+ * directory of mode 0 would not open for another user. */
 static void test_strangers(void **state) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_close_ int fd = -EBADF;
@@ -157,11 +160,11 @@ static void test_questions(void **state) {
                 const char *redirect;
                 bool is_merge_child, is_absolute;
         } rows[] = {
-                { UPPER_MISSING, NULL, false, false },  { UPPER_WHITEOUT, NULL, false, false },
-                { UPPER_METACOPY, NULL, true, false },  { UPPER_METACOPY, "f", true, false },
-                { UPPER_METACOPY, "/f", true, true },   { UPPER_COMPLETE, "/f", false, true },
-                { UPPER_OPAQUE, "/d", false, true },    { UPPER_REDIRECT, "d", true, false },
-                { UPPER_REDIRECT, "/d", true, true },   { UPPER_PLAIN, NULL, false, false },
+                { UPPER_MISSING, NULL, false, false }, { UPPER_WHITEOUT, NULL, false, false },
+                { UPPER_METACOPY, NULL, true, false }, { UPPER_METACOPY, "f", true, false },
+                { UPPER_METACOPY, "/f", true, true },  { UPPER_COMPLETE, "/f", false, true },
+                { UPPER_OPAQUE, "/d", false, true },   { UPPER_REDIRECT, "d", true, false },
+                { UPPER_REDIRECT, "/d", true, true },  { UPPER_PLAIN, NULL, false, false },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -206,7 +209,9 @@ static void make_marked_upper(void) {
         for (size_t i = 0; i < ELEMENTSOF(marks); i++) {
                 make_directory(at("%s", marks[i].path).s);
                 if (marks[i].xattr)
-                        set_xattr(at("%s", marks[i].path).s, marks[i].xattr, marks[i].value, strlen(marks[i].value));
+                        set_xattr(
+                                at("%s", marks[i].path).s, marks[i].xattr, marks[i].value,
+                                strlen(marks[i].value));
         }
         set_xattr(at("u").s, XATTR_OPAQUE, "y", 1);
         make_text(at("u/file").s, "");
@@ -214,71 +219,72 @@ static void make_marked_upper(void) {
 }
 
 /* Facts, section 1.3. */
+static const struct {
+        const char *path;
+        int r;
+        const char *lower; /* NULL: none */
+        bool in_upper;
+} lower_paths[] = {
+        { "", 0, "", true },
+        { "absent", 0, "absent", false },
+        { "absent/below/it", 0, "absent/below/it", false },
+        { "plain", 0, "plain", true },
+        { "plain/sub", 0, "plain/sub", true },
+        { "plain/sub/absent", 0, "plain/sub/absent", false },
+        { "abs", 0, "old/place", true },
+        { "abs/sub", 0, "old/place/sub", true },
+        { "abs/absent", 0, "old/place/absent", false },
+        { "abs/rel", 0, "old/place/was", true },
+        { "rel", 0, "was", true },
+        { "rel/absent/x", 0, "was/absent/x", false },
+        { "rel/abs", 0, "x", true },
+        { "opaque", 0, NULL, true },
+        { "opaque/sub", 0, NULL, true },
+        { "opaque/rel", 0, NULL, true },
+        { "opaque/abs", 0, "low/abs", true },
+        { "opaque/abs/sub", 0, "low/abs/sub", true },
+        { "opaque/abs/absent", 0, "low/abs/absent", false },
+        { "opaque/absent", -ENOENT, NULL, false },
+        { "abs/final", 0, NULL, true }, /* its redirect is dead */
+        { "good/dots", 0, "a/.../..b/.c", true },
+        { "file", -ENOTDIR, NULL, false },
+        { "file/x", -ENOTDIR, NULL, false },
+        { "white", -ENOENT, NULL, false },
+        { "white/x", -ENOENT, NULL, false },
+        { "bad/empty", -EINVAL, NULL, false },
+        { "bad/slash", -EINVAL, NULL, false },
+        { "bad/trailing", -EINVAL, NULL, false },
+        { "bad/double", -EINVAL, NULL, false },
+        { "bad/inner", -EINVAL, NULL, false },
+        { "bad/relative", -EINVAL, NULL, false },
+        { "bad/dot", -EINVAL, NULL, false },
+        { "bad/dots", -EINVAL, NULL, false },
+        { "bad/dots/absent", -EINVAL, NULL, false },
+};
+
 static void test_lower_path(void **state) {
-        static const struct {
-                const char *path;
-                int r;
-                const char *lower; /* NULL: none */
-                bool in_upper;
-        } rows[] = {
-                { "", 0, "", true },
-                { "absent", 0, "absent", false },
-                { "absent/below/it", 0, "absent/below/it", false },
-                { "plain", 0, "plain", true },
-                { "plain/sub", 0, "plain/sub", true },
-                { "plain/sub/absent", 0, "plain/sub/absent", false },
-                { "abs", 0, "old/place", true },
-                { "abs/sub", 0, "old/place/sub", true },
-                { "abs/absent", 0, "old/place/absent", false },
-                { "abs/rel", 0, "old/place/was", true },
-                { "rel", 0, "was", true },
-                { "rel/absent/x", 0, "was/absent/x", false },
-                { "rel/abs", 0, "x", true },
-                { "opaque", 0, NULL, true },
-                { "opaque/sub", 0, NULL, true },
-                { "opaque/rel", 0, NULL, true },
-                { "opaque/abs", 0, "low/abs", true },
-                { "opaque/abs/sub", 0, "low/abs/sub", true },
-                { "opaque/abs/absent", 0, "low/abs/absent", false },
-                { "opaque/absent", -ENOENT, NULL, false },
-                { "abs/final", 0, NULL, true }, /* its redirect is dead */
-                { "good/dots", 0, "a/.../..b/.c", true },
-                { "file", -ENOTDIR, NULL, false },
-                { "file/x", -ENOTDIR, NULL, false },
-                { "white", -ENOENT, NULL, false },
-                { "white/x", -ENOENT, NULL, false },
-                { "bad/empty", -EINVAL, NULL, false },
-                { "bad/slash", -EINVAL, NULL, false },
-                { "bad/trailing", -EINVAL, NULL, false },
-                { "bad/double", -EINVAL, NULL, false },
-                { "bad/inner", -EINVAL, NULL, false },
-                { "bad/relative", -EINVAL, NULL, false },
-                { "bad/dot", -EINVAL, NULL, false },
-                { "bad/dots", -EINVAL, NULL, false },
-                { "bad/dots/absent", -EINVAL, NULL, false },
-        };
         _cleanup_close_ int fd = -EBADF;
 
         need_mounts();
         make_marked_upper();
         fd = open_upper(at("u").s);
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(lower_paths); i++) {
                 _cleanup_free_ char *lower = NULL;
                 bool in_upper = false;
 
-                if (upper_lower_path(fd, rows[i].path, &lower, &in_upper) != rows[i].r)
-                        fail_msg("'%s' is not %d", rows[i].path, rows[i].r);
-                if (rows[i].r < 0)
+                if (upper_lower_path(fd, lower_paths[i].path, &lower, &in_upper) != lower_paths[i].r)
+                        fail_msg("'%s' is not %d", lower_paths[i].path, lower_paths[i].r);
+                if (lower_paths[i].r < 0)
                         continue;
-                assert_int_equal(in_upper, rows[i].in_upper);
-                assert_int_equal(lower != NULL, rows[i].lower != NULL);
+                assert_int_equal(in_upper, lower_paths[i].in_upper);
+                assert_int_equal(lower != NULL, lower_paths[i].lower != NULL);
                 if (lower)
-                        assert_string_equal(lower, rows[i].lower);
+                        assert_string_equal(lower, lower_paths[i].lower);
         }
 }
 
-/* A tree of directories on which the kernel is asked to do what users do; each lower directory holds a file that says
- * where it stands in the lower. */
+/* A tree of directories on which the kernel is asked to do what users do; each lower directory holds a file
+ * that says where it stands in the lower. */
 enum {
         N_NAMES = 3,
         DEPTH = 3,
@@ -304,7 +310,8 @@ static void random_path(uint64_t *seed, char *buffer) {
                 p += sprintf(p, i > 0 ? "/%c" : "%c", (char) ('a' + random_next(seed) % N_NAMES));
 }
 
-/* Most fail (no such entry, not empty): the kernel decides. An id that is unlinked for rmdir() is gone for good. */
+/* Most fail (no such entry, not empty): the kernel decides. An id that is unlinked for rmdir() is gone for
+ * good. */
 static void random_operation(uint64_t *seed) {
         char a[16], b[16];
 
@@ -367,7 +374,7 @@ static size_t compare_all(int upper_fd) {
         size_t n = 0;
 
         for (int a = 'a'; a < 'a' + N_NAMES; a++) {
-                n += compare_with_kernel(upper_fd, (char[]) { (char) a, '\0' });
+                n += compare_with_kernel(upper_fd, (char[]){ (char) a, '\0' });
                 for (int b = 'a'; b < 'a' + N_NAMES; b++) {
                         (void) snprintf(path, sizeof(path), "%c/%c", a, b);
                         n += compare_with_kernel(upper_fd, path);
@@ -380,7 +387,8 @@ static size_t compare_all(int upper_fd) {
         return n;
 }
 
-/* The kernel writes the redirects, whiteouts and opaque marks; what is computed from them has to be what it shows. */
+/* The kernel writes the redirects, whiteouts and opaque marks; what is computed from them has to be what it
+ * shows. */
 static void test_lower_path_kernel(void **state) {
         char options[4 * UNIT_PATH_MAX];
         uint64_t seed = 11;
@@ -392,7 +400,8 @@ static void test_lower_path_kernel(void **state) {
         make_directory(at("w").s);
         make_directory(at("mp").s);
         (void) snprintf(
-                options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s,metacopy=on", at("l").s, at("u").s, at("w").s);
+                options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s,metacopy=on", at("l").s,
+                at("u").s, at("w").s);
         mount_overlay(at("mp").s, options);
         for (size_t i = 0; i < N_OPERATIONS; i++) {
                 _cleanup_close_ int fd = open_upper(at("u").s);

@@ -19,7 +19,8 @@ static MountTable read_text(const char *text) {
 static void test_fields(void **state) {
         MountTable t = read_text(
                 "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro\n"
-                "36 22 0:31 /a\\040b /mnt/x\\011y\\012z\\134w ro,nosuid master:1 propagate_from:2 - tmpfs no\\040name rw,size=1k\n"
+                "36 22 0:31 /a\\040b /mnt/x\\011y\\012z\\134w ro,nosuid master:1 propagate_from:2 - tmpfs "
+                "no\\040name rw,size=1k\n"
                 "37 22 0:32 / /o\xff\xfe rw - overlay o rw,lowerdir=/l\\054m\\134:n,upperdir=/u\n");
 
         assert_int_equal(t.n, 3);
@@ -89,8 +90,10 @@ static void test_reach(void **state) {
                 { ROOT "3 2 0:3 / /a rw - t b rw\n2 1 0:2 / /a rw - t a rw\n", "/a", 3 },
                 /* a mount on the parent directory hides what was there before it */
                 { ROOT "2 1 0:2 / /a/b rw - t x rw\n3 1 0:3 / /a rw - t y rw\n", "/a/b", 3 },
-                { ROOT "2 1 0:2 / /a/b rw - t x rw\n3 1 0:3 / /a rw - t y rw\n4 3 0:4 / /a/b rw - t z rw\n", "/a/b", 4 },
-                { ROOT "2 1 0:2 / /a/b rw - t x rw\n3 1 0:3 / /a rw - t y rw\n4 3 0:4 / /a/b rw - t z rw\n", "/a/b/c", 4 },
+                { ROOT "2 1 0:2 / /a/b rw - t x rw\n3 1 0:3 / /a rw - t y rw\n4 3 0:4 / /a/b rw - t z rw\n",
+                  "/a/b", 4 },
+                { ROOT "2 1 0:2 / /a/b rw - t x rw\n3 1 0:3 / /a rw - t y rw\n4 3 0:4 / /a/b rw - t z rw\n",
+                  "/a/b/c", 4 },
                 /* something mounted over the root of everything */
                 { ROOT "2 1 0:2 / /a rw - t x rw\n3 1 0:3 / / rw - t y rw\n", "/a", 3 },
                 /* the table of a process in a chroot shows no parent */
@@ -168,8 +171,8 @@ static void test_options_repeated(void **state) {
 
 static void test_unescape(void **state) {
         static const char *const rows[][2] = {
-                { "", "" },       { "a", "a" },      { "\\,", "," },     { "\\\\", "\\" }, { "a\\:b", "a:b" },
-                { "\\\\,", "\\," }, { "a\\", "a" },  { "\\", "" },       { "\\054", "054" },
+                { "", "" },         { "a", "a" },   { "\\,", "," }, { "\\\\", "\\" },   { "a\\:b", "a:b" },
+                { "\\\\,", "\\," }, { "a\\", "a" }, { "\\", "" },   { "\\054", "054" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -180,7 +183,8 @@ static void test_unescape(void **state) {
         }
 }
 
-/* What is read is what the kernel reaches: stacked and hidden mounts, seen through statvfs's file system id. */
+/* What is read is what the kernel reaches: stacked and hidden mounts, seen through statvfs's file system id.
+ */
 static void test_reach_real(void **state) {
         const MountEntry *e;
         MountTable t;
@@ -202,14 +206,10 @@ static void test_reach_real(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                unit_test_scratch(test_fields),
-                unit_test_scratch(test_malformed),
-                unit_test_scratch(test_missing),
-                unit_test_scratch(test_reach),
-                cmocka_unit_test(test_options),
-                cmocka_unit_test(test_options_repeated),
-                cmocka_unit_test(test_unescape),
-                unit_test_scratch(test_reach_real),
+                unit_test_scratch(test_fields),  unit_test_scratch(test_malformed),
+                unit_test_scratch(test_missing), unit_test_scratch(test_reach),
+                cmocka_unit_test(test_options),  cmocka_unit_test(test_options_repeated),
+                cmocka_unit_test(test_unescape), unit_test_scratch(test_reach_real),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,9 +9,16 @@ static void test_join(void **state) {
         static const struct {
                 const char *a, *b, *expected;
         } rows[] = {
-                { "a", "b", "a/b" },   { "", "b", "b" },      { "a", "", "a" },       { "", "", "" },
-                { "/", "b", "/b" },    { "/a/", "b", "/a/b" }, { "a/b", "c/d", "a/b/c/d" }, { "/", "", "/" },
-                { "a", " ", "a/ " },   { "a\n", "b", "a\n/b" },
+                { "a", "b", "a/b" },
+                { "", "b", "b" },
+                { "a", "", "a" },
+                { "", "", "" },
+                { "/", "b", "/b" },
+                { "/a/", "b", "/a/b" },
+                { "a/b", "c/d", "a/b/c/d" },
+                { "/", "", "/" },
+                { "a", " ", "a/ " },
+                { "a\n", "b", "a\n/b" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -25,12 +32,15 @@ static void test_startswith(void **state) {
         static const struct {
                 const char *path, *prefix, *expected;
         } rows[] = {
-                { "/up", "/up", "" },        { "/up/a/b", "/up", "a/b" },   { "/upper", "/up", NULL },
-                { "/up", "/upper", NULL },   { "/up", "/", "up" },          { "/", "/", "" },
-                { "/up", "", "up" },         { "a/b", "", "a/b" },          { "a/b", "a", "b" },
-                { "ab", "a", NULL },         { "/a/b", "/a/", "b" },        { "/a", "/a/", "" },
-                { "/a//b", "/a", "b" },      { "", "", "" },                { "", "a", NULL },
-                { "/a/bc", "/a/b", NULL },   { "/A", "/a", NULL },
+                { "/up", "/up", "" },      { "/up/a/b", "/up", "a/b" },
+                { "/upper", "/up", NULL }, { "/up", "/upper", NULL },
+                { "/up", "/", "up" },      { "/", "/", "" },
+                { "/up", "", "up" },       { "a/b", "", "a/b" },
+                { "a/b", "a", "b" },       { "ab", "a", NULL },
+                { "/a/b", "/a/", "b" },    { "/a", "/a/", "" },
+                { "/a//b", "/a", "b" },    { "", "", "" },
+                { "", "a", NULL },         { "/a/bc", "/a/b", NULL },
+                { "/A", "/a", NULL },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -47,10 +57,23 @@ static void test_simplify(void **state) {
         static const struct {
                 const char *path, *expected; /* NULL: refused */
         } rows[] = {
-                { "/", "/" },          { "//", "/" },        { "/a", "/a" },       { "/a/", "/a" },     { "//a///b//", "/a/b" },
-                { "a/./b/.", "a/b" },  { "./a", "a" },       { ".", "" },          { "", "" },          { "/./", "/" },
-                { "..", NULL },        { "/a/..", NULL },    { "a/../b", NULL },   { "/a/...", "/a/..." }, { "/a/..b", "/a/..b" },
-                { "/.a/b.", "/.a/b." }, { "/a/. /b", "/a/. /b" },
+                { "/", "/" },
+                { "//", "/" },
+                { "/a", "/a" },
+                { "/a/", "/a" },
+                { "//a///b//", "/a/b" },
+                { "a/./b/.", "a/b" },
+                { "./a", "a" },
+                { ".", "" },
+                { "", "" },
+                { "/./", "/" },
+                { "..", NULL },
+                { "/a/..", NULL },
+                { "a/../b", NULL },
+                { "/a/...", "/a/..." },
+                { "/a/..b", "/a/..b" },
+                { "/.a/b.", "/.a/b." },
+                { "/a/. /b", "/a/. /b" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -91,8 +114,8 @@ static void test_parts(void **state) {
         static const struct {
                 const char *path, *directory, *name;
         } rows[] = {
-                { "a", "", "a" },   { "a/b", "a", "b" },       { "/a", "", "a" }, { "/a/b", "/a", "b" },
-                { "", "", "" },     { "a/b/c d", "a/b", "c d" },
+                { "a", "", "a" },      { "a/b", "a", "b" }, { "/a", "", "a" },
+                { "/a/b", "/a", "b" }, { "", "", "" },      { "a/b/c d", "a/b", "c d" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -105,8 +128,9 @@ static void test_parts(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_join),         cmocka_unit_test(test_startswith), cmocka_unit_test(test_simplify),
-                cmocka_unit_test(test_simplify_any), cmocka_unit_test(test_parts),
+                cmocka_unit_test(test_join),     cmocka_unit_test(test_startswith),
+                cmocka_unit_test(test_simplify), cmocka_unit_test(test_simplify_any),
+                cmocka_unit_test(test_parts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

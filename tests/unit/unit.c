@@ -118,8 +118,9 @@ void list_directory(const char *path, char *buffer, size_t size) {
         assert_true(n >= 0);
         buffer[0] = '\0';
         for (int i = 0; i < n; i++) {
-                if (names[i]->d_name[0] != '.' && used < size)
-                        used += (size_t) snprintf(buffer + used, size - used, used > 0 ? " %s" : "%s", names[i]->d_name);
+                if (strcmp(names[i]->d_name, ".") != 0 && strcmp(names[i]->d_name, "..") != 0 && used < size)
+                        used += (size_t) snprintf(
+                                buffer + used, size - used, used > 0 ? " %s" : "%s", names[i]->d_name);
                 free(names[i]);
         }
         free(names);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What unit tests share: a scratch directory for each test, and, for those that need it, a mount namespace of their own in
- * which that directory is a tmpfs. Nothing is left behind, also when a test fails. */
+/* What unit tests share: a scratch directory for each test, and, for those that need it, a mount namespace
+ * of their own in which that directory is a tmpfs. Nothing is left behind, also when a test fails. */
 #pragma once
 
 #include <setjmp.h>
@@ -25,8 +25,8 @@ int scratch_teardown(void **state);
 
 /* A path below the scratch directory. */
 Path at(const char *format, ...) _printf_(1, 2);
-/* Makes the scratch directory a tmpfs in a private mount namespace. Ends the test as skipped, with the reason printed,
- * where that is not permitted; fails it where CI=true. */
+/* Makes the scratch directory a tmpfs in a private mount namespace. Ends the test as skipped, with the
+ * reason printed, where that is not permitted; fails it where CI=true. */
 void need_mounts(void);
 
 /* All of these end the test on failure. Paths are absolute. */
