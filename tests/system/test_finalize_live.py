@@ -56,8 +56,8 @@ def test_in_use(scene, lower, kind):
         scene.keep(OpenFile(os.path.join(lib, "libpart0.so.1.0"))),
         scene.keep(Locks(os.path.join(lib, "libpart1.so.1.0"), os.path.join(lib, "libpart2.so.1.0"))),
         scene.keep(Fifo(os.path.join(lib, "odd", "fifo"))),
-        scene.keep(Running(os.path.join(d, "bin", "sleeper"))),
     ]
+    program = scene.keep(Running(os.path.join(d, "bin", "sleeper")))
     shell = scene.keep(Shell(os.path.join(lib, "python3", "site-packages")))
     readers = scene.readers(d, other)
 
@@ -67,7 +67,7 @@ def test_in_use(scene, lower, kind):
     assert (counts.enoent, counts.lookup) == (0, 0)
 
     assert daemon.ctl("is-finalized", d).code == 0
-    for holder in holders:
+    for holder in (*holders, program):
         holder.check()
     assert shell.ask("cat prog/mod0.py")[0] == 0
     assert shell.ask("test -e ../site-packages/prog/mod1.py")[0] == 0
@@ -79,8 +79,10 @@ def test_in_use(scene, lower, kind):
     assert diff(before_other, snapshot(other)) == []
     # Of the directory nothing differs but what a second name until the old tree is gone shows.
     assert diff(before, snapshot(d), ignore={"nlink"}) == []
+    # Both stand in the old tree: one by its working directory, the other by the name of its executable.
     shell.close()
-    wait_for(lambda: not hidden_names(overlay), "the old tree to go after the shell left")
+    program.close()
+    wait_for(lambda: not hidden_names(overlay), "the old tree to go after they left")
     assert diff(before, snapshot(d)) == []
     for holder in holders:
         holder.check()
@@ -228,7 +230,6 @@ def test_program_start(scene):
     lower = scene.lower(source)
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=overlay)
-    start.run(overlay.point)
     with lower.measure() as before:
         in_vain, found = start.run(overlay.point)
     assert before.enoent == in_vain
@@ -236,3 +237,11 @@ def test_program_start(scene):
     with lower.measure() as after:
         assert start.run(overlay.point) == (in_vain, found)
     assert (after.enoent, after.lookup) == (0, 0)
+    # And when nothing is cached any more, neither what exists nor what does not.
+    assert daemon.stop() == 0
+    overlay.umount()
+    lower.invalidate()
+    overlay.mount()
+    with lower.measure() as cold:
+        assert start.run(overlay.point) == (in_vain, found)
+    assert cold.enoent == 0

@@ -31,8 +31,9 @@ class PrivateBus:
         config = os.path.join(directory, "bus.conf")
         with open(config, "w", encoding="utf-8") as f:
             f.write(CONFIG.format(socket=self.socket, policy=policy))
-        self.process = spawn("dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog",
-                             "--print-address", stdout=subprocess.PIPE, text=True)
+        with open(os.path.join(directory, "bus.log"), "wb") as log:
+            self.process = spawn("dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog",
+                                 "--print-address", stdout=subprocess.PIPE, stderr=log, text=True)
         self.address = self.process.stdout.readline().strip()
         if not self.address:
             raise RuntimeError("dbus-daemon does not start")

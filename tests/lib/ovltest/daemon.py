@@ -102,7 +102,8 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def environment(self):
         return dict(ctl_environment(self.bus.address), CONFIGURATION_DIRECTORY=self.conf, STATE_DIRECTORY=self.state,
-                    RUNTIME_DIRECTORY=self.runtime, OVLFIND_WORKER=self.worker, NOTIFY_SOCKET=os.path.join(self.directory, "notify"))
+                    RUNTIME_DIRECTORY=self.runtime, OVLFIND_WORKER=self.worker,
+                    NOTIFY_SOCKET=os.path.join(self.directory, "notify"))
 
     def start(self, *args, env=None, survey=True):
         """Starts the daemon and waits until it is ready; survey: also until every overlay has been looked through."""
