@@ -60,7 +60,9 @@ static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char
         if (!c->bus || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE)
                 code = EXIT_CODE_UNREACHABLE;
         if (code == EXIT_CODE_UNREACHABLE)
-                print_error("cannot %s: %s: %s", what, c->bus ? "ovlfind cannot be reached" : "no connection to the bus", why);
+                print_error(
+                        "cannot %s: %s: %s", what,
+                        c->bus ? "ovlfind cannot be reached" : "no connection to the bus", why);
         else
                 print_error("cannot %s: %s", what, why);
         return code;
@@ -79,7 +81,8 @@ ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char
         return what ? report(c, e, r, what) : (ExitCode) print_oom();
 }
 
-int client_call(Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...) {
+int client_call(
+        Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         va_list ap;
         int r;
@@ -110,7 +113,8 @@ int client_get_all(Client *c, const char *object, const char *interface, sd_bus_
         if (r < 0)
                 return r;
         r = sd_bus_call_method(
-                c->bus, OVLFIND_BUS_NAME, object, "org.freedesktop.DBus.Properties", "GetAll", reterr, &reply, "s", interface);
+                c->bus, OVLFIND_BUS_NAME, object, "org.freedesktop.DBus.Properties", "GetAll", reterr,
+                &reply, "s", interface);
         if (r < 0)
                 return r;
         r = record_read(&record, reply);
@@ -118,7 +122,7 @@ int client_get_all(Client *c, const char *object, const char *interface, sd_bus_
                 return r;
         record_drop_unknown(&record);
         *ret = record;
-        record = (Record) { 0 };
+        record = (Record){ 0 };
         return 0;
 }
 
@@ -150,7 +154,8 @@ static bool has_vanished(const sd_bus_error *e) {
                 sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_PROPERTY);
 }
 
-static int list_add(Client *c, const char *object, const char *interface, sd_bus_error *reterr, RecordList *l) {
+static int
+list_add(Client *c, const char *object, const char *interface, sd_bus_error *reterr, RecordList *l) {
         _cleanup_record_ Record record = { 0 };
         int r;
 
@@ -165,7 +170,8 @@ static int list_add(Client *c, const char *object, const char *interface, sd_bus
         return r < 0 ? r : record_list_take(l, &record);
 }
 
-int client_list(Client *c, const char *member, const char *interface, sd_bus_error *reterr, RecordList *ret) {
+int client_list(
+        Client *c, const char *member, const char *interface, sd_bus_error *reterr, RecordList *ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_record_list_ RecordList l = { 0 };
         const char *contents, *object;
@@ -184,7 +190,7 @@ int client_list(Client *c, const char *member, const char *interface, sd_bus_err
         if (r < 0)
                 return r;
         *ret = l;
-        l = (RecordList) { 0 };
+        l = (RecordList){ 0 };
         return 0;
 }
 
@@ -198,6 +204,6 @@ int client_read_list(sd_bus_message *reply, RecordList *ret) {
         for (size_t i = 0; i < l.n; i++)
                 record_drop_unknown(&l.items[i]);
         *ret = l;
-        l = (RecordList) { 0 };
+        l = (RecordList){ 0 };
         return 0;
 }

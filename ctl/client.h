@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The connection to the daemon. Made on first use, so that verbs that may do without a daemon can. Calls are synchronous:
- * a client has nothing better to do; waiting for jobs is job-wait's affair. */
+/* The connection to the daemon. Made on first use, so that verbs that may do without a daemon can. Calls are
+ * synchronous: a client has nothing better to do; waiting for jobs is job-wait's affair. */
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -17,16 +17,18 @@ typedef struct Client {
 int client_acquire(Client *c);
 void client_done(Client *c);
 
-/* Says "ovlfinctl: cannot <what>: <why>" and returns the exit code for it. e may be unset: then r, a negative errno, is the
- * reason, and when there is no connection yet, its lack is. */
-ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char *format, ...) _printf_(4, 5);
+/* Says "ovlfinctl: cannot <what>: <why>" and returns the exit code for it. e may be unset: then r, a
+ * negative errno, is the reason, and when there is no connection yet, its lack is. */
+ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char *format, ...)
+        _printf_(4, 5);
 
 /* Calls a method of the manager: types and arguments as in sd_bus_message_append(). ret may be NULL. */
-int client_call(Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...);
+int client_call(
+        Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...);
 /* All properties of an object. */
 int client_get_all(Client *c, const char *object, const char *interface, sd_bus_error *reterr, Record *ret);
-/* Calls ListOverlays() or ListJobs() and reads the properties of each object; "object" is added to each record. Objects that
- * vanish meanwhile are left out. */
+/* Calls ListOverlays() or ListJobs() and reads the properties of each object; "object" is added to each
+ * record. Objects that vanish meanwhile are left out. */
 int client_list(Client *c, const char *member, const char *interface, sd_bus_error *reterr, RecordList *ret);
 /* Calls a method that answers with aa{sv}. */
 int client_read_list(sd_bus_message *reply, RecordList *ret);

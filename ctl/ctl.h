@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What every verb of ovlfinctl shares: the options, the terminal, the connection, and the exit codes. A verb returns an
- * ExitCode and has told the user why, once, when it is not 0. Nothing here knows overlays: the daemon does. */
+/* What every verb of ovlfinctl shares: the options, the terminal, the connection, and the exit codes. A verb
+ * returns an ExitCode and has told the user why, once, when it is not 0. Nothing here knows overlays: the
+ * daemon does. */
 #pragma once
 
 #include "ctl/client.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The exit status of ovlfinctl, as ovlfinctl(1) documents it. Identity comes from the name of a D-Bus error, never from its
- * text. */
+/* The exit status of ovlfinctl, as ovlfinctl(1) documents it. Identity comes from the name of a D-Bus error,
+ * never from its text. */
 #pragma once
 
 #include "base/failure.h"

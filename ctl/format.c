@@ -24,7 +24,8 @@ size_t utf8_sequence(const char *s) {
                 if (!is_continuation(s[i]))
                         return 0;
         b = (unsigned char) s[1];
-        if ((a == 0xe0 && b < 0xa0) || (a == 0xed && b > 0x9f) || (a == 0xf0 && b < 0x90) || (a == 0xf4 && b > 0x8f))
+        if ((a == 0xe0 && b < 0xa0) || (a == 0xed && b > 0x9f) || (a == 0xf0 && b < 0x90) ||
+            (a == 0xf4 && b > 0x8f))
                 return 0;
         return n;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Numbers, times and foreign text as people read them, and numbers as people write them. Pure: the clock is an argument.
- * Functions that return char * allocate; NULL is out of memory. */
+/* Numbers, times and foreign text as people read them, and numbers as people write them. Pure: the clock is
+ * an argument. Functions that return char * allocate; NULL is out of memory. */
 #pragma once
 
 #include "base/macro.h"
 
-/* Foreign text made safe for one line of a terminal: control characters (C0, DEL, C1), bytes that are no UTF-8,
- * bidirectional overrides and the backslash become \ooo, as the mount table writes them; all else stays. */
+/* Foreign text made safe for one line of a terminal: control characters (C0, DEL, C1), bytes that are no
+ * UTF-8, bidirectional overrides and the backslash become \ooo, as the mount table writes them; all else
+ * stays. */
 char *format_escape(const char *s);
 /* "61", or "1.2 M" from a million on. */
 char *format_count(uint64_t n);

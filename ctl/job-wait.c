@@ -125,7 +125,7 @@ static int fetch(JobWait *w, WaitedJob *j) {
                 return r;
         record_done(&j->record);
         j->record = record;
-        record = (Record) { 0 };
+        record = (Record){ 0 };
         return 0;
 }
 
@@ -142,7 +142,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         j = find_job(w, object);
         if (!j || j->is_finished)
                 return 0;
-        /* Finished jobs stay readable for a while; should this one be gone already, its result is still known. */
+        /* Finished jobs stay readable for a while; should this one be gone already, its result is still
+         * known. */
         if (fetch(w, j) < 0 || !job_is_finished(&j->record))
                 r = record_set_string(&j->record, "state", result);
         job_finish(w, j);
@@ -281,7 +282,7 @@ int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr) 
 
         if (!w)
                 return -ENOMEM;
-        *w = (JobWait) { .ctl = c, .type = type };
+        *w = (JobWait){ .ctl = c, .type = type };
         r = client_acquire(&c->client);
         if (r < 0)
                 return r;
@@ -301,7 +302,7 @@ int job_wait_add(JobWait *w, const char *object, const char *argument, const cha
         if (!jobs)
                 return -ENOMEM;
         w->jobs = jobs;
-        jobs[w->n] = (WaitedJob) { .argument = argument };
+        jobs[w->n] = (WaitedJob){ .argument = argument };
         r = record_set_string(&jobs[w->n].record, "path", path);
         if (r < 0)
                 return r;

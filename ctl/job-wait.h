@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Waits for jobs that this program started, shows their progress, and passes Ctrl-C on as a cancel. Make it before the jobs:
- * it subscribes to the signals first, so that a job that ends at once is not missed. */
+/* Waits for jobs that this program started, shows their progress, and passes Ctrl-C on as a cancel. Make it
+ * before the jobs: it subscribes to the signals first, so that a job that ends at once is not missed. */
 #pragma once
 
 #include "ctl/ctl.h"
@@ -11,7 +11,8 @@ typedef struct WaitedJob {
         char *object;
         const char *argument; /* what the user typed; borrowed */
         Record record;        /* properties as of last seen; complete when is_finished */
-        uint64_t n_directories; /* DirectoryChanged() at or below its path, into the state it works towards */
+        uint64_t
+                n_directories; /* DirectoryChanged() at or below its path, into the state it works towards */
         bool is_finished;
 } WaitedJob;
 
@@ -22,8 +23,8 @@ DEFINE_CLEANUP(JobWait *, job_wait_free);
 
 int job_wait_add(JobWait *w, const char *object, const char *argument, const char *path);
 
-/* Returns 0 when all jobs are finished, -ECONNRESET when the daemon or the bus went away, -EINTR when the user left
- * the jobs to themselves with a second Ctrl-C. */
+/* Returns 0 when all jobs are finished, -ECONNRESET when the daemon or the bus went away, -EINTR when the
+ * user left the jobs to themselves with a second Ctrl-C. */
 int job_wait_run(JobWait *w);
 
 size_t job_wait_count(const JobWait *w) _pure_;

@@ -23,7 +23,8 @@ int job_compare(const void *a, const void *b) {
 }
 
 static char *entries_text(const Record *job) {
-        uint64_t done = record_get_number(job, "entries_done", 0), total = record_get_number(job, "entries_total", 0);
+        uint64_t done = record_get_number(job, "entries_done", 0),
+                 total = record_get_number(job, "entries_total", 0);
         char *s;
         int r;
 
@@ -57,7 +58,8 @@ int job_print_table(Ctl *c, RecordList *list) {
 }
 
 char *job_describe(const Record *job) {
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"), *entries = entries_text(job);
+        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
+                            *entries = entries_text(job);
         char *s;
         int r;
 
@@ -65,7 +67,8 @@ char *job_describe(const Record *job) {
                 return NULL;
         r = asprintf(
                 &s, "%" PRIu64 ": %s %s, %s, %s entries", record_get_number(job, "id", 0),
-                record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?", entries);
+                record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?",
+                entries);
         return r < 0 ? NULL : s;
 }
 
@@ -85,7 +88,8 @@ static uint64_t count_directories(const Record *job, const char *state, uint64_t
 }
 
 static char *duration_text(const Record *job) {
-        uint64_t started = record_get_number(job, "started_usec", 0), finished = record_get_number(job, "finished_usec", 0);
+        uint64_t started = record_get_number(job, "started_usec", 0),
+                 finished = record_get_number(job, "finished_usec", 0);
 
         return started > 0 && finished >= started ? format_duration(finished - started) : strdup("");
 }
@@ -95,7 +99,8 @@ char *job_summary(const Record *job, uint64_t n_directories) {
         bool undo = strcmp(type, "unfinalize") == 0;
         uint64_t n_entries = record_get_number(job, "entries_done", 0);
         uint64_t n = count_directories(job, undo ? "merged" : "finalized", n_directories);
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"), *duration = duration_text(job),
+        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
+                            *duration = duration_text(job),
                             *entries = format_quantity(n_entries, "entry", "entries"),
                             *directories = format_quantity(n, "directory", "directories");
         char *s;

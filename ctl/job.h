@@ -15,6 +15,6 @@ char *job_describe(const Record *job);
 
 /* What a finished job comes down to: done is EXIT_CODE_OK, otherwise the name of its error decides. */
 ExitCode job_exit_code(const Record *job) _pure_;
-/* "/ovl/x finalized: 61 entries in 40 directories, 0.31 s". n_directories is what was counted while waiting, used when the
- * job does not tell itself. Allocated. */
+/* "/ovl/x finalized: 61 entries in 40 directories, 0.31 s". n_directories is what was counted while waiting,
+ * used when the job does not tell itself. Allocated. */
 char *job_summary(const Record *job, uint64_t n_directories);

@@ -8,8 +8,8 @@
 
 #include "ctl/format.h"
 
-#define N_LINES 10       /* as systemctl status has it */
-#define FIELD_MAX 4096   /* a longer message is cut by the journal library */
+#define N_LINES 10     /* as systemctl status has it */
+#define FIELD_MAX 4096 /* a longer message is cut by the journal library */
 
 static inline void journal_closep(sd_journal **j) {
         if (*j)
@@ -49,8 +49,9 @@ static void print_entry(const Ctl *c, sd_journal *j) {
                 return;
         bad = *priority && *priority - '0' <= LOG_WARNING;
         (void) printf(
-                "%s ovlfind[%s]: %s%s%s\n", time_text(j, when, sizeof(when)), pid, bad ? term_color(&c->term, COLOR_YELLOW) : "",
-                message, bad ? term_color(&c->term, COLOR_NONE) : "");
+                "%s ovlfind[%s]: %s%s%s\n", time_text(j, when, sizeof(when)), pid,
+                bad ? term_color(&c->term, COLOR_YELLOW) : "", message,
+                bad ? term_color(&c->term, COLOR_NONE) : "");
 }
 
 static int seek_tail(sd_journal *j, const char *overlay) {

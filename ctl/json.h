@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Records as JSON (RFC 8259). libsmartcols can print JSON too, but as of 2.38 neither in one line nor with members left out
- * or nested, all of which our interface promises; tables go through it, JSON goes through here. */
+/* Records as JSON (RFC 8259). libsmartcols can print JSON too, but as of 2.38 neither in one line nor with
+ * members left out or nested, all of which our interface promises; tables go through it, JSON goes through
+ * here. */
 #pragma once
 
 #include "ctl/options.h"

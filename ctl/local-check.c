@@ -26,7 +26,8 @@ static bool is_mount_root(const char *path) {
 
         if (statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &sx) < 0)
                 return true;
-        return !(sx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) || (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+        return !(sx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ||
+                (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
 char *mount_root(const char *path) {
@@ -101,7 +102,8 @@ static int list_add(RecordList *l, const WireRecord *wire, const char *mount_poi
         if (r >= 0)
                 r = record_set_string(&record, "id", wire->name);
         if (r >= 0)
-                r = record_set_string(&record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
+                r = record_set_string(
+                        &record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
         if (r >= 0)
                 r = record_set_string(&record, "text", wire->text);
         if (r >= 0 && *wire->lower_path)
@@ -162,6 +164,6 @@ int local_check(const char *mount_point, RecordList *ret, Failure *reterr) {
         if (r < 0)
                 return r;
         *ret = l;
-        l = (RecordList) { 0 };
+        l = (RecordList){ 0 };
         return 0;
 }

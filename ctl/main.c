@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ovlfinctl: asks the daemon over D-Bus and prints what it says. It decides nothing about overlays itself. */
+/* ovlfinctl: asks the daemon over D-Bus and prints what it says. It decides nothing about overlays itself.
+ */
 #include <locale.h>
 #include <signal.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static int dispatch(Ctl *c, int argc, char **argv) {
                 return EXIT_CODE_USAGE;
         }
         if (!is_option) {
-                r = verb_validate(v, n, &c->options, &message);
+                r = verb_validate(v, n, argv + 1, &c->options, &message);
                 if (r == -ENOMEM)
                         return print_oom();
                 if (r < 0) {

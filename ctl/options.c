@@ -17,7 +17,8 @@ const OptionInfo option_table[] = {
         { OPTION_NO_LEGEND, "no-legend", 0, no_argument, NULL, "Print no headers and footers" },
         { OPTION_NO_PAGER, "no-pager", 0, no_argument, NULL, "Do not pipe output into a pager" },
         { OPTION_QUIET, "quiet", 'q', no_argument, NULL, "Print neither progress nor summary" },
-        { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS", "Use another bus than the system bus" },
+        { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS",
+          "Use another bus than the system bus" },
         { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
         { OPTION_METHOD, "method", 0, required_argument, "METHOD", "How: auto, exchange or mark" },
         { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
@@ -38,7 +39,9 @@ static int parse_json(Options *o, const char *s, char **reterr) {
         else if (strcmp(s, "pretty") == 0)
                 o->json = JSON_PRETTY;
         else
-                return asprintf(reterr, "unknown JSON mode '%s': it is short, pretty or off", s) < 0 ? -ENOMEM : -EINVAL;
+                return asprintf(reterr, "unknown JSON mode '%s': it is short, pretty or off", s) < 0
+                        ? -ENOMEM
+                        : -EINVAL;
         return 0;
 }
 
@@ -50,7 +53,8 @@ static int parse_method(Options *o, const char *s, char **reterr) {
                         o->method = s;
                         return 0;
                 }
-        return asprintf(reterr, "unknown method '%s': it is auto, exchange or mark", s) < 0 ? -ENOMEM : -EINVAL;
+        return asprintf(reterr, "unknown method '%s': it is auto, exchange or mark", s) < 0 ? -ENOMEM
+                                                                                            : -EINVAL;
 }
 
 static int parse_depth(Options *o, const char *s, char **reterr) {
@@ -63,7 +67,8 @@ static int parse_data(Options *o, const char *s, char **reterr) {
         o->data_bytes = OPTION_DATA_DEFAULT;
         if (!s || parse_size(s, &o->data_bytes) >= 0)
                 return 0;
-        return asprintf(reterr, "--data= wants a size such as 64K or 1M, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+        return asprintf(reterr, "--data= wants a size such as 64K or 1M, not '%s'", s) < 0 ? -ENOMEM
+                                                                                           : -EINVAL;
 }
 
 static int add_states(Options *o, const char *s) {
@@ -125,13 +130,14 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
         }
 }
 
-/* The table in getopt's words. value of a long option is LONG_ONLY + its index; a short one is found by its character. */
+/* The table in getopt's words. value of a long option is LONG_ONLY + its index; a short one is found by its
+ * character. */
 static void getopt_tables(struct option *ret_long, char *ret_short) {
         char *s = ret_short;
 
         *s++ = ':';
         for (size_t i = 0; i < n_options; i++) {
-                ret_long[i] = (struct option) {
+                ret_long[i] = (struct option){
                         .name = option_table[i].name,
                         .has_arg = option_table[i].has_argument,
                         .val = LONG_ONLY + (int) i,
@@ -139,7 +145,7 @@ static void getopt_tables(struct option *ret_long, char *ret_short) {
                 if (option_table[i].short_name != 0)
                         *s++ = option_table[i].short_name;
         }
-        ret_long[n_options] = (struct option) { 0 };
+        ret_long[n_options] = (struct option){ 0 };
         *s = '\0';
 }
 
@@ -189,5 +195,5 @@ int options_parse(int argc, char **argv, Options *ret, char **reterr) {
 
 void options_done(Options *o) {
         free(o->states);
-        *o = (Options) { 0 };
+        *o = (Options){ 0 };
 }

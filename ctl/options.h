@@ -30,15 +30,16 @@ typedef enum OptionId {
         OPTION_RESET = 1 << 15,
 } OptionId;
 
-#define OPTIONS_COMMON \
-        (OPTION_HELP | OPTION_VERSION | OPTION_JSON | OPTION_NO_LEGEND | OPTION_NO_PAGER | OPTION_QUIET | OPTION_ADDRESS)
+#define OPTIONS_COMMON                                                                                      \
+        (OPTION_HELP | OPTION_VERSION | OPTION_JSON | OPTION_NO_LEGEND | OPTION_NO_PAGER | OPTION_QUIET |   \
+         OPTION_ADDRESS)
 #define OPTION_DATA_DEFAULT (UINT64_C(1) << 20) /* --data without a size, bytes */
 
 typedef struct OptionInfo {
         OptionId id;
-        const char *name; /* without "--" */
-        char short_name;  /* 0 for none */
-        int has_argument; /* as getopt_long(3) wants it */
+        const char *name;     /* without "--" */
+        char short_name;      /* 0 for none */
+        int has_argument;     /* as getopt_long(3) wants it */
         const char *argument; /* for --help; NULL without one */
         const char *help;
 } OptionInfo;
@@ -64,11 +65,12 @@ static inline bool options_have(const Options *o, OptionId id) {
 /* Whether the word is in one of the --state= lists; true when none was given. */
 bool options_want_state(const Options *o, const char *state) _pure_;
 
-/* Every word of --state= must pass is_state; known lists the words for the message. 0, or the exit code after it. */
+/* Every word of --state= must pass is_state; known lists the words for the message. 0, or the exit code
+ * after it. */
 int options_validate_states(const Options *o, bool (*is_state)(const char *), const char *known);
 
-/* Parses argv[1..argc-1], which getopt_long(3) sorts so that what is no option comes last. Returns the index of the first
- * of those (argc if there is none), -EINVAL with *reterr set to one line that says what is wrong (owned by the caller), or
- * -ENOMEM. Not for threads: getopt's state is global. */
+/* Parses argv[1..argc-1], which getopt_long(3) sorts so that what is no option comes last. Returns the index
+ * of the first of those (argc if there is none), -EINVAL with *reterr set to one line that says what is
+ * wrong (owned by the caller), or -ENOMEM. Not for threads: getopt's state is global. */
 int options_parse(int argc, char **argv, Options *ret, char **reterr);
 void options_done(Options *o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A pager in place of stdout, chosen by the same environment variables as in systemd's tools (see less-variables.xml
- * there, i.e. the "Environment" section of systemctl(1)). */
+/* A pager in place of stdout, chosen by the same environment variables as in systemd's tools (see
+ * less-variables.xml there, i.e. the "Environment" section of systemctl(1)). */
 #pragma once
 
 #include <sys/types.h>

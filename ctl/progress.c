@@ -33,7 +33,8 @@ static char *pace_text(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         return r < 0 ? NULL : s;
 }
 
-char *progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec) {
+char *
+progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         _cleanup_free_ char *pace = pace_text(done, total, elapsed_usec), *count = NULL;
         const char *extra = is_interesting(state) ? state : NULL;
         char *s;
@@ -51,12 +52,14 @@ char *progress_text(const char *label, const char *state, uint64_t done, uint64_
                 count = NULL;
                 return NULL;
         }
-        r = asprintf(&s, "%s%s%s%s%s", label, count, pace, extra && (done > 0 || total > 0) ? ", " : "", extra ?: "");
+        r = asprintf(
+                &s, "%s%s%s%s%s", label, count, pace, extra && (done > 0 || total > 0) ? ", " : "",
+                extra ?: "");
         return r < 0 ? NULL : s;
 }
 
 void progress_init(Progress *p, const char *label, bool quiet) {
-        *p = (Progress) {
+        *p = (Progress){
                 .label = quiet ? NULL : label,
                 .is_interactive = term_is_interactive(STDERR_FILENO),
                 .width = term_width(STDERR_FILENO),
@@ -105,7 +108,8 @@ void progress_update(Progress *p, const char *state, uint64_t done, uint64_t tot
                 p->started_usec = now_usec;
         if (p->is_interactive && p->is_shown && now_usec < p->drawn_usec + DRAW_INTERVAL_USEC)
                 return;
-        text = progress_text(p->label, state, done, total, p->started_usec > 0 ? now_usec - p->started_usec : 0);
+        text = progress_text(
+                p->label, state, done, total, p->started_usec > 0 ? now_usec - p->started_usec : 0);
         if (!text)
                 return;
         p->drawn_usec = now_usec;

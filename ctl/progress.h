@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Progress of jobs on stderr: one line rewritten in place on a terminal, a plain line every 10 % elsewhere. Never says 100 %:
- * the summary does. The clock is an argument. */
+/* Progress of jobs on stderr: one line rewritten in place on a terminal, a plain line every 10 % elsewhere.
+ * Never says 100 %: the summary does. The clock is an argument. */
 #pragma once
 
 #include "base/macro.h"
@@ -22,6 +22,7 @@ void progress_update(Progress *p, const char *state, uint64_t done, uint64_t tot
 /* Takes the line away, before anything else is printed. */
 void progress_clear(Progress *p);
 
-/* "finalizing '/ovl/x': 120/5000 entries, 812/s, 6 s left"; rate and time left from 2 s on. Allocated; NULL on out of
- * memory. */
-char *progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec);
+/* "finalizing '/ovl/x': 120/5000 entries, 812/s, 6 s left"; rate and time left from 2 s on. Allocated; NULL
+ * on out of memory. */
+char *
+progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec);

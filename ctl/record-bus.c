@@ -11,7 +11,7 @@ static int read_string(sd_bus_message *m, char type, Value *ret) {
         r = sd_bus_message_read_basic(m, type, &s);
         if (r < 0)
                 return r;
-        *ret = (Value) { .type = VALUE_STRING, .string = strdup(s) };
+        *ret = (Value){ .type = VALUE_STRING, .string = strdup(s) };
         return ret->string ? 1 : -ENOMEM;
 }
 
@@ -35,11 +35,15 @@ static int read_integer(sd_bus_message *m, char type, Value *ret) {
         if (type == 'n' || type == 'i' || type == 'x')
                 s = type == 'n' ? v.n : type == 'i' ? v.i : v.x;
         if (s < 0)
-                *ret = (Value) { .type = VALUE_SIGNED, .number_signed = s };
+                *ret = (Value){ .type = VALUE_SIGNED, .number_signed = s };
         else
-                *ret = (Value) {
+                *ret = (Value){
                         .type = VALUE_NUMBER,
-                        .number = type == 'y' ? v.y : type == 'q' ? v.q : type == 'u' ? v.u : type == 't' ? v.t : (uint64_t) s,
+                        .number = type == 'y' ? v.y
+                                : type == 'q' ? v.q
+                                : type == 'u' ? v.u
+                                : type == 't' ? v.t
+                                              : (uint64_t) s,
                 };
         return 1;
 }
@@ -50,7 +54,7 @@ static int read_boolean(sd_bus_message *m, Value *ret) {
         r = sd_bus_message_read_basic(m, 'b', &b);
         if (r < 0)
                 return r;
-        *ret = (Value) { .type = VALUE_BOOLEAN, .boolean = b };
+        *ret = (Value){ .type = VALUE_BOOLEAN, .boolean = b };
         return 1;
 }
 
@@ -63,7 +67,7 @@ static int read_strings(sd_bus_message *m, Value *ret) {
                 return r;
         if (!l)
                 l = calloc(1, sizeof(*l));
-        *ret = (Value) { .type = VALUE_STRINGS, .strings = l };
+        *ret = (Value){ .type = VALUE_STRINGS, .strings = l };
         return l ? 1 : -ENOMEM;
 }
 
@@ -78,7 +82,7 @@ static int read_dict(sd_bus_message *m, Value *ret) {
         r = record_list_take(&l, &record);
         if (r < 0)
                 return r;
-        *ret = (Value) { .type = VALUE_RECORD, .list = l };
+        *ret = (Value){ .type = VALUE_RECORD, .list = l };
         return 1;
 }
 
@@ -89,14 +93,15 @@ static int read_dicts(sd_bus_message *m, Value *ret) {
         r = record_list_read(&l, m);
         if (r < 0)
                 return r;
-        *ret = (Value) { .type = VALUE_RECORDS, .list = l };
-        l = (RecordList) { 0 };
+        *ret = (Value){ .type = VALUE_RECORDS, .list = l };
+        l = (RecordList){ 0 };
         return 1;
 }
 
 /* Whether it is an array of dictionaries that record_read() understands: a{sv}, a{su}, ... */
 static bool is_dict(const char *contents) {
-        return contents && strlen(contents) == 4 && contents[0] == '{' && contents[1] == 's' && strchr("vustbxi", contents[2]);
+        return contents && strlen(contents) == 4 && contents[0] == '{' && contents[1] == 's' &&
+                strchr("vustbxi", contents[2]);
 }
 
 /* 1 and *ret set; 0 and skipped when JSON has no word for it. */

@@ -23,7 +23,7 @@ static void value_done(Value *v) {
         case VALUE_BOOLEAN:
                 break;
         }
-        *v = (Value) { .type = VALUE_BOOLEAN };
+        *v = (Value){ .type = VALUE_BOOLEAN };
 }
 
 static void field_done(Field *f) {
@@ -35,14 +35,14 @@ void record_done(Record *r) {
         for (size_t i = 0; i < r->n; i++)
                 field_done(&r->fields[i]);
         free(r->fields);
-        *r = (Record) { 0 };
+        *r = (Record){ 0 };
 }
 
 void record_list_done(RecordList *l) {
         for (size_t i = 0; i < l->n; i++)
                 record_done(&l->items[i]);
         free(l->items);
-        *l = (RecordList) { 0 };
+        *l = (RecordList){ 0 };
 }
 
 static Field *record_find(const Record *r, const char *key) {
@@ -69,18 +69,18 @@ int record_take(Record *r, const char *key, Value v) {
                 return -ENOMEM;
         }
         r->fields = fields;
-        fields[r->n++] = (Field) { .key = k, .value = v };
+        fields[r->n++] = (Field){ .key = k, .value = v };
         return 0;
 }
 
 int record_set_string(Record *r, const char *key, const char *s) {
         char *copy = strdup(s);
 
-        return copy ? record_take(r, key, (Value) { .type = VALUE_STRING, .string = copy }) : -ENOMEM;
+        return copy ? record_take(r, key, (Value){ .type = VALUE_STRING, .string = copy }) : -ENOMEM;
 }
 
 int record_set_number(Record *r, const char *key, uint64_t n) {
-        return record_take(r, key, (Value) { .type = VALUE_NUMBER, .number = n });
+        return record_take(r, key, (Value){ .type = VALUE_NUMBER, .number = n });
 }
 
 void record_remove(Record *r, const char *key) {
@@ -166,7 +166,7 @@ int record_list_take(RecordList *l, Record *r) {
         }
         l->items = items;
         items[l->n++] = *r;
-        *r = (Record) { 0 };
+        *r = (Record){ 0 };
         return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the daemon says about a thing, as named values in the order they came: the common form between D-Bus dictionaries
- * on one side, tables and JSON on the other. Keys are those of the JSON interface (snake_case); a value that is not known
- * is absent. Keys this build has never heard of pass through. */
+/* What the daemon says about a thing, as named values in the order they came: the common form between D-Bus
+ * dictionaries on one side, tables and JSON on the other. Keys are those of the JSON interface (snake_case);
+ * a value that is not known is absent. Keys this build has never heard of pass through. */
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -64,9 +64,11 @@ const char *record_get_string(const Record *r, const char *key) _pure_;
 uint64_t record_get_number(const Record *r, const char *key, uint64_t fallback) _pure_;
 bool record_get_boolean(const Record *r, const char *key) _pure_;
 char *const *record_get_strings(const Record *r, const char *key) _pure_; /* never NULL */
-const RecordList *record_get_list(const Record *r, const char *key) _pure_; /* of VALUE_RECORD too; never NULL */
+const RecordList *
+record_get_list(const Record *r, const char *key) _pure_; /* of VALUE_RECORD too; never NULL */
 
-/* Removes what the daemon says for "not known": times of 0, empty error names and messages, job 0, an empty plan. */
+/* Removes what the daemon says for "not known": times of 0, empty error names and messages, job 0, an empty
+ * plan. */
 void record_drop_unknown(Record *r);
 
 /* Appends *r to the list and empties it. */
@@ -74,8 +76,9 @@ int record_list_take(RecordList *l, Record *r);
 typedef int (*record_compare_func)(const void *, const void *);
 void record_list_sort(RecordList *l, record_compare_func compare);
 
-/* Reads an a{sv} (or a{su}, a{st}, a{ss}) from the message into *r, replacing what is there. Names of properties become keys:
- * QueuedUSec -> queued_usec. Values of types JSON has no word for are skipped. Negative errno. */
+/* Reads an a{sv} (or a{su}, a{st}, a{ss}) from the message into *r, replacing what is there. Names of
+ * properties become keys: QueuedUSec -> queued_usec. Values of types JSON has no word for are skipped.
+ * Negative errno. */
 int record_read(Record *r, sd_bus_message *m);
 /* Reads an aa{sv}. */
 int record_list_read(RecordList *l, sd_bus_message *m);

@@ -89,12 +89,17 @@ int value_to_text(const Value *v, char **ret) {
 }
 
 static int cell_fill(
-        const Ctl *c, const TableColumn *column, const Record *record, struct libscols_line *line, size_t i) {
+        const Ctl *c,
+        const TableColumn *column,
+        const Record *record,
+        struct libscols_line *line,
+        size_t i) {
         _cleanup_free_ char *text = NULL;
         Color color;
         int r;
 
-        r = column->text ? column->text(record, &text) : value_to_text(record_get(record, column->key), &text);
+        r = column->text ? column->text(record, &text)
+                         : value_to_text(record_get(record, column->key), &text);
         if (r < 0)
                 return r;
         r = scols_line_set_data(line, i, text ?: "");
@@ -107,7 +112,11 @@ static int cell_fill(
 }
 
 static int table_add_line(
-        const Ctl *c, struct libscols_table *table, const TableColumn *columns, size_t n, const Record *record) {
+        const Ctl *c,
+        struct libscols_table *table,
+        const TableColumn *columns,
+        size_t n,
+        const Record *record) {
         struct libscols_line *line = scols_table_new_line(table, /* parent= */ NULL);
         int r = line ? 0 : -ENOMEM;
 
@@ -120,7 +129,8 @@ static int table_setup(const Ctl *c, struct libscols_table *table, const TableCo
         (void) scols_table_enable_noheadings(table, !ctl_want_legend(c));
         (void) scols_table_enable_colors(table, c->term.has_color);
         /* Behind a pager stdout is a pipe, yet the width is the terminal's. */
-        (void) scols_table_set_termforce(table, c->term.width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
+        (void) scols_table_set_termforce(
+                table, c->term.width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
         if (c->term.width > 0)
                 (void) scols_table_set_termwidth(table, c->term.width);
         for (size_t i = 0; i < n; i++)

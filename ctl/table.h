@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Records as tables, through libsmartcols. The terminal's width is honoured by cutting the columns that allow it; in a pipe
- * nothing is ever cut. */
+/* Records as tables, through libsmartcols. The terminal's width is honoured by cutting the columns that
+ * allow it; in a pipe nothing is ever cut. */
 #pragma once
 
 #include "ctl/ctl.h"
@@ -9,7 +9,8 @@ typedef struct TableColumn {
         const char *title;
         const char *key; /* of the record; unless text is set, the cell is its value */
         int flags;       /* SCOLS_FL_ */
-        /* The cell's text, allocated and already safe for a terminal; NULL with *ret unset is an empty cell. */
+        /* The cell's text, allocated and already safe for a terminal; NULL with *ret unset is an empty cell.
+         */
         int (*text)(const Record *r, char **ret);
         Color (*color)(const Record *r);
 } TableColumn;
@@ -17,6 +18,6 @@ typedef struct TableColumn {
 /* Prints the list with a header line (unless --no-legend). 0 or negative errno. */
 int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const RecordList *list);
 
-/* A value as the text of a cell: strings escaped, numbers in decimal, several strings joined with commas, counts as in
- * "2 pending, 40 finalized". Empty when absent. */
+/* A value as the text of a cell: strings escaped, numbers in decimal, several strings joined with commas,
+ * counts as in "2 pending, 40 finalized". Empty when absent. */
 int value_to_text(const Value *v, char **ret);

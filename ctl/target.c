@@ -25,7 +25,8 @@ static int report_encoding(const char *what, const char *argument, const char *p
                 *slash = '\0';
         }
         print_error(
-                "cannot %s '%s': the path is not valid UTF-8, which D-Bus cannot carry; name its parent directory '%s'",
+                "cannot %s '%s': the path is not valid UTF-8, which D-Bus cannot carry; name its parent "
+                "directory '%s'",
                 what, argument, *parent ? parent : "/");
         return EXIT_CODE_USAGE;
 }
@@ -33,10 +34,6 @@ static int report_encoding(const char *what, const char *argument, const char *p
 int path_resolve(const char *what, const char *argument, char **ret) {
         _cleanup_free_ char *path = NULL;
 
-        if (*argument == '\0') {
-                print_error("cannot %s '': the path is empty", what);
-                return EXIT_CODE_USAGE;
-        }
         path = realpath(argument, NULL);
         if (!path) {
                 print_error("cannot %s '%s': %m", what, argument);
@@ -59,7 +56,9 @@ const Record *overlay_find(const RecordList *list, const char *argument) {
                 if (!argument_is_path(argument)) {
                         if (name && strcmp(name, argument) == 0)
                                 return &list->items[i];
-                } else if (mount_point && path_startswith(argument, mount_point) && strlen(mount_point) > best_length) {
+                } else if (
+                        mount_point && path_startswith(argument, mount_point) &&
+                        strlen(mount_point) > best_length) {
                         best = &list->items[i];
                         best_length = strlen(mount_point);
                 }

@@ -7,14 +7,16 @@
 /* Anything with a '/', "." and ".." are paths; the rest are names of overlays. */
 bool argument_is_path(const char *s) _pure_;
 
-/* Resolves symlinks and "..", from the caller's working directory. 0 and *ret (owned by the caller), or the exit code after
- * a message "cannot <what> '<argument>': ...". */
+/* Resolves symlinks and "..", from the caller's working directory. 0 and *ret (owned by the caller), or the
+ * exit code after a message "cannot <what> '<argument>': ...". */
 int path_resolve(const char *what, const char *argument, char **ret);
 
-/* The overlay an argument of verbs such as "pause" means: its name, or (a path) its mount point or something below it.
- * list is what client_list("ListOverlays") gave. Returns the record (borrowed), or NULL. argument is a name or resolved. */
+/* The overlay an argument of verbs such as "pause" means: its name, or (a path) its mount point or something
+ * below it. list is what client_list("ListOverlays") gave. Returns the record (borrowed), or NULL. argument
+ * is a name or resolved. */
 const Record *overlay_find(const RecordList *list, const char *argument) _pure_;
 
-/* Name of the overlay an argument means, for methods that take a name; asks the daemon when it is a path. *ret_below (may be
- * NULL) is set to the path when it lies below the mount point, else to NULL. 0, or the exit code after a message. */
+/* Name of the overlay an argument means, for methods that take a name; asks the daemon when it is a path.
+ * *ret_below (may be NULL) is set to the path when it lies below the mount point, else to NULL. 0, or the
+ * exit code after a message. */
 int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_name, char **ret_below);

@@ -45,7 +45,7 @@ bool term_is_interactive(int fd) {
 void term_init(Term *t) {
         bool tty = isatty(STDOUT_FILENO);
 
-        *t = (Term) {
+        *t = (Term){
                 .is_terminal = tty,
                 .want_pager = tty && !is_dumb(),
                 .has_color = tty && !is_dumb() && !no_color(),
@@ -73,8 +73,9 @@ int term_finish(Term *t) {
 
 const char *term_color(const Term *t, Color c) {
         static const char *const sequences[_COLOR_MAX] = {
-                [COLOR_NONE] = "\033[0m",    [COLOR_GREEN] = "\033[0;1;32m", [COLOR_YELLOW] = "\033[0;1;33m",
-                [COLOR_RED] = "\033[0;1;31m", [COLOR_GREY] = "\033[0;90m",   [COLOR_BOLD] = "\033[0;1m",
+                [COLOR_NONE] = "\033[0m",        [COLOR_GREEN] = "\033[0;1;32m",
+                [COLOR_YELLOW] = "\033[0;1;33m", [COLOR_RED] = "\033[0;1;31m",
+                [COLOR_GREY] = "\033[0;90m",     [COLOR_BOLD] = "\033[0;1m",
         };
 
         return t->has_color ? sequences[c] : "";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What stdout and stderr are, and what may be done with them: colour, width, a pager. Also the one place that writes error
- * messages. */
+/* What stdout and stderr are, and what may be done with them: colour, width, a pager. Also the one place
+ * that writes error messages. */
 #pragma once
 
 #include <sys/types.h>
@@ -21,17 +21,19 @@ typedef struct Term {
         bool is_terminal; /* stdout, before a pager took its place */
         bool has_color;
         bool want_pager; /* false: term_open_pager() does nothing */
-        unsigned width; /* columns of stdout; 0 when it is no terminal: unlimited */
-        pid_t pager;    /* 0 without one */
+        unsigned width;  /* columns of stdout; 0 when it is no terminal: unlimited */
+        pid_t pager;     /* 0 without one */
 } Term;
 
 /* Reads the environment: TERM, NO_COLOR, COLUMNS. */
 void term_init(Term *t);
-/* From here on stdout is a pager, where that makes sense: stdout is a terminal and the environment does not say otherwise
- * ($SYSTEMD_PAGER, $PAGER, $SYSTEMD_LESS, $SYSTEMD_PAGERSECURE, all as in systemd's tools). No pager is no error. */
+/* From here on stdout is a pager, where that makes sense: stdout is a terminal and the environment does not
+ * say otherwise
+ * ($SYSTEMD_PAGER, $PAGER, $SYSTEMD_LESS, $SYSTEMD_PAGERSECURE, all as in systemd's tools). No pager is no
+ * error. */
 void term_open_pager(Term *t);
-/* Flushes stdout and waits for the pager. Returns 0, or -errno when not all output could be written; -EPIPE is a reader who
- * has seen enough. */
+/* Flushes stdout and waits for the pager. Returns 0, or -errno when not all output could be written; -EPIPE
+ * is a reader who has seen enough. */
 int term_finish(Term *t);
 
 /* The sequence that starts the colour (COLOR_NONE: that ends all), or "" when colour is off. */

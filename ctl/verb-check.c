@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* check: the preconditions of an overlay, a line each, from the daemon or (without one, or for an overlay that is not
- * configured) from a worker of our own. */
+/* check: the preconditions of an overlay, a line each, from the daemon or (without one, or for an overlay
+ * that is not configured) from a worker of our own. */
 #include <string.h>
 
 #include "base/states.h"
@@ -15,7 +15,8 @@
 #define ID_WIDTH_MAX 24
 
 /* Asks the daemon about one overlay; appends to *l. */
-static int remote_check(Ctl *c, const char *subject, const char *overlay, sd_bus_error *reterr, RecordList *l) {
+static int
+remote_check(Ctl *c, const char *subject, const char *overlay, sd_bus_error *reterr, RecordList *l) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_record_list_ RecordList checks = { 0 };
         int r;
@@ -141,7 +142,8 @@ static int check_all(Ctl *c) {
 
         r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "check all overlays (name a mount point to do without a daemon)");
+                return (int) client_report(
+                        &c->client, &e, r, "check all overlays (name a mount point to do without a daemon)");
         for (size_t i = 0; i < overlays.n; i++) {
                 const char *name = record_get_string(&overlays.items[i], "name");
 

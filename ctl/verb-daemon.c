@@ -37,13 +37,15 @@ int verb_log_level(Ctl *c, int argc, char **argv) {
         if (argc > 0) {
                 if (r >= 0)
                         r = sd_bus_set_property(
-                                c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE, "LogLevel",
-                                &e, "s", argv[0]);
-                return r < 0 ? (int) client_report(&c->client, &e, r, "set the log level to '%s'", argv[0]) : EXIT_CODE_OK;
+                                c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH,
+                                LOG_CONTROL_INTERFACE, "LogLevel", &e, "s", argv[0]);
+                return r < 0 ? (int) client_report(&c->client, &e, r, "set the log level to '%s'", argv[0])
+                             : EXIT_CODE_OK;
         }
         if (r >= 0)
                 r = sd_bus_get_property_string(
-                        c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE, "LogLevel", &e,
-                        &level);
-        return r < 0 ? (int) client_report(&c->client, &e, r, "read the log level") : print_log_level(c, level);
+                        c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE,
+                        "LogLevel", &e, &level);
+        return r < 0 ? (int) client_report(&c->client, &e, r, "read the log level")
+                     : print_log_level(c, level);
 }

@@ -25,27 +25,28 @@ static int compare_paths(const void *a, const void *b) {
         return strcmp(record_get_string(a, "path") ?: "", record_get_string(b, "path") ?: "");
 }
 
-#define STATES \
-        "merged, copying, copied-up, pending, finalized, stale, gone, broken, excluded, local"
+#define STATES "merged, copying, copied-up, pending, finalized, stale, gone, broken, excluded, local"
 
 static bool is_state(const char *s) {
         return directory_state_from_string(s) >= 0;
 }
 
 /* The filter is the daemon's where it can be: a list of one state and the path. */
-static int list_directories(Ctl *c, const char *overlay, const char *below, sd_bus_error *reterr, RecordList *ret) {
+static int
+list_directories(Ctl *c, const char *overlay, const char *below, sd_bus_error *reterr, RecordList *ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        const char *state = c->options.n_states == 1 && !strchr(c->options.states[0], ',') ? c->options.states[0] : NULL;
+        const char *state =
+                c->options.n_states == 1 && !strchr(c->options.states[0], ',') ? c->options.states[0] : NULL;
         int r;
 
         if (state && below)
                 r = client_call(
-                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 2, "state", "s", state, "path", "s",
-                        below);
+                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 2, "state", "s",
+                        state, "path", "s", below);
         else if (state || below)
                 r = client_call(
-                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 1, state ? "state" : "path", "s",
-                        state ?: below);
+                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 1,
+                        state ? "state" : "path", "s", state ?: below);
         else
                 r = client_call(&c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 0);
         return r < 0 ? r : client_read_list(reply, ret);
@@ -109,8 +110,8 @@ int verb_directories(Ctl *c, int argc, char **argv) {
         r = list_directories(c, overlay ?: "", below, &e, &list);
         if (r < 0)
                 return (int) client_report(
-                        &c->client, &e, r, "list directories%s%s%s", argc > 0 ? " of '" : "", argc > 0 ? argv[0] : "",
-                        argc > 0 ? "'" : "");
+                        &c->client, &e, r, "list directories%s%s%s", argc > 0 ? " of '" : "",
+                        argc > 0 ? argv[0] : "", argc > 0 ? "'" : "");
         keep_wanted(c, &list);
         record_list_sort(&list, compare_paths);
         return print_directories(c, &list);

@@ -74,7 +74,8 @@ static int job_start(Ctl *c, const Kind *k, JobWait *w, const char *argument, co
         int r;
 
         r = sd_bus_message_new_method_call(
-                c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, k->member);
+                c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE,
+                k->member);
         if (r >= 0)
                 r = sd_bus_message_append(m, "s", path);
         if (r >= 0)
@@ -127,7 +128,7 @@ static int print_started(Ctl *c, JobWait *w) {
                         return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
                 record_done(&j->record);
                 j->record = record;
-                record = (Record) { 0 };
+                record = (Record){ 0 };
                 if (c->options.json == JSON_OFF)
                         (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
         }
@@ -175,7 +176,11 @@ static int job_report(Ctl *c, const Kind *k, const WaitedJob *j) {
         if (!options_have(&c->options, OPTION_QUIET))
                 print_notes(&j->record);
         if (strcmp(state, "done") != 0) {
-                print_error("cannot %s '%s': %s", k->type, j->argument, message ?: *state ? state : "the job is lost");
+                print_error(
+                        "cannot %s '%s': %s", k->type, j->argument,
+                        message
+                                ?: *state ? state
+                                          : "the job is lost");
                 return (int) job_exit_code(&j->record);
         }
         if (c->options.json != JSON_OFF)

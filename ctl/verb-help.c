@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* help, version */
-#include <inttypes.h>
+#include <getopt.h>
 #include <string.h>
 
 #include "ctl/format.h"
@@ -27,15 +27,45 @@ static void print_verb(const Verb *v) {
 }
 
 static void print_option(const OptionInfo *o) {
-        bool optional = o->argument && o->has_argument == 2;
+        bool optional = o->argument && o->has_argument == optional_argument;
         char left[128], dash[8] = "     ";
 
         if (o->short_name != 0)
                 (void) snprintf(dash, sizeof(dash), "  -%c ", o->short_name);
         (void) snprintf(
-                left, sizeof(left), "%s--%s%s%s%s%s", dash, o->name, optional ? "[" : "", o->argument ? "=" : "",
-                o->argument ?: "", optional ? "]" : "");
+                left, sizeof(left), "%s--%s%s%s%s%s", dash, o->name, optional ? "[" : "",
+                o->argument ? "=" : "", o->argument ?: "", optional ? "]" : "");
         (void) printf("%s%*s%s\n", left, pad(left), "", o->help);
+}
+
+/* The options a verb takes, as a user writes them. */
+static char **option_names(const Verb *v) {
+        char **l = calloc(n_options + 1, sizeof(*l));
+
+        for (size_t i = 0, n = 0; l && i < n_options; i++) {
+                if (!((v->options | OPTIONS_COMMON) & option_table[i].id))
+                        continue;
+                if (asprintf(&l[n], "--%s", option_table[i].name) < 0) {
+                        l[n] = NULL;
+                        break;
+                }
+                n++;
+        }
+        return l;
+}
+
+static int verb_to_record(const Verb *v, Record *ret) {
+        char **options = option_names(v);
+        int r;
+
+        if (!options)
+                return -ENOMEM;
+        r = record_take(ret, "options", (Value){ .type = VALUE_STRINGS, .strings = options });
+        if (r >= 0)
+                r = record_set_string(ret, "name", v->name);
+        if (r >= 0)
+                r = record_set_string(ret, "arguments", v->arguments);
+        return r < 0 ? r : record_set_string(ret, "summary", v->summary);
 }
 
 static int print_json(Ctl *c) {
@@ -44,19 +74,8 @@ static int print_json(Ctl *c) {
 
         for (size_t i = 0; i < n_verbs && r >= 0; i++) {
                 _cleanup_record_ Record record = { 0 };
-                const Verb *v = &verb_table[i];
-                char **l = calloc(n_options + 1, sizeof(*l));
 
-                for (size_t j = 0, n = 0; l && j < n_options; j++)
-                        if (((v->options | OPTIONS_COMMON) & option_table[j].id) && asprintf(&l[n], "--%s", option_table[j].name) > 0)
-                                n++;
-                r = record_set_string(&record, "name", v->name);
-                if (r >= 0)
-                        r = record_set_string(&record, "arguments", v->arguments);
-                if (r >= 0)
-                        r = record_set_string(&record, "summary", v->summary);
-                if (r >= 0)
-                        r = l ? record_take(&record, "options", (Value) { .type = VALUE_STRINGS, .strings = l }) : -ENOMEM;
+                r = verb_to_record(&verb_table[i], &record);
                 if (r >= 0)
                         r = record_list_take(&list, &record);
         }
@@ -67,9 +86,8 @@ int verb_help(Ctl *c, int argc, char **argv) {
         if (c->options.json != JSON_OFF)
                 return print_json(c);
         term_open_pager(&c->term);
-        (void) printf(
-                "ovlfinctl [OPTIONS…] [VERB [ARGS…]]\n\n"
-                "Ask and steer ovlfind, which finalizes directories of live overlays.\n\nVerbs:\n");
+        (void) printf("ovlfinctl [OPTIONS…] [VERB [ARGS…]]\n\n"
+                      "Ask and steer ovlfind, which finalizes directories of live overlays.\n\nVerbs:\n");
         for (size_t i = 0; i < n_verbs; i++)
                 print_verb(&verb_table[i]);
         (void) printf("\nOptions:\n");
@@ -87,7 +105,8 @@ static char *daemon_version(Ctl *c) {
         if (client_acquire(&c->client) < 0)
                 return NULL;
         if (sd_bus_message_new_method_call(
-                    c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, "org.freedesktop.DBus.Properties", "Get") < 0)
+                    c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH,
+                    "org.freedesktop.DBus.Properties", "Get") < 0)
                 return NULL;
         if (sd_bus_message_set_auto_start(m, false) < 0 ||
             sd_bus_message_append(m, "ss", OVLFIND_MANAGER_INTERFACE, "Version") < 0)
@@ -122,6 +141,7 @@ int verb_version(Ctl *c, int argc, char **argv) {
                 return ctl_print_json(c, "versions", &list) < 0 ? print_oom() : EXIT_CODE_OK;
         for (size_t i = 0; i < list.n; i++)
                 (void) printf(
-                        "%s %s\n", record_get_string(&list.items[i], "component"), record_get_string(&list.items[i], "version"));
+                        "%s %s\n", record_get_string(&list.items[i], "component"),
+                        record_get_string(&list.items[i], "version"));
         return EXIT_CODE_OK;
 }

@@ -9,8 +9,7 @@
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 
-#define STATES \
-        "queued, running, applying, waiting, done, failed, canceled"
+#define STATES "queued, running, applying, waiting, done, failed, canceled"
 
 static bool is_state(const char *s) {
         return job_state_from_string(s) >= 0;
@@ -94,8 +93,7 @@ static int pause_or_resume(Ctl *c, const char *member, const char *what, int arg
         }
         r = client_call(&c->client, member, &e, /* ret= */ NULL, "s", overlay ?: "");
         if (r < 0)
-                return (int) (argc > 0 ? client_report(&c->client, &e, r, "%s '%s'", what, argv[0]) :
-                                         client_report(&c->client, &e, r, "%s", what));
+                return (int) (argc > 0 ? client_report(&c->client, &e, r, "%s '%s'", what, argv[0]) : client_report(&c->client, &e, r, "%s", what));
         return EXIT_CODE_OK;
 }
 

@@ -55,7 +55,8 @@ static int read_manager_signal(Record *r, sd_bus_message *m) {
         for (size_t i = 0; i < ELEMENTSOF(signal_table); i++) {
                 if (strcmp(signal_table[i].member, sd_bus_message_get_member(m)) != 0)
                         continue;
-                for (size_t j = 0; j < ELEMENTSOF(signal_table[i].keys) && signal_table[i].keys[j] && k >= 0; j++) {
+                for (size_t j = 0; j < ELEMENTSOF(signal_table[i].keys) && signal_table[i].keys[j] && k >= 0;
+                     j++) {
                         k = sd_bus_message_peek_type(m, &type, &contents);
                         if (k <= 0)
                                 break;
@@ -79,7 +80,7 @@ static int read_properties(Record *r, sd_bus_message *m) {
                 k = record_read(&changed, m);
         if (k >= 0)
                 k = record_list_take(&l, &changed);
-        return k < 0 ? k : record_take(r, "changed", (Value) { .type = VALUE_RECORD, .list = l });
+        return k < 0 ? k : record_take(r, "changed", (Value){ .type = VALUE_RECORD, .list = l });
 }
 
 static int read_signal(Record *r, sd_bus_message *m) {
@@ -127,7 +128,8 @@ static int print_fields(const Record *r) {
 
 static int print_signal(const Ctl *c, const Record *r) {
         uint64_t usec = record_get_number(r, "time_usec", 0);
-        _cleanup_free_ char *when = format_timestamp(usec), *name = format_escape(record_get_string(r, "signal") ?: "?");
+        _cleanup_free_ char *when = format_timestamp(usec),
+                            *name = format_escape(record_get_string(r, "signal") ?: "?");
 
         if (c->options.json != JSON_OFF) {
                 json_print(stdout, c->options.json, r);
@@ -177,7 +179,8 @@ static int subscribe(Ctl *c) {
                 return r;
         r = sd_bus_add_match(
                 c->client.bus, /* slot= */ NULL,
-                "type='signal',sender='" OVLFIND_BUS_NAME "',path_namespace='" OVLFIND_OBJECT_PATH "'", on_signal, c);
+                "type='signal',sender='" OVLFIND_BUS_NAME "',path_namespace='" OVLFIND_OBJECT_PATH "'",
+                on_signal, c);
         if (r < 0)
                 return r;
         return sd_bus_add_match(
@@ -214,7 +217,8 @@ int verb_monitor(Ctl *c, int argc, char **argv) {
         r = subscribe(c);
         if (r >= 0) /* starts the daemon when the bus can */
                 r = sd_bus_call_method(
-                        c->client.bus, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, "org.freedesktop.DBus.Peer", "Ping", &e,
+                        c->client.bus, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, "org.freedesktop.DBus.Peer",
+                        "Ping", &e,
                         /* reply= */ NULL, NULL);
         if (r < 0)
                 return (int) client_report(&c->client, &e, r, "monitor ovlfind");

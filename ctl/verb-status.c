@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* status: the daemon and its overlays, one overlay, or one directory. What is asked for is fetched first, then printed, so
- * that --json gives one document. */
+/* status: the daemon and its overlays, one overlay, or one directory. What is asked for is fetched first,
+ * then printed, so that --json gives one document. */
 #include <inttypes.h>
 #include <libsmartcols.h>
 #include <string.h>
@@ -68,8 +68,8 @@ static int print_state(const Ctl *c, const Record *r, Color color, const char *s
         if (!state || !reason)
                 return -ENOMEM;
         (void) printf(
-                "%*s: %s%s%s%s\n", LABEL_WIDTH, "State", color == COLOR_NONE ? "" : term_color(&c->term, color), state,
-                color_end(c, color), suffix);
+                "%*s: %s%s%s%s\n", LABEL_WIDTH, "State",
+                color == COLOR_NONE ? "" : term_color(&c->term, color), state, color_end(c, color), suffix);
         print_line("Reason", reason);
         return 0;
 }
@@ -121,8 +121,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
                 r = print_value(o, "Directories", "directories");
         if (n_kept > 0)
                 (void) printf(
-                        "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n", LABEL_WIDTH, "Kept", n_kept,
-                        n_kept == 1 ? "" : "s");
+                        "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",
+                        LABEL_WIDTH, "Kept", n_kept, n_kept == 1 ? "" : "s");
         if (r >= 0)
                 r = print_jobs(jobs, record_get_string(o, "name"));
         if (r >= 0 && record_get_string(o, "name"))
@@ -132,7 +132,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
 
 static int print_directory(const Ctl *c, const Record *d) {
         _cleanup_free_ char *path = format_escape(record_get_string(d, "path") ?: "?"),
-                            *overlay = format_escape(record_get_string(d, "overlay") ?: "?"), *when = NULL, *ago = NULL;
+                            *overlay = format_escape(record_get_string(d, "overlay") ?: "?"), *when = NULL,
+                            *ago = NULL;
         uint64_t usec = record_get_number(d, "finalized_usec", 0), job = record_get_number(d, "job", 0);
         Color color = directory_state_color(record_get_string(d, "state"));
         char since[128] = "";
@@ -205,7 +206,8 @@ static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
 static int print_daemon(Ctl *c, const Record *m, RecordList *overlays, RecordList *jobs) {
         _cleanup_free_ char *version = format_escape(record_get_string(m, "version") ?: "?"),
                             *n_overlays = format_quantity(overlays->n, "overlay", "overlays"),
-                            *n_finalized = format_quantity(record_get_number(m, "n_finalized", 0), "directory", "directories"),
+                            *n_finalized = format_quantity(
+                                    record_get_number(m, "n_finalized", 0), "directory", "directories"),
                             *n_jobs = format_quantity(record_get_number(m, "n_jobs", 0), "job", "jobs");
         bool paused = record_get_boolean(m, "paused");
         Color color = paused ? COLOR_YELLOW : COLOR_GREEN;
@@ -306,7 +308,8 @@ static int add_overlay(Ctl *c, const char *argument, Subjects *s) {
         overlay = (Record *) overlay_find(&s->overlays, argument);
         if (!overlay) {
                 print_error(
-                        "cannot show the status of '%s': no such overlay; 'ovlfinctl list' shows them, and a directory is "
+                        "cannot show the status of '%s': no such overlay; 'ovlfinctl list' shows them, and "
+                        "a directory is "
                         "written './%s'",
                         argument, argument);
                 return EXIT_CODE_NOT_MANAGED;
@@ -338,11 +341,13 @@ static int print_subjects_json(Ctl *c, Subjects *s) {
         int r = 0;
 
         if (s->found_overlays.n > 0)
-                r = record_take(&top, "overlays", (Value) { .type = VALUE_RECORDS, .list = s->found_overlays });
-        s->found_overlays = (RecordList) { 0 };
+                r = record_take(
+                        &top, "overlays", (Value){ .type = VALUE_RECORDS, .list = s->found_overlays });
+        s->found_overlays = (RecordList){ 0 };
         if (r >= 0 && s->found_directories.n > 0) {
-                r = record_take(&top, "directories", (Value) { .type = VALUE_RECORDS, .list = s->found_directories });
-                s->found_directories = (RecordList) { 0 };
+                r = record_take(
+                        &top, "directories", (Value){ .type = VALUE_RECORDS, .list = s->found_directories });
+                s->found_directories = (RecordList){ 0 };
         }
         if (r >= 0 && top.n > 0)
                 json_print(stdout, c->options.json, &top);
@@ -356,7 +361,8 @@ int verb_status(Ctl *c, int argc, char **argv) {
         if (argc == 0)
                 return status_daemon(c);
         for (int i = 0; i < argc; i++) {
-                int r = argument_is_path(argv[i]) ? add_directory(c, argv[i], &s) : add_overlay(c, argv[i], &s);
+                int r = argument_is_path(argv[i]) ? add_directory(c, argv[i], &s)
+                                                  : add_overlay(c, argv[i], &s);
 
                 code = code == EXIT_CODE_OK ? r : code;
                 if (r == EXIT_CODE_UNREACHABLE)

@@ -3,17 +3,19 @@
 
 #include <string.h>
 
-#define OPTIONS_JOB (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE)
+#define OPTIONS_JOB                                                                                         \
+        (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS)
 
 const Verb verb_table[] = {
         { "status", 0, -1, 0, "[OVERLAY|PATH…]", "Show the daemon, overlays or directories", verb_status },
         { "list", 0, 0, 0, "", "List the overlays", verb_list },
-        { "finalize", 1, -1, OPTIONS_JOB | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS | OPTION_DATA, "PATH…",
-          "Finalize directories and all below them", verb_finalize },
-        { "unfinalize", 1, -1, OPTIONS_JOB | OPTION_RESET | OPTION_METHOD, "PATH…", "Make directories merged again",
+        { "finalize", 1, -1, OPTIONS_JOB | OPTION_DATA, "PATH…", "Finalize directories and all below them",
+          verb_finalize },
+        { "unfinalize", 1, -1, OPTIONS_JOB | OPTION_RESET, "PATH…", "Make directories merged again",
           verb_unfinalize },
         { "is-finalized", 1, 1, 0, "PATH", "Print the state; succeed when finalized", verb_is_finalized },
-        { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged", verb_directories },
+        { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged",
+          verb_directories },
         { "check", 0, 1, 0, "[OVERLAY|MOUNTPOINT]", "Check what finalizing needs", verb_check },
         { "jobs", 0, 1, OPTION_STATE, "[OVERLAY]", "List running and recent jobs", verb_jobs },
         { "cancel", 1, -1, 0, "JOB…", "Cancel jobs", verb_cancel },
@@ -34,20 +36,35 @@ const Verb *verb_find(const char *name) {
         return NULL;
 }
 
-int verb_validate(const Verb *v, int argc, const Options *o, char **reterr) {
-        int r = 0;
-
+static int validate_arguments(const Verb *v, int argc, char **argv, char **reterr) {
         if (argc < v->min_arguments)
-                r = asprintf(reterr, "%s: expected %s", v->name, v->arguments);
-        else if (v->max_arguments >= 0 && argc > v->max_arguments)
-                r = v->max_arguments == 0 ? asprintf(reterr, "%s takes no arguments", v->name) :
-                                            asprintf(reterr, "%s: too many arguments, expected %s", v->name, v->arguments);
-        if (r != 0)
-                return r < 0 ? -ENOMEM : -EINVAL;
-        for (size_t i = 0; i < n_options; i++)
-                if (options_have(o, option_table[i].id) && !((v->options | OPTIONS_COMMON) & option_table[i].id)) {
-                        r = asprintf(reterr, "option --%s does not apply to %s", option_table[i].name, v->name);
-                        return r < 0 ? -ENOMEM : -EINVAL;
-                }
+                return asprintf(reterr, "%s: expected %s", v->name, v->arguments);
+        if (v->max_arguments == 0 && argc > 0)
+                return asprintf(reterr, "%s takes no arguments", v->name);
+        if (v->max_arguments > 0 && argc > v->max_arguments)
+                return asprintf(reterr, "%s: too many arguments, expected %s", v->name, v->arguments);
+        for (int i = 0; i < argc; i++)
+                if (*argv[i] == '\0')
+                        return asprintf(reterr, "%s: argument %d is empty", v->name, i + 1);
         return 0;
+}
+
+static int validate_options(const Verb *v, const Options *o, char **reterr) {
+        for (size_t i = 0; i < n_options; i++)
+                if (options_have(o, option_table[i].id) &&
+                    !((v->options | OPTIONS_COMMON) & option_table[i].id))
+                        return asprintf(
+                                reterr, "option --%s does not apply to %s", option_table[i].name, v->name);
+        return 0;
+}
+
+int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr) {
+        int r;
+
+        r = validate_arguments(v, argc, argv, reterr);
+        if (r == 0)
+                r = validate_options(v, o, reterr);
+        if (r == 0)
+                return 0;
+        return r < 0 ? -ENOMEM : -EINVAL;
 }

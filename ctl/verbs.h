@@ -19,8 +19,9 @@ extern const Verb verb_table[];
 extern const size_t n_verbs;
 
 const Verb *verb_find(const char *name) _pure_;
-/* Number of arguments and options fit the verb; else -EINVAL and *reterr set to one line. */
-int verb_validate(const Verb *v, int argc, const Options *o, char **reterr);
+/* Number of arguments and options fit the verb, and no argument is empty (an unset shell variable must not
+ * mean "all"); else -EINVAL and *reterr set to one line. */
+int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr);
 
 int verb_cancel(Ctl *c, int argc, char **argv);
 int verb_check(Ctl *c, int argc, char **argv);

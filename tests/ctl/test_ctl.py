@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What ovlfinctl prints, where, and how it exits."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+from ovltest.env import binary
+
+OK, FAILURE, USAGE, UNREACHABLE, NOT_MANAGED, NOT_PERMITTED = range(6)
+
+
+def lines(text):
+    return text.splitlines()
+
+
+# Exit codes and errors
+
+
+@pytest.mark.parametrize("args", [["frobnicate"], ["pause", ""], ["--frobnicate"], ["finalize"], ["list", "x"], ["list", "--force"],
+                                  ["--json"], ["--json=yaml", "list"], ["finalize", "--method=magic", "/"],
+                                  ["finalize", "--depth=-1", "/"], ["finalize", "--data=1X", "/"], ["cancel", "x"],
+                                  ["directories", "--state=nice"], ["jobs", "--state=finalized"], ["status", ""]])
+def test_usage(bus, args):
+    r = bus(*args)
+    assert (r.code, r.out, len(lines(r.err))) == (USAGE, "", 1)
+    assert r.err.startswith("ovlfinctl: ")
+
+
+@pytest.mark.parametrize("args", [[], ["list"], ["finalize", "/"], ["is-finalized", "/"], ["jobs"], ["cancel", "1"], ["pause"],
+                                  ["monitor"], ["reload"], ["log-level"], ["check"], ["check", "soft"], ["directories"],
+                                  ["status", "soft"], ["status", "/"]])
+@pytest.mark.parametrize("where", ["no bus", "no daemon"])
+def test_unreachable(bus, args, where):
+    r = bus("--json=short", *args, *(["--address=unix:path=/nonexistent/bus"] if where == "no bus" else []))
+    assert (r.code, r.out, len(lines(r.err))) == (UNREACHABLE, "", 1), r.err
+
+
+@pytest.mark.parametrize("name, code", [("denied", NOT_PERMITTED), ("fail-NotManaged", NOT_MANAGED),
+                                        ("fail-NoSpace", FAILURE), ("fail-AccessDenied", NOT_PERMITTED), ("..", NOT_MANAGED)])
+@pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
+def test_job_failure(ctl, verb, name, code):
+    path = ctl.point / name
+    r = ctl(verb, path)
+    assert (r.code, r.out) == (code, "")
+    assert len(lines(r.err)) == 1 and r.err.startswith(f"ovlfinctl: cannot {verb} '{path}': ")
+
+
+def test_not_there(ctl):
+    r = ctl("finalize", "quick", "nothing", cwd=ctl.point)
+    assert (r.code, r.out, r.err) == (FAILURE, "", "ovlfinctl: cannot finalize 'nothing': No such file or directory\n")
+    assert json.loads(ctl("jobs", "--json=short").out) == {"jobs": []}, "nothing was started"
+
+
+def test_not_utf8(ctl):
+    path = os.fsencode(ctl.point) + b"/b\xffd"
+    os.mkdir(path)
+    r = ctl("finalize", os.fsdecode(path))
+    assert (r.code, r.out) == (USAGE, "")
+    assert r.err.endswith(f"b\\377d': the path is not valid UTF-8, which D-Bus cannot carry; name its parent directory '{ctl.point}'\n")
+
+
+@pytest.mark.parametrize("option", ["--method=mark", "--depth=0", "--parents", "--data", "--data=64K"])
+def test_option_the_daemon_lacks(ctl, option):
+    r = ctl("finalize", option, ctl.point / "quick")
+    assert (r.code, r.out) == (FAILURE, "")
+    assert "not available yet" in r.err
+
+
+# finalize and its kin
+
+
+@pytest.mark.parametrize("name", ["quick", "slow"])
+def test_finalize(ctl, name):
+    r = ctl("finalize", name, cwd=ctl.point)
+    assert (r.code, r.out) == (OK, f"{ctl.point}/{name} finalized: 61 entries in 2 directories, 0.31 s\n")
+    percents = [int(line.split("%")[0]) for line in lines(r.err)]
+    assert percents == sorted(set(percents)) and all(0 < p < 100 for p in percents)
+    assert name == "quick" or percents
+
+
+def test_several(ctl):
+    r = ctl("unfinalize", "-q", ctl.point / "slow", ctl.point / "fail-NotManaged", ctl.point / "quick")
+    assert (r.code, r.out, len(lines(r.err))) == (NOT_MANAGED, "", 1)
+    r = ctl("unfinalize", "--reset", "--force", ctl.point / "quick")
+    assert r.code == FAILURE, "the daemon knows no reset yet"
+
+
+def test_finalize_through_symlink(ctl):
+    (ctl.point.parent / "link").symlink_to(ctl.point)
+    assert ctl("finalize", "link/quick", cwd=ctl.point.parent).out.startswith(f"{ctl.point}/quick finalized")
+
+
+def test_finalize_json(ctl):
+    r = ctl("finalize", "--json=short", ctl.point / "slow", ctl.point / "fail-NoSpace")
+    jobs = json.loads(r.out)["jobs"]
+    assert r.code == FAILURE and r.out.count("\n") == 1
+    assert {"id", "type", "overlay", "path", "state", "entries_done", "entries_total", "bytes_copied", "errors"} <= set(jobs[0])
+    assert [j["state"] for j in jobs] == ["done", "failed"]
+    assert "error_name" not in jobs[0] and jobs[1]["error_name"] == "org.ovlfind1.Error.NoSpace"
+    assert isinstance(jobs[0]["started_usec"], int)
+
+
+def test_no_block(ctl):
+    r = ctl("finalize", "--no-block", ctl.point / "hang", ctl.point / "slow")
+    assert (r.code, r.out, r.err) == (OK, "1\n2\n", "")
+    r = ctl("finalize", "--no-block", "--json=short", ctl.point / "slow")
+    assert [j["id"] for j in json.loads(r.out)["jobs"]] == [3]
+    assert ctl("cancel", "1").code == OK
+    assert ctl("cancel", "77").code == FAILURE
+    states = {j["id"]: j["state"] for j in json.loads(ctl("jobs", "--json=short").out)["jobs"]}
+    assert states[1] == "canceled"
+    assert "hang" in ctl("jobs", "--state=canceled").out and "slow" not in ctl("jobs", "--state=canceled").out
+
+
+def test_dry_run(ctl):
+    r = ctl("finalize", "--dry-run", ctl.point / "slow")
+    assert r.code == OK and lines(r.out)[0].split() == ["STEP", "PATH", "ENTRIES", "SPACE", "WHAT"]
+    assert lines(r.out)[1].split()[:4] == ["build", str(ctl.point / "slow"), "61", "4.0K"]
+    plan = json.loads(ctl("finalize", "--dry-run", "--json=pretty", ctl.point / "slow").out)["jobs"][0]["plan"]
+    assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree", "entries": 61, "bytes": 4096}]
+
+
+def test_daemon_dies(ctl):
+    r = ctl("finalize", ctl.point / "crash", "--json=short")
+    assert r.code == FAILURE and lines(r.err)[-1].startswith("ovlfinctl: lost the connection")
+    assert json.loads(r.out)["jobs"][0]["state"] == "running"
+
+
+def test_bus_dies(ctl):
+    p = subprocess.Popen([binary("ovlfinctl"), "finalize", ctl.point / "hang"], env=ctl.env, stderr=subprocess.PIPE, text=True)
+    wait_for_job(ctl, "running")
+    ctl.bus.process.terminate()
+    _, err = p.communicate(timeout=20)
+    assert p.returncode == FAILURE and "lost the connection" in err
+
+
+def wait_for_job(ctl, state):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        jobs = json.loads(ctl("jobs", "--json=short").out)["jobs"]
+        if jobs and jobs[-1]["state"] == state:
+            return jobs[-1]
+        time.sleep(0.02)
+    raise TimeoutError(state)
+
+
+def test_interrupt_cancels(ctl):
+    p = subprocess.Popen([binary("ovlfinctl"), "finalize", ctl.point / "hang"], env=ctl.env, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+    wait_for_job(ctl, "running")
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=20)
+    assert (p.returncode, out) == (FAILURE, "")
+    assert "canceling" in err and lines(err)[-1].endswith("canceled by you")
+
+
+def test_second_interrupt_detaches(ctl):
+    p = subprocess.Popen([binary("ovlfinctl"), "finalize", ctl.point / "hang/stubborn"], env=ctl.env,
+                         stderr=subprocess.PIPE, text=True)
+    while True:
+        job = wait_for_job(ctl, "running") if not json.loads(ctl("jobs", "--json=short").out)["jobs"] else None
+        if job or json.loads(ctl("jobs", "--json=short").out)["jobs"]:
+            break
+    p.send_signal(signal.SIGINT)
+    assert "canceling" in p.stderr.readline()
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=20)
+    assert p.returncode == FAILURE and "left the jobs to themselves" in err
+
+
+# What is listed
+
+
+def test_list(ctl):
+    r = ctl("list")
+    assert r.code == OK and lines(r.out)[0].split() == ["NAME", "MOUNTPOINT", "STATE", "SCHEME", "FINALIZED", "REASON"]
+    assert [line.split()[0] for line in lines(r.out)[1:]] == ["away", "soft"]
+    assert len(lines(ctl("list", "--no-legend").out)) == 2
+    assert "\033" not in r.out
+    overlay = json.loads(ctl("list", "--json=pretty").out)["overlays"][1]
+    assert overlay["mount_point"] == str(ctl.point) and overlay["directories"] == {"finalized": 40, "pending": 2}
+    assert overlay["lower_dirs"] == ["/srv/one", "/srv/two\nlines"] and overlay["paused"] is False
+
+
+def test_directories(ctl):
+    found = json.loads(ctl("directories", "--json=short").out)["directories"]
+    assert [os.path.basename(d["path"]) for d in found] == ["quick", "slow"], "merged ones are left out"
+    assert {"overlay", "path", "state", "reason", "scheme", "lower_path", "entries", "merge_children",
+            "finalized_usec"} <= set(found[0])
+    assert "finalized_usec" not in found[1] and "job" not in found[0]
+    for option in ("--state=merged", "--state=merged,broken"):
+        found = json.loads(ctl("directories", "soft", option, "--json=short").out)["directories"]
+        assert [d["state"] for d in found] == ["merged"]
+    found = json.loads(ctl("directories", ctl.point / "quick", "--json=short").out)["directories"]
+    assert len(found) == 1
+    assert "2023-11-14 22:13:20" in ctl("directories").out
+    assert ctl("directories", "nope").code == NOT_MANAGED
+    assert ctl("directories", "/").code == NOT_MANAGED
+    assert ctl("directories", "--state=gone").out == "No directories.\n"
+    assert ctl("directories", "--state=gone", "--no-legend").out == ""
+    assert ctl("directories", "--state=gone", "--json=short").out == '{"directories":[]}\n'
+
+
+def test_is_finalized(ctl):
+    assert [ctl("is-finalized", ctl.point / n).code for n in ("quick", "slow", "..")] == [OK, FAILURE, NOT_MANAGED]
+    assert ctl("is-finalized", ctl.point / "slow").out == "pending\n"
+    assert json.loads(ctl("is-finalized", "--json=short", ctl.point / "slow").out)["directories"][0]["state"] == "pending"
+
+
+def test_status(ctl):
+    assert ctl("finalize", "--no-block", ctl.point / "hang").code == OK
+    r = ctl()
+    assert r.code == OK and lines(r.out)[0] == "● ovlfind 9.8.7 - finalizes directories of live overlays"
+    assert re.search(r"soft +\S+ +active +40 finalized, 2 pending +1 job$", r.out, re.M)
+    r = ctl("status", "soft")
+    assert r.code == OK and lines(r.out)[0] == f"● soft - overlay on {ctl.point}"
+    assert "/srv/two\\012lines" in r.out and "Jobs: 1: finalize" in r.out
+    r = ctl("status", ctl.point / "quick", "away")
+    assert r.code == OK and "State: finalized since 2023-11-14 22:13:20;" in r.out and "is not mounted" in r.out
+    assert set(json.loads(ctl("status", "soft", "./slow", "--json=short", cwd=ctl.point).out)) == {"overlays", "directories"}
+    assert set(json.loads(ctl("status", ".", "--json=short", cwd=ctl.point).out)) == {"directories"}
+    r = ctl("status", "nope", "soft")
+    assert r.code == NOT_MANAGED and "soft - overlay" in r.out
+    assert ctl("status", "soft", env={"LC_ALL": "C"}).out.startswith("* soft")
+
+
+def test_check(ctl):
+    r = ctl("check", "soft")
+    assert (r.code, r.out) == (OK, "ok       type      an overlay\n"
+                                   "warning  metacopy  metacopy is off\n"
+                                   "                   -> mount with metacopy=on\n")
+    assert ctl("check", "away").code == FAILURE
+    assert ctl("check", "broken").code == NOT_MANAGED
+    r = ctl("check", "--json=short")
+    checks = json.loads(r.out)["checks"]
+    assert r.code == FAILURE and [(c["overlay"], c["level"]) for c in checks] == [
+        ("soft", "ok"), ("soft", "warning"), ("away", "ok"), ("away", "fail")]
+    assert "advice" not in checks[0]
+
+
+@pytest.mark.parametrize("where", ["no bus", "no daemon", "not managed"])
+def test_check_alone(bus, where):
+    if where == "not managed":
+        bus.start()
+    args = ["--address=unix:path=/nonexistent/bus"] if where == "no bus" else []
+    r = bus("check", "/", *args)
+    assert (r.code, r.err) == (FAILURE, "")
+    assert lines(r.out)[0] == "ok       type      '/' is an overlay"
+    checks = json.loads(bus("check", "/", "--json=short", *args).out)["checks"]
+    assert [c["level"] for c in checks] == ["ok", "fail"] and checks[1]["advice"] and checks[0]["mount_point"] == "/"
+    r = bus("check", "/proc", *args)
+    assert (r.code, r.out, r.err) == (NOT_MANAGED, "", "ovlfinctl: cannot check '/proc': '/proc' is no overlay\n")
+    r = bus("check", "/", *args, env={"OVLFIND_WORKER": "/nonexistent/worker"})
+    assert r.code == FAILURE and "/nonexistent/worker" in r.err
+    r = bus("check", "/", *args, env={"OVLFIND_WORKER": "/bin/true"})
+    assert r.code == FAILURE and r.out == ""
+
+
+def test_pause_and_friends(ctl):
+    assert ctl("pause").code == OK
+    assert "State: paused" in ctl().out
+    assert ctl("resume").code == OK
+    assert ctl("pause", ctl.point / "quick").code == OK
+    assert json.loads(ctl("list", "--json=short").out)["overlays"][1]["paused"] is True
+    assert ctl("resume", "nope").code == NOT_MANAGED
+    r = ctl("reload")
+    assert (r.code, r.err) == (FAILURE, "ovlfinctl: cannot reload the configuration: line 3:\\012no such key\n")
+
+
+def test_log_level(ctl):
+    assert ctl("log-level").out == "info\n"
+    assert ctl("log-level", "debug").code == OK
+    assert ctl("log-level", "--json=short").out == '{"log_level":"debug"}\n'
+    assert ctl("log-level", "loud").code == FAILURE
+
+
+def test_version_and_help(ctl):
+    assert re.fullmatch(r"ovlfinctl \S+\novlfind 9\.8\.7\n", ctl("version").out)
+    assert re.fullmatch(r"ovlfinctl \S+\n", ctl("--version").out)
+    assert ctl("help").out == ctl("-h").out == ctl("list", "--help").out
+
+
+def test_full_disk(ctl):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        p = subprocess.run([binary("ovlfinctl"), "list"], env=ctl.env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert p.returncode == FAILURE and "No space left" in p.stderr
+
+
+def test_reader_went_away(ctl):
+    p = subprocess.run(["bash", "-c", 'set -o pipefail; "$0" help | true', binary("ovlfinctl")], env=ctl.env,
+                       stderr=subprocess.PIPE, text=True, check=False)
+    assert (p.returncode, p.stderr) == (OK, "")
+
+
+# monitor
+
+
+@pytest.mark.parametrize("mode", ["off", "short"])
+def test_monitor(ctl, mode):
+    p = subprocess.Popen([binary("ovlfinctl"), "monitor", f"--json={mode}"], env=ctl.env, stdout=subprocess.PIPE)
+    try:
+        got = ""
+        while "JobRemoved" not in got or not got.endswith("\n"):
+            if not got:
+                ctl("finalize", "-q", ctl.point / "quick")  # until the subscription is there
+            if select.select([p.stdout], [], [], 0.2)[0]:
+                got += os.read(p.stdout.fileno(), 65536).decode()
+    finally:
+        p.terminate()
+        p.wait()
+    if mode == "short":
+        signals = [json.loads(line) for line in lines(got)]
+        removed = next(s for s in signals if s["signal"] == "JobRemoved")
+        assert (removed["signal"], removed["result"]) == ("JobRemoved", "done") and isinstance(removed["id"], int)
+        assert any(s["signal"] == "PropertiesChanged" and s["changed"].get("entries_done") == 61 for s in signals)
+        assert any(s["signal"] == "DirectoryChanged" and s["path"] == f"{ctl.point}/quick" for s in signals)
+    else:
+        assert re.search(r"^\d{4}-\d\d-\d\d [\d:.]+ DirectoryChanged .*path=\S+/quick state=finalized$", got, re.M)
+
+
+# On a terminal
+
+
+def on_terminal(ctl, *args, env=None, feed=None):
+    """Runs ovlfinctl on a terminal of 80 columns; returns exit code and all it showed."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(binary("ovlfinctl"), ["ovlfinctl", *map(str, args)], {**ctl.env, "COLUMNS": "80", **(env or {})})
+    out = b""
+    while True:
+        try:
+            chunk = os.read(fd, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        out += chunk
+        if feed and feed[0] in out:
+            os.write(fd, feed[1])
+            feed = None
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out.decode()
+
+
+def test_terminal_progress(ctl):
+    code, out = on_terminal(ctl, "finalize", ctl.point / "slow")
+    assert code == OK
+    assert re.search(r"\rfinalizing '.*': \d+/61 entries\x1b\[K", out)
+    assert out.rstrip("\r\n").rsplit("\x1b[K", 1)[1].endswith("finalized: 61 entries in 2 directories, 0.31 s")
+
+
+def test_terminal_interrupt(ctl):
+    code, out = on_terminal(ctl, "finalize", ctl.point / "hang", feed=(b"1/61", b"\x03"))
+    assert code == FAILURE and "canceled by you" in out
+
+
+@pytest.mark.parametrize("env, colored", [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True),
+                                          ({"TERM": "dumb"}, False)])
+def test_color(ctl, env, colored):
+    _, out = on_terminal(ctl, "list", "--no-pager", env=env)
+    assert ("\x1b[" in out) is colored
+
+
+def test_width(ctl):
+    for args in (["list"], [], ["jobs"], ["directories"]):
+        _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "120"})
+        assert max(len(line.rstrip()) for line in lines(out)) <= 120
+
+
+def test_pager(ctl):
+    env = {"SYSTEMD_PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"}
+    assert "PAGED:" in on_terminal(ctl, "list", env=env)[1]
+    assert "PAGED:" not in on_terminal(ctl, "list", "--no-pager", env=env)[1]
+    assert "PAGED:" not in on_terminal(ctl, "list", "--json=short", env=env)[1]
+    assert "PAGED:" not in on_terminal(ctl, "list", env={"SYSTEMD_PAGER": "", "PAGER": "sed s/^/PAGED:/"})[1]
+    assert "PAGED:" in on_terminal(ctl, "list", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"})[1]
