@@ -406,6 +406,39 @@ static void test_poor_file_system(void **state) {
         assert_string_equal(names, "work");
 }
 
+static void test_no_types(void **state) {
+        _cleanup_(overlay_freep) Overlay *o = NULL;
+
+        need_mounts();
+        mount_new_fs("mkfs.ext4 -q -O ^filetype");
+        mount_layers("l", "fs/u", "fs/w", "mp", ",metacopy=on");
+        o = load_overlay("mp");
+        assert_check(o, "d-type", CHECK_FAIL, "no types", "filetype");
+        assert_check(o, "upper-path", CHECK_OK, "is the upper layer", NULL);
+        assert_return_code(umount(at("mp").s), errno);
+        assert_return_code(umount(at("fs").s), errno);
+}
+
+/* Subvolumes have different device numbers, and still make one overlay. */
+static void test_subvolumes(void **state) {
+        _cleanup_(overlay_freep) Overlay *o = NULL;
+        char command[2 * UNIT_PATH_MAX], found[256];
+
+        need_mounts();
+        mount_new_fs("mkfs.btrfs -q");
+        (void) snprintf(
+                command, sizeof(command), "PATH=$PATH:/usr/sbin; btrfs subvolume create '%s' >&2",
+                at("fs/u").s);
+        assert_int_equal(system(command), 0);
+        mount_layers("l", "fs/u", "fs/w", "mp", ",metacopy=on");
+        make_text(at("mp/file").s, "");
+        o = load_overlay("mp");
+        failed(o, CHECK_FAIL, found, sizeof(found));
+        assert_string_equal(found, "");
+        assert_return_code(umount(at("mp").s), errno);
+        assert_return_code(umount(at("fs").s), errno);
+}
+
 /* The advice is a command: doing what it says has to mend the mount. */
 static void test_advice(void **state) {
         static const char *const names[] = { "plain",       "sp ace", "co,mma",    "co:lon",
@@ -473,6 +506,7 @@ int main(void) {
                 unit_test_scratch(test_read_only), unit_test_scratch(test_space),
                 unit_test_scratch(test_sources),   unit_test_scratch(test_redirect_max_fixed),
                 cmocka_unit_test(test_no_table),   unit_test_scratch(test_poor_file_system),
+                unit_test_scratch(test_no_types),  unit_test_scratch(test_subvolumes),
                 unit_test_scratch(test_advice),    cmocka_unit_test(test_to_failure),
         };
 

@@ -74,6 +74,19 @@ void need_mounts(void) {
         scratch.is_mounted = true;
 }
 
+void mount_new_fs(const char *mkfs) {
+        char command[5 * UNIT_PATH_MAX];
+
+        make_directory(at("fs").s);
+        (void) snprintf(
+                command, sizeof(command),
+                "PATH=$PATH:/usr/sbin:/sbin; truncate -s 320M '%s' && %s '%s' >&2 && mount -o loop '%s' "
+                "'%s'",
+                at("image").s, mkfs, at("image").s, at("image").s, at("fs").s);
+        if (system(command) != 0)
+                skip_or_fail(mkfs, ENODEV);
+}
+
 void make_directory(const char *path) {
         char *copy = strdup(path);
 

@@ -35,6 +35,9 @@ void make_file(const char *path, const void *data, size_t size);
 void make_text(const char *path, const char *text);
 void set_xattr(const char *path, const char *name, const char *value, size_t size);
 void mount_overlay(const char *target, const char *options);
+/* A new file system on a file below the scratch directory, mounted at "fs" there. Skips the test as
+ * need_mounts() does. */
+void mount_new_fs(const char *mkfs);
 /* Lists path into a sorted string "a b c". */
 void list_directory(const char *path, char *buffer, size_t size);
 
