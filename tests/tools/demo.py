@@ -40,7 +40,7 @@ def finalize(daemon, overlay, lower):
         begin = time.monotonic()
         result = daemon.ctl("finalize", "prog", cwd=overlay.point).ok()
         seconds = time.monotonic() - begin
-    say((result.out + result.err).rstrip(), f"({seconds:.1f} s and {cost.total:,} requests to the lower, once)", "")
+    say((result.err + result.out).rstrip(), f"({seconds:.1f} s and {cost.total:,} requests to the lower, once)", "")
 
 
 def demonstrate(scene):

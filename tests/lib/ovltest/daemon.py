@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import time
 
 import dbus
@@ -49,6 +50,10 @@ class Daemon:
         self.notified = {}
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(os.path.join(directory, "notify"))
+        self._notify.settimeout(0.2)
+        # Always drained, as a service manager does: a full socket would make the daemon wait.
+        self._notify_reader = threading.Thread(target=self._read_notifications, daemon=True)
+        self._notify_reader.start()
         self._connection = None
 
     # Configuration
@@ -123,20 +128,17 @@ exec '{binary("ovlfind-worker")}' "$@"
                 raise RuntimeError(f"ovlfind ended with {self.process.returncode}\n{self.log()}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"ovlfind is not ready\n{self.log()}")
-            self.read_notifications(0.1)
+            time.sleep(0.01)
 
-    def read_notifications(self, timeout=0):
-        """Takes what sd_notify() has sent so far into self.notified."""
-        self._notify.settimeout(timeout or 0.001)
-        try:
-            while True:
-                for line in self._notify.recv(65536).decode().splitlines():
-                    key, _, value = line.partition("=")
-                    self.notified[key] = value
-                if timeout:
-                    return
-        except (TimeoutError, BlockingIOError):
-            pass
+    def _read_notifications(self):
+        while self._notify.fileno() >= 0:
+            try:
+                text = self._notify.recv(65536).decode()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            self.notified.update(line.partition("=")[::2] for line in text.splitlines())
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
@@ -185,6 +187,7 @@ exec '{binary("ovlfind-worker")}' "$@"
             self.stop()
         finally:
             self._notify.close()
+            self._notify_reader.join()
         if SANITIZER_REPORT.search(self.log()):
             raise AssertionError(f"sanitizer report:\n{self.log()}")
 
