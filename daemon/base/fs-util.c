@@ -62,7 +62,7 @@ static int entry_type(int dfd, const struct dirent *de, unsigned char *ret) {
         return 0;
 }
 
-int dir_foreach(int dfd, dir_entry_func func, void *userdata) {
+int dir_foreach_dirent(int dfd, dirent_func func, void *userdata) {
         _cleanup_close_ int fd = -EBADF;
         _cleanup_closedir_ DIR *d = NULL;
 
@@ -74,7 +74,6 @@ int dir_foreach(int dfd, dir_entry_func func, void *userdata) {
                 return -errno;
         fd = -EBADF;
         for (;;) {
-                unsigned char type;
                 struct dirent *de;
                 int r;
 
@@ -84,14 +83,31 @@ int dir_foreach(int dfd, dir_entry_func func, void *userdata) {
                         return -errno;
                 if (is_dot(de->d_name))
                         continue;
-                r = entry_type(dfd, de, &type);
-                if (r == -ENOENT)
-                        continue;
-                if (r >= 0)
-                        r = func(dfd, de->d_name, type, userdata);
+                r = func(dfd, de, userdata);
                 if (r < 0)
                         return r;
         }
+}
+
+typedef struct Foreach {
+        dir_entry_func func;
+        void *userdata;
+} Foreach;
+
+static int call_with_type(int dfd, const struct dirent *de, void *userdata) {
+        const Foreach *f = userdata;
+        unsigned char type;
+        int r = entry_type(dfd, de, &type);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return f->func(dfd, de->d_name, type, f->userdata);
+}
+
+int dir_foreach(int dfd, dir_entry_func func, void *userdata) {
+        Foreach f = { .func = func, .userdata = userdata };
+
+        return dir_foreach_dirent(dfd, call_with_type, &f);
 }
 
 static int remove_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -223,19 +239,22 @@ int mkdir_open(const char *path) {
 static ssize_t xattr_read_path(const char *path, bool follow, const char *xattr, char **ret) {
         for (;;) {
                 _cleanup_free_ char *b = NULL;
-                ssize_t n;
+                ssize_t n, room;
 
                 n = follow ? getxattr(path, xattr, NULL, 0) : lgetxattr(path, xattr, NULL, 0);
                 if (n < 0)
                         return -errno;
-                b = malloc((size_t) n + 1);
+                room = n + 1; /* asked for in full: a size of 0 would only ask for the size again */
+                b = malloc((size_t) room);
                 if (!b)
                         return -ENOMEM;
-                n = follow ? getxattr(path, xattr, b, (size_t) n) : lgetxattr(path, xattr, b, (size_t) n);
-                if (n < 0 && errno == ERANGE) /* grew between the two calls */
-                        continue;
+                n = follow ? getxattr(path, xattr, b, (size_t) n + 1) : lgetxattr(path, xattr, b, (size_t) n + 1);
+                if (n < 0 && errno == ERANGE)
+                        continue; /* grew between the two calls */
                 if (n < 0)
                         return -errno;
+                if (n == room)
+                        continue; /* grew by one byte: no room for the terminator */
                 b[n] = '\0';
                 *ret = TAKE_PTR(b);
                 return n;

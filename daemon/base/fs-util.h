@@ -20,6 +20,9 @@ typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, voi
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value, never DT_UNKNOWN.
  * Stops at the first negative return and passes it on. */
 int dir_foreach(int dfd, dir_entry_func func, void *userdata);
+typedef int (*dirent_func)(int dfd, const struct dirent *de, void *userdata);
+/* The same with what readdir() says, DT_UNKNOWN included. */
+int dir_foreach_dirent(int dfd, dirent_func func, void *userdata);
 /* Removes everything below dfd, not dfd itself; does not cross mounts or follow symlinks. 0, or the first error after
  * having gone through all. */
 int dir_empty(int dfd);

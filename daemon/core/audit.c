@@ -17,6 +17,11 @@ void directory_report_done(DirectoryReport *r) {
         *r = (DirectoryReport) { 0 };
 }
 
+/* Removed or replaced while we look, as users do. */
+static bool is_gone(int r) {
+        return r == -ENOENT || r == -ENOTDIR || r == -ESTALE || r == -ELOOP;
+}
+
 typedef struct Census {
         uint64_t n_entries, n_merge_children;
         char *unresolvable; /* a merge child without an absolute redirect */
@@ -205,7 +210,7 @@ static int report_pure(Walk *w, const char *path, bool *ret_stop) {
         int k = audit_directory(w->site, w->records, path, &r, &f);
 
         if (k < 0)
-                return k == -ENOENT || k == -EXDEV ? 0 : k; /* removed meanwhile, or something is mounted upon it */
+                return is_gone(k) || k == -EXDEV ? 0 : k; /* or something is mounted upon it */
         if (r.state == DIRECTORY_LOCAL)
                 return 0;
         *ret_stop = w->only_topmost;
@@ -218,14 +223,15 @@ static int walk(Walk *w, const char *path, bool is_pure) {
         int r = 0;
 
         if (fd < 0)
-                return fd == -ENOENT ? 0 : fd;
+                return is_gone(fd) ? 0 : fd;
         if (is_pure)
                 r = report_pure(w, path, &stop);
         if (r < 0 || stop)
                 return r;
         w->path = path;
         w->is_pure = is_pure;
-        return dir_foreach(fd, walk_child, w);
+        r = dir_foreach(fd, walk_child, w);
+        return is_gone(r) ? 0 : r;
 }
 
 int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
@@ -319,5 +325,7 @@ int audit_find_merged(const Site *site, const char *path, char ***items, size_t 
         _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
         MergedSearch m = { .site = site, .path = path, .items = items, .n = n };
 
-        return fd < 0 ? fd : dir_foreach(fd, search_merged, &m);
+        int r = fd < 0 ? fd : dir_foreach(fd, search_merged, &m);
+
+        return is_gone(r) ? 0 : r;
 }

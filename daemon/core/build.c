@@ -13,6 +13,7 @@
 #include "core/meta.h"
 #include "core/redirect-max.h"
 
+#define DRESS_FEW 4
 #define BATCH_ENTRIES 16 /* entries a task links: enough to spare it opening directories, few enough to spread */
 
 uint64_t entry_identity(int upper_dfd, const char *name) {
@@ -26,9 +27,7 @@ uint64_t entry_identity(int upper_dfd, const char *name) {
         return h;
 }
 
-static int raw_list_add(int dfd, const char *name, unsigned char type, void *userdata) {
-        RawList *l = userdata;
-        struct stat st;
+static int raw_list_add(RawList *l, const char *name, unsigned char type, uint64_t inode) {
         RawEntry *e;
 
         if (l->n == l->room) {
@@ -38,24 +37,62 @@ static int raw_list_add(int dfd, const char *name, unsigned char type, void *use
                         return -ENOMEM;
                 l->items = grown;
         }
-        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT ? 0 : -errno;
         e = l->items + l->n++;
-        e->inode = st.st_ino;
-        e->type = S_ISCHR(st.st_mode) && st.st_rdev == 0 ? DT_WHT : IFTODT(st.st_mode);
+        *e = (RawEntry) { .inode = inode, .type = type };
         (void) strcpy(e->name, name); /* a name of a directory entry is at most NAME_MAX */
         return 0;
 }
 
+static int raw_list_stat(RawList *l, int dfd, const char *name) {
+        struct stat st;
+
+        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        return raw_list_add(l, name, S_ISCHR(st.st_mode) && st.st_rdev == 0 ? DT_WHT : IFTODT(st.st_mode), st.st_ino);
+}
+
+/* What readdir() says is enough, but for devices, which may be whiteouts. */
+static int raw_list_entry(int dfd, const struct dirent *de, void *userdata) {
+        if (de->d_type == DT_UNKNOWN || de->d_type == DT_CHR)
+                return raw_list_stat(userdata, dfd, de->d_name);
+        return raw_list_add(userdata, de->d_name, de->d_type, de->d_ino);
+}
+
 int raw_list_read(int upper_dfd, RawList *ret) {
         RawList l = { 0 };
-        int r = dir_foreach(upper_dfd, raw_list_add, &l);
+        int r = dir_foreach_dirent(upper_dfd, raw_list_entry, &l);
 
         if (r < 0) {
                 raw_list_done(&l);
                 return r;
         }
         *ret = l;
+        return 0;
+}
+
+bool is_handle_at(int upper_dfd, const char *name, const char *handle) {
+        _cleanup_free_ char *found = NULL;
+
+        return handle && file_handle_at(upper_dfd, name, &found) >= 0 && strcmp(found, handle) == 0;
+}
+
+Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw) {
+        Node *n = raw->type == DT_DIR ? tree_find_old(t, raw->inode) : NULL;
+
+        if (!n || is_handle_at(upper_dfd, raw->name, n->old_handle))
+                return n;
+        node_set_old_inode(n, 0); /* it is gone, its number is used again */
+        return NULL;
+}
+
+int raw_list_changes(int upper_dfd, const Changes *c, RawList *ret) {
+        if (c->all)
+                return raw_list_read(upper_dfd, ret);
+        for (unsigned i = 0; i < c->n; i++) {
+                int r = raw_list_stat(ret, upper_dfd, c->names[i]);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -269,37 +306,38 @@ static int list_old(Exchange *x, Node *n, const Open *o) {
         return r < 0 ? r : list_deleted(&l);
 }
 
+/* The root of the new tree; where it stands changes later, so it is held. */
+static int hold_new_root(Exchange *x) {
+        x->new_upper_fd = open_dir_beneath(x->staging.upper_fd, STAGING_TREE);
+        if (x->new_upper_fd < 0)
+                return x->new_upper_fd;
+        x->new_fd = open_dir_beneath(x->staging.dir_fd, STAGING_TREE);
+        return x->new_fd < 0 ? x->new_fd : 0;
+}
+
 static int make_directory(Exchange *x, Node *n, const char *path) {
-        _cleanup_free_ char *upper_path = NULL;
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
         int r;
 
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
-        else if (n->entry)
-                r = mkdirat(x->new_fd, path, 0700) < 0 ? -errno : 0;
         else
-                r = mkdirat(x->staging.dir_fd, STAGING_TREE, 0700) < 0 ? -errno : 0;
+                r = mkdirat(n->entry ? x->new_fd : x->staging.dir_fd, n->entry ? path : STAGING_TREE, 0700) < 0 ? -errno
+                                                                                                                : 0;
+        if (r >= 0 && !n->entry)
+                r = hold_new_root(x);
         if (r < 0)
                 return r;
-        upper_path = path_join(STAGING_TREE, path);
-        if (!upper_path)
-                return -ENOMEM;
-        fd = open_dir_beneath(x->staging.upper_fd, upper_path);
+        fd = open_dir_beneath(x->new_upper_fd, path);
         if (fd < 0)
                 return fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
         n->new_inode = st.st_ino;
-        if (!n->entry) {
-                x->new_upper_fd = TAKE_FD(fd);
-                x->new_fd = open_dir_beneath(x->staging.dir_fd, STAGING_TREE);
-                if (x->new_fd < 0)
-                        return x->new_fd;
-        } else
+        if (n->entry)
                 n->entry->is_placed = true;
-        return file_handle_at(n->entry ? fd : x->new_upper_fd, "", &n->new_handle);
+        return file_handle_at(fd, "", &n->new_handle);
 }
 
 /* Watch, then list, then make: a name that comes after the listing raises an event. 1: changed meanwhile. */
@@ -308,13 +346,16 @@ static int scan_node(Exchange *x, Node *n) {
         int r;
 
         r = open_old(x, n, &o);
-        if (r != 0)
+        if (r == 1)
                 return r;
-        r = watch_add(x, n, o.fd);
+        if (r >= 0)
+                r = watch_add(x, n, o.fd);
         if (r >= 0)
                 r = identify(x, n, o.upper_fd);
         if (r >= 0)
                 r = list_old(x, n, &o);
+        if (r == -ENOENT) /* removed under our hands: a dead directory cannot be read */
+                return 1;
         return r < 0 ? r : make_directory(x, n, o.path);
 }
 
@@ -392,11 +433,18 @@ int build_scan(Exchange *x) {
 }
 
 /* Copying up a lower file with several names breaks the links between them, unless the index keeps them (facts 1.6). */
-static bool is_hard_link(const Exchange *x, int old_fd, const char *name) {
+static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
+        _cleanup_close_ int upper_fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
         struct stat st;
 
-        return !x->site->options.break_hard_links && x->site->overlay->index != TRI_YES &&
-                fstatat(old_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode) && st.st_nlink > 1;
+        if (x->site->options.break_hard_links || x->site->overlay->index == TRI_YES ||
+            fstatat(old_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+                return false;
+        /* Unless somebody has copied it up since it was listed: then the links are upper ones, and stay. */
+        path = node_path(n);
+        upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        return upper_fd < 0 || fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
 }
 
 static bool is_directory(int dfd, const char *name) {
@@ -471,7 +519,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         struct stat st;
         int r;
 
-        if (e->inode == 0 && is_hard_link(x, old_fd, e->name)) {
+        if (e->inode == 0 && is_hard_link(x, n, old_fd, e->name)) {
                 node_block(n, DIRECTORY_EXCLUDED, "'%s' has several hard links in the lower layer (HardLinks=skip)",
                            e->name);
                 return -EUCLEAN;
@@ -506,7 +554,7 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
                 return -ENOMEM;
         old_fd = open_dir_beneath(t->x->old_fd, path);
         if (old_fd == -ENOENT || old_fd == -ENOTDIR || old_fd == -ELOOP) {
-                node_recheck(t->node->parent ?: t->node);
+                node_recheck(t->node); /* it was moved, or is gone: its parent tells */
                 return 0;
         }
         new_fd = open_dir_beneath(t->x->new_fd, path);
@@ -573,18 +621,19 @@ int build_place(Exchange *x) {
 static int dress_node(Exchange *x, Node *n) {
         _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF;
+        bool only_times = !n->is_undressed;
         int r;
 
         if (!path)
                 return -ENOMEM;
-        n->is_undressed = false; /* first: an event from now on must set it again */
+        n->is_undressed = n->is_untimed = false; /* first: an event from now on must set it again */
         old_fd = open_dir_beneath(x->old_fd, path);
         if (old_fd == -ENOENT || old_fd == -ENOTDIR || old_fd == -ELOOP)
                 return 0; /* gone or moved: the event is in the queue */
         new_fd = open_dir_beneath(x->new_fd, path);
         if (old_fd < 0 || new_fd < 0)
                 return old_fd < 0 ? old_fd : new_fd;
-        r = meta_copy(old_fd, new_fd);
+        r = only_times ? 0 : meta_copy(old_fd, new_fd);
         return r < 0 ? r : meta_copy_times(old_fd, new_fd);
 }
 
@@ -600,14 +649,10 @@ static void dress_task(void *argument, unsigned thread) {
                 exchange_fail(x, r, n, NULL, "copy owner, mode and attributes of the directory");
 }
 
-static int submit_dress(Node *n, void *userdata) {
-        Exchange *x = userdata;
-        ScanTask *t;
+static int submit_dress(Exchange *x, Node *n) {
+        ScanTask *t = malloc(sizeof(ScanTask));
         int r;
 
-        if (!n->is_undressed)
-                return 0;
-        t = malloc(sizeof(ScanTask));
         if (!t)
                 return -ENOMEM;
         *t = (ScanTask) { .x = x, .node = n };
@@ -617,10 +662,32 @@ static int submit_dress(Node *n, void *userdata) {
         return r;
 }
 
-int build_dress(Exchange *x) {
-        int r = tree_foreach(x->tree, submit_dress, x);
+typedef struct Undressed {
+        Exchange *x;
+        Node *few[DRESS_FEW];
+        size_t n;
+} Undressed;
 
-        return r < 0 ? r : exchange_wait(x, JOB_RUNNING);
+/* A few are done faster right here than by waking threads: this runs between others' operations. */
+static int collect_undressed(Node *n, void *userdata) {
+        Undressed *u = userdata;
+
+        if (!n->is_undressed && !n->is_untimed)
+                return 0;
+        if (u->n < DRESS_FEW) {
+                u->few[u->n++] = n;
+                return 0;
+        }
+        return submit_dress(u->x, n);
+}
+
+int build_dress(Exchange *x) {
+        Undressed u = { .x = x };
+        int r = tree_foreach(x->tree, collect_undressed, &u);
+
+        for (size_t i = 0; r >= 0 && i < u.n; i++)
+                r = dress_node(x, u.few[i]);
+        return r < 0 ? r : u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
 }
 
 static int place_late(Exchange *x, Node *n) {

@@ -34,7 +34,7 @@ struct Exchange {
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
-        bool is_manifest_stale;
+        bool is_manifest_stale; /* directories changed; of files, reconciling finds out by itself what the manifest lacks */
         bool has_manifest;
         bool must_restart; /* undo: something happened that only a new build can take up */
         atomic_bool has_failed;
@@ -88,7 +88,13 @@ typedef struct RawList {
 } RawList;
 
 int raw_list_read(int upper_dfd, RawList *ret);
+/* Only the names that changed. */
+int raw_list_changes(int upper_dfd, const Changes *c, RawList *ret);
 void raw_list_done(RawList *l);
+/* The node for the old directory that stands as name in upper_dfd, or NULL. Inode numbers are not enough: the number of a
+ * removed directory is soon another one's. */
+Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw);
+bool is_handle_at(int upper_dfd, const char *name, const char *handle);
 /* Hash of the file handle of an upper entry, 0 where there is none. */
 uint64_t entry_identity(int upper_dfd, const char *name);
 

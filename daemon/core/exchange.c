@@ -106,7 +106,7 @@ void node_block(Node *n, DirectoryState state, const char *format, ...) {
 
 void node_recheck(Node *n) {
         (void) pthread_mutex_lock(&n->tree->lock);
-        n->is_dirty = true;
+        n->changes.all = true;
         (void) pthread_mutex_unlock(&n->tree->lock);
 }
 
@@ -391,7 +391,7 @@ static int settle_once(Exchange *x) {
         if (r < 0)
                 return r;
         r = watch_drain(x);
-        return r < 0 ? r : r == 0;
+        return r < 0 ? r : r == 0 && !tree_resume_deferred(x->tree);
 }
 
 static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
@@ -507,6 +507,7 @@ static int aftermath(Exchange *x) {
         int r;
 
         do {
+                (void) tree_resume_deferred(x->tree);
                 r = watch_drain(x);
                 if (r >= 0)
                         r = reconcile_dirty(x);

@@ -23,7 +23,7 @@ static ssize_t list_xattrs(int fd, char **ret) {
                 b = malloc((size_t) n + 1);
                 if (!b)
                         return -ENOMEM;
-                n = flistxattr(fd, b, (size_t) n);
+                n = flistxattr(fd, b, (size_t) n + 1); /* never 0, which would only ask for the size again */
                 if (n < 0 && errno == ERANGE)
                         continue;
                 if (n < 0)

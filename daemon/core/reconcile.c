@@ -18,6 +18,7 @@ typedef struct Sides {
         Exchange *x;
         Node *node;
         int old_fd, old_upper_fd, new_fd, new_upper_fd;
+        Changes changes;
         RawList list;
 } Sides;
 
@@ -27,6 +28,7 @@ static void sides_done(Sides *s) {
         (void) fd_close(s->new_fd);
         (void) fd_close(s->new_upper_fd);
         raw_list_done(&s->list);
+        changes_done(&s->changes);
 }
 
 static int open_new_by_path(Exchange *x, const char *path, uint64_t inode, int *ret_fd, int *ret_upper_fd) {
@@ -202,11 +204,11 @@ static int add_directory(Sides *s, const RawEntry *raw) {
 
 /* A directory of the tree that was renamed through the old side: its new directory follows, if it is where we left it. */
 static int follow_move(Sides *s, Node *m, const RawEntry *raw) {
-        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF, parent_fd = -EBADF, parent_upper_fd = -EBADF;
+        _cleanup_close_ int parent_fd = -EBADF, parent_upper_fd = -EBADF;
         int r;
 
         if (node_open_new(s->x, m->parent, &parent_fd, &parent_upper_fd) >= 0 &&
-            is_as_placed(parent_upper_fd, m->entry->name, &(Entry) { .identity = 0 }, m->new_inode) &&
+            is_handle_at(parent_upper_fd, m->entry->name, m->new_handle) &&
             renameat2(parent_fd, m->entry->name, s->new_fd, raw->name, RENAME_NOREPLACE) < 0 && errno != ENOENT &&
             errno != EEXIST)
                 return -errno;
@@ -215,7 +217,7 @@ static int follow_move(Sides *s, Node *m, const RawEntry *raw) {
 }
 
 static int take_up(Sides *s, const RawEntry *raw) {
-        Node *known = raw->type == DT_DIR ? tree_find_old(s->x->tree, raw->inode) : NULL;
+        Node *known = tree_find_old_at(s->x->tree, s->old_upper_fd, raw);
 
         if (raw->type != DT_DIR)
                 return add_file(s, raw);
@@ -277,7 +279,7 @@ static int remove_directory(Sides *s, Entry *e) {
         char grave[16], path[sizeof("grave/") + 16];
         int r;
 
-        if (!is_as_placed(s->new_upper_fd, e->name, &(Entry) { .identity = 0 }, e->dir->new_inode))
+        if (!is_handle_at(s->new_upper_fd, e->name, e->dir->new_handle))
                 return 0;
         staging_new_name(&x->staging, grave);
         if (renameat2(s->new_fd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) < 0)
@@ -335,7 +337,7 @@ static int forget(Sides *s, Entry *e) {
 static int compare_moves(Sides *s) {
         for (size_t i = 0; i < s->list.n; i++) {
                 const RawEntry *raw = s->list.items + i;
-                Node *known = raw->type == DT_DIR ? tree_find_old(s->x->tree, raw->inode) : NULL;
+                Node *known = tree_find_old_at(s->x->tree, s->old_upper_fd, raw);
                 Entry *e = node_find(s->node, raw->name);
                 int r;
 
@@ -365,7 +367,8 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
                 return 0; /* an entry with a whiteout is one that is not seen */
         if (is_staging_name(raw->name))
                 return 0; /* the old tree of a directory below, moved along by its own keeper */
-        if (e && e->is_placed && e->type == raw->type && (e->dir ? e->dir->old_inode : e->inode) == raw->inode) {
+        if (e && e->is_placed && e->type == raw->type &&
+            (e->dir ? tree_find_old_at(s->x->tree, s->old_upper_fd, raw) == e->dir : e->inode == raw->inode)) {
                 e->is_seen = true;
                 return 0;
         }
@@ -394,15 +397,25 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
         return r;
 }
 
+static int forget_unless_seen(Sides *s, Entry *e) {
+        bool is_gone = !e->is_seen && e->type != DT_WHT;
+
+        e->is_seen = false;
+        return is_gone ? forget(s, e) : 0;
+}
+
 static int forget_unseen(Sides *s) {
         Entry *e, *next;
+        int r = 0;
 
+        for (unsigned i = 0; r >= 0 && !s->changes.all && i < s->changes.n; i++) {
+                e = node_find(s->node, s->changes.names[i]);
+                r = e ? forget_unless_seen(s, e) : 0;
+        }
+        if (r < 0 || !s->changes.all)
+                return r;
         HASH_ITER(hh, s->node->entries, e, next) {
-                bool is_gone = !e->is_seen && e->type != DT_WHT;
-                int r;
-
-                e->is_seen = false;
-                r = is_gone ? forget(s, e) : 0;
+                r = forget_unless_seen(s, e);
                 if (r < 0)
                         return r;
         }
@@ -421,17 +434,16 @@ static int sides_open(Sides *s) {
         if (s->old_fd < 0 || s->old_upper_fd < 0)
                 return -ESTALE; /* moved or removed: its parent tells */
         r = node_open_new(x, s->node, &s->new_fd, &s->new_upper_fd);
-        return r < 0 ? r : raw_list_read(s->old_upper_fd, &s->list);
+        return r < 0 ? r : raw_list_changes(s->old_upper_fd, &s->changes, &s->list);
 }
 
 static int reconcile_node(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = {
                 .x = x, .node = n, .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF,
+                .changes = node_take_changes(n),
         };
         int r = sides_open(&s);
 
-        if (r == -ESTALE)
-                return 0;
         if (r >= 0)
                 r = compare_moves(&s);
         for (size_t i = 0; r >= 0 && i < s.list.n; i++)
@@ -439,7 +451,8 @@ static int reconcile_node(Exchange *x, Node *n) {
         if (r >= 0)
                 r = forget_unseen(&s);
         x->is_manifest_stale = true;
-        return r;
+        n->is_deferred |= r == -ESTALE;
+        return r == -ESTALE ? 0 : r;
 }
 
 /* Attributes set on an old directory, through a descriptor or as ".": whoever did that means this directory. */
@@ -465,7 +478,7 @@ static int find_work(Node *n, void *userdata) {
         Work *w = userdata;
         unsigned depth;
 
-        if (w->want_dress ? !n->is_undressed : !n->is_dirty)
+        if (w->want_dress ? !n->is_undressed : !node_has_changes(n))
                 return 0;
         depth = node_depth(n);
         if (!w->next || depth < w->depth) {
@@ -487,7 +500,6 @@ int reconcile_dirty(Exchange *x) {
         int r;
 
         while ((n = next_work(x, /* want_dress= */ false))) {
-                n->is_dirty = false;
                 r = reconcile_node(x, n);
                 if (r < 0)
                         return r;
@@ -504,7 +516,7 @@ int reconcile_dirty(Exchange *x) {
 }
 
 static int make_dirty(Node *n, void *userdata) {
-        n->is_dirty = true;
+        n->changes.all = true;
         return 0;
 }
 

@@ -108,7 +108,7 @@ static int remove_directory(Exchange *x, Node *n) {
                         break;
                 if (errno != ENOTEMPTY)
                         return -errno;
-                n->is_dirty = true;
+                n->changes.all = true;
                 r = reconcile_dirty(x);
                 if (r >= 0)
                         r = remove_entries(x, n);
@@ -195,6 +195,7 @@ int exchange_retire_once(Exchange *x, Failure *reterr) {
         Standing standing = { 0 };
         int r = watch_drain(x);
 
+        (void) tree_resume_deferred(x->tree);
         if (r >= 0)
                 r = reconcile_dirty(x);
         if (r >= 0 && x->is_manifest_stale)

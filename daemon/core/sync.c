@@ -11,36 +11,38 @@
 
 /* An old directory, the raw listing of it, and the new directory that is to follow. */
 typedef struct Pair {
-        int old_fd, new_fd, new_upper_fd;
+        int old_fd, old_upper_fd, new_fd, new_upper_fd;
+        Changes changes;
         RawList list;
 } Pair;
 
 static void pair_done(Pair *p) {
         (void) fd_close(p->old_fd);
+        (void) fd_close(p->old_upper_fd);
         (void) fd_close(p->new_fd);
         (void) fd_close(p->new_upper_fd);
         raw_list_done(&p->list);
+        changes_done(&p->changes);
 }
 
 /* 1: the old directory is not where it was; its parent, which is compared as well, knows more. */
 static int pair_open(Exchange *x, const Node *n, Pair *p) {
         _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int old_upper_fd = -EBADF;
 
         if (!path)
                 return n->entry || n == x->tree->root ? -ENOMEM : 1;
         p->old_fd = open_dir_beneath(x->old_fd, path);
-        old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP || old_upper_fd == -ENOENT ||
-            old_upper_fd == -ENOTDIR)
+        p->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
+        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP || p->old_upper_fd == -ENOENT ||
+            p->old_upper_fd == -ENOTDIR)
                 return 1;
-        if (p->old_fd < 0 || old_upper_fd < 0)
-                return p->old_fd < 0 ? p->old_fd : old_upper_fd;
+        if (p->old_fd < 0 || p->old_upper_fd < 0)
+                return p->old_fd < 0 ? p->old_fd : p->old_upper_fd;
         p->new_fd = open_dir_beneath(x->new_fd, path);
         p->new_upper_fd = open_dir_beneath(x->new_upper_fd, path);
         if (p->new_fd < 0 || p->new_upper_fd < 0)
                 return p->new_fd < 0 ? p->new_fd : p->new_upper_fd;
-        return raw_list_read(old_upper_fd, &p->list);
+        return raw_list_changes(p->old_upper_fd, &p->changes, &p->list);
 }
 
 /* Moves a directory's new tree to the grave and its node to the detached ones, until it is known whether it appeared
@@ -59,15 +61,16 @@ static int bury_directory(Exchange *x, Entry *e, int new_fd) {
 }
 
 /* Takes an entry out of the new tree. A name of the lower stays known as deleted. */
-static int take_away(Exchange *x, Node *n, Entry *e, const Pair *p) {
+static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
         bool is_lower_name = !e->is_local;
         char name[NAME_MAX + 1];
         int r = 0;
 
         (void) strcpy(name, e->name);
-        if (e->dir)
+        if (e->dir) {
+                x->is_manifest_stale = true;
                 r = bury_directory(x, e, p->new_fd); /* drops the entry */
-        else {
+        } else {
                 if (e->is_placed && unlinkat(p->new_fd, name, 0) < 0 && errno != ENOENT)
                         return -errno;
                 entry_drop(n, e);
@@ -78,7 +81,7 @@ static int take_away(Exchange *x, Node *n, Entry *e, const Pair *p) {
 }
 
 /* A directory that the tree knows under another name: its new tree follows. */
-static int follow_move(Exchange *x, Node *m, Node *n, const char *name, const Pair *p) {
+static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p) {
         _cleanup_free_ char *from = node_path(m);
         bool was_lower_name = m->entry && !m->entry->is_local;
         Node *parent = m->parent;
@@ -103,8 +106,8 @@ static int follow_move(Exchange *x, Node *m, Node *n, const char *name, const Pa
         return r;
 }
 
-static int take_up(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
-        Node *known = raw->type == DT_DIR ? tree_find_old(x->tree, raw->inode) : NULL;
+static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
+        Node *known = tree_find_old_at(x->tree, p->old_upper_fd, raw);
         Entry *e;
         int r;
 
@@ -112,6 +115,7 @@ static int take_up(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
                 node_block(n, DIRECTORY_PENDING, "it holds the old tree '%s'", raw->name);
                 return -EUCLEAN;
         }
+        x->is_manifest_stale |= raw->type == DT_DIR;
         if (known && known != x->tree->root)
                 return follow_move(x, known, n, raw->name, p);
         r = node_add(n, raw->name, raw->type, &e);
@@ -128,13 +132,14 @@ static int take_up(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
         return r == 1 ? 0 : r;
 }
 
-static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, const Pair *p) {
+static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         Entry *e = node_find(n, raw->name);
         bool was_lower_name = e && (!e->is_local || e->type == DT_WHT);
         int r;
 
         if (e && e->type == raw->type &&
-            (raw->type == DT_WHT || (e->is_placed && e->inode == raw->inode && (!e->dir || e->dir->old_inode == raw->inode)))) {
+            (raw->type == DT_WHT ||
+             (e->is_placed && (e->dir ? tree_find_old_at(x->tree, p->old_upper_fd, raw) == e->dir : e->inode == raw->inode)))) {
                 e->is_seen = true;
                 return 0;
         }
@@ -163,7 +168,7 @@ static bool is_lower_only(const Node *n, const Entry *e, const Pair *p) {
         return n->is_merged && !e->is_local && fstatat(p->old_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0;
 }
 
-static int place_again(Exchange *x, Node *n, Entry *e, const Pair *p) {
+static int place_again(Exchange *x, Node *n, Entry *e, Pair *p) {
         int r;
 
         if (e->dir)
@@ -175,17 +180,27 @@ static int place_again(Exchange *x, Node *n, Entry *e, const Pair *p) {
         return r == 1 ? 0 : r;
 }
 
-static int drop_unseen(Exchange *x, Node *n, const Pair *p) {
+static int drop_unless_seen(Exchange *x, Node *n, Entry *e, Pair *p) {
+        bool is_gone = !e->is_seen && e->type != DT_WHT;
+
+        e->is_seen = false;
+        if (!is_gone)
+                return 0;
+        return is_lower_only(n, e, p) ? place_again(x, n, e, p) : take_away(x, n, e, p);
+}
+
+static int drop_unseen(Exchange *x, Node *n, Pair *p) {
         Entry *e, *next;
+        int r = 0;
 
+        for (unsigned i = 0; r >= 0 && !p->changes.all && i < p->changes.n; i++) {
+                e = node_find(n, p->changes.names[i]);
+                r = e ? drop_unless_seen(x, n, e, p) : 0;
+        }
+        if (r < 0 || !p->changes.all)
+                return r;
         HASH_ITER(hh, n->entries, e, next) {
-                bool is_gone = !e->is_seen && e->type != DT_WHT;
-                int r;
-
-                e->is_seen = false;
-                if (!is_gone)
-                        continue;
-                r = is_lower_only(n, e, p) ? place_again(x, n, e, p) : take_away(x, n, e, p);
+                r = drop_unless_seen(x, n, e, p);
                 if (r < 0)
                         return r;
         }
@@ -193,9 +208,13 @@ static int drop_unseen(Exchange *x, Node *n, const Pair *p) {
 }
 
 static int sync_node(Exchange *x, Node *n) {
-        _cleanup_(pair_done) Pair p = { .old_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF };
+        _cleanup_(pair_done) Pair p = {
+                .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF, .changes = node_take_changes(n),
+        };
         int r = pair_open(x, n, &p);
 
+        if (r == 1)
+                n->is_deferred = true;
         if (r != 0)
                 return r == 1 ? 0 : r;
         for (size_t i = 0; i < p.list.n; i++) {
@@ -203,7 +222,7 @@ static int sync_node(Exchange *x, Node *n) {
                 if (r < 0)
                         return r;
         }
-        n->is_undressed = true;
+        n->is_untimed = true;
         return drop_unseen(x, n, &p);
 }
 
@@ -238,7 +257,7 @@ static int find_dirty(Node *n, void *userdata) {
         Dirty *d = userdata;
         unsigned depth;
 
-        if (!n->is_dirty)
+        if (!node_has_changes(n))
                 return 0;
         depth = node_depth(n);
         if (!d->shallowest || depth < d->depth) {
@@ -257,8 +276,6 @@ int sync_dirty(Exchange *x) {
                 if (!d.shallowest)
                         break;
                 /* Parents first: where a directory went is seen in its parents. */
-                d.shallowest->is_dirty = false;
-                x->is_manifest_stale = true;
                 r = sync_node(x, d.shallowest);
                 if (r < 0)
                         return r;

@@ -32,6 +32,7 @@ static Node *node_free(Node *n) {
         (void) pthread_mutex_lock(&n->tree->lock);
         n->tree->n_nodes--;
         (void) pthread_mutex_unlock(&n->tree->lock);
+        changes_done(&n->changes);
         free(n->lower);
         free(n->old_handle);
         free(n->new_handle);
@@ -137,6 +138,41 @@ char *node_path(const Node *n) {
                 end[k] = end + k + 1 == p + length ? '\0' : '/';
         }
         return p;
+}
+
+/* Comparing a name costs about as much as comparing ten by a listing, and most directories are small. */
+#define CHANGED_NAMES_MAX 32
+
+void node_note_change(Node *n, const char *name) {
+        Changes *c = &n->changes;
+        char **grown, *copy;
+
+        if (c->all)
+                return;
+        for (unsigned i = 0; i < c->n; i++)
+                if (strcmp(c->names[i], name) == 0)
+                        return;
+        grown = c->n < CHANGED_NAMES_MAX ? reallocarray(c->names, c->n + 1, sizeof(char *)) : NULL;
+        copy = grown ? strdup(name) : NULL;
+        c->names = grown ?: c->names;
+        if (copy)
+                c->names[c->n++] = copy;
+        else
+                c->all = true;
+}
+
+Changes node_take_changes(Node *n) {
+        Changes c = n->changes;
+
+        n->changes = (Changes) { 0 };
+        return c;
+}
+
+void changes_done(Changes *c) {
+        for (unsigned i = 0; i < c->n; i++)
+                free(c->names[i]);
+        free(c->names);
+        *c = (Changes) { 0 };
 }
 
 unsigned node_depth(const Node *n) {
@@ -296,4 +332,20 @@ int tree_list(Tree *t, Node ***ret, size_t *ret_n) {
 void tree_drop_detached(Tree *t, Node *n) {
         node_leave(n);
         node_free(n);
+}
+
+static int resume_deferred(Node *n, void *userdata) {
+        bool *any = userdata;
+
+        n->changes.all |= n->is_deferred;
+        n->is_deferred = false;
+        *any |= node_has_changes(n);
+        return 0;
+}
+
+bool tree_resume_deferred(Tree *t) {
+        bool any = false;
+
+        (void) tree_foreach(t, resume_deferred, &any);
+        return any;
 }

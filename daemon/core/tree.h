@@ -25,6 +25,13 @@ typedef struct Entry {
         char name[];
 } Entry;
 
+/* Names of a directory that may differ from what is known. */
+typedef struct Changes {
+        bool all; /* every name */
+        char **names;
+        unsigned n;
+} Changes;
+
 struct Node {
         UT_hash_handle hh_watch, hh_old;
         Tree *tree;
@@ -38,8 +45,10 @@ struct Node {
         unsigned grave;  /* detached: its name in the grave */
         unsigned n_failed; /* entries that could not be placed because somebody changed them: compare again */
         bool is_merged;  /* the old directory has a lower part */
-        bool is_dirty;   /* names changed: compare again */
-        bool is_undressed; /* owner, mode, xattrs or times of the new directory are to be set */
+        Changes changes; /* what to compare again */
+        bool is_deferred; /* it was not where it was: compare again when its parents have been */
+        bool is_undressed; /* owner, mode, xattrs and times of the new directory are to be set */
+        bool is_untimed;   /* its times alone, because names changed */
         bool is_removed; /* the old directory is gone */
         char *blocked;   /* why this directory cannot be exchanged */
         int blocked_state; /* DirectoryState that goes with it */
@@ -68,6 +77,14 @@ Entry *node_find(const Node *n, const char *name);
 void entry_drop(Node *n, Entry *e);
 /* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached node. */
 char *node_path(const Node *n);
+/* A name in the old directory changed. Many of them make the whole directory dirty. */
+void node_note_change(Node *n, const char *name);
+static inline bool node_has_changes(const Node *n) {
+        return n->changes.all || n->changes.n > 0;
+}
+/* Takes what was noted so far; what is noted from now on is the next comparison's. */
+Changes node_take_changes(Node *n);
+void changes_done(Changes *c);
 unsigned node_depth(const Node *n) _pure_;
 void node_set_watch(Node *n, int watch);
 void node_set_old_inode(Node *n, uint64_t inode);
@@ -79,6 +96,8 @@ void node_detach(Node *n);
 void tree_drop_detached(Tree *t, Node *n);
 /* Puts a node (detached or not) under another parent as name. The place must be free. */
 int node_attach(Node *n, Node *parent, const char *name);
+/* Deferred nodes are to be compared again. Returns whether any node is. */
+bool tree_resume_deferred(Tree *t);
 /* Every attached node, parents before children; stops at a negative return. */
 typedef int (*node_func)(Node *n, void *userdata);
 int tree_foreach(Tree *t, node_func func, void *userdata);

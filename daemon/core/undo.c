@@ -35,16 +35,15 @@ static int set_redirect(int fd, const char *lower) {
 }
 
 int undo_make_directory(Exchange *x, Node *n) {
-        _cleanup_free_ char *path = node_path(n), *full = path ? path_join(STAGING_TREE, path) : NULL,
-                            *parent = full ? path_dirname(full) : NULL;
+        _cleanup_free_ char *path = node_path(n), *parent = path ? path_dirname(path) : NULL;
         _cleanup_close_ int parent_fd = -EBADF, fd = -EBADF;
         const char *name;
         int r;
 
         if (!parent)
                 return -ENOMEM;
-        name = path_basename(full);
-        parent_fd = open_dir_beneath(x->staging.upper_fd, parent);
+        name = n->entry ? n->entry->name : STAGING_TREE;
+        parent_fd = open_dir_beneath(n->entry ? x->new_upper_fd : x->staging.upper_fd, parent);
         if (parent_fd < 0)
                 return parent_fd;
         if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)

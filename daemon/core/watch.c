@@ -36,7 +36,7 @@ void watch_forget(Exchange *x, Node *n) {
 }
 
 static int mark_dirty(Node *n, void *userdata) {
-        n->is_dirty = true;
+        n->changes.all = true;
         n->is_undressed = true;
         return 0;
 }
@@ -61,9 +61,9 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
                 return n == x->tree->root;
         }
         if (e->mask & WATCH_NAMES) {
-                n->is_dirty = true;
-                /* Its times follow before the exchange; afterwards only what is set on the directory itself does. */
-                n->is_undressed |= x->phase < PHASE_EXCHANGED;
+                if (e->len > 0)
+                        node_note_change(n, e->name);
+                n->is_untimed = true;
                 x->changed_usec = now_monotonic_usec();
                 return true;
         }
