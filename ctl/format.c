@@ -142,6 +142,12 @@ char *format_duration(uint64_t usec) {
         return two_units(sec / 3600, 24, "d", "h");
 }
 
+char *format_seconds(uint64_t usec) {
+        if (usec < 60 * USEC_PER_SEC)
+                return format("%" PRIu64 " s", usec / USEC_PER_SEC);
+        return format_duration(usec);
+}
+
 char *format_rate(uint64_t n, uint64_t elapsed_usec) {
         double rate;
 
@@ -177,7 +183,7 @@ char *format_ago(uint64_t realtime_usec, uint64_t now_usec) {
         if (now_usec < realtime_usec + USEC_PER_SEC)
                 return strdup("just now");
         age = now_usec - realtime_usec;
-        s = age < 60 * USEC_PER_SEC ? format("%" PRIu64 " s", age / USEC_PER_SEC) : format_duration(age);
+        s = format_seconds(age);
         return s ? format("%s ago", s) : NULL;
 }
 

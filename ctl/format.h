@@ -17,6 +17,8 @@ char *format_quantity(uint64_t n, const char *noun, const char *plural);
 char *format_bytes(uint64_t bytes);
 /* "0.31 s", "2 min 3 s", "1 h 2 min", "3 d 4 h". */
 char *format_duration(uint64_t usec);
+/* The same in whole seconds: "6 s", "2 min 3 s". */
+char *format_seconds(uint64_t usec);
 /* Entries a second: "812/s", "3.5/s"; NULL also when elapsed_usec is 0. */
 char *format_rate(uint64_t n, uint64_t elapsed_usec);
 /* Time left for the rest at the pace so far; USEC_INFINITY when that says nothing. */

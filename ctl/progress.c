@@ -27,8 +27,7 @@ static char *pace_text(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         rate = format_rate(done, elapsed_usec);
         left_usec = format_time_left(done, total, elapsed_usec);
         if (left_usec != USEC_INFINITY && total > done)
-                /* Whole seconds: fractions of an estimate say nothing. */
-                left = format_duration((left_usec / USEC_PER_SEC + 1) * USEC_PER_SEC);
+                left = format_seconds(left_usec + USEC_PER_SEC - 1); /* never "0 s left" */
         r = asprintf(&s, ", %s%s%s%s", rate ?: "", left ? ", " : "", left ?: "", left ? " left" : "");
         return r < 0 ? NULL : s;
 }

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "unit.h"
+
+#include "ctl/exit-code.h"
+#include "ctl/job.h"
+
+static void test_names(void **state) {
+        static const struct {
+                const char *name;
+                ExitCode code;
+        } rows[] = {
+                { NULL, EXIT_CODE_FAILURE },
+                { "", EXIT_CODE_FAILURE },
+                { "org.freedesktop.DBus.Error.Failed", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.NotManaged", EXIT_CODE_NOT_MANAGED },
+                { "org.ovlfind1.Error.NoSuchOverlay", EXIT_CODE_NOT_MANAGED },
+                { "org.ovlfind1.Error.NoSuchJob", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.Precondition", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.Busy", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.NoSpace", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.LowerUnreachable", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.Canceled", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.Invalid", EXIT_CODE_FAILURE },
+                { "org.ovlfind1.Error.NotManagedAtAll", EXIT_CODE_FAILURE },
+                { "org.freedesktop.DBus.Error.AccessDenied", EXIT_CODE_NOT_PERMITTED },
+                { "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", EXIT_CODE_NOT_PERMITTED },
+                { "org.freedesktop.DBus.Error.ServiceUnknown", EXIT_CODE_UNREACHABLE },
+                { "org.freedesktop.DBus.Error.NameHasNoOwner", EXIT_CODE_UNREACHABLE },
+                { "org.freedesktop.DBus.Error.NoReply", EXIT_CODE_UNREACHABLE },
+                { "org.freedesktop.DBus.Error.Spawn.ChildExited", EXIT_CODE_UNREACHABLE },
+                { "org.freedesktop.systemd1.NoSuchUnit", EXIT_CODE_UNREACHABLE },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                assert_int_equal(exit_code_from_error_name(rows[i].name), rows[i].code);
+}
+
+static void test_failures(void **state) {
+        assert_int_equal(exit_code_from_failure(FAILURE_NONE), EXIT_CODE_OK);
+        assert_int_equal(exit_code_from_failure(FAILURE_NOT_MANAGED), EXIT_CODE_NOT_MANAGED);
+        assert_int_equal(exit_code_from_failure(FAILURE_NO_SUCH_OVERLAY), EXIT_CODE_NOT_MANAGED);
+        assert_int_equal(exit_code_from_failure(FAILURE_PRECONDITION), EXIT_CODE_FAILURE);
+        assert_int_equal(exit_code_from_failure(_FAILURE_INVALID), EXIT_CODE_FAILURE);
+}
+
+static ExitCode job_ends(const char *job_state, const char *error_name) {
+        _cleanup_record_ Record job = { 0 };
+
+        assert_return_code(record_set_string(&job, "state", job_state), 0);
+        if (error_name)
+                assert_return_code(record_set_string(&job, "error_name", error_name), 0);
+        return job_exit_code(&job);
+}
+
+static void test_jobs(void **state) {
+        assert_int_equal(job_ends("done", NULL), EXIT_CODE_OK);
+        assert_int_equal(job_ends("failed", NULL), EXIT_CODE_FAILURE);
+        assert_int_equal(job_ends("failed", "org.ovlfind1.Error.NotManaged"), EXIT_CODE_NOT_MANAGED);
+        assert_int_equal(
+                job_ends("failed", "org.freedesktop.DBus.Error.AccessDenied"), EXIT_CODE_NOT_PERMITTED);
+        assert_int_equal(job_ends("canceled", "org.ovlfind1.Error.Canceled"), EXIT_CODE_FAILURE);
+        assert_int_equal(job_ends("running", NULL), EXIT_CODE_FAILURE);
+}
+
+static void test_summary(void **state) {
+        _cleanup_free_ char *s = NULL, *t = NULL;
+        _cleanup_record_ Record job = { 0 };
+
+        (void) record_set_string(&job, "type", "finalize");
+        (void) record_set_string(&job, "path", "/ovl/a\nb");
+        (void) record_set_number(&job, "entries_done", 61);
+        (void) record_set_number(&job, "started_usec", 1000000);
+        (void) record_set_number(&job, "finished_usec", 1310000);
+        s = job_summary(&job, 40);
+        assert_string_equal(s, "/ovl/a\\012b finalized: 61 entries in 40 directories, 0.31 s");
+        (void) record_set_string(&job, "type", "unfinalize");
+        (void) record_set_number(&job, "entries_done", 1);
+        record_remove(&job, "started_usec");
+        t = job_summary(&job, 0);
+        assert_string_equal(t, "/ovl/a\\012b unfinalized: 1 entry");
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_names),
+                cmocka_unit_test(test_failures),
+                cmocka_unit_test(test_jobs),
+                cmocka_unit_test(test_summary),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
