@@ -4,14 +4,12 @@
 #include <signal.h>
 #include <string.h>
 
-#include <systemd/sd-daemon.h>
-
 #include "base/path-util.h"
 #include "bus.h"
 #include "dbus/names.h"
 #include "log.h"
 #include "messages.h"
-#include "notify.h"
+#include "status.h"
 #include "strv.h"
 
 /* How long changes of properties are gathered before they are sent. Workers report up to ten times a second each. */
@@ -54,6 +52,16 @@ void manager_wake(Manager *m) {
                 (void) sd_event_source_set_enabled(m->work_source, SD_EVENT_ONESHOT);
 }
 
+static void manager_send_status(Manager *m) {
+        _cleanup_free_ char *text = NULL;
+
+        if (!m->is_ready || m->is_stopping)
+                return;
+        text = status_format(m);
+        if (text)
+                notifier_status(m->notifier, text);
+}
+
 void manager_flush(Manager *m) {
         _cleanup_strv_free_ char **objects = TAKE_PTR(m->changed_objects);
 
@@ -64,7 +72,7 @@ void manager_flush(Manager *m) {
                 m->is_manager_changed = false;
                 bus_send_properties_changed(m, OVLFIND_OBJECT_PATH);
         }
-        notify_status(m);
+        manager_send_status(m);
 }
 
 static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -378,13 +386,13 @@ int manager_reload(Manager *m) {
 
         if (m->is_stopping)
                 return -ECANCELED;
-        notify_reloading(m);
+        notifier_reloading(m->notifier);
         log_info("Reading the configuration");
         r = manager_load_config(m);
         if (r < 0)
                 log_fields(LOG_WARNING, &f, "The configuration could not be read, the old one stays in force");
         manager_flush(m);
-        notify_ready(m);
+        notifier_ready(m->notifier);
         return r;
 }
 
@@ -458,6 +466,9 @@ static int manager_init(Manager *m) {
         r = sd_event_set_watchdog(m->event, true);
         if (r < 0)
                 return r;
+        r = notifier_new(m->event, &m->notifier);
+        if (r < 0)
+                return r;
         r = config_folders(&m->folders);
         if (r < 0)
                 return r;
@@ -499,6 +510,7 @@ Manager *manager_free(Manager *m) {
         m->workers = proc_pool_free(m->workers);
         m->monitor = mount_monitor_free(m->monitor);
         bus_close(m);
+        m->notifier = notifier_free(m->notifier);
         m->queue = queue_free(m->queue);
         m->config = config_free(m->config);
         m->folders = strv_free(m->folders);
@@ -530,7 +542,8 @@ void manager_is_named(Manager *m) {
 
         m->is_ready = true;
         log_fields(LOG_INFO, &f, "ovlfind %s is ready, %zu overlays configured", OVLFIND_VERSION, m->n_overlays);
-        notify_ready(m);
+        notifier_ready(m->notifier);
+        manager_send_status(m);
 }
 
 static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -543,7 +556,8 @@ static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
 void manager_stop(Manager *m) {
         if (m->is_stopping)
                 return;
-        notify_stopping(m);
+        notifier_stopping(m->notifier);
+        notifier_status(m->notifier, "Waiting for the workers to stop");
         log_info("Stopping");
         m->is_stopping = true;
         m->queries = query_pool_free(m->queries);

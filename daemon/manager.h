@@ -10,6 +10,7 @@
 #include "config.h"
 #include "managed.h"
 #include "mount-monitor.h"
+#include "notify.h"
 #include "proc.h"
 #include "query.h"
 #include "queue.h"
@@ -29,6 +30,7 @@ typedef struct Manager {
         ProcPool *workers;
         QueryPool *queries;
         MountMonitor *monitor;
+        Notifier *notifier;
         sd_event_source *work_source;  /* starts jobs */
         sd_event_source *flush_source; /* tells the bus and the service manager what changed */
         sd_event_source *stop_timer;

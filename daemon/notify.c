@@ -1,75 +1,134 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "notify.h"
 
-#include <systemd/sd-daemon.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
-static const char *plural(uint64_t n) {
-        return n == 1 ? "" : "s";
+#include "log.h"
+#include "strv.h"
+
+#define RETRY_USEC (200 * USEC_PER_MSEC)
+#define STATUS_PREFIX "STATUS="
+
+struct Notifier {
+        int fd; /* -EBADF: nobody listens */
+        sd_event *event;
+        sd_event_source *retry;
+        char **pending; /* oldest first */
+        char *status;   /* the last one sent or pending */
+};
+
+static int notifier_connect(const char *path, int *ret) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        _cleanup_close_ int fd = -EBADF;
+        size_t n = strlen(path);
+
+        if ((path[0] != '/' && path[0] != '@') || n >= sizeof(address.sun_path))
+                return -EINVAL;
+        memcpy(address.sun_path, path, n);
+        if (path[0] == '@')
+                address.sun_path[0] = '\0';
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, (struct sockaddr *) &address, (socklen_t) (offsetof(struct sockaddr_un, sun_path) + n)) < 0)
+                return -errno;
+        *ret = TAKE_FD(fd);
+        return 0;
 }
 
-static unsigned count_overlays(const Manager *m, ManagedState state) {
-        unsigned n = 0;
+int notifier_new(sd_event *event, Notifier **ret) {
+        const char *path = getenv("NOTIFY_SOCKET");
+        Notifier *n = malloc(sizeof(Notifier));
+        int r;
 
-        for (size_t i = 0; i < m->n_overlays; i++)
-                n += m->overlays[i]->state == state;
-        return n;
+        if (!n)
+                return -ENOMEM;
+        *n = (Notifier) { .fd = -EBADF, .event = sd_event_ref(event) };
+        if (path) {
+                r = notifier_connect(path, &n->fd);
+                if (r < 0)
+                        (void) log_warning_errno(r, "Cannot reach the service manager at '%s', going on without: %m", path);
+        }
+        *ret = n;
+        return 0;
 }
 
-char *notify_format_status(const Manager *m) {
-        unsigned n_finalized = manager_count_finalized(m);
-        unsigned n_running = queue_count_running(m->queue);
-        unsigned n_queued = queue_count_unfinished(m->queue) - n_running;
-        unsigned n_refused = count_overlays(m, MANAGED_REFUSED);
-        char refused[64] = "", queued[64] = "", *text;
-
-        if (n_refused > 0)
-                (void) snprintf(refused, sizeof(refused), " (%u refused)", n_refused);
-        if (n_queued > 0)
-                (void) snprintf(queued, sizeof(queued), ", %u queued", n_queued);
-        if (asprintf(
-                    &text,
-                    "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s",
-                    m->n_overlays,
-                    plural(m->n_overlays),
-                    refused,
-                    n_finalized,
-                    n_finalized == 1 ? "y" : "ies",
-                    n_running,
-                    plural(n_running),
-                    queued,
-                    m->is_paused ? ", paused" : "") < 0)
+Notifier *notifier_free(Notifier *n) {
+        if (!n)
                 return NULL;
-        return text;
+        (void) sd_event_source_disable_unref(n->retry);
+        (void) sd_event_unref(n->event);
+        (void) fd_close(n->fd);
+        n->pending = strv_free(n->pending);
+        free(n->status);
+        free(n);
+        return NULL;
 }
 
-static void notify_with_status(const Manager *m, const char *state) {
-        _cleanup_free_ char *text = notify_format_status(m);
-
-        (void) sd_notifyf(false, "%s\nSTATUS=%s", state, text ?: "");
+static void notifier_remove_pending(Notifier *n, size_t i) {
+        free(n->pending[i]);
+        for (; n->pending[i + 1]; i++)
+                n->pending[i] = n->pending[i + 1];
+        n->pending[i] = NULL;
 }
 
-void notify_ready(const Manager *m) {
-        notify_with_status(m, "READY=1");
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata);
+
+static void notifier_flush(Notifier *n) {
+        n->retry = sd_event_source_disable_unref(n->retry);
+        while (n->pending && n->pending[0]) {
+                if (send(n->fd, n->pending[0], strlen(n->pending[0]), MSG_NOSIGNAL) < 0 && errno == EAGAIN) {
+                        (void) sd_event_add_time_relative(
+                                n->event, &n->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_MSEC, on_retry, n);
+                        return;
+                }
+                notifier_remove_pending(n, 0);
+        }
+}
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
+        notifier_flush(userdata);
+        return 0;
+}
+
+static void notifier_send(Notifier *n, const char *text) {
+        if (n->fd < 0)
+                return;
+        if (strv_extend(&n->pending, text) < 0)
+                (void) log_oom();
+        else
+                notifier_flush(n);
+}
+
+void notifier_ready(Notifier *n) {
+        notifier_send(n, "READY=1");
 }
 
 /* The time stamp is for systemd >= 253 (Type=notify-reload); older ones ignore it. */
-void notify_reloading(const Manager *m) {
+void notifier_reloading(Notifier *n) {
         uint64_t usec = 0;
+        char text[64];
 
-        (void) sd_event_now(m->event, CLOCK_MONOTONIC, &usec);
-        (void) sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) usec);
+        (void) sd_event_now(n->event, CLOCK_MONOTONIC, &usec);
+        (void) snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) usec);
+        notifier_send(n, text);
 }
 
-void notify_stopping(const Manager *m) {
-        (void) sd_notify(false, "STOPPING=1\nSTATUS=Stopping the workers");
+void notifier_stopping(Notifier *n) {
+        notifier_send(n, "STOPPING=1");
 }
 
-void notify_status(const Manager *m) {
-        if (!m->is_ready || m->is_stopping)
+void notifier_status(Notifier *n, const char *text) {
+        char line[256];
+
+        if (n->fd < 0 || str_equal(n->status, text))
                 return;
-        {
-                _cleanup_free_ char *text = notify_format_status(m);
-
-                (void) sd_notifyf(false, "STATUS=%s", text ?: "");
-        }
+        (void) str_replace(&n->status, text);
+        for (size_t i = strv_length(n->pending); i > 0; i--)
+                if (strncmp(n->pending[i - 1], STATUS_PREFIX, strlen(STATUS_PREFIX)) == 0)
+                        notifier_remove_pending(n, i - 1);
+        (void) snprintf(line, sizeof(line), STATUS_PREFIX "%s", text);
+        notifier_send(n, line);
 }

@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the service manager hears, see sd_notify(3). Nothing happens where nobody listens. */
+/* What the service manager hears, see sd_notify(3). Not by sd_notify(), which blocks when the other side does not read:
+ * what cannot be sent now is sent later, in order, of several states of the daemon only the last. Nothing happens where
+ * nobody listens. */
 #pragma once
 
-#include "manager.h"
+#include <systemd/sd-event.h>
 
-void notify_ready(const Manager *m);
-void notify_reloading(const Manager *m);
-void notify_stopping(const Manager *m);
-void notify_status(const Manager *m);
-/* "2 overlays, 41 directories finalized, 1 job running"; owned by the caller. */
-char *notify_format_status(const Manager *m);
+#include "base/macro.h"
+
+typedef struct Notifier Notifier;
+
+/* Talks to $NOTIFY_SOCKET. */
+int notifier_new(sd_event *event, Notifier **ret);
+Notifier *notifier_free(Notifier *n);
+DEFINE_CLEANUP(Notifier *, notifier_free);
+
+void notifier_ready(Notifier *n);
+void notifier_reloading(Notifier *n);
+void notifier_stopping(Notifier *n);
+/* One line for "systemctl status"; sent only when it is another one than before. */
+void notifier_status(Notifier *n, const char *text);

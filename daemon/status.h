@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The daemon in one line, for "systemctl status". */
+#pragma once
+
+typedef struct Manager Manager;
+
+/* "2 overlays, 41 directories finalized, 1 job running"; owned by the caller, NULL on out of memory. */
+char *status_format(const Manager *m);

@@ -1,0 +1,603 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon with a worker that touches no file: what it makes of what workers say, do and suffer."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import dbus
+import pytest
+
+from ovltest import ROOT
+from ovltest.daemon import ERROR, NAME, PATH, wait_for
+from ovltest.env import end, spawn
+
+FAKE = ROOT / "tests" / "lib" / "ovltest" / "fakeworker.py"
+DONE = ["send", {"kind": "result", "name": "None", "done": 3, "total": 3}]
+JOB = "org.ovlfind1.Job"
+OVERLAY = "org.ovlfind1.Overlay"
+MANAGER = "org.ovlfind1.Manager"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+def sleep(seconds):
+    return ["sleep", {"seconds": seconds}]
+
+
+def directory(path, state, **fields):
+    return ["send", {"kind": "directory", "path": path, "state": state, **fields}]
+
+
+def failure(kind, text, error=5):
+    return ["send", {"kind": "result", "name": kind, "text": text, "error": error}]
+
+
+class Recorder:
+    """What the bus carries, as busctl shows it."""
+
+    def __init__(self, address, path):
+        self.path = path
+        with open(path, "wb") as out:
+            self.process = spawn("busctl", f"--address={address}", "--json=short", "monitor", stdout=out,
+                                 stderr=subprocess.DEVNULL)
+        wait_for(lambda: self.probe(address), "busctl to listen")
+
+    def probe(self, address):
+        subprocess.run(["busctl", f"--address={address}", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
+                        "GetId"], stdout=subprocess.DEVNULL, check=True)
+        return os.path.getsize(self.path) > 0
+
+    def signals(self, member, object_path=None):
+        """Arguments of all signals with this name so far, in order."""
+        found = []
+        with open(self.path, encoding="utf-8") as f:
+            for line in f:
+                if not line.endswith("\n"):
+                    break
+                m = json.loads(line)
+                if m.get("type") == "signal" and m.get("member") == member and object_path in (None, m["path"]):
+                    found.append(m["payload"]["data"])
+        return found
+
+    def order(self, *members):
+        """The members of the signals and the replies that are of interest, in order."""
+        with open(self.path, encoding="utf-8") as f:
+            messages = [json.loads(line) for line in f if line.endswith("\n")]
+        return [m["member"] for m in messages if m.get("member") in members and m["type"] == "signal"]
+
+    def close(self):
+        end(self.process)
+
+
+class Fake:
+    """A daemon with one overlay, whose workers follow a script."""
+
+    def __init__(self, scene, start=True):
+        self.scene = scene
+        lower = scene.source()
+        os.makedirs(os.path.join(lower, "a", "b"))
+        self.overlay = scene.overlay(lower)
+        self.dir = scene.subdir("fake")
+        self.log = os.path.join(self.dir, "log")
+        self.script = os.path.join(self.dir, "script")
+        self.env = {"OVLFIND_WORKER": str(FAKE), "OVLFIND_FAKE_SCRIPT": self.script, "OVLFIND_FAKE_LOG": self.log}
+        self.play({})
+        self.daemon = scene.daemon(start=False, soft=self.overlay)
+        if start:
+            self.start()
+
+    def start(self, **kwargs):
+        self.daemon.start(env=self.env, **kwargs)
+
+    def play(self, script):
+        with open(self.script + ".new", "w", encoding="utf-8") as f:
+            json.dump(script, f)
+        os.rename(self.script + ".new", self.script)
+
+    def asked(self, verb=None):
+        """What workers were asked so far."""
+        if not os.path.exists(self.log):
+            return []
+        with open(self.log, encoding="utf-8") as f:
+            requests = [json.loads(line) for line in f]
+        return [r for r in requests if verb in (None, r["VERB"])]
+
+    def file(self, name):
+        return os.path.join(self.dir, name)
+
+    def touch(self, name):
+        with open(self.file(name), "w", encoding="utf-8"):
+            pass
+
+    def recorder(self):
+        return self.scene.keep(Recorder(self.scene.bus.address, self.file("bus.json")))
+
+    def finalize(self, path="a", **options):
+        return self.daemon.finalize(self.overlay / path, **options)
+
+    def overlay_properties(self, name="soft"):
+        objects = dict(self.daemon.manager().ListOverlays())
+        return self.daemon.properties(objects[name], OVERLAY)
+
+    def manager_property(self, name):
+        return self.daemon.properties(PATH, MANAGER)[name]
+
+
+@pytest.fixture
+def fake(scene):
+    return Fake(scene)
+
+
+def error_of(call, *args):
+    with pytest.raises(dbus.DBusException) as e:
+        call(*args)
+    return e.value.get_dbus_name(), e.value.get_dbus_message()
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# Jobs
+
+def test_a_job_from_start_to_end(fake):
+    recorder = fake.recorder()
+    fake.play({"finalize": [
+        ["send", {"kind": "progress", "state": 1, "done": 5, "total": 10, "size": 77, "errors": 1}],
+        ["wait-file", {"file": fake.file("go")}],
+        ["send", {"kind": "progress", "state": 2, "done": 10, "total": 10}],
+        directory("a", "finalized", name="redirect", lower_path="a", total=10, merge_children=4, usec=12345),
+        directory("a/b", "excluded", text="a mount point"),
+        ["send", {"kind": "note", "path": "a/b", "text": "a mount point"}],
+        ["send", {"kind": "result", "name": "None", "done": 10, "total": 10, "size": 99}]]})
+    path = fake.finalize()
+    job = wait_for(lambda: (j := fake.daemon.job(path))["EntriesDone"] == 5 and j, "progress")
+    assert (job["State"], job["EntriesTotal"], job["BytesCopied"], job["Errors"]) == ("running", 10, 77, 1)
+    assert job["StartedUSec"] >= job["QueuedUSec"] > 0 and job["FinishedUSec"] == 0
+    assert fake.manager_property("NJobs") == 1
+    fake.touch("go")
+    job = fake.daemon.wait_job(path)
+    assert (job["State"], job["EntriesDone"], job["BytesCopied"], job["ErrorName"]) == ("done", 10, 99, "")
+    assert [str(n) for n in job["Notes"]] == [f"{fake.overlay / 'a/b'}: a mount point"]
+    assert job["FinishedUSec"] >= job["StartedUSec"]
+    wait_for(lambda: recorder.signals("JobRemoved"), "JobRemoved")
+    assert recorder.signals("JobNew") == [[1, path]]
+    assert recorder.signals("JobRemoved") == [[1, path, "done"]]
+    assert recorder.signals("DirectoryChanged") == [["soft", fake.overlay / "a", "finalized"],
+                                                    ["soft", fake.overlay / "a/b", "excluded"]]
+    changed = recorder.signals("PropertiesChanged", path)
+    assert changed[-1][1]["State"]["data"] == "done" and "Notes" in changed[-1][2]
+    # What has changed is told before the end of the job is.
+    assert recorder.order("PropertiesChanged", "JobRemoved")[-1] == "JobRemoved"
+    assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1, "excluded": 1}
+    assert fake.manager_property("NFinalized") == 1 and fake.manager_property("NJobs") == 0
+
+
+def test_what_a_worker_is_asked(scene):
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, CopyUp={"HardLinks": "break", "Workers": "7"},
+                            Finalize={"QuietSec": "1min", "Standing": "wait"})
+    fake.start()
+    fake.daemon.wait_job(fake.finalize("a/b", **{"dry-run": True, "force": True, "method": "exchange"}))
+    request = fake.asked("finalize")[0]
+    assert request.pop("PID") > 0
+    assert request == {
+        "VERB": "finalize", "OVERLAY": "soft", "MOUNT_POINT": fake.overlay.point, "PATH": "a/b",
+        "STATE_DIR": fake.daemon.state, "QUIET_USEC": "60000000", "STANDING": "wait", "HARD_LINKS": "break", "WORKERS": "7",
+        "DRY_RUN": "1", "FORCE": "1"}
+
+
+def test_nothing_of_the_daemon_is_inherited(fake):
+    fake.play({"finalize": [["wait-cancel", {}]]})
+    fake.finalize()
+    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    fds = {int(n): os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+    assert fds[0] == fds[1] == "/dev/null" and fds[3].startswith("socket:")
+    assert all(n <= 3 or "python" in target or target.startswith("/") for n, target in fds.items())
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        status = dict(line.rstrip("\n").split(":\t") for line in f if ":\t" in line)
+    assert int(status["SigBlk"], 16) == 0
+
+
+def test_dry_run_has_a_plan_and_changes_nothing(fake):
+    recorder = fake.recorder()
+    fake.play({"finalize": [["send", {"kind": "step", "name": "build", "path": "a", "text": "makes it", "total": 3, "size": 4096}],
+                            directory("a", "finalized"), DONE]})
+    job = fake.daemon.wait_job(fake.finalize(**{"dry-run": True}))
+    assert job["DryRun"] and [dict(s) for s in job["Plan"]] == [
+        {"name": "build", "path": fake.overlay / "a", "text": "makes it", "entries": 3, "bytes": 4096}]
+    assert not recorder.signals("DirectoryChanged") and not fake.overlay_properties()["Directories"]
+
+
+def test_a_worker_that_fails(fake):
+    fake.play({"finalize": [failure("NoSpace", "no room in the upper", 28)]})
+    job = fake.daemon.wait_job(fake.finalize())
+    assert (job["State"], job["ErrorName"], job["ErrorMessage"]) == ("failed", ERROR + "NoSpace", "no room in the upper")
+    fake.play({"finalize": [["exit", {"status": 7}]]})
+    job = fake.daemon.wait_job(fake.finalize())
+    assert job["State"] == "failed" and "exit status 7" in job["ErrorMessage"]
+    assert job["ErrorName"] == "org.freedesktop.DBus.Error.Failed"
+
+
+def test_a_worker_that_dies_is_followed_by_a_survey_and_another(fake):
+    fake.play({"finalize": [directory("a", "finalized"), ["die-once", {"file": fake.file("died")}], DONE],
+               "survey": [directory("a", "finalized"), DONE]})
+    job = fake.daemon.wait_job(fake.finalize())
+    assert job["State"] == "done"
+    assert [r["VERB"] for r in fake.asked()] == ["survey", "finalize", "survey", "finalize"]
+    assert "killed by signal 9, attempt 1 of 3" in fake.daemon.log()
+
+
+def test_a_worker_that_always_dies(fake):
+    fake.play({"finalize": [["die", {"signal": signal.SIGSEGV}]]})
+    job = fake.daemon.wait_job(fake.finalize())
+    assert job["State"] == "failed" and "signal 11 in each of 3 attempts" in job["ErrorMessage"]
+    wait_for(lambda: len(fake.asked("survey")) == 4, "the last survey")
+    assert len(fake.asked("finalize")) == 3
+    fake.play({})
+    assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
+
+
+def test_cancel(fake):
+    recorder = fake.recorder()
+    fake.play({"finalize": [["send", {"kind": "progress", "state": 3}], ["wait-cancel", {}]]})
+    running, queued = fake.finalize(), fake.finalize("a/b")
+    fake.daemon.wait_job(running, states=("waiting",))
+    fake.daemon.manager().CancelJob(dbus.UInt32(2))
+    assert fake.daemon.job(queued)["State"] == "canceled"
+    dbus.Interface(fake.daemon.connection().get_object(NAME, running), JOB).Cancel()
+    job = fake.daemon.wait_job(running)
+    assert (job["State"], job["ErrorName"]) == ("canceled", ERROR + "Canceled")
+    wait_for(lambda: len(recorder.signals("JobRemoved")) == 2, "both JobRemoved")
+    assert {s[2] for s in recorder.signals("JobRemoved")} == {"canceled"}
+    assert error_of(fake.daemon.manager().CancelJob, dbus.UInt32(1))[0] == ERROR + "NoSuchJob"
+    assert error_of(fake.daemon.manager().CancelJob, dbus.UInt32(99))[0] == ERROR + "NoSuchJob"
+
+
+def test_a_worker_that_does_not_listen_is_killed(fake):
+    fake.play({"finalize": [["hang", {}]]})
+    path = fake.finalize()
+    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    start = time.monotonic()
+    fake.daemon.manager().CancelJob(dbus.UInt32(1))
+    assert fake.daemon.wait_job(path, timeout=20)["State"] == "canceled"
+    assert 9 < time.monotonic() - start < 13 and not alive(pid)
+    wait_for(lambda: len(fake.asked("survey")) == 2, "the survey after it")
+
+
+def test_nested_paths_one_after_the_other(fake):
+    """At most two at once; a related job never runs beside another nor overtakes it, an unrelated one may."""
+    hold = [["wait-file", {"file": fake.file("go")}], DONE]
+    fake.play({"finalize": hold})
+    paths = [fake.finalize(p) for p in ("x/y", "x", "x/y/z", "w", "v")]
+    wait_for(lambda: len(fake.asked("finalize")) == 2, "two workers")
+    time.sleep(0.3)
+    assert [r["PATH"] for r in fake.asked("finalize")] == ["x/y", "w"]
+    fake.touch("go")
+    assert [fake.daemon.wait_job(p)["State"] for p in paths] == ["done"] * 5
+    order = [r["PATH"] for r in fake.asked("finalize")]
+    assert order.index("x/y") < order.index("x") < order.index("x/y/z")
+
+
+def test_finished_jobs_stay_readable(fake):
+    for i in range(66):
+        fake.finalize(f"d{i}")
+    wait_for(lambda: fake.manager_property("NJobs") == 0, "all jobs")
+    jobs = {int(i) for i, _ in fake.daemon.manager().ListJobs()}
+    assert len(jobs) == 64 and 66 in jobs
+
+
+def test_pause_and_resume(fake):
+    fake.daemon.manager().Pause("")
+    path = fake.finalize()
+    time.sleep(0.3)
+    assert fake.daemon.job(path)["State"] == "queued" and fake.manager_property("Paused")
+    fake.daemon.manager().Resume("")
+    assert fake.daemon.wait_job(path)["State"] == "done"
+    fake.daemon.manager().Pause("soft")
+    path = fake.finalize()
+    time.sleep(0.3)
+    assert fake.daemon.job(path)["State"] == "queued" and fake.overlay_properties()["Paused"]
+    fake.daemon.manager().Resume("soft")
+    assert fake.daemon.wait_job(path)["State"] == "done"
+    assert error_of(fake.daemon.manager().Pause, "nothing")[0] == ERROR + "NoSuchOverlay"
+
+
+def test_large_trees_are_no_flood(fake):
+    recorder = fake.recorder()
+    many = ["many", {"count": 2000, "record": {"kind": "directory", "path": "a/%d", "state": "finalized"}}]
+    fake.play({"finalize": [many, DONE]})
+    for expected in (2000, 2000):  # the second time nothing changes
+        path = fake.finalize()
+        assert fake.daemon.wait_job(path)["State"] == "done"
+        wait_for(lambda: fake.manager_property("NFinalized") == 2000, "the count")
+        time.sleep(0.3)
+        assert len(recorder.signals("DirectoryChanged")) == expected
+    assert len(recorder.signals("PropertiesChanged")) < 100
+    listed = fake.daemon.manager().ListDirectories("soft", dbus.Dictionary({"path": fake.overlay / "a/17"}, signature="sv"))
+    assert [str(d["path"]) for d in listed] == [fake.overlay / "a/17"]
+
+
+# Overlays
+
+def test_survey_tells_the_directories(scene):
+    fake = Fake(scene, start=False)
+    recorder = fake.recorder()
+    fake.play({"survey": [directory("a", "finalized", name="redirect", total=2, usec=99), directory("c", "pending", text="busy"),
+                          DONE]})
+    fake.start()
+    manager = fake.daemon.manager()
+    assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1, "pending": 1}
+    listed = manager.ListDirectories("", dbus.Dictionary({}, signature="sv"))
+    assert [dict(d) for d in listed] == [
+        {"overlay": "soft", "path": fake.overlay / "a", "state": "finalized", "reason": "", "scheme": "redirect",
+         "lower_path": "", "entries": 2, "merge_children": 0, "finalized_usec": 99},
+        {"overlay": "soft", "path": fake.overlay / "c", "state": "pending", "reason": "busy", "scheme": "", "lower_path": "",
+         "entries": 0, "merge_children": 0}]
+    pending = manager.ListDirectories("soft", dbus.Dictionary({"state": "pending"}, signature="sv"))
+    assert [str(d["path"]) for d in pending] == [fake.overlay / "c"]
+    assert not recorder.signals("DirectoryChanged")
+    for overlay, filters, name in (("none", {}, "NoSuchOverlay"), ("", {"state": "odd"}, "Invalid"), ("", {"x": "y"}, "Invalid"),
+                                   ("", {"state": 5}, "Invalid")):
+        assert error_of(manager.ListDirectories, overlay, dbus.Dictionary(filters, signature="sv"))[0] == ERROR + name
+
+
+def test_a_refused_overlay(scene):
+    fake = Fake(scene, start=False)
+    fake.play({"survey": [failure("Precondition", "metacopy is off", 95)]})
+    fake.start()
+    properties = fake.overlay_properties()
+    assert (properties["State"], properties["Reason"]) == ("refused", "metacopy is off")
+    name, message = error_of(fake.finalize)
+    assert name == ERROR + "Precondition" and "metacopy is off" in message and str(fake.overlay.point) in message
+    fake.play({})
+    wait_for(lambda: fake.overlay_properties()["State"] == "active", "another look", timeout=15)
+    assert fake.overlay_properties()["Reason"] == ""
+
+
+def test_a_survey_that_dies(scene):
+    fake = Fake(scene, start=False)
+    fake.play({"survey": [["die", {}]]})
+    fake.start()
+    assert fake.overlay_properties()["State"] == "refused" and len(fake.asked("survey")) == 3
+
+
+def test_jobs_wait_for_the_survey(scene):
+    fake = Fake(scene, start=False)
+    fake.play({"survey": [["wait-file", {"file": fake.file("go")}], DONE]})
+    fake.start(survey=False)
+    path = fake.finalize()
+    time.sleep(0.2)
+    assert fake.overlay_properties()["State"] == "starting" and fake.daemon.job(path)["State"] == "queued"
+    fake.touch("go")
+    assert fake.daemon.wait_job(path)["State"] == "done"
+
+
+def test_mounts_come_and_go(fake):
+    fake.play({"finalize": [["wait-cancel", {}]], "survey": [directory("a", "finalized"), DONE]})
+    running, queued = fake.finalize(), fake.finalize()
+    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    fake.overlay.umount()
+    for path in running, queued:
+        job = fake.daemon.wait_job(path)
+        assert (job["State"], job["ErrorName"]) == ("failed", ERROR + "NotManaged")
+    wait_for(lambda: not alive(pid), "the worker to end")
+    properties = fake.overlay_properties()
+    assert properties["State"] == "absent" and "nothing is mounted" in properties["Reason"] and not properties["Directories"]
+    name, message = error_of(fake.finalize)
+    assert name == ERROR + "NotManaged" and "not mounted" in message
+    assert error_of(fake.daemon.manager().GetDirectory, fake.overlay / "a")[0] == ERROR + "NotManaged"
+    fake.overlay.mount()
+    wait_for(lambda: fake.overlay_properties()["State"] == "active", "the overlay")
+    assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1}
+
+
+def test_unmounted_and_mounted_at_once(fake):
+    """The change is noticed by the identity of the mount even when it is there again before anybody looks."""
+    os.kill(fake.daemon.process.pid, signal.SIGSTOP)
+    fake.overlay.remount()
+    os.kill(fake.daemon.process.pid, signal.SIGCONT)
+    wait_for(lambda: len(fake.asked("survey")) == 2, "another survey")
+    wait_for(lambda: fake.overlay_properties()["State"] == "active", "the overlay")
+
+
+def test_other_mounts_are_no_news(fake):
+    for _ in range(3):
+        fake.scene.overlay(fake.scene.source())
+    time.sleep(0.3)
+    assert len(fake.asked()) == 1
+
+
+def test_kept_trees(fake):
+    fake.play({"finalize": [DONE, ["send", {"kind": "kept", "path": "a", "state": 2, "text": "bash (17)"}],
+                            ["wait-file", {"file": fake.file("left")}]]})
+    assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
+    wait_for(lambda: fake.overlay_properties()["NKept"] == 1, "the kept tree")
+    fake.play({})
+    assert fake.daemon.wait_job(fake.finalize())["State"] == "done"  # is not in the way
+    fake.touch("left")
+    wait_for(lambda: fake.overlay_properties()["NKept"] == 0, "the tree to go")
+
+
+# Questions
+
+def test_get_directory(fake):
+    fake.play({"inspect": [directory("a", "copied-up", lower_path="old/a", total=7, merge_children=3, text="why"), DONE],
+               "finalize": [["wait-cancel", {}]]})
+    d = dict(fake.daemon.manager().GetDirectory(fake.overlay / "a/"))
+    assert d == {"overlay": "soft", "path": fake.overlay / "a", "state": "copied-up", "reason": "why", "scheme": "",
+                 "lower_path": "old/a", "entries": 7, "merge_children": 3}
+    fake.finalize()
+    wait_for(lambda: fake.asked("finalize"), "the worker")
+    d = fake.daemon.manager().GetDirectory(fake.overlay / "a")
+    assert (d["state"], d["job"]) == ("copying", 1)
+    fake.play({"inspect": [failure("Invalid", "not a directory", 20)]})
+    assert error_of(fake.daemon.manager().GetDirectory, fake.overlay / "a") == (ERROR + "Invalid", "not a directory")
+    fake.play({"inspect": [["die", {}]]})
+    assert "signal 9" in error_of(fake.daemon.manager().GetDirectory, fake.overlay / "a")[1]
+
+
+def test_a_hanging_lower_hangs_nobody_else(fake):
+    fake.play({"inspect": [["hang", {}]], "check": [["send", {"kind": "check", "name": "upper", "state": 0, "text": "fine"}], DONE]})
+    proxy = fake.daemon.connection().get_object(NAME, PATH, introspect=False)
+    client = subprocess.Popen(["busctl", f"--address={fake.scene.bus.address}", "call", NAME, PATH, MANAGER, "GetDirectory", "s",
+                               fake.overlay / "a"], stderr=subprocess.PIPE, text=True)
+    pid = wait_for(lambda: fake.asked("inspect"), "the worker")[0]["PID"]
+    start = time.monotonic()
+    assert [dict(c) for c in dbus.Interface(proxy, MANAGER).Check("soft")] == [
+        {"id": "upper", "level": "ok", "text": "fine", "advice": ""}]
+    assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
+    assert time.monotonic() - start < 3
+    _, err = client.communicate(timeout=10)
+    assert client.returncode != 0 and "no answer" in err and 4 < time.monotonic() - start < 7
+    wait_for(lambda: not alive(pid), "the worker to be killed")
+
+
+def test_check(fake):
+    fake.play({"check": [["send", {"kind": "check", "name": "metacopy", "state": 2, "text": "off", "lower_path": "switch it on"}],
+                         DONE]})
+    manager = fake.daemon.manager()
+    expected = [{"id": "metacopy", "level": "fail", "text": "off", "advice": "switch it on"}]
+    other = fake.scene.overlay(fake.scene.source())
+    for which in "soft", fake.overlay.point, fake.overlay / "a", other.point:
+        assert [dict(c) for c in manager.Check(which)] == expected
+    assert [r["OVERLAY"] for r in fake.asked("check")] == ["soft", "soft", "soft", ""]
+    assert fake.asked("check")[3]["MOUNT_POINT"] == other.point
+    for which, name in (("odd", "NoSuchOverlay"), ("/nowhere", "NotManaged"), ("/a/../b", "Invalid")):
+        assert error_of(manager.Check, which)[0] == ERROR + name
+
+
+# Arguments and permissions
+
+def test_bad_arguments(fake):
+    for options, word in (({"method": "mark"}, "not available yet"), ({"method": "odd"}, "odd"), ({"depth": dbus.UInt32(1)}, "depth"),
+                          ({"parents": True}, "parents"), ({"data": dbus.UInt64(1)}, "data"), ({"reset": True}, "reset"),
+                          ({"colour": "red"}, "colour"), ({"dry-run": "yes"}, "dry-run")):
+        with pytest.raises(dbus.DBusException) as e:
+            fake.finalize(**options)
+        assert e.value.get_dbus_name() == ERROR + "Invalid" and word in e.value.get_dbus_message()
+    for path, name in (("relative", "Invalid"), (fake.overlay / "../x", "Invalid"), ("/nowhere", "NotManaged"),
+                       (fake.overlay.point + "x", "NotManaged")):
+        got, message = error_of(fake.daemon.manager().Finalize, path, dbus.Dictionary({}, signature="sv"))
+        assert got == ERROR + name and path in message
+    assert not fake.asked("finalize") and not fake.daemon.manager().ListJobs()
+
+
+def as_nobody(fake, *args):
+    return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "busctl",
+                           f"--address={fake.scene.bus.address}", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=20, check=False)
+
+
+def test_looking_is_open_changing_is_not(fake):
+    fake.finalize()
+    for member, *args in (("Finalize", "sa{sv}", "/x", "0"), ("Unfinalize", "sa{sv}", "/x", "0"), ("CancelJob", "u", "1"),
+                          ("Pause", "s", ""), ("Resume", "s", ""), ("Reload",)):
+        p = as_nobody(fake, "call", NAME, PATH, MANAGER, member, *args)
+        assert p.returncode != 0 and "Access denied" in p.stderr, p.stderr
+    p = as_nobody(fake, "call", NAME, PATH + "/job/1", JOB, "Cancel")
+    assert p.returncode != 0 and "Access denied" in p.stderr
+    p = as_nobody(fake, "set-property", NAME, "/org/freedesktop/LogControl1", "org.freedesktop.LogControl1", "LogLevel", "s", "err")
+    assert p.returncode != 0 and "Access denied" in p.stderr
+    for member in "ListJobs", "ListOverlays":
+        assert as_nobody(fake, "call", NAME, PATH, MANAGER, member).returncode == 0
+    assert as_nobody(fake, "get-property", NAME, PATH + "/job/1", JOB, "State").returncode == 0
+
+
+def test_log_control(fake):
+    o = fake.daemon.connection().get_object(NAME, "/org/freedesktop/LogControl1", introspect=False)
+    p, interface = dbus.Interface(o, PROPERTIES), "org.freedesktop.LogControl1"
+    assert p.GetAll(interface) == {"LogLevel": "debug", "LogTarget": "console", "SyslogIdentifier": "ovlfind"}
+    p.Set(interface, "LogLevel", dbus.String("warning", variant_level=1))
+    assert p.Get(interface, "LogLevel") == "warning"
+    for name, value in (("LogLevel", "loud"), ("LogTarget", "paper"), ("SyslogIdentifier", "x"), ("Odd", "x"), ("LogLevel", 3)):
+        value = dbus.String(value, variant_level=1) if isinstance(value, str) else dbus.Int32(value, variant_level=1)
+        with pytest.raises(dbus.DBusException):
+            p.Set(interface, name, value)
+
+
+# Configuration and life
+
+def test_reload(fake):
+    manager = fake.daemon.manager()
+    recorder = fake.recorder()
+    other = fake.scene.overlay(fake.scene.source())
+    fake.daemon.add_overlay("other", other.point)
+    fake.daemon.add_overlay("bad", "relative")
+    manager.Reload()
+    wait_for(lambda: fake.daemon.overlay_states() == {"soft": "active", "other": "active"}, "both")
+    assert "overlays.d/bad.conf:2: bad value 'relative' for MountPoint=" in fake.daemon.log()
+    assert recorder.signals("InterfacesAdded")[0][0].endswith("/overlay/other")
+    fake.play({"finalize": [["wait-cancel", {}]]})
+    path = fake.daemon.finalize(other / "x")
+    wait_for(lambda: fake.asked("finalize"), "the worker")
+    os.unlink(os.path.join(fake.daemon.overlays_d, "other.conf"))
+    fake.daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: fake.daemon.overlay_states() == {"soft": "active"}, "one")
+    assert fake.daemon.job(path)["ErrorName"] == ERROR + "NotManaged"
+    assert wait_for(lambda: recorder.signals("InterfacesRemoved"), "the signal")[0][0].endswith("/overlay/other")
+    fake.daemon.read_notifications()
+    assert {"READY", "RELOADING", "STATUS"} <= set(fake.daemon.notified)
+    # What was there was left alone, and a file that has become unusable leaves its overlay as it was.
+    fake.daemon.add_overlay("soft", "relative")
+    manager.Reload()
+    assert fake.daemon.overlay_states() == {"soft": "active"} and fake.overlay_properties()["MountPoint"] == fake.overlay.point
+    assert [r["OVERLAY"] for r in fake.asked("survey")] == ["soft", "other"]
+
+
+def test_ends_cleanly_with_jobs(fake):
+    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [["hang", {}]]})
+    fake.finalize()
+    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    start = time.monotonic()
+    assert fake.daemon.stop() == 0
+    assert time.monotonic() - start < 5 and not alive(pid)
+    fake.daemon.read_notifications()
+    assert fake.daemon.notified["STOPPING"] == "1"
+
+
+def test_ends_when_a_worker_does_not(fake):
+    fake.play({"finalize": [["hang", {}]]})
+    fake.finalize()
+    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    assert fake.daemon.stop(timeout=20) == 0
+    assert not alive(pid)
+
+
+def test_ends_when_the_bus_does(fake):
+    fake.scene.bus.process.terminate()
+    assert fake.daemon.process.wait(10) != 0
+    assert "connection to the bus is lost" in fake.daemon.log()
+
+
+def test_one_of_a_kind(fake):
+    second = fake.scene.daemon(start=False)
+    with pytest.raises(RuntimeError, match="is ovlfind running already"):
+        second.start(env=fake.env)
+
+
+def test_status(fake):
+    fake.play({"finalize": [directory("a", "finalized"), directory("b", "finalized"), ["wait-cancel", {}]]})
+    fake.finalize()
+    def status():
+        fake.daemon.read_notifications()
+        return fake.daemon.notified["STATUS"]
+    wait_for(lambda: status() == "1 overlay, 2 directories finalized, 1 job running", "the status")
+
+
+def test_arguments(fake):
+    def run(*args):
+        return subprocess.run([fake.daemon_binary(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=10)
+    fake.daemon_binary = lambda: __import__("ovltest").binary("ovlfind")
+    assert run("--help").returncode == 0 and max(map(len, run("--help").stdout.splitlines())) <= 80
+    assert run("--version").stdout.startswith("ovlfind ")
+    for args in (["--log-level=loud"], ["--log-target=paper"], ["--odd"], ["argument"]):
+        p = run(*args)
+        assert p.returncode == 2 and p.stdout == "" and len(p.stderr.splitlines()) <= 2
