@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "job.h"
+#include "unit.h"
+
+static Job *make_job(void) {
+        Job *j;
+
+        assert_int_equal(job_new(7, JOB_FINALIZE, "soft", "/ovl", "a/b", &j), 0);
+        return j;
+}
+
+static void test_new(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+        _cleanup_free_ char *path = job_path(j);
+
+        assert_int_equal(j->state, JOB_QUEUED);
+        assert_string_equal(path, "/ovl/a/b");
+        assert_int_equal(j->started_usec, 0);
+}
+
+/* The whole table, so that a change of it is a change of this test. */
+static void test_transitions(void **state) {
+        static const char *const expected[_JOB_STATE_MAX] = {
+                [JOB_QUEUED] = ".r...fc",  [JOB_RUNNING] = "q.awdfc", [JOB_APPLYING] = "qr.wdfc",
+                [JOB_WAITING] = "qra.dfc", [JOB_DONE] = ".......",    [JOB_FAILED] = ".......",
+                [JOB_CANCELED] = ".......",
+        };
+
+        for (JobState from = 0; from < _JOB_STATE_MAX; from++)
+                for (JobState to = 0; to < _JOB_STATE_MAX; to++)
+                        assert_int_equal(job_state_may_follow(from, to), expected[from][to] != '.');
+        assert_false(job_state_may_follow(_JOB_STATE_INVALID, JOB_DONE));
+        assert_false(job_state_may_follow(JOB_RUNNING, _JOB_STATE_MAX));
+}
+
+static void test_times(void **state) {
+        _cleanup_failure_ Failure none = FAILURE_INIT;
+        _cleanup_(job_freep) Job *j = make_job();
+
+        assert_int_equal(job_set_state(j, JOB_APPLYING, 1), -EPERM);
+        assert_int_equal(job_set_state(j, JOB_QUEUED, 1), 0);
+        assert_int_equal(job_set_state(j, JOB_RUNNING, 5), 1);
+        assert_int_equal(j->started_usec, 5);
+        assert_int_equal(job_set_state(j, JOB_WAITING, 6), 1);
+        assert_int_equal(job_finish(j, &none, 9), 1);
+        assert_int_equal(j->state, JOB_DONE);
+        assert_int_equal(j->finished_usec, 9);
+        assert_int_equal(job_set_state(j, JOB_RUNNING, 10), -EPERM);
+}
+
+static void test_ends(void **state) {
+        static const struct {
+                FailureKind kind;
+                JobState state;
+        } cases[] = {
+                { FAILURE_NONE, JOB_DONE },
+                { FAILURE_CANCELED, JOB_CANCELED },
+                { FAILURE_NO_SPACE, JOB_FAILED },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_failure_ Failure f = FAILURE_INIT, again = FAILURE_INIT;
+                _cleanup_(job_freep) Job *j = make_job();
+
+                (void) job_set_state(j, JOB_RUNNING, 1);
+                if (cases[i].kind != FAILURE_NONE)
+                        (void) failure_set(&f, cases[i].kind, EIO, "why");
+                assert_int_equal(job_finish(j, &f, 2), 1);
+                assert_int_equal(j->state, cases[i].state);
+                assert_int_equal(j->failure.kind, cases[i].kind);
+                assert_int_equal(f.kind, FAILURE_NONE); /* taken */
+                (void) failure_set(&again, FAILURE_BUSY, EBUSY, "later");
+                assert_true(job_finish(j, &again, 3) <= 0);
+                assert_int_equal(j->failure.kind, cases[i].kind);
+                assert_null(again.message);
+        }
+}
+
+static void test_attempts(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_PROGRESS);
+        r.entries_done = 5;
+        for (unsigned i = 1; i <= JOB_ATTEMPTS_MAX; i++) {
+                assert_int_equal(job_set_state(j, JOB_RUNNING, i), 1);
+                assert_int_equal(j->n_attempts, i);
+                job_take_counters(j, &r);
+                assert_int_equal(job_add_step(j, &r), 0);
+                assert_int_equal(job_may_retry(j), i < JOB_ATTEMPTS_MAX);
+                if (i < JOB_ATTEMPTS_MAX) {
+                        assert_int_equal(job_set_state(j, JOB_QUEUED, i), 1);
+                        assert_int_equal(j->entries_done + j->n_steps, 0);
+                }
+        }
+        assert_int_equal(j->started_usec, 1);
+}
+
+static void test_canceled_jobs_are_not_retried(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+
+        (void) job_set_state(j, JOB_RUNNING, 1);
+        assert_true(job_may_retry(j));
+        j->is_cancel_wanted = true;
+        assert_false(job_may_retry(j));
+}
+
+static void test_steps_and_notes_are_bounded(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_STEP);
+        wire_set(r.name, "build");
+        for (size_t i = 0; i < JOB_STEPS_MAX + 10; i++) {
+                r.entries_total = i;
+                assert_int_equal(job_add_step(j, &r), 0);
+        }
+        assert_int_equal(j->n_steps, JOB_STEPS_MAX + 10);
+        assert_int_equal(j->steps[JOB_STEPS_MAX - 1].entries, JOB_STEPS_MAX - 1);
+        for (size_t i = 0; i < JOB_NOTES_MAX + 10; i++)
+                assert_int_equal(job_add_note(j, "note"), 0);
+        assert_int_equal(j->n_notes, JOB_NOTES_MAX + 10);
+        assert_null(j->notes[JOB_NOTES_MAX]);
+}
+
+static bool conflict(const char *overlay_a, const char *a, const char *overlay_b, const char *b) {
+        _cleanup_(job_freep) Job *x = NULL, *y = NULL;
+
+        assert_int_equal(job_new(1, JOB_FINALIZE, overlay_a, "/ovl", a, &x), 0);
+        assert_int_equal(job_new(2, JOB_UNFINALIZE, overlay_b, "/ovl", b, &y), 0);
+        assert_int_equal(job_conflicts(x, y), job_conflicts(y, x));
+        return job_conflicts(x, y);
+}
+
+static void test_conflicts(void **state) {
+        assert_true(conflict("o", "a", "o", "a"));
+        assert_true(conflict("o", "a", "o", "a/b/c"));
+        assert_true(conflict("o", "", "o", "a"));
+        assert_false(conflict("o", "a", "o", "ab"));
+        assert_false(conflict("o", "a/b", "o", "a/c"));
+        assert_false(conflict("o", "a", "p", "a"));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_new),
+                cmocka_unit_test(test_transitions),
+                cmocka_unit_test(test_times),
+                cmocka_unit_test(test_ends),
+                cmocka_unit_test(test_attempts),
+                cmocka_unit_test(test_canceled_jobs_are_not_retried),
+                cmocka_unit_test(test_steps_and_notes_are_bounded),
+                cmocka_unit_test(test_conflicts),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
