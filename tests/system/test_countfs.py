@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ovltest import diff, run, snapshot
+from ovltest import assert_same, diff, run, snapshot
 from ovltest.readers import absent_names
 from ovltest.tree import hard_links, odd_entries, release, write
 
@@ -43,7 +43,7 @@ def test_shows_everything(scene):
     hard_links(os.path.join(source, "odd"))
     release(os.path.join(source, "prog"))
     lower = scene.lower(source)
-    assert diff(snapshot(source), snapshot(lower.point)) == []
+    assert_same(snapshot(source), snapshot(lower.point))
     assert os.lstat(os.path.join(lower.point, "odd", "hard-a")).st_nlink == 2
     with open(os.path.join(lower.point, "odd", "null"), "wb") as f:
         f.write(b"a device works")
@@ -207,7 +207,7 @@ def test_marks_by_hand_stop_lookups(scene, lower):
             os.setxattr(path, "trusted.overlay.redirect", f"/prog/lib/{name}".encode())
     os.setxattr(top, "trusted.overlay.opaque", b"y")
     overlay.mount()
-    assert diff(before, snapshot(lib)) == []
+    assert_same(before, snapshot(lib))
     assert scene.absent_lookups(lower, lib, 40).enoent == 0
 
 

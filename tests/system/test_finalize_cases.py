@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ovltest import CountingLower, Upper, diff, run, snapshot
+from ovltest import CountingLower, Upper, assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
 from ovltest.tree import odd_entries, release, write
@@ -37,7 +37,7 @@ def entries(daemon):
 
 def check_finalized(scene, daemon, lowers, path, before):
     """path looks as before, now and after everything was forgotten, and lookups of absent names reach no lower."""
-    assert diff(before, snapshot(path)) == []
+    assert_same(before, snapshot(path))
     for lower in lowers:
         assert scene.absent_lookups(lower, directories_below(path), 10).enoent == 0
     assert daemon.ctl("is-finalized", path).code == 0
@@ -54,7 +54,7 @@ def test_options(scene, lower, options):
     assert daemon.stop() == 0
     if "volatile" not in options:  # such an upper must not be mounted again
         overlay.remount()
-        assert diff(before, snapshot(overlay / D)) == []
+        assert_same(before, snapshot(overlay / D))
         assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
 
 
@@ -81,7 +81,7 @@ def test_three_lowers(scene, source):
     check_finalized(scene, daemon, lowers, overlay / D, before)
     assert daemon.stop() == 0
     overlay.remount()
-    assert diff(before, snapshot(overlay / D)) == []
+    assert_same(before, snapshot(overlay / D))
 
 
 def test_odd_paths(scene):
@@ -112,7 +112,7 @@ def test_names_that_are_not_utf8(scene):
     daemon = scene.daemon(soft=overlay)
     before = snapshot(overlay / D)
     daemon.ctl("finalize", overlay / D).ok()
-    assert diff(before, snapshot(overlay / D)) == []
+    assert_same(before, snapshot(overlay / D))
     assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
     assert daemon.ctl("directories").code == 0
     assert daemon.ctl("directories", "--json=short").json
@@ -130,7 +130,7 @@ def test_long_path(scene):
     daemon = scene.daemon(soft=overlay)
     before = snapshot(overlay / D)
     result = daemon.ctl("finalize", overlay / D)
-    assert diff(before, snapshot(overlay / D)) == []
+    assert_same(before, snapshot(overlay / D))
     entry = entries(daemon)[overlay / D]
     if result.code == 0 and entry["state"] == "finalized":
         check_finalized(scene, daemon, [lower], overlay / D, before)
@@ -153,7 +153,7 @@ def test_immutable_entry(scene):
         daemon.ctl("finalize", overlay / D)
         lib = entries(daemon)[overlay / f"{D}/lib"]
         assert lib["state"] == "excluded" and "immutable" in lib["reason"]
-        assert diff(before, snapshot(overlay / D)) == []
+        assert_same(before, snapshot(overlay / D))
         wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "staging to be cleaned up")
     finally:
         run("chattr", "-i", frozen)
@@ -165,7 +165,7 @@ def test_children_first(scene, lower):
     before = snapshot(overlay / D)
     for path in (f"{D}/lib/python3", f"{D}/lib", D, "software"):
         daemon.ctl("finalize", overlay / path).ok()
-        assert diff(before, snapshot(overlay / D)) == []
+        assert_same(before, snapshot(overlay / D))
         assert scene.absent_lookups(lower, directories_below(overlay / path), 10).enoent == 0
 
 
@@ -251,4 +251,4 @@ def test_restart_while_somebody_stands_there(scene, lower):
     assert daemon.ctl("is-finalized", overlay / D).code == 0
     shell.close()
     wait_for(lambda: not [n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind")], "the old tree to go")
-    assert diff(before, snapshot(overlay / D)) == []
+    assert_same(before, snapshot(overlay / D))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ovltest import UPPERS, diff, snapshot
+from ovltest import UPPERS, assert_same, diff, snapshot
 from ovltest.daemon import wait_for
 from ovltest.holders import Fifo, Listener, Locks, OpenFile, Running, Shell
 from ovltest.replay import ProgramStart
@@ -76,14 +76,14 @@ def test_in_use(scene, lower, kind):
     assert totals.failures == 0, totals.messages
     assert totals.operations > 1000
 
-    assert diff(before_other, snapshot(other)) == []
+    assert_same(before_other, snapshot(other))
     # Of the directory nothing differs but what a second name until the old tree is gone shows.
-    assert diff(before, snapshot(d), ignore={"nlink"}) == []
+    assert_same(before, snapshot(d), ignore={"nlink"})
     # Both stand in the old tree: one by its working directory, the other by the name of its executable.
     shell.close()
     program.close()
     wait_for(lambda: not hidden_names(overlay), "the old tree to go after they left")
-    assert diff(before, snapshot(d)) == []
+    assert_same(before, snapshot(d))
     for holder in holders:
         holder.check()
     changed = {line.split("'")[1].split("/")[0] for line in diff(before_upper, snapshot(overlay.upper.upper))}
@@ -100,7 +100,7 @@ def test_survives_a_remount(scene, lower, kind):
     daemon.ctl("finalize", d).ok()
     assert daemon.stop() == 0
     overlay.remount()
-    assert diff(before, snapshot(d)) == []
+    assert_same(before, snapshot(d))
     assert scene.absent_lookups(lower, directories_below(d), 50).enoent == 0
     daemon.start()
     assert daemon.ctl("is-finalized", d).code == 0
@@ -149,7 +149,7 @@ def test_dry_run_changes_nothing(scene, lower):
     before = snapshot(overlay.upper.upper)
     result = daemon.ctl("finalize", "--dry-run", overlay / D).ok()
     assert D in result.out
-    assert diff(before, snapshot(overlay.upper.upper)) == []
+    assert_same(before, snapshot(overlay.upper.upper))
     assert scene.absent_lookups(lower, overlay / D, 10).enoent == 10
 
 
@@ -170,7 +170,7 @@ def test_local_changes_stay(scene, lower):
     os.makedirs(os.path.join(d, "local-dir", "below"))
     before = snapshot(d)
     daemon.ctl("finalize", d).ok()
-    assert diff(before, snapshot(d)) == []
+    assert_same(before, snapshot(d))
     assert scene.absent_lookups(lower, directories_below(d), 20).enoent == 0
     # A deleted name is absent like any other.
     with lower.measure() as counts:
@@ -178,7 +178,7 @@ def test_local_changes_stay(scene, lower):
     assert counts.total == 0
     daemon.stop()
     overlay.remount()
-    assert diff(before, snapshot(d)) == []
+    assert_same(before, snapshot(d))
 
 
 def test_moved_directory(scene, lower):
@@ -188,7 +188,7 @@ def test_moved_directory(scene, lower):
     before = snapshot(overlay / "elsewhere")
     daemon.ctl("finalize", overlay / "elsewhere").ok()
     assert scene.absent_lookups(lower, directories_below(overlay / "elsewhere"), 20).enoent == 0
-    assert diff(before, snapshot(overlay / "elsewhere")) == []
+    assert_same(before, snapshot(overlay / "elsewhere"))
     entry = daemon.ctl("status", overlay / "elsewhere", "--json=short").ok().json["directories"][0]
     assert entry["lower_path"].strip("/") == D
 
@@ -209,7 +209,7 @@ def test_everything_works_in_a_finalized_directory(scene, lower):
     after = snapshot(overlay.point)
     daemon.stop()
     overlay.remount()
-    assert diff(after, snapshot(overlay.point)) == []
+    assert_same(after, snapshot(overlay.point))
     assert scene.absent_lookups(lower, [os.path.join(d, "lib"), os.path.join(d, "share")], 10).enoent == 0
 
 

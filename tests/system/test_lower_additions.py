@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from ovltest import UPPERS, diff, snapshot
+from ovltest import UPPERS, assert_same, snapshot
 from ovltest.tree import release, write
 
 D = "software/prog"
@@ -58,7 +58,7 @@ def test_additions_are_not_observed(scene, lower, kind):
     add(lower)
     overlay.mount()
     assert seen(overlay) == []
-    assert diff(before, snapshot(overlay / D)) == []
+    assert_same(before, snapshot(overlay / D))
     assert os.getxattr(overlay.upper_path(D), "trusted.overlay.opaque") == b"y"
     name = f"{D}/lib/libpart0.so.1.0"
     assert os.getxattr(overlay.upper_path(name), "trusted.overlay.redirect") == f"/{name}".encode()
@@ -99,11 +99,11 @@ def test_unfinalize_brings_them_back(scene, lower, kind):
     assert seen(overlay) == list(ADDED)
     assert daemon.ctl("is-finalized", overlay / D).code == 1
     after = snapshot(overlay / D)
-    assert diff(before, {p: e for p, e in after.items() if p in before}, ignore={"content", "mtime"}) == []
-    assert diff(non_directories(before), {p: e for p, e in non_directories(after).items() if p in before}) == []
+    assert_same(before, {p: e for p, e in after.items() if p in before}, ignore={"content", "mtime"})
+    assert_same(non_directories(before), {p: e for p, e in non_directories(after).items() if p in before})
     assert daemon.stop() == 0
     overlay.remount()
-    assert diff(after, snapshot(overlay / D)) == []
+    assert_same(after, snapshot(overlay / D))
     # Merged means merged: the lower is asked again.
     assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 10
 
@@ -122,7 +122,7 @@ def test_unfinalize_keeps_local_changes(scene, lower):
     write(os.path.join(d, "lib", "made-here"), b"made here")
     local = snapshot(d)
     daemon.ctl("unfinalize", d).ok()
-    assert diff(local, snapshot(d)) == []
+    assert_same(local, snapshot(d))
     add(lower)
     assert seen(overlay) == list(ADDED)
     assert not os.path.lexists(os.path.join(d, "lib", "libpart1.so"))
@@ -158,10 +158,10 @@ def test_finalize_unfinalize_finalize(scene, lower):
     for _ in range(3):
         daemon.ctl("finalize", overlay / D).ok()
         assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 0
-        assert diff(before, snapshot(overlay / D)) == []
+        assert_same(before, snapshot(overlay / D))
         daemon.ctl("unfinalize", overlay / D).ok()
         assert scene.absent_lookups(lower, os.path.join(overlay / D, "lib"), 10).enoent == 10
-        assert diff(before, snapshot(overlay / D)) == []
+        assert_same(before, snapshot(overlay / D))
 
 
 def test_unfinalize_what_is_merged(scene, lower):

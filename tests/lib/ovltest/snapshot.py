@@ -5,8 +5,8 @@ import hashlib
 import os
 import stat
 
-# Overlayfs's own, which a user of the merged view does not get to see anyway.
-PRIVATE_XATTRS = ("trusted.overlay.", "user.overlay.")
+# Overlayfs's own, which a user of the merged view does not get to see anyway, and the second name xfs has for its ACLs.
+PRIVATE_XATTRS = ("trusted.overlay.", "user.overlay.", "trusted.SGI_ACL_")
 
 
 def _xattrs(path):
@@ -69,3 +69,10 @@ def diff(before, after, ignore=()):
             continue
         lines += [f"{path!r}: {key}: {a[key]!r} -> {b[key]!r}" for key in a if key not in ignore and a[key] != b[key]]
     return lines
+
+
+def assert_same(before, after, ignore=()):
+    """Fails with every difference in full."""
+    lines = diff(before, after, ignore)
+    if lines:
+        raise AssertionError("trees differ:\n" + "\n".join(lines))
