@@ -34,7 +34,7 @@ struct Exchange {
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
-        bool is_manifest_stale; /* directories changed; of files, reconciling finds out by itself what the manifest lacks */
+        bool is_manifest_stale;
         bool has_manifest;
         bool must_restart; /* undo: something happened that only a new build can take up */
         atomic_bool has_failed;

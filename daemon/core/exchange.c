@@ -526,11 +526,24 @@ static int try_exchange(Exchange *x) {
         return swap_checked(x);
 }
 
+/* Between the last look and the exchange, and until what came late is replayed, every delay is somebody's wrong answer:
+ * this thread goes before those who wait for it. Returns the priority to go back to. */
+static int hurry(void) {
+        int before = getpriority(PRIO_PROCESS, 0);
+
+        (void) setpriority(PRIO_PROCESS, 0, -20);
+        return before;
+}
+
+static void hurry_no_more(int before) {
+        (void) setpriority(PRIO_PROCESS, 0, before);
+}
+
 static int exchange_now(Exchange *x, Failure *reterr) {
         const char *names[] = { x->name, x->beside_name, NULL };
         uint64_t give_up = now_monotonic_usec() + NEVER_QUIET_USEC;
+        int r, priority = hurry();
         TimesGuard guard;
-        int r;
 
         times_guard_begin(&guard, x->parent_fd);
         while ((r = try_exchange(x)) == 1) {
@@ -541,12 +554,17 @@ static int exchange_now(Exchange *x, Failure *reterr) {
         if (r >= 0)
                 r = aftermath(x);
         times_guard_end(&guard, names);
+        hurry_no_more(priority);
         return r;
 }
 
 static int step_settle(Exchange *x, Failure *reterr) {
+        int r, priority = hurry();
+
         find_last_change(x);
-        return settle(x, reterr);
+        r = settle(x, reterr);
+        hurry_no_more(priority);
+        return r;
 }
 
 static int step_stand(Exchange *x, Failure *reterr) {

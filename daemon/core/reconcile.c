@@ -153,6 +153,17 @@ static void learn(Entry *e, const RawEntry *raw, int upper_fd) {
         e->is_placed = true;
 }
 
+/* Moves what the new tree has no place for out of the old one. */
+static int keep_from_old(Sides *s, const RawEntry *raw, const char *why) {
+        char copy[16];
+
+        staging_new_name(&s->x->staging, copy);
+        if (renameat2(s->old_fd, raw->name, s->x->staging.grave_fd, copy, RENAME_NOREPLACE) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        keep(s->x, s->x->staging.grave_fd, copy, s->node, raw->name, why);
+        return 0;
+}
+
 static int add_file(Sides *s, const RawEntry *raw) {
         struct stat st;
         Entry *e;
@@ -165,17 +176,9 @@ static int add_file(Sides *s, const RawEntry *raw) {
                 }
                 if (errno != EEXIST)
                         return -errno;
-                if (fstatat(s->new_upper_fd, raw->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != raw->inode) {
-                        char copy[16];
-
-                        /* The name is taken in the new tree, by its users: theirs holds, this one is kept. */
-                        staging_new_name(&s->x->staging, copy);
-                        if (renameat2(s->old_fd, raw->name, s->x->staging.grave_fd, copy, RENAME_NOREPLACE) < 0)
-                                return errno == ENOENT ? 0 : -errno;
-                        keep(s->x, s->x->staging.grave_fd, copy, s->node, raw->name,
-                             "made in the old tree while the name was taken in the new one");
-                        return 0;
-                }
+                /* Taken by users of the new tree: theirs holds. */
+                if (fstatat(s->new_upper_fd, raw->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != raw->inode)
+                        return keep_from_old(s, raw, "made in the old tree while the name was taken in the new one");
         }
         r = node_add(s->node, raw->name, raw->type, &e);
         if (r < 0)
@@ -185,21 +188,75 @@ static int add_file(Sides *s, const RawEntry *raw) {
         return 0;
 }
 
-/* A directory that the tree does not know moves over as it is; who stands in it goes along. */
-static int add_directory(Sides *s, const RawEntry *raw) {
-        char copy[16];
+/* Whether a directory in the old tree is nothing but upper: then its raw listing is all there is. */
+static int is_pure_directory(Sides *s, const char *name) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = upper_entry_read(s->old_upper_fd, name, &e);
 
-        if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 || errno == ENOENT)
+        return r < 0 ? r : e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && !s->node->is_merged);
+}
+
+static int identify_pair(Sides *s, Node *n, const char *name) {
+        struct stat st;
+        int r;
+
+        if (fstatat(s->old_upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        node_set_old_inode(n, st.st_ino);
+        n->entry->inode = st.st_ino;
+        if (fstatat(s->new_upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        n->new_inode = st.st_ino;
+        r = file_handle_at(s->old_upper_fd, name, &n->old_handle);
+        return r < 0 ? r : file_handle_at(s->new_upper_fd, name, &n->new_handle);
+}
+
+/* The same directory in both trees from now on: watched, then compared. Who made it through the old tree goes on using
+ * it there; a directory of that name made in the new one meanwhile is taken for the same. */
+static int mirror_directory(Sides *s, const RawEntry *raw, bool is_new) {
+        _cleanup_close_ int old_fd = open_dir_beneath(s->old_fd, raw->name), new_fd = open_dir_beneath(s->new_fd, raw->name);
+        Entry *e;
+        int r;
+
+        if (old_fd < 0 || new_fd < 0) {
+                node_recheck(s->node);
                 return 0;
+        }
+        r = node_add(s->node, raw->name, DT_DIR, &e);
+        if (r < 0)
+                return r;
+        e->is_local = e->is_placed = true;
+        e->dir->is_undressed = false;
+        e->dir->changes.all = true;
+        r = identify_pair(s, e->dir, raw->name);
+        if (r >= 0)
+                r = watch_add(s->x, e->dir, old_fd);
+        if (r >= 0 && is_new)
+                r = meta_copy(old_fd, new_fd);
+        return r;
+}
+
+/* A directory that the tree does not know: it gets a counterpart. One that is merged cannot be copied so; it moves over as
+ * it is, and who stands in it goes along. */
+static int add_directory(Sides *s, const RawEntry *raw) {
+        int r = is_pure_directory(s, raw->name);
+        struct stat st;
+
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 || errno == ENOENT)
+                        return 0;
+                return errno != EEXIST ? -errno
+                                       : keep_from_old(s, raw, "moved into the old tree while the name was taken in the new one");
+        }
+        if (mkdirat(s->new_fd, raw->name, 0700) >= 0)
+                return mirror_directory(s, raw, /* is_new= */ true);
         if (errno != EEXIST)
                 return -errno;
-        staging_new_name(&s->x->staging, copy);
-        if (renameat2(s->old_fd, raw->name, s->x->staging.grave_fd, copy, RENAME_NOREPLACE) < 0)
-                return errno == ENOENT ? 0 : -errno;
-        if (unlinkat(s->x->staging.grave_fd, copy, AT_REMOVEDIR) < 0)
-                keep(s->x, s->x->staging.grave_fd, copy, s->node, raw->name,
-                     "a directory made in the old tree while the name was taken in the new one");
-        return 0;
+        if (fstatat(s->new_upper_fd, raw->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode))
+                return mirror_directory(s, raw, /* is_new= */ false);
+        return keep_from_old(s, raw, "a directory made in the old tree while the name was taken in the new one");
 }
 
 /* A directory of the tree that was renamed through the old side: its new directory follows, if it is where we left it. */

@@ -68,7 +68,6 @@ static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
 
         (void) strcpy(name, e->name);
         if (e->dir) {
-                x->is_manifest_stale = true;
                 r = bury_directory(x, e, p->new_fd); /* drops the entry */
         } else {
                 if (e->is_placed && unlinkat(p->new_fd, name, 0) < 0 && errno != ENOENT)
@@ -115,7 +114,6 @@ static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
                 node_block(n, DIRECTORY_PENDING, "it holds the old tree '%s'", raw->name);
                 return -EUCLEAN;
         }
-        x->is_manifest_stale |= raw->type == DT_DIR;
         if (known && known != x->tree->root)
                 return follow_move(x, known, n, raw->name, p);
         r = node_add(n, raw->name, raw->type, &e);
@@ -223,6 +221,7 @@ static int sync_node(Exchange *x, Node *n) {
                         return r;
         }
         n->is_untimed = true;
+        x->is_manifest_stale = true;
         return drop_unseen(x, n, &p);
 }
 
