@@ -92,28 +92,31 @@ static void manager_schedule_flush(Manager *m) {
         (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_ONESHOT);
 }
 
-/* Takes the path. */
-static void manager_object_changed(Manager *m, char *object) {
-        _cleanup_free_ char *owned = object;
+static bool strv_contains(char *const *l, const char *s) {
+        STRV_FOREACH(p, l)
+                if (strcmp(*p, s) == 0)
+                        return true;
+        return false;
+}
 
-        if (!object)
-                return;
+static void manager_object_changed(Manager *m, const char *object) {
         manager_schedule_flush(m);
-        STRV_FOREACH(p, m->changed_objects)
-                if (strcmp(*p, object) == 0)
-                        return;
-        if (strv_extend(&m->changed_objects, object) < 0)
+        if (!object || (!strv_contains(m->changed_objects, object) && strv_extend(&m->changed_objects, object) < 0))
                 (void) log_oom();
 }
 
 void manager_overlay_changed(Manager *m, Managed *o) {
+        _cleanup_free_ char *path = bus_overlay_path(o->config->name);
+
         m->is_manager_changed = true;
-        manager_object_changed(m, bus_overlay_path(o->config->name));
+        manager_object_changed(m, path);
         manager_wake(m);
 }
 
 void manager_job_changed(Manager *m, Job *j) {
-        manager_object_changed(m, bus_job_path(j->id));
+        _cleanup_free_ char *path = bus_job_path(j->id);
+
+        manager_object_changed(m, path);
 }
 
 void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state) {

@@ -39,7 +39,10 @@ class Worker:
         self.is_canceled = False
 
     def send(self, kind, **fields):
-        self.socket.send(pack(kind, **fields))
+        try:
+            self.socket.send(pack(kind, **fields))
+        except BrokenPipeError:
+            os._exit(0)  # the daemon does not listen any more
 
     def result(self, name="None", error=0, text="", **fields):
         self.send("result", name=name, error=error, text=text, **fields)
