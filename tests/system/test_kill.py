@@ -7,6 +7,7 @@ import os
 import pytest
 
 from ovltest import assert_same, snapshot
+from ovltest.daemon import wait_for
 from ovltest.tree import age, write
 
 MOST = 400  # gaps; a job of this size has far fewer
@@ -45,8 +46,8 @@ def redirect_max():
 
 def check_recovered(scene, lower, overlay, daemon, d, before):
     """After the next start. The state is one of those a user can make sense of, and tells the truth."""
+    wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
     assert_same(before, snapshot(d))
-    assert leftovers(overlay) == []
     state = daemon.state_of(d)
     reached = scene.absent_lookups(lower, [d, os.path.join(d, "sub")], 2).enoent
     assert state in ("merged", "copied-up", "finalized")
@@ -76,7 +77,8 @@ def test_killed_between_any_two_steps(scene, stage, verb, victim, capsys):
         if at is None:
             result.ok()
             break
-        assert result.code != 0, f"killed at {at}, but reported as done"
+        # A worker that died is replaced, so the job may well have succeeded; a daemon that died has nobody to say so.
+        assert result.code != 0 or victim == "worker", f"killed at {at}, but reported as done"
         struck.append(at)
         in_between = snapshot(d)
         if victim == "daemon":
