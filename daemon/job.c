@@ -31,7 +31,7 @@ int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_po
         return 0;
 }
 
-static void job_clear_steps(Job *j) {
+void job_clear_steps(Job *j) {
         size_t n = j->n_steps < JOB_STEPS_MAX ? j->n_steps : JOB_STEPS_MAX;
 
         for (size_t i = 0; i < n; i++) {

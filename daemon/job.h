@@ -65,6 +65,7 @@ int job_finish(Job *j, Failure *failure, uint64_t now_usec);
 /* Takes over what a worker reported. 0 or -ENOMEM. */
 void job_take_counters(Job *j, const WireRecord *r);
 int job_add_step(Job *j, const WireRecord *r);
+void job_clear_steps(Job *j);
 int job_add_note(Job *j, const char *note);
 
 /* The absolute path the job is about, owned by the caller; NULL on out of memory. */

@@ -28,22 +28,7 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void
 }
 
 static int on_work(sd_event_source *s, void *userdata) {
-        Manager *m = userdata;
-        Job *j;
-
-        if (m->is_stopping)
-                return 0;
-        for (size_t i = 0; i < m->n_overlays; i++) {
-                Managed *o = m->overlays[i];
-
-                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0)
-                        (void) log_oom();
-        }
-        while ((j = queue_next(m->queue))) {
-                Managed *o = manager_find_overlay(m, j->overlay);
-
-                run_start(m, o, j);
-        }
+        manager_start_jobs(userdata);
         return 0;
 }
 
@@ -73,6 +58,7 @@ void manager_flush(Manager *m) {
                 bus_send_properties_changed(m, OVLFIND_OBJECT_PATH);
         }
         manager_send_status(m);
+        manager_save_state(m);
 }
 
 static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -80,7 +66,7 @@ static int on_flush(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void manager_schedule_flush(Manager *m) {
+void manager_schedule_flush(Manager *m) {
         int enabled = SD_EVENT_OFF;
 
         if (!m->flush_source)
@@ -121,61 +107,6 @@ void manager_job_changed(Manager *m, Job *j) {
 
 void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state) {
         bus_send_directory_changed(m, o, path, state);
-}
-
-void manager_job_finished(Manager *m, Job *j) {
-        Job *expired;
-
-        m->is_manager_changed = true;
-        manager_job_changed(m, j);
-        manager_flush(m);
-        bus_send_job_removed(m, j);
-        while ((expired = queue_expire(m->queue))) {
-                bus_forget_job(m, expired);
-                (void) job_free(expired);
-        }
-        manager_wake(m);
-}
-
-static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *reason) {
-        _cleanup_failure_ Failure failure = FAILURE_INIT;
-
-        (void) failure_set(&failure, kind, ENOENT, "overlay '%s': %s", j->overlay, reason);
-        run_abort(m, j, &failure);
-}
-
-typedef struct JobIds {
-        const char *overlay;
-        uint32_t *ids;
-        size_t n;
-} JobIds;
-
-static void collect_unfinished(Job *j, void *userdata) {
-        JobIds *l = userdata;
-        uint32_t *a;
-
-        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0)
-                return;
-        a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
-        if (!a) {
-                (void) log_oom();
-                return;
-        }
-        l->ids = a;
-        a[l->n++] = j->id;
-}
-
-void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
-        JobIds l = { .overlay = o->config->name };
-
-        queue_foreach(m->queue, collect_unfinished, &l);
-        for (size_t i = 0; i < l.n; i++) {
-                Job *j = queue_find(m->queue, l.ids[i]);
-
-                if (j)
-                        manager_abort_job(m, j, kind, reason);
-        }
-        free(l.ids);
 }
 
 unsigned manager_count_finalized(const Manager *m) {
@@ -222,89 +153,6 @@ int manager_find_path(const Manager *m, const char *path, Managed **ret, char **
                 return failure_set_errno(reterr, -ENOMEM, "cannot look for '%s'", path);
         *ret = best;
         *ret_relative = TAKE_PTR(relative);
-        return 0;
-}
-
-static int manager_queue_job(Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
-        _cleanup_(job_freep) Job *j = NULL;
-        int r;
-
-        r = job_new(m->last_job_id + 1, type, o->config->name, o->config->mount_point, path, &j);
-        if (r < 0)
-                return r;
-        j->options = *options;
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
-        r = queue_add(m->queue, j);
-        if (r < 0)
-                return r;
-        m->last_job_id++;
-        m->is_manager_changed = true;
-        bus_announce_job(m, j);
-        manager_schedule_flush(m);
-        manager_wake(m);
-        *ret = TAKE_PTR(j);
-        return 0;
-}
-
-int manager_add_job(
-        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
-        _cleanup_free_ char *relative = NULL;
-        Managed *o;
-        int r;
-
-        r = manager_find_path(m, path, &o, &relative, reterr);
-        if (r < 0)
-                return r;
-        r = managed_check_usable(o, path, reterr);
-        if (r < 0)
-                return r;
-        if (m->is_stopping)
-                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
-        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
-                return failure_set(
-                        reterr,
-                        FAILURE_BUSY,
-                        EBUSY,
-                        "%u jobs are waiting already, ask for '%s' when some of them are done",
-                        (unsigned) QUEUE_UNFINISHED_MAX,
-                        path);
-        r = manager_queue_job(m, type, o, relative, options, ret);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
-}
-
-int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
-        Job *j = queue_find(m->queue, id);
-
-        if (!j)
-                return failure_set(reterr, FAILURE_NO_SUCH_JOB, ENOENT, "there is no job %u", id);
-        if (job_state_is_final(j->state))
-                return failure_set(
-                        reterr,
-                        FAILURE_NO_SUCH_JOB,
-                        ESRCH,
-                        "job %u is %s already, nothing to cancel",
-                        id,
-                        job_state_to_string(j->state));
-        run_cancel(m, j);
-        return 0;
-}
-
-int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr) {
-        Managed *o;
-
-        if (overlay[0] == '\0') {
-                m->is_paused = is_paused;
-                m->is_manager_changed = true;
-        } else {
-                o = manager_find_overlay(m, overlay);
-                if (!o)
-                        return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
-                o->is_paused = is_paused;
-                manager_overlay_changed(m, o);
-        }
-        manager_flush(m);
-        manager_wake(m);
         return 0;
 }
 
@@ -537,6 +385,7 @@ int manager_startup(Manager *m) {
         r = manager_load_config(m);
         if (r < 0)
                 return r;
+        manager_load_state(m);
         return bus_open(m);
 }
 
@@ -559,6 +408,7 @@ static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
 void manager_stop(Manager *m) {
         if (m->is_stopping)
                 return;
+        manager_save_state(m);
         notifier_stopping(m->notifier);
         notifier_status(m->notifier, "Waiting for the workers to stop");
         log_info("Stopping");

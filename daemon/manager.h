@@ -36,6 +36,7 @@ typedef struct Manager {
         sd_event_source *stop_timer;
         char **changed_objects; /* object paths whose properties changed since the last flush */
         bool is_manager_changed;
+        bool is_state_changed; /* what state.h saves */
         bool is_paused;
         bool is_ready;
         bool is_stopping;
@@ -66,6 +67,12 @@ int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr);
 /* Jobs of overlay (NULL: of all) do not start, or do again. Those that run go on. -ENOENT */
 int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr);
 
+/* Starts what may start. */
+void manager_start_jobs(Manager *m);
+/* The list of jobs in the state directory, see state.h. */
+void manager_save_state(Manager *m);
+void manager_load_state(Manager *m);
+
 /* What parts of the daemon report. */
 void manager_overlay_changed(Manager *m, Managed *o);
 void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state);
@@ -75,7 +82,8 @@ void manager_job_finished(Manager *m, Job *j);
 void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason);
 /* Looks soon whether a job can start. */
 void manager_wake(Manager *m);
-/* Tells the bus at once what changed, e.g. before a reply that promises it. */
+/* Tells the bus soon, or at once, e.g. before a reply that promises it, what changed. */
+void manager_schedule_flush(Manager *m);
 void manager_flush(Manager *m);
 
 unsigned manager_count_finalized(const Manager *m) _pure_;

@@ -188,8 +188,20 @@ Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path) {
         return NULL;
 }
 
+void queue_trim_plans(Queue *q) {
+        unsigned n = 0;
+
+        for (size_t i = q->n_jobs; i > 0; i--) {
+                Job *j = q->jobs[i - 1];
+
+                if (job_state_is_final(j->state) && j->n_steps > 0 && ++n > QUEUE_PLANS_MAX)
+                        job_clear_steps(j);
+        }
+}
+
 Job *queue_expire(Queue *q) {
         size_t n_finished = 0, oldest = 0;
+        Job *expired;
 
         for (size_t i = 0; i < q->n_jobs; i++) {
                 Job *j = q->jobs[i];
@@ -201,10 +213,7 @@ Job *queue_expire(Queue *q) {
         }
         if (n_finished <= QUEUE_FINISHED_MAX)
                 return NULL;
-        {
-                Job *j = q->jobs[oldest];
-
-                memmove(q->jobs + oldest, q->jobs + oldest + 1, (--q->n_jobs - oldest) * sizeof(Job *));
-                return j;
-        }
+        expired = q->jobs[oldest];
+        memmove(q->jobs + oldest, q->jobs + oldest + 1, (--q->n_jobs - oldest) * sizeof(Job *));
+        return expired;
 }

@@ -10,6 +10,7 @@
 #define QUEUE_LANE_MAX 2      /* one that waits for quiet must not hold up all others of its overlay */
 #define QUEUE_UNFINISHED_MAX 1024 /* what one client can pile up before it is told to wait */
 #define QUEUE_FINISHED_MAX 64 /* stay readable */
+#define QUEUE_PLANS_MAX 8     /* finished dry runs that keep their plan, which can be long */
 
 typedef struct Queue Queue;
 
@@ -33,5 +34,7 @@ void queue_remove_lane(Queue *q, const char *overlay);
 Job *queue_next(Queue *q);
 /* The unfinished job at work on path or on a directory above it; NULL if none. */
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
+/* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */
+void queue_trim_plans(Queue *q);
 /* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL otherwise. */
 Job *queue_expire(Queue *q);

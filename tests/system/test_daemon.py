@@ -561,6 +561,30 @@ def test_ends_cleanly_with_jobs(fake):
     wait_for(lambda: fake.daemon.notified.get("STOPPING") == "1", "the notification")
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_interrupted_jobs_are_not_forgotten(fake, end):
+    fake.play({"finalize": [["wait-cancel", {}]]})
+    done = fake.finalize("other", **{"dry-run": True})
+    running, queued = fake.finalize(), fake.finalize("a/b c")
+    wait_for(lambda: fake.daemon.job(running)["State"] == "running", "the worker")
+    fake.daemon.manager().CancelJob(dbus.UInt32(1))
+    fake.daemon.wait_job(done)
+    getattr(fake.daemon, end)()
+    fake.start()
+    jobs = dict(fake.daemon.manager().ListJobs())
+    assert sorted(jobs) == [2, 3]
+    for path, word in ((running, "put in order"), (queued, "before the job was started")):
+        job = fake.daemon.job(path)
+        assert job["State"] == "failed" and "interrupted" in job["ErrorMessage"] and word in job["ErrorMessage"]
+    assert fake.daemon.job(queued)["Path"] == fake.overlay / "a/b c"
+    fake.play({})
+    path = fake.finalize()
+    assert path.endswith("/4") and fake.daemon.wait_job(path)["State"] == "done"
+    fake.daemon.stop()
+    fake.start()
+    assert not fake.daemon.manager().ListJobs()
+
+
 def test_ends_when_a_worker_does_not(fake):
     fake.play({"finalize": [["hang", {}]]})
     fake.finalize()

@@ -190,6 +190,25 @@ static void test_old_jobs_go(void **state) {
         assert_non_null(queue_find(b->queue, QUEUE_FINISHED_MAX + 3));
 }
 
+static void test_only_the_last_plans_stay(void **state) {
+        Bench *b = *state;
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_STEP);
+        open_lane(b, "o");
+        for (int i = 0; i < QUEUE_PLANS_MAX + 2; i++) {
+                Job *j = add(b, "o", "a");
+
+                (void) start(b);
+                assert_int_equal(job_add_step(j, &r), 0);
+                finish(b, j);
+        }
+        assert_int_equal(job_add_step(add(b, "o", "a"), &r), 0);
+        queue_trim_plans(b->queue);
+        for (uint32_t id = 1; id <= b->last_id; id++)
+                assert_int_equal(queue_find(b->queue, id)->n_steps, id > 2);
+}
+
 /* Whatever happens in whatever order: the limits hold, related jobs never run at once, and in the end all have run. */
 static void check_invariants(const Queue *q, Job **jobs, size_t n) {
         size_t lane = 0, all = 0;
@@ -245,6 +264,7 @@ int main(void) {
                 queue_test(test_closed_lanes),
                 queue_test(test_job_at_a_path),
                 queue_test(test_old_jobs_go),
+                queue_test(test_only_the_last_plans_stay),
                 queue_test(test_random),
         };
 

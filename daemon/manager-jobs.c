@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The manager's half that is about jobs: which are made, started, ended, remembered. */
+#include <string.h>
+
+#include "bus.h"
+#include "log.h"
+#include "manager.h"
+#include "state.h"
+
+void manager_start_jobs(Manager *m) {
+        Job *j;
+
+        if (m->is_stopping)
+                return;
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                Managed *o = m->overlays[i];
+
+                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0)
+                        (void) log_oom();
+        }
+        while ((j = queue_next(m->queue))) {
+                Managed *o = manager_find_overlay(m, j->overlay);
+
+                run_start(m, o, j);
+                m->is_state_changed = true;
+        }
+}
+
+void manager_job_finished(Manager *m, Job *j) {
+        Job *expired;
+
+        m->is_manager_changed = m->is_state_changed = true;
+        manager_job_changed(m, j);
+        manager_flush(m);
+        bus_send_job_removed(m, j);
+        queue_trim_plans(m->queue);
+        while ((expired = queue_expire(m->queue))) {
+                bus_forget_job(m, expired);
+                (void) job_free(expired);
+        }
+        manager_wake(m);
+}
+
+static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *reason) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(&failure, kind, ENOENT, "overlay '%s': %s", j->overlay, reason);
+        run_abort(m, j, &failure);
+}
+
+typedef struct JobIds {
+        const char *overlay;
+        uint32_t *ids;
+        size_t n;
+} JobIds;
+
+static void collect_unfinished(Job *j, void *userdata) {
+        JobIds *l = userdata;
+        uint32_t *a;
+
+        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0)
+                return;
+        a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
+        if (!a) {
+                (void) log_oom();
+                return;
+        }
+        l->ids = a;
+        a[l->n++] = j->id;
+}
+
+void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
+        JobIds l = { .overlay = o->config->name };
+
+        queue_foreach(m->queue, collect_unfinished, &l);
+        for (size_t i = 0; i < l.n; i++) {
+                Job *j = queue_find(m->queue, l.ids[i]);
+
+                if (j)
+                        manager_abort_job(m, j, kind, reason);
+        }
+        free(l.ids);
+}
+
+static int manager_queue_job(Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
+        _cleanup_(job_freep) Job *j = NULL;
+        int r;
+
+        r = job_new(m->last_job_id + 1, type, o->config->name, o->config->mount_point, path, &j);
+        if (r < 0)
+                return r;
+        j->options = *options;
+        (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
+        r = queue_add(m->queue, j);
+        if (r < 0)
+                return r;
+        m->last_job_id++;
+        m->is_manager_changed = m->is_state_changed = true;
+        bus_announce_job(m, j);
+        manager_schedule_flush(m);
+        manager_wake(m);
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+int manager_add_job(
+        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
+        _cleanup_free_ char *relative = NULL;
+        Managed *o;
+        int r;
+
+        r = manager_find_path(m, path, &o, &relative, reterr);
+        if (r < 0)
+                return r;
+        r = managed_check_usable(o, path, reterr);
+        if (r < 0)
+                return r;
+        if (m->is_stopping)
+                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
+        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
+                return failure_set(
+                        reterr,
+                        FAILURE_BUSY,
+                        EBUSY,
+                        "%u jobs are waiting already, ask for '%s' when some of them are done",
+                        (unsigned) QUEUE_UNFINISHED_MAX,
+                        path);
+        r = manager_queue_job(m, type, o, relative, options, ret);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
+}
+
+int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
+        Job *j = queue_find(m->queue, id);
+
+        if (!j)
+                return failure_set(reterr, FAILURE_NO_SUCH_JOB, ENOENT, "there is no job %u", id);
+        if (job_state_is_final(j->state))
+                return failure_set(
+                        reterr,
+                        FAILURE_NO_SUCH_JOB,
+                        ESRCH,
+                        "job %u is %s already, nothing to cancel",
+                        id,
+                        job_state_to_string(j->state));
+        run_cancel(m, j);
+        return 0;
+}
+
+int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr) {
+        Managed *o;
+
+        if (overlay[0] == '\0') {
+                m->is_paused = is_paused;
+                m->is_manager_changed = true;
+        } else {
+                o = manager_find_overlay(m, overlay);
+                if (!o)
+                        return failure_set(
+                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+                o->is_paused = is_paused;
+                manager_overlay_changed(m, o);
+        }
+        manager_flush(m);
+        manager_wake(m);
+        return 0;
+}
+
+/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that have been interrupted. */
+void manager_save_state(Manager *m) {
+        int r;
+
+        if (!m->is_state_changed || !m->is_ready || m->is_stopping)
+                return;
+        m->is_state_changed = false;
+        r = state_save(m->state_dir, m->last_job_id, m->queue);
+        if (r < 0)
+                (void) log_warning_errno(r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
+}
+
+/* A job the last daemon did not finish: readable as one that failed, so that nobody waits for it in vain. */
+static void on_saved_job(const SavedJob *s, void *userdata) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        _cleanup_(job_freep) Job *j = NULL;
+        Manager *m = userdata;
+
+        if (job_new(s->id, s->type, s->overlay, s->mount_point, s->path, &j) < 0) {
+                (void) log_oom();
+                return;
+        }
+        j->queued_usec = s->queued_usec;
+        (void) failure_set(
+                &failure,
+                FAILURE_FAILED,
+                EINTR,
+                s->was_started ? "interrupted: the daemon ended before the job did; what had been begun is put in order, "
+                                 "ask again for the rest" :
+                                 "interrupted: the daemon ended before the job was started; ask again");
+        run_abort(m, j, &failure);
+        if (queue_add(m->queue, j) < 0)
+                (void) log_oom();
+        else
+                (void) TAKE_PTR(j);
+}
+
+void manager_load_state(Manager *m) {
+        int r;
+
+        r = state_load(m->state_dir, on_saved_job, m, &m->last_job_id);
+        if (r == -EBADMSG)
+                log_warning("The list of jobs in '%s' cannot be read; moved aside, going on without", m->state_dir);
+        else if (r < 0 && r != -ENOENT)
+                (void) log_warning_errno(r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
+        m->is_state_changed = true;
+}
