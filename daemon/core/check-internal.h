@@ -26,7 +26,7 @@ typedef int (*check_func)(const CheckContext *c, Check *f);
 int check_say(Check *f, CheckLevel level, const char *format, ...) _printf_(3, 4);
 int check_advise(Check *f, const char *format, ...) _printf_(2, 3);
 /* Something could not be looked at: a warning for a caller without privilege, whom it tells nothing about
- * the overlay, otherwise a failure. */
+ * the overlay, and when there is no space to try; otherwise a failure. */
 int check_cannot_tell(Check *f, int error, const char *what);
 
 /* check-upper.c */

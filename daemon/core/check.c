@@ -50,6 +50,10 @@ int check_advise(Check *f, const char *format, ...) {
 int check_cannot_tell(Check *f, int error, const char *what) {
         bool unprivileged = (error == EPERM || error == EACCES) && geteuid() != 0;
 
+        if (error == ENOSPC || error == EDQUOT) /* a job that needs space says so itself */
+                return check_say(f, CHECK_WARNING, "cannot %s: %s", what, strerror(error))
+                        ?: check_advise(f, "make room on the file system of the upper layer");
+
         return check_say(
                        f, unprivileged ? CHECK_WARNING : CHECK_FAIL, "cannot %s: %s", what, strerror(error))
                 ?: check_advise(f, unprivileged ? "run the check as root" : "find out why, and try again");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the exchange share: build.c (the new tree), watch.c (what happens in the old one), sync.c (bringing the
+/* What the parts of the exchange share: scan.c and build.c (the new tree), watch.c (what happens in the old one), sync.c (bringing the
  * new tree in line before the exchange), reconcile.c (replaying afterwards what ended up in the old tree), retire.c (the
  * end of the old tree), undo.c (the raw part of an undo), recover.c (all of this after a crash). */
 #pragma once
@@ -64,17 +64,22 @@ int watch_drain(Exchange *x);
 /* Waits for an event, at most timeout_msec. 1: there are some, 0: none. */
 int watch_wait(Exchange *x, int timeout_msec);
 
-/* build.c */
-/* Watches, lists and makes the directories of n and below; places the entries. */
-int build_scan(Exchange *x);
-int build_place(Exchange *x);
-int build_dress(Exchange *x);
-/* The same for one directory that appeared later; in this thread. */
+/* scan.c */
+int build_scan(Exchange *x); /* watches, lists and makes every directory */
+/* A directory that appeared later, and what is in it; in this thread. */
 int build_late(Exchange *x, Node *n);
+
+/* build.c */
+int build_place(Exchange *x); /* links every entry */
+int place_late(Exchange *x, Node *n); /* the entries of one directory, and the directories below */
+/* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
+void build_restore_times(Exchange *x);
+int build_dress(Exchange *x); /* owner, mode, xattrs, times of what needs them */
 /* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is -EBADF when the
  * entry is copied up already. */
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
 
+/* raw-list.c */
 /* A raw listing of an old directory: what the upper holds. */
 typedef struct RawEntry {
         uint64_t inode;

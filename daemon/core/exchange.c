@@ -296,7 +296,10 @@ static int step_watch(Exchange *x, Failure *reterr) {
 static int step_copy_up(Exchange *x, Failure *reterr) {
         int r = build_place(x);
 
-        return r < 0 ? r : check_blocked(x);
+        if (r < 0)
+                return r;
+        build_restore_times(x);
+        return check_blocked(x);
 }
 
 static int step_verify(Exchange *x, Failure *reterr) {
@@ -625,6 +628,8 @@ const size_t n_exchange_steps = ELEMENTSOF(exchange_steps);
 static void abandon(Exchange *x) {
         if (x->phase >= PHASE_EXCHANGED)
                 return;
+        if (x->tree && x->inotify_fd >= 0 && !x->has_manifest)
+                build_restore_times(x);
         if (x->is_beside && renameat2(x->parent_fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) >= 0)
                 x->is_beside = false;
         if (x->has_manifest && !x->tree->is_undo)

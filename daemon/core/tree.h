@@ -5,6 +5,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 #include <uthash.h>
 
 #include "base/macro.h"
@@ -41,6 +42,7 @@ struct Node {
         char *lower;     /* lower path, NULL for a directory without lower counterpart */
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
+        struct timespec mtime; /* of the old directory when it was watched, before anything in it was copied up */
         int watch;       /* inotify descriptor, -1 none */
         unsigned grave;  /* detached: its name in the grave */
         unsigned n_failed; /* entries that could not be placed because somebody changed them: compare again */
@@ -49,6 +51,7 @@ struct Node {
         bool is_deferred; /* it was not where it was: compare again when its parents have been */
         bool is_undressed; /* owner, mode, xattrs and times of the new directory are to be set */
         bool is_untimed;   /* its times alone, because names changed */
+        bool is_touched;   /* somebody changed names or attributes since mtime was read */
         bool is_removed; /* the old directory is gone */
         char *blocked;   /* why this directory cannot be exchanged */
         int blocked_state; /* DirectoryState that goes with it */

@@ -63,13 +63,13 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         if (e->mask & WATCH_NAMES) {
                 if (e->len > 0)
                         node_note_change(n, e->name);
-                n->is_untimed = true;
+                n->is_untimed = n->is_touched = true;
                 x->changed_usec = now_monotonic_usec();
                 return true;
         }
         if (e->len > 0)
                 return false; /* attributes of an entry */
-        n->is_undressed = true;
+        n->is_undressed = n->is_touched = true;
         return true;
 }
 
