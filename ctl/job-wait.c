@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/path-util.h"
+#include "base/states.h"
 #include "ctl/format.h"
 #include "ctl/job.h"
 #include "ctl/progress.h"
@@ -24,6 +25,8 @@ struct JobWait {
         Progress progress;
         char *label;
         unsigned n_interrupts;
+        bool is_over;
+        int result;
         sd_bus_slot *slots[N_MATCHES];
 };
 
@@ -86,11 +89,18 @@ static void show_progress(JobWait *w) {
         progress_update(&w->progress, state, done, total, now_usec());
 }
 
+/* Not sd_event_exit(): that would close the bus, which is still needed to ask what the jobs left. */
+static void end(JobWait *w, int result) {
+        if (!w->is_over)
+                w->result = result;
+        w->is_over = true;
+}
+
 static void exit_when_finished(JobWait *w) {
         for (size_t i = 0; i < w->n; i++)
                 if (!w->jobs[i].is_finished)
                         return;
-        (void) sd_event_exit(w->event, 0);
+        end(w, 0);
 }
 
 static void job_finish(JobWait *w, WaitedJob *j) {
@@ -150,16 +160,22 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         return r < 0 ? r : 0;
 }
 
+/* An undone directory is merged; what was in it stays copied up, or was never anywhere else. */
+static bool is_goal(const JobWait *w, DirectoryState state) {
+        if (strcmp(w->type, "finalize") == 0)
+                return state == DIRECTORY_FINALIZED;
+        return state == DIRECTORY_MERGED || state == DIRECTORY_COPIED_UP || state == DIRECTORY_LOCAL;
+}
+
 static int on_directory_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         JobWait *w = userdata;
         const char *overlay, *path, *state;
-        const char *goal = strcmp(w->type, "finalize") == 0 ? "finalized" : "merged";
         int r;
 
         r = sd_bus_message_read(m, "sss", &overlay, &path, &state);
         if (r < 0)
                 return r;
-        if (strcmp(state, goal) != 0)
+        if (!is_goal(w, directory_state_from_string(state)))
                 return 0;
         for (size_t i = 0; i < w->n; i++) {
                 const char *top = record_get_string(&w->jobs[i].record, "path");
@@ -179,14 +195,14 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         if (r < 0)
                 return r;
         if (*old) /* whoever has the name now knows nothing of our jobs' numbers */
-                (void) sd_event_exit(w->event, -ECONNRESET);
+                end(w, -ECONNRESET);
         return 0;
 }
 
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         JobWait *w = userdata;
 
-        (void) sd_event_exit(w->event, -ECONNRESET);
+        end(w, -ECONNRESET);
         return 0;
 }
 
@@ -203,8 +219,10 @@ static int on_interrupt(sd_event_source *s, const struct signalfd_siginfo *si, v
         JobWait *w = userdata;
 
         progress_clear(&w->progress);
-        if (w->n_interrupts++ > 0)
-                return sd_event_exit(w->event, -EINTR);
+        if (w->n_interrupts++ > 0) {
+                end(w, -EINTR);
+                return 0;
+        }
         if (!options_have(&w->ctl->options, OPTION_QUIET))
                 print_error("canceling; Ctrl-C again leaves the jobs to themselves");
         for (size_t i = 0; i < w->n; i++)
@@ -337,7 +355,8 @@ int job_wait_run(JobWait *w) {
         r = listen_events(w);
         if (r < 0)
                 return r;
-        r = sd_event_loop(w->event);
+        while (r >= 0 && !w->is_over)
+                r = sd_event_run(w->event, UINT64_MAX);
         progress_clear(&w->progress);
-        return r;
+        return r < 0 ? r : w->result;
 }

@@ -9,10 +9,9 @@ typedef struct JobWait JobWait;
 
 typedef struct WaitedJob {
         char *object;
-        const char *argument; /* what the user typed; borrowed */
-        Record record;        /* properties as of last seen; complete when is_finished */
-        uint64_t
-                n_directories; /* DirectoryChanged() at or below its path, into the state it works towards */
+        const char *argument;   /* what the user typed; borrowed */
+        Record record;          /* properties as of last seen; complete when is_finished */
+        uint64_t n_directories; /* at or below its path, that changed into the state it works towards */
         bool is_finished;
 } WaitedJob;
 

@@ -40,6 +40,17 @@ static int entries_cell(const Record *job, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+static int type_cell(const Record *job, char **ret) {
+        _cleanup_free_ char *type = format_escape(record_get_string(job, "type") ?: "?");
+
+        if (!type)
+                return -ENOMEM;
+        if (record_get_boolean(job, "dry_run"))
+                return asprintf(ret, "%s (dry run)", type) < 0 ? -ENOMEM : 0;
+        *ret = TAKE_PTR(type);
+        return 0;
+}
+
 static Color state_color(const Record *job) {
         return job_state_color(record_get_string(job, "state"));
 }
@@ -47,7 +58,7 @@ static Color state_color(const Record *job) {
 int job_print_table(Ctl *c, RecordList *list) {
         static const TableColumn columns[] = {
                 { "JOB", "id", SCOLS_FL_RIGHT, NULL, NULL },
-                { "TYPE", "type", 0, NULL, NULL },
+                { "TYPE", "type", 0, type_cell, NULL },
                 { "STATE", "state", 0, NULL, state_color },
                 { "ENTRIES", "entries_done", SCOLS_FL_RIGHT, entries_cell, NULL },
                 { "PATH", "path", 0, NULL, NULL },
@@ -80,36 +91,51 @@ ExitCode job_exit_code(const Record *job) {
         return exit_code_from_error_name(record_get_string(job, "error_name"));
 }
 
-/* Directories the job left in the state it works towards; the daemon tells by state, where it tells. */
-static uint64_t count_directories(const Record *job, const char *state, uint64_t fallback) {
-        const RecordList *counts = record_get_list(job, "directories");
-
-        return counts->n > 0 ? record_get_number(&counts->items[0], state, 0) : fallback;
-}
-
 static char *duration_text(const Record *job) {
         uint64_t started = record_get_number(job, "started_usec", 0),
                  finished = record_get_number(job, "finished_usec", 0);
 
-        return started > 0 && finished >= started ? format_duration(finished - started) : strdup("");
+        return started > 0 && finished >= started ? format_duration(finished - started) : NULL;
 }
 
-char *job_summary(const Record *job, uint64_t n_directories) {
-        const char *type = record_get_string(job, "type") ?: "finalize";
-        bool undo = strcmp(type, "unfinalize") == 0;
-        uint64_t n_entries = record_get_number(job, "entries_done", 0);
-        uint64_t n = count_directories(job, undo ? "merged" : "finalized", n_directories);
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
-                            *duration = duration_text(job),
-                            *entries = format_quantity(n_entries, "entry", "entries"),
-                            *directories = format_quantity(n, "directory", "directories");
+/* "61 entries in 40 directories" */
+static char *done_text(uint64_t n_entries, uint64_t n_directories) {
+        _cleanup_free_ char *entries = format_quantity(n_entries, "entry", "entries"),
+                            *directories = format_quantity(n_directories, "directory", "directories");
         char *s;
         int r;
 
-        if (!path || !duration || !entries || !directories)
+        if (!entries || !directories)
+                return NULL;
+        if (n_entries == 0 && n_directories == 0)
+                return strdup("nothing to do");
+        r = asprintf(
+                &s, "%s%s%s", entries, n_directories > 0 ? " in " : "",
+                n_directories > 0 ? directories : "");
+        return r < 0 ? NULL : s;
+}
+
+static char *left_text(uint64_t n, const char *state) {
+        char *s;
+
+        if (n == 0)
+                return strdup("");
+        return asprintf(&s, ", %" PRIu64 " %s", n, state) < 0 ? NULL : s;
+}
+
+char *job_summary(const Record *job, const JobOutcome *o) {
+        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
+                            *done = done_text(record_get_number(job, "entries_done", 0), o->n_directories),
+                            *excluded = left_text(o->n_excluded, "excluded"),
+                            *pending = left_text(o->n_pending, "pending"), *duration = duration_text(job);
+        const char *type = record_get_string(job, "type") ?: "finalize";
+        char *s;
+        int r;
+
+        if (!path || !done || !excluded || !pending)
                 return NULL;
         r = asprintf(
-                &s, "%s %sd: %s%s%s%s%s", path, type, entries, n > 0 ? " in " : "", n > 0 ? directories : "",
-                *duration ? ", " : "", duration);
+                &s, "%s %sd: %s%s%s%s%s", path, type, done, excluded, pending, duration ? ", " : "",
+                duration ?: "");
         return r < 0 ? NULL : s;
 }

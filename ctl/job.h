@@ -15,6 +15,11 @@ char *job_describe(const Record *job);
 
 /* What a finished job comes down to: done is EXIT_CODE_OK, otherwise the name of its error decides. */
 ExitCode job_exit_code(const Record *job) _pure_;
-/* "/ovl/x finalized: 61 entries in 40 directories, 0.31 s". n_directories is what was counted while waiting,
- * used when the job does not tell itself. Allocated. */
-char *job_summary(const Record *job, uint64_t n_directories);
+typedef struct JobOutcome {
+        uint64_t n_directories; /* that changed into what the job works towards */
+        uint64_t n_excluded;
+        uint64_t n_pending;
+} JobOutcome;
+
+/* "/ovl/x finalized: 61 entries in 40 directories, 2 excluded, 0.31 s". Allocated. */
+char *job_summary(const Record *job, const JobOutcome *o);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "ctl/format.h"
 
 Color directory_state_color(const char *state) {
         switch (directory_state_from_string(state)) {
@@ -60,4 +61,15 @@ Color check_level_color(const char *level) {
         default:
                 return COLOR_NONE;
         }
+}
+
+int overlay_state_text(const Record *overlay, char **ret) {
+        _cleanup_free_ char *state = format_escape(record_get_string(overlay, "state") ?: "unknown");
+
+        if (!state)
+                return -ENOMEM;
+        if (record_get_boolean(overlay, "paused"))
+                return asprintf(ret, "%s (paused)", state) < 0 ? -ENOMEM : 0;
+        *ret = TAKE_PTR(state);
+        return 0;
 }

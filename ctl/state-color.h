@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Colours of the words every interface spells alike. Colour never says more than the word beside it. */
+/* The words every interface spells alike, as cells and in colour. Colour never says more than the word
+ * beside it. */
 #pragma once
 
 #include "ctl/record.h"
@@ -9,3 +10,6 @@ Color directory_state_color(const char *state) _pure_;
 Color job_state_color(const char *state) _pure_;
 Color overlay_state_color(const char *state) _pure_;
 Color check_level_color(const char *level) _pure_;
+
+/* Cell of an overlay's state: "active", "active (paused)". */
+int overlay_state_text(const Record *overlay, char **ret);

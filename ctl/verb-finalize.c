@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* finalize, unfinalize: start a job for each path, wait for them, and say how they ended. */
 #include <inttypes.h>
-#include <libsmartcols.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include "ctl/format.h"
+#include "ctl/job-report.h"
 #include "ctl/job-wait.h"
-#include "ctl/job.h"
-#include "ctl/table.h"
 #include "ctl/target.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -137,71 +134,12 @@ static int print_started(Ctl *c, JobWait *w) {
         return r < 0 ? print_oom() : EXIT_CODE_OK;
 }
 
-static int space_text(const Record *r, char **ret) {
-        uint64_t n = record_get_number(r, "bytes", 0);
-
-        *ret = n > 0 ? format_bytes(n) : NULL;
-        return n > 0 && !*ret ? -ENOMEM : 0;
-}
-
-static int print_plan(Ctl *c, const Record *job) {
-        static const TableColumn columns[] = {
-                { "STEP", "name", 0, NULL, NULL },
-                { "PATH", "path", 0, NULL, NULL },
-                { "ENTRIES", "entries", SCOLS_FL_RIGHT, NULL, NULL },
-                { "SPACE", "bytes", SCOLS_FL_RIGHT, space_text, NULL },
-                { "WHAT", "text", SCOLS_FL_TRUNC, NULL, NULL },
-        };
-        const RecordList *plan = record_get_list(job, "plan");
-
-        if (plan->n == 0) {
-                if (ctl_want_legend(c))
-                        (void) puts("Nothing to do.");
-                return 0;
-        }
-        return table_print(c, columns, ELEMENTSOF(columns), plan);
-}
-
-static void print_notes(const Record *job) {
-        for (char *const *s = record_get_strings(job, "notes"); *s; s++)
-                print_error("note: %s", *s);
-}
-
-/* One finished job: its summary on stdout, or why it failed on stderr. */
-static int job_report(Ctl *c, const Kind *k, const WaitedJob *j) {
-        const char *state = record_get_string(&j->record, "state") ?: "";
-        const char *message = record_get_string(&j->record, "error_message");
-        _cleanup_free_ char *summary = NULL;
-
-        if (!options_have(&c->options, OPTION_QUIET))
-                print_notes(&j->record);
-        if (strcmp(state, "done") != 0) {
-                print_error(
-                        "cannot %s '%s': %s", k->type, j->argument,
-                        message
-                                ?: *state ? state
-                                          : "the job is lost");
-                return (int) job_exit_code(&j->record);
-        }
-        if (c->options.json != JSON_OFF)
-                return EXIT_CODE_OK;
-        if (options_have(&c->options, OPTION_DRY_RUN))
-                return print_plan(c, &j->record) < 0 ? print_oom() : EXIT_CODE_OK;
-        if (options_have(&c->options, OPTION_QUIET))
-                return EXIT_CODE_OK;
-        summary = job_summary(&j->record, j->n_directories);
-        if (!summary)
-                return print_oom();
-        (void) puts(summary);
-        return EXIT_CODE_OK;
-}
-
 static int report_all(Ctl *c, const Kind *k, JobWait *w) {
         int code = EXIT_CODE_OK;
 
         for (size_t i = 0; i < job_wait_count(w); i++) {
                 WaitedJob *j = job_wait_get(w, i);
-                int r = j->is_finished ? job_report(c, k, j) : EXIT_CODE_FAILURE;
+                int r = j->is_finished ? job_report(c, k->type, j) : EXIT_CODE_FAILURE;
 
                 code = code == EXIT_CODE_OK ? r : code;
         }

@@ -29,7 +29,7 @@ int verb_list(Ctl *c, int argc, char **argv) {
         static const TableColumn columns[] = {
                 { "NAME", "name", 0, NULL, NULL },
                 { "MOUNTPOINT", "mount_point", 0, NULL, NULL },
-                { "STATE", "state", 0, NULL, state_color },
+                { "STATE", "state", 0, overlay_state_text, state_color },
                 { "SCHEME", "scheme", 0, NULL, NULL },
                 { "FINALIZED", "directories", SCOLS_FL_RIGHT, finalized_text, NULL },
                 { "REASON", "reason", SCOLS_FL_TRUNC, NULL, NULL },

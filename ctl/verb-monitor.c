@@ -121,7 +121,8 @@ static int print_fields(const Record *r) {
                 k = value_to_text(&f->value, &text);
                 if (k < 0)
                         return k;
-                (void) printf(" %s=%s", f->key, text ?: "");
+                if (text && *text) /* a property that is empty says nothing */
+                        (void) printf(" %s=%s", f->key, text);
         }
         return 0;
 }

@@ -93,6 +93,49 @@ static int print_jobs(const RecordList *jobs, const char *overlay) {
         return 0;
 }
 
+/* Whether the option names a layer: those have lines of their own. */
+static bool is_layer_option(const char *option, size_t n) {
+        static const char *const names[] = { "lowerdir=", "lowerdir+=", "datadir+=", "upperdir=",
+                                             "workdir=" };
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (n >= strlen(names[i]) && strncmp(option, names[i], strlen(names[i])) == 0)
+                        return true;
+        return false;
+}
+
+/* Up to the next comma that no backslash escapes. */
+static size_t option_length(const char *s) {
+        size_t n = 0;
+
+        while (s[n] && s[n] != ',')
+                n += s[n] == '\\' && s[n + 1] ? 2 : 1;
+        return n;
+}
+
+static int print_options(const char *options) {
+        _cleanup_free_ char *kept = malloc(strlen(options) + 1), *text = NULL;
+        char *o = kept;
+
+        if (!kept)
+                return -ENOMEM;
+        for (const char *s = options; *s;) {
+                size_t n = option_length(s);
+
+                if (!is_layer_option(s, n)) {
+                        if (o > kept)
+                                *o++ = ',';
+                        o = mempcpy(o, s, n);
+                }
+                s += n + (s[n] == ',');
+        }
+        *o = '\0';
+        text = format_escape(kept);
+        if (text)
+                print_line("Options", text);
+        return text ? 0 : -ENOMEM;
+}
+
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
         _cleanup_free_ char *name = format_escape(record_get_string(o, "name") ?: "?"),
                             *mount_point = format_escape(record_get_string(o, "mount_point") ?: "?");
@@ -114,7 +157,7 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         if (r >= 0)
                 r = print_value(o, "Work", "work_dir");
         if (r >= 0)
-                r = print_value(o, "Options", "options");
+                r = print_options(record_get_string(o, "options") ?: "");
         if (r >= 0)
                 r = print_value(o, "Scheme", "scheme");
         if (r >= 0)
@@ -128,6 +171,26 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         if (r >= 0 && record_get_string(o, "name"))
                 journal_print_tail(c, record_get_string(o, "name"));
         return r;
+}
+
+/* "61, 50 of them need a lower layer" */
+static int print_entries(const Record *d) {
+        uint64_t n = record_get_number(d, "entries", 0), n_merge = record_get_number(d, "merge_children", 0);
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        if (!record_get(d, "entries"))
+                return 0;
+        if (n_merge > 0)
+                r = asprintf(&text, "%" PRIu64 ", %" PRIu64 " of them need a lower layer", n, n_merge);
+        else
+                r = asprintf(&text, "%" PRIu64, n);
+        if (r < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        print_line("Entries", text);
+        return 0;
 }
 
 static int print_directory(const Ctl *c, const Record *d) {
@@ -154,9 +217,7 @@ static int print_directory(const Ctl *c, const Record *d) {
         if (r >= 0)
                 r = print_value(d, "Lower path", "lower_path");
         if (r >= 0)
-                r = print_value(d, "Entries", "entries");
-        if (r >= 0)
-                r = print_value(d, "Merge", "merge_children");
+                r = print_entries(d);
         if (job > 0)
                 (void) printf("%*s: %" PRIu64 "\n", LABEL_WIDTH, "Job", job);
         return r;
@@ -184,7 +245,7 @@ static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
                 { "", "", 0, dot_text, overlay_color },
                 { "NAME", "name", 0, NULL, NULL },
                 { "MOUNTPOINT", "mount_point", 0, NULL, NULL },
-                { "STATE", "state", 0, NULL, overlay_color },
+                { "STATE", "state", 0, overlay_state_text, overlay_color },
                 { "DIRECTORIES", "directories", SCOLS_FL_TRUNC, NULL, NULL },
                 { "JOBS", "n_jobs", 0, jobs_text, NULL },
         };

@@ -18,7 +18,7 @@ from ovltest.env import binary, end, spawn  # noqa: E402
 
 SANITIZER_REPORT = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 JOBS = ("quick", "slow", "hang", "crash", "denied", "pending", "fail-NotManaged", "fail-NoSpace", "fail-AccessDenied",
-        "hang/stubborn")
+        "hang/stubborn", "parts/links")
 
 
 class Result:

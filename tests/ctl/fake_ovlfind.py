@@ -157,7 +157,7 @@ class Manager(Exported):
         return Exported(self.bus, f"{PATH}/overlay/{name}", {OVERLAY: dbus.Dictionary({
             "Name": name, "MountPoint": point, "State": state, "Reason": reason,
             "LowerDirs": dbus.Array(["/srv/one", "/srv/two\nlines"], "s"), "DataDirs": dbus.Array([], "s"),
-            "UpperDir": "/upper", "WorkDir": "/work", "Options": "metacopy=on,redirect_dir=on", "Scheme": "redirect",
+            "UpperDir": "/upper", "WorkDir": "/work", "Options": r"lowerdir=/a\,b:/c,metacopy=on,upperdir=/u,workdir=/w,redirect_dir=on", "Scheme": "redirect",
             "Directories": dbus.Dictionary({"finalized": dbus.UInt32(40), "pending": dbus.UInt32(2)}, "su"),
             "NKept": dbus.UInt32(1), "Paused": False}, "sv")})
 
@@ -189,7 +189,9 @@ class Manager(Exported):
         if name == "quick":
             entry.update(state="finalized", scheme="redirect", lower_path="srv/quick", entries=dbus.UInt64(61),
                          merge_children=dbus.UInt64(50), finalized_usec=dbus.UInt64(1_700_000_000_000_000))
-        elif name in ("pending", "slow"):
+        elif name == "links":
+            entry.update(state="excluded", reason="it holds hard links")
+        elif name == "pending":
             entry.update(state="pending", reason="not quiet")
         return dbus.Dictionary(entry, "sv")
 
@@ -212,9 +214,9 @@ class Manager(Exported):
     def ListDirectories(self, overlay, wanted):
         if overlay not in ("", *self.overlays):
             raise Failure(ERROR + "NoSuchOverlay", f"there is no overlay '{overlay}'")
-        found = [self.directory(f"{self.point}/{name}") for name in ("slow", "quick", "other")]
+        found = [self.directory(f"{self.point}/{name}") for name in ("pending", "quick", "other", "parts/links")]
         return dbus.Array([d for d in found if wanted.get("state") in (None, d["state"]) and
-                           d["path"].startswith(wanted.get("path", "/"))], "a{sv}")
+                           f"{d['path']}/".startswith(f"{wanted.get('path', '')}/")], "a{sv}")
 
     @dbus.service.method(MANAGER, "", "a(so)")
     def ListOverlays(self):

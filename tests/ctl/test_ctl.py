@@ -85,6 +85,12 @@ def test_finalize(ctl, name):
     assert name == "quick" or percents
 
 
+def test_left_out(ctl):
+    r = ctl("finalize", "parts", cwd=ctl.point)
+    assert (r.code, r.out) == (OK, f"{ctl.point}/parts finalized: 61 entries in 2 directories, 1 excluded, 0.31 s\n")
+    assert r.err.endswith(f"ovlfinctl: note: '{ctl.point}/parts/links' is excluded: it holds hard links\n")
+
+
 def test_several(ctl):
     r = ctl("unfinalize", "-q", ctl.point / "slow", ctl.point / "fail-NotManaged", ctl.point / "quick")
     assert (r.code, r.out, len(lines(r.err))) == (NOT_MANAGED, "", 1)
@@ -121,8 +127,9 @@ def test_no_block(ctl):
 
 def test_dry_run(ctl):
     r = ctl("finalize", "--dry-run", ctl.point / "slow")
-    assert r.code == OK and lines(r.out)[0].split() == ["STEP", "PATH", "ENTRIES", "SPACE", "WHAT"]
-    assert lines(r.out)[1].split()[:4] == ["build", str(ctl.point / "slow"), "61", "4.0K"]
+    assert r.code == OK and lines(r.out)[0] == f"{ctl.point}/slow: this would be done"
+    assert lines(r.out)[1].split() == ["STEP", "ENTRIES", "SPACE", "WHAT"]
+    assert lines(r.out)[2].split()[:3] == ["build", "61", "4.0K"]
     plan = json.loads(ctl("finalize", "--dry-run", "--json=pretty", ctl.point / "slow").out)["jobs"][0]["plan"]
     assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree", "entries": 61, "bytes": 4096}]
 
@@ -191,10 +198,10 @@ def test_list(ctl):
 
 def test_directories(ctl):
     found = json.loads(ctl("directories", "--json=short").out)["directories"]
-    assert [os.path.basename(d["path"]) for d in found] == ["quick", "slow"], "merged ones are left out"
+    assert [os.path.basename(d["path"]) for d in found] == ["links", "pending", "quick"], "merged ones are left out"
     assert {"overlay", "path", "state", "reason", "scheme", "lower_path", "entries", "merge_children",
-            "finalized_usec"} <= set(found[0])
-    assert "finalized_usec" not in found[1] and "job" not in found[0]
+            "finalized_usec"} <= set(found[2])
+    assert "finalized_usec" not in found[1] and "job" not in found[2]
     for option in ("--state=merged", "--state=merged,broken"):
         found = json.loads(ctl("directories", "soft", option, "--json=short").out)["directories"]
         assert [d["state"] for d in found] == ["merged"]
@@ -209,9 +216,9 @@ def test_directories(ctl):
 
 
 def test_is_finalized(ctl):
-    assert [ctl("is-finalized", ctl.point / n).code for n in ("quick", "slow", "..")] == [OK, FAILURE, NOT_MANAGED]
-    assert ctl("is-finalized", ctl.point / "slow").out == "pending\n"
-    assert json.loads(ctl("is-finalized", "--json=short", ctl.point / "slow").out)["directories"][0]["state"] == "pending"
+    assert [ctl("is-finalized", ctl.point / n).code for n in ("quick", "pending", "..")] == [OK, FAILURE, NOT_MANAGED]
+    assert ctl("is-finalized", ctl.point / "pending").out == "pending\n"
+    assert json.loads(ctl("is-finalized", "--json=short", ctl.point / "pending").out)["directories"][0]["state"] == "pending"
 
 
 def test_status(ctl):
@@ -221,6 +228,7 @@ def test_status(ctl):
     assert re.search(r"soft +\S+ +active +40 finalized, 2 pending +1 job$", r.out, re.M)
     r = ctl("status", "soft")
     assert r.code == OK and lines(r.out)[0] == f"● soft - overlay on {ctl.point}"
+    assert " Options: metacopy=on,redirect_dir=on\n" in r.out
     assert "/srv/two\\012lines" in r.out and "Jobs: 1: finalize" in r.out
     r = ctl("status", ctl.point / "quick", "away")
     assert r.code == OK and "State: finalized since 2023-11-14 22:13:20;" in r.out and "is not mounted" in r.out
@@ -269,6 +277,7 @@ def test_pause_and_friends(ctl):
     assert ctl("resume").code == OK
     assert ctl("pause", ctl.point / "quick").code == OK
     assert json.loads(ctl("list", "--json=short").out)["overlays"][1]["paused"] is True
+    assert "active (paused)" in ctl("list").out and "active (paused)" in ctl("status", "soft").out
     assert ctl("resume", "nope").code == NOT_MANAGED
     r = ctl("reload")
     assert (r.code, r.err) == (FAILURE, "ovlfinctl: cannot reload the configuration: line 3:\\012no such key\n")

@@ -62,8 +62,13 @@ static void test_jobs(void **state) {
         assert_int_equal(job_ends("running", NULL), EXIT_CODE_FAILURE);
 }
 
+static void assert_summary(const Record *job, JobOutcome o, const char *expected) {
+        _cleanup_free_ char *s = job_summary(job, &o);
+
+        assert_string_equal(s, expected);
+}
+
 static void test_summary(void **state) {
-        _cleanup_free_ char *s = NULL, *t = NULL;
         _cleanup_record_ Record job = { 0 };
 
         (void) record_set_string(&job, "type", "finalize");
@@ -71,13 +76,21 @@ static void test_summary(void **state) {
         (void) record_set_number(&job, "entries_done", 61);
         (void) record_set_number(&job, "started_usec", 1000000);
         (void) record_set_number(&job, "finished_usec", 1310000);
-        s = job_summary(&job, 40);
-        assert_string_equal(s, "/ovl/a\\012b finalized: 61 entries in 40 directories, 0.31 s");
+        assert_summary(
+                &job, (JobOutcome){ .n_directories = 40 },
+                "/ovl/a\\012b finalized: 61 entries in 40 directories, 0.31 s");
+        assert_summary(
+                &job, (JobOutcome){ .n_directories = 1, .n_excluded = 2, .n_pending = 3 },
+                "/ovl/a\\012b finalized: 61 entries in 1 directory, 2 excluded, 3 pending, 0.31 s");
         (void) record_set_string(&job, "type", "unfinalize");
         (void) record_set_number(&job, "entries_done", 1);
         record_remove(&job, "started_usec");
-        t = job_summary(&job, 0);
-        assert_string_equal(t, "/ovl/a\\012b unfinalized: 1 entry");
+        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\012b unfinalized: 1 entry");
+        (void) record_set_number(&job, "entries_done", 0);
+        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\012b unfinalized: nothing to do");
+        assert_summary(
+                &job, (JobOutcome){ .n_directories = 1 },
+                "/ovl/a\\012b unfinalized: 0 entries in 1 directory");
 }
 
 int main(void) {

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How a job that was waited for ended, said once: the summary or the plan on stdout, the rest on stderr. */
+#pragma once
+
+#include "ctl/job-wait.h"
+
+/* type is "finalize" or "unfinalize". With --json nothing goes to stdout: the caller prints all jobs as one
+ * document. Returns the job's ExitCode. */
+int job_report(Ctl *c, const char *type, const WaitedJob *j);
