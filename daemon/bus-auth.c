@@ -43,9 +43,7 @@ static int on_sender_known(sd_bus_message *reply, void *userdata, sd_bus_error *
                         c->message, SD_BUS_ERROR_ACCESS_DENIED, "Cannot find out who is asking");
         if (!user_may(uid))
                 return sd_bus_reply_method_errorf(
-                        c->message,
-                        SD_BUS_ERROR_ACCESS_DENIED,
-                        "Only root may %s; try it with sudo",
+                        c->message, SD_BUS_ERROR_ACCESS_DENIED, "Only root may %s; try it with sudo",
                         action_names[c->action]);
         r = c->func(c->message, c->userdata, &error);
         if (sd_bus_error_is_set(&error))
@@ -62,11 +60,7 @@ int bus_auth_call(sd_bus_message *message, BusAction action, sd_bus_message_hand
         int r;
 
         r = sd_bus_message_new_method_call(
-                bus,
-                &question,
-                "org.freedesktop.DBus",
-                "/org/freedesktop/DBus",
-                "org.freedesktop.DBus",
+                bus, &question, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
                 "GetConnectionUnixUser");
         if (r < 0)
                 return r;
@@ -76,7 +70,7 @@ int bus_auth_call(sd_bus_message *message, BusAction action, sd_bus_message_hand
         c = malloc(sizeof(Call));
         if (!c)
                 return -ENOMEM;
-        *c = (Call) { sd_bus_message_ref(message), action, func, userdata };
+        *c = (Call){ sd_bus_message_ref(message), action, func, userdata };
         r = sd_bus_call_async(bus, &slot, question, on_sender_known, c, AUTH_USEC);
         if (r < 0) {
                 call_free(c);

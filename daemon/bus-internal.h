@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the bus-*.c share. userdata of every handler is the manager, except in the vtables of overlays and jobs, where the
- * find function has looked up the object. */
+/* What the bus-*.c share. userdata of every handler is the manager, except in the vtables of overlays and
+ * jobs, where the find function has looked up the object. */
 #pragma once
 
 #include "bus.h"
@@ -26,5 +26,7 @@ int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_erro
 /* Appends {sv} entries. */
 int bus_append_string(sd_bus_message *m, const char *key, const char *value);
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
-/* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes of it. */
-int bus_append_directory(sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
+/* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes
+ * of it. */
+int bus_append_directory(
+        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);

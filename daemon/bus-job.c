@@ -5,15 +5,10 @@
 #include "config-value.h"
 #include "dbus/names.h"
 
-#define PROPERTY_GETTER(name)          \
-        static int name(               \
-                sd_bus *bus,           \
-                const char *path,      \
-                const char *interface, \
-                const char *property,  \
-                sd_bus_message *reply, \
-                void *userdata,        \
-                sd_bus_error *error)
+#define PROPERTY_GETTER(name)                                                                               \
+        static int name(                                                                                    \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
 
 PROPERTY_GETTER(get_type) {
         const Job *j = userdata;
@@ -36,7 +31,8 @@ PROPERTY_GETTER(get_state) {
 PROPERTY_GETTER(get_errors) {
         const Job *j = userdata;
 
-        return sd_bus_message_append(reply, "u", (uint32_t) (j->n_errors < UINT32_MAX ? j->n_errors : UINT32_MAX));
+        return sd_bus_message_append(
+                reply, "u", (uint32_t) (j->n_errors < UINT32_MAX ? j->n_errors : UINT32_MAX));
 }
 
 PROPERTY_GETTER(get_error_name) {
@@ -64,15 +60,15 @@ PROPERTY_GETTER(get_notes) {
         r = sd_bus_message_open_container(reply, 'a', "s");
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < j->n_notes && i < JOB_NOTES_MAX; i++) {
+        for (size_t i = 0; i < j->n_notes; i++) {
                 r = sd_bus_message_append(reply, "s", j->notes[i]);
                 if (r < 0)
                         return r;
         }
-        if (j->n_notes > JOB_NOTES_MAX) {
+        if (j->n_notes_seen > j->n_notes) {
                 _cleanup_free_ char *rest = NULL;
 
-                if (asprintf(&rest, "and %zu more, see the journal", j->n_notes - JOB_NOTES_MAX) < 0)
+                if (asprintf(&rest, "and %zu more, see the journal", j->n_notes_seen - j->n_notes) < 0)
                         return -ENOMEM;
                 r = sd_bus_message_append(reply, "s", rest);
                 if (r < 0)
@@ -87,24 +83,8 @@ static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
         if (!path)
                 return -ENOMEM;
         return sd_bus_message_append(
-                reply,
-                "a{sv}",
-                5,
-                "name",
-                "s",
-                s->name,
-                "path",
-                "s",
-                path,
-                "text",
-                "s",
-                s->text,
-                "entries",
-                "t",
-                s->entries,
-                "bytes",
-                "t",
-                s->bytes);
+                reply, "a{sv}", 5, "name", "s", s->name, "path", "s", path, "text", "s", s->text, "entries",
+                "t", s->entries, "bytes", "t", s->bytes);
 }
 
 PROPERTY_GETTER(get_plan) {
@@ -114,16 +94,16 @@ PROPERTY_GETTER(get_plan) {
         r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < j->n_steps && i < JOB_STEPS_MAX; i++) {
+        for (size_t i = 0; i < j->n_steps; i++) {
                 r = append_step(reply, j, j->steps + i);
                 if (r < 0)
                         return r;
         }
-        if (j->n_steps > JOB_STEPS_MAX) {
+        if (j->n_steps_seen > j->n_steps) {
                 char name[] = "more", text[64];
 
-                (void) snprintf(text, sizeof(text), "%zu more steps", j->n_steps - JOB_STEPS_MAX);
-                r = append_step(reply, j, &(JobStep) { .name = name, .path = j->path, .text = text });
+                (void) snprintf(text, sizeof(text), "%zu more steps", j->n_steps_seen - j->n_steps);
+                r = append_step(reply, j, &(JobStep){ .name = name, .path = j->path, .text = text });
                 if (r < 0)
                         return r;
         }
@@ -155,16 +135,29 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Path", "s", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("EntriesTotal", "t", NULL, offsetof(Job, entries_total), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("BytesCopied", "t", NULL, offsetof(Job, bytes_copied), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "EntriesTotal",
+                "t",
+                NULL,
+                offsetof(Job, entries_total),
+                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "BytesCopied", "t", NULL, offsetof(Job, bytes_copied), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Errors", "u", get_errors, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Notes", "as", get_notes, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
         SD_BUS_PROPERTY("QueuedUSec", "t", NULL, offsetof(Job, queued_usec), SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("StartedUSec", "t", NULL, offsetof(Job, started_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("FinishedUSec", "t", NULL, offsetof(Job, finished_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "StartedUSec", "t", NULL, offsetof(Job, started_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "FinishedUSec",
+                "t",
+                NULL,
+                offsetof(Job, finished_usec),
+                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
         SD_BUS_METHOD_WITH_ARGS(
                 "Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
@@ -172,7 +165,12 @@ static const sd_bus_vtable vtable[] = {
 };
 
 static int job_find(
-        sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret, sd_bus_error *error) {
+        sd_bus *bus,
+        const char *path,
+        const char *interface,
+        void *userdata,
+        void **ret,
+        sd_bus_error *error) {
         const char *number = path_startswith(path, OVLFIND_JOB_PATH_PREFIX);
         Manager *m = userdata;
         uint64_t id;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.freedesktop.LogControl1(5). Property setters of a vtable cannot wait for an answer from the bus about who is
- * asking, so Set() is taken out of the stream before sd-bus looks at the vtable. */
+/* org.freedesktop.LogControl1(5). Property setters of a vtable cannot wait for an answer from the bus about
+ * who is asking, so Set() is taken out of the stream before sd-bus looks at the vtable. */
 #include <string.h>
 
 #include "bus-auth.h"
@@ -42,7 +42,8 @@ static int set_target(const char *value, sd_bus_error *error) {
 
         if (t < 0)
                 return sd_bus_error_setf(
-                        error, SD_BUS_ERROR_INVALID_ARGS, "'%s' is no log target; use auto, journal or console", value);
+                        error, SD_BUS_ERROR_INVALID_ARGS,
+                        "'%s' is no log target; use auto, journal or console", value);
         log_set_target(t);
         return 0;
 }
@@ -56,15 +57,18 @@ static int set_authorized(sd_bus_message *message, void *userdata, sd_bus_error 
                 return r;
         r = sd_bus_message_read(message, "ssv", &interface, &property, "s", &value);
         if (r < 0)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_INVALID_ARGS, "A property of type s is expected");
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_INVALID_ARGS, "A property of type s is expected");
         if (strcmp(interface, LOG_CONTROL_INTERFACE) != 0)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_UNKNOWN_INTERFACE, "Unknown interface '%s'", interface);
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_UNKNOWN_INTERFACE, "Unknown interface '%s'", interface);
         if (strcmp(property, "LogLevel") == 0)
                 r = set_level(value, error);
         else if (strcmp(property, "LogTarget") == 0)
                 r = set_target(value, error);
         else
-                r = sd_bus_error_setf(error, SD_BUS_ERROR_PROPERTY_READ_ONLY, "'%s' cannot be set", property);
+                r = sd_bus_error_setf(
+                        error, SD_BUS_ERROR_PROPERTY_READ_ONLY, "'%s' cannot be set", property);
         if (r < 0)
                 return r;
         return sd_bus_reply_method_return(message, NULL);
@@ -102,5 +106,6 @@ int bus_log_control_attach(Manager *m) {
         r = sd_bus_add_object(m->bus, NULL, LOG_CONTROL_OBJECT_PATH, on_message, m);
         if (r < 0)
                 return r;
-        return sd_bus_add_object_vtable(m->bus, NULL, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE, vtable, m);
+        return sd_bus_add_object_vtable(
+                m->bus, NULL, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE, vtable, m);
 }

@@ -72,8 +72,10 @@ static int read_method(sd_bus_message *message, Failure *reterr) {
                 return 0;
         if (strcmp(method, "mark") == 0)
                 return failure_set(
-                        reterr, FAILURE_INVALID, EOPNOTSUPP, "method 'mark' is not available yet in this version");
-        return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto or exchange", method);
+                        reterr, FAILURE_INVALID, EOPNOTSUPP,
+                        "method 'mark' is not available yet in this version");
+        return failure_set(
+                reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto or exchange", method);
 }
 
 static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
@@ -94,7 +96,8 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
                 return read_method(message, reterr);
         for (size_t i = 0; i < ELEMENTSOF(later); i++)
                 if (strcmp(key, later[i].key) == 0)
-                        return failure_set(reterr, FAILURE_INVALID, EOPNOTSUPP, "option '%s' %s", key, later[i].why);
+                        return failure_set(
+                                reterr, FAILURE_INVALID, EOPNOTSUPP, "option '%s' %s", key, later[i].why);
         return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown option '%s'", key);
 }
 
@@ -112,7 +115,8 @@ static int read_options(sd_bus_message *message, JobOptions *options, Failure *r
                         return r;
                 r = read_option(message, key, options, reterr);
                 if (r == -ENXIO)
-                        return failure_set(reterr, FAILURE_INVALID, EINVAL, "option '%s' has the wrong type", key);
+                        return failure_set(
+                                reterr, FAILURE_INVALID, EINVAL, "option '%s' has the wrong type", key);
                 if (r < 0)
                         return r;
                 r = sd_bus_message_exit_container(message);
@@ -276,8 +280,7 @@ static int method_resume(sd_bus_message *message, void *userdata, sd_bus_error *
 static int reload_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         if (manager_reload(userdata) < 0)
                 return sd_bus_error_setf(
-                        error,
-                        SD_BUS_ERROR_FAILED,
+                        error, SD_BUS_ERROR_FAILED,
                         "The configuration could not be read, the old one stays in force; see the journal");
         return sd_bus_reply_method_return(message, NULL);
 }
@@ -330,13 +333,29 @@ static const sd_bus_vtable vtable[] = {
                 method_list_overlays,
                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
-                "ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(uo)", jobs), method_list_jobs, SD_BUS_VTABLE_UNPRIVILEGED),
+                "ListJobs",
+                SD_BUS_NO_ARGS,
+                SD_BUS_RESULT("a(uo)", jobs),
+                method_list_jobs,
+                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
-                "CancelJob", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, method_cancel_job, SD_BUS_VTABLE_UNPRIVILEGED),
+                "CancelJob",
+                SD_BUS_ARGS("u", id),
+                SD_BUS_NO_RESULT,
+                method_cancel_job,
+                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
-                "Pause", SD_BUS_ARGS("s", overlay), SD_BUS_NO_RESULT, method_pause, SD_BUS_VTABLE_UNPRIVILEGED),
+                "Pause",
+                SD_BUS_ARGS("s", overlay),
+                SD_BUS_NO_RESULT,
+                method_pause,
+                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
-                "Resume", SD_BUS_ARGS("s", overlay), SD_BUS_NO_RESULT, method_resume, SD_BUS_VTABLE_UNPRIVILEGED),
+                "Resume",
+                SD_BUS_ARGS("s", overlay),
+                SD_BUS_NO_RESULT,
+                method_resume,
+                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
                 "Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job), 0),
@@ -346,5 +365,6 @@ static const sd_bus_vtable vtable[] = {
 };
 
 int bus_manager_attach(Manager *m) {
-        return sd_bus_add_object_vtable(m->bus, NULL, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, vtable, m);
+        return sd_bus_add_object_vtable(
+                m->bus, NULL, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, vtable, m);
 }

@@ -6,15 +6,10 @@
 #include "dbus/names.h"
 #include "strv.h"
 
-#define PROPERTY_GETTER(name)          \
-        static int name(               \
-                sd_bus *bus,           \
-                const char *path,      \
-                const char *interface, \
-                const char *property,  \
-                sd_bus_message *reply, \
-                void *userdata,        \
-                sd_bus_error *error)
+#define PROPERTY_GETTER(name)                                                                               \
+        static int name(                                                                                    \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
 
 PROPERTY_GETTER(get_name) {
         const Managed *o = userdata;
@@ -61,7 +56,8 @@ PROPERTY_GETTER(get_directory) {
 PROPERTY_GETTER(get_options) {
         const Managed *o = userdata;
 
-        return sd_bus_message_append(reply, "s", o->overlay && o->overlay->fs_options ? o->overlay->fs_options : "");
+        return sd_bus_message_append(
+                reply, "s", o->overlay && o->overlay->fs_options ? o->overlay->fs_options : "");
 }
 
 /* The only one a stock kernel knows. */
@@ -117,7 +113,12 @@ static const sd_bus_vtable vtable[] = {
 };
 
 static int overlay_find(
-        sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret, sd_bus_error *error) {
+        sd_bus *bus,
+        const char *path,
+        const char *interface,
+        void *userdata,
+        void **ret,
+        sd_bus_error *error) {
         _cleanup_free_ char *name = NULL;
         Managed *o;
         int r;
@@ -132,7 +133,8 @@ static int overlay_find(
         return 1;
 }
 
-static int overlay_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+static int
+overlay_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
         const Manager *m = userdata;
         char **l = calloc(m->n_overlays + 1, sizeof(char *));
 
@@ -153,7 +155,8 @@ int bus_overlay_attach(Manager *m) {
         int r;
 
         r = sd_bus_add_fallback_vtable(
-                m->bus, NULL, OVLFIND_OVERLAY_PATH_PREFIX, OVLFIND_OVERLAY_INTERFACE, vtable, overlay_find, m);
+                m->bus, NULL, OVLFIND_OVERLAY_PATH_PREFIX, OVLFIND_OVERLAY_INTERFACE, vtable, overlay_find,
+                m);
         if (r < 0)
                 return r;
         return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_OVERLAY_PATH_PREFIX, overlay_enumerate, m);

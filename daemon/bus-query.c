@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The methods that only look: from the daemon's memory, or by a worker whose answer is sent when it comes. */
+/* The methods that only look: from the daemon's memory, or by a worker whose answer is sent when it comes.
+ */
 #include <string.h>
 
 #include "base/path-util.h"
@@ -27,7 +28,7 @@ static int question_new(sd_bus_message *message, Manager *m, const char *overlay
 
         if (!q)
                 return -ENOMEM;
-        *q = (Question) { .message = sd_bus_message_ref(message), .manager = m, .overlay = strdup(overlay) };
+        *q = (Question){ .message = sd_bus_message_ref(message), .manager = m, .overlay = strdup(overlay) };
         if (!q->overlay)
                 return -ENOMEM;
         *ret = TAKE_PTR(q);
@@ -48,7 +49,8 @@ static DirectoryState state_with_job(DirectoryState s, const Job *j) {
         return is_at_work && (s == DIRECTORY_MERGED || s == DIRECTORY_COPIED_UP) ? DIRECTORY_COPYING : s;
 }
 
-int bus_append_directory(sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
+int bus_append_directory(
+        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
         _cleanup_free_ char *path = path_join(o->config->mount_point, i->path);
         const Job *j = queue_find_job_at(m->queue, o->config->name, i->path);
         DirectoryState state = state_with_job(i->state, j);
@@ -112,13 +114,13 @@ static void on_directory(const WireRecord *records, size_t n, Failure *failure, 
 }
 
 /* Takes the question; replies when the worker has answered. */
-static int ask(
-        Question *q,
-        WireRequest *request,
-        const char *path,
-        uint64_t timeout_usec,
-        query_func func,
-        sd_bus_error *error) {
+static int
+ask(Question *q,
+    WireRequest *request,
+    const char *path,
+    uint64_t timeout_usec,
+    query_func func,
+    sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         int r;
 
@@ -160,21 +162,8 @@ static int append_check(sd_bus_message *reply, const WireRecord *r) {
         const char *level = check_level_to_string((CheckLevel) r->state);
 
         return sd_bus_message_append(
-                reply,
-                "a{sv}",
-                4,
-                "id",
-                "s",
-                r->name,
-                "level",
-                "s",
-                level ?: "fail",
-                "text",
-                "s",
-                r->text,
-                "advice",
-                "s",
-                r->lower_path);
+                reply, "a{sv}", 4, "id", "s", r->name, "level", "s", level ?: "fail", "text", "s", r->text,
+                "advice", "s", r->lower_path);
 }
 
 static int send_checks(const Question *q, const WireRecord *records, size_t n) {
@@ -211,25 +200,25 @@ static void on_checks(const WireRecord *records, size_t n, Failure *failure, voi
                 (void) sd_bus_reply_method_errno(q->message, r, NULL);
 }
 
-/* An overlay that is not configured can be checked too, to see whether it is worth it; only its mount point will do. */
+/* An overlay that is not configured can be checked too, to see whether it is worth it; only its mount point
+ * will do. */
 static int make_foreign_request(Manager *m, const char *path, WireRequest *request, Failure *reterr) {
         _cleanup_(overlay_freep) Overlay *overlay = NULL;
         _cleanup_free_ char *p = strdup(path);
         int r;
 
         if (!p || path_simplify(p) < 0)
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' is not an absolute path without '..'", path);
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "'%s' is not an absolute path without '..'", path);
         r = overlay_load(NULL, p, NULL, &overlay, NULL);
         if (r == -ENOENT || r == -EMEDIUMTYPE)
                 return failure_set(
-                        reterr,
-                        FAILURE_NOT_MANAGED,
-                        ENOENT,
-                        "'%s' is neither on a configured overlay nor the mount point of another one",
-                        path);
+                        reterr, FAILURE_NOT_MANAGED, ENOENT,
+                        "'%s' is neither on a configured overlay nor the mount point of another one", path);
         if ((r = wire_request_add(request, WIRE_VERB, job_type_to_string(JOB_CHECK))) < 0 ||
             (r = wire_request_add(request, WIRE_OVERLAY, "")) < 0 ||
-            (r = wire_request_add(request, WIRE_MOUNT_POINT, p)) < 0 || (r = wire_request_add(request, WIRE_PATH, "")) < 0 ||
+            (r = wire_request_add(request, WIRE_MOUNT_POINT, p)) < 0 ||
+            (r = wire_request_add(request, WIRE_PATH, "")) < 0 ||
             (r = wire_request_add(request, WIRE_STATE_DIR, m->state_dir)) < 0)
                 return failure_set_errno(reterr, r, "cannot check '%s'", path);
         return 0;
@@ -247,7 +236,8 @@ static int make_check_request(
                 o = manager_find_overlay(m, which);
                 if (!o)
                         return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", which);
+                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured",
+                                which);
         } else {
                 r = manager_find_path(m, which, &o, &relative, &unmanaged);
                 if (r < 0)
@@ -278,8 +268,13 @@ int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *erro
 
 /* ListDirectories. */
 
+/* A bus ends the connection of who sends a message that is too large: 32 MiB on the system bus. */
+#define LISTING_BYTES_MAX (16 * 1024 * 1024)
+#define ENTRY_BYTES 400 /* of a listed directory without its strings */
+
 typedef struct Listing {
         sd_bus_message *reply;
+        size_t n_bytes; /* about */
         const Manager *manager;
         const Managed *overlay;
         DirectoryState state; /* wanted; _DIRECTORY_STATE_INVALID: all */
@@ -291,7 +286,8 @@ static int read_filter_value(sd_bus_message *message, const char *key, Listing *
         int r;
 
         if (strcmp(key, "state") != 0 && strcmp(key, "path") != 0)
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown filter '%s'; use state or path", key);
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "unknown filter '%s'; use state or path", key);
         r = sd_bus_message_read(message, "v", "s", &value);
         if (r == -ENXIO)
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "filter '%s' has the wrong type", key);
@@ -323,10 +319,14 @@ static int read_filter(sd_bus_message *message, Listing *l, Failure *reterr) {
 }
 
 static int append_listed(const DirectoryInfo *info, void *userdata) {
-        const Listing *l = userdata;
+        Listing *l = userdata;
 
         if (l->state >= 0 && info->state != l->state)
                 return 0;
+        l->n_bytes += ENTRY_BYTES + strlen(l->overlay->config->mount_point) + strlen(info->path) +
+                strlen(info->lower_path) + strlen(info->reason);
+        if (l->n_bytes > LISTING_BYTES_MAX)
+                return -ENOBUFS;
         return bus_append_directory(l->reply, l->manager, l->overlay, info);
 }
 
@@ -379,5 +379,9 @@ int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_
                 return r;
         l.reply = reply;
         r = list_directories(&l, m, overlay);
+        if (r == -ENOBUFS)
+                return sd_bus_error_setf(
+                        error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                        "Too many directories for one message; ask for an overlay, a state or a path");
         return r < 0 ? r : sd_bus_message_send(reply);
 }

@@ -75,14 +75,8 @@ void bus_send_job_removed(Manager *m, const Job *j) {
         if (path)
                 warn_unsent(
                         sd_bus_emit_signal(
-                                m->bus,
-                                OVLFIND_OBJECT_PATH,
-                                OVLFIND_MANAGER_INTERFACE,
-                                "JobRemoved",
-                                "uos",
-                                j->id,
-                                path,
-                                job_state_to_string(j->state)),
+                                m->bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "JobRemoved", "uos",
+                                j->id, path, job_state_to_string(j->state)),
                         "JobRemoved");
 }
 
@@ -95,30 +89,27 @@ void bus_send_directory_changed(Manager *m, const Managed *o, const char *path, 
         if (absolute)
                 warn_unsent(
                         sd_bus_emit_signal(
-                                m->bus,
-                                OVLFIND_OBJECT_PATH,
-                                OVLFIND_MANAGER_INTERFACE,
-                                "DirectoryChanged",
-                                "sss",
-                                o->config->name,
-                                absolute,
-                                directory_state_to_string(state)),
+                                m->bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "DirectoryChanged",
+                                "sss", o->config->name, absolute, directory_state_to_string(state)),
                         "DirectoryChanged");
 }
 
 void bus_send_properties_changed(Manager *m, const char *object) {
         static const char *const manager_names[] = { "Paused", "NOverlays", "NJobs", "NFinalized", NULL };
-        static const char *const overlay_names[] = { "MountPoint", "State", "Reason",      "LowerDirs", "DataDirs", "UpperDir",
-                                               "WorkDir",    "Options", "Directories", "NKept",     "Paused",   NULL };
-        static const char *const job_names[] = { "State",       "EntriesDone", "EntriesTotal", "BytesCopied",
-                                           "Errors",      "ErrorName",   "ErrorMessage", "Notes",
-                                           "StartedUSec", "FinishedUSec", "Plan",        NULL };
+        static const char *const overlay_names[] = { "MountPoint",  "State",    "Reason",  "LowerDirs",
+                                                     "DataDirs",    "UpperDir", "WorkDir", "Options",
+                                                     "Directories", "NKept",    "Paused",  NULL };
+        static const char *const job_names[] = { "State",        "EntriesDone", "EntriesTotal",
+                                                 "BytesCopied",  "Errors",      "ErrorName",
+                                                 "ErrorMessage", "Notes",       "StartedUSec",
+                                                 "FinishedUSec", "Plan",        NULL };
         int r;
 
         if (!m->bus)
                 return;
         if (path_startswith(object, OVLFIND_JOB_PATH_PREFIX))
-                r = sd_bus_emit_properties_changed_strv(m->bus, object, OVLFIND_JOB_INTERFACE, (char **) job_names);
+                r = sd_bus_emit_properties_changed_strv(
+                        m->bus, object, OVLFIND_JOB_INTERFACE, (char **) job_names);
         else if (path_startswith(object, OVLFIND_OVERLAY_PATH_PREFIX))
                 r = sd_bus_emit_properties_changed_strv(
                         m->bus, object, OVLFIND_OVERLAY_INTERFACE, (char **) overlay_names);
@@ -191,7 +182,8 @@ static int bus_add_objects(Manager *m) {
         r = sd_bus_add_object_manager(m->bus, NULL, OVLFIND_OBJECT_PATH);
         if (r < 0)
                 return r;
-        if ((r = bus_manager_attach(m)) < 0 || (r = bus_overlay_attach(m)) < 0 || (r = bus_job_attach(m)) < 0)
+        if ((r = bus_manager_attach(m)) < 0 || (r = bus_overlay_attach(m)) < 0 ||
+            (r = bus_job_attach(m)) < 0)
                 return r;
         return bus_log_control_attach(m);
 }
@@ -209,15 +201,8 @@ int bus_open(Manager *m) {
         if (r < 0)
                 return log_error_errno(r, "Cannot add the objects on the bus: %m");
         r = sd_bus_match_signal_async(
-                m->bus,
-                NULL,
-                "org.freedesktop.DBus.Local",
-                "/org/freedesktop/DBus/Local",
-                "org.freedesktop.DBus.Local",
-                "Disconnected",
-                on_disconnected,
-                NULL,
-                m);
+                m->bus, NULL, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
+                "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, NULL, m);
         if (r < 0)
                 return log_error_errno(r, "Cannot watch the connection to the bus: %m");
         r = sd_bus_request_name_async(m->bus, NULL, OVLFIND_BUS_NAME, 0, on_name, m);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* inih tells sections and keys apart. It keeps 200 characters of a line and counts no lines, so the reader given to it
- * hands over the key only, and keeps value and line number for the handler, which is called right after. */
+/* inih tells sections and keys apart. It keeps 200 characters of a line and counts no lines, so the reader
+ * given to it hands over the key only, and keeps value and line number for the handler, which is called
+ * right after. */
 #include "config-file.h"
 
 #include <ctype.h>
@@ -21,7 +22,7 @@ static int config_file_is_wanted(const char *path) {
 }
 
 int config_file_find(char *const *folders, const char *name, char **ret) {
-        STRV_FOREACH(folder, folders) {
+        STRV_FOREACH (folder, folders) {
                 _cleanup_free_ char *path = path_join(*folder, name);
                 int r;
 
@@ -40,7 +41,7 @@ int config_file_find(char *const *folders, const char *name, char **ret) {
 }
 
 static bool list_has_name(char *const *paths, const char *name) {
-        STRV_FOREACH(p, paths)
+        STRV_FOREACH (p, paths)
                 if (strcmp(path_basename(*p), name) == 0)
                         return true;
         return false;
@@ -92,7 +93,7 @@ static void remove_masked(char **paths) {
 int config_file_list(char *const *folders, const char *name, char ***ret) {
         _cleanup_strv_free_ char **paths = NULL;
 
-        STRV_FOREACH(folder, folders) {
+        STRV_FOREACH (folder, folders) {
                 _cleanup_free_ char *path = path_join(*folder, name);
                 int r;
 
@@ -112,13 +113,13 @@ int config_file_list(char *const *folders, const char *name, char ***ret) {
 typedef struct Reader {
         FILE *file;
         const char *path;
-        unsigned n_read;     /* lines */
-        unsigned line;       /* where the current assignment began */
-        char *text;          /* the current line, with its continuations */
+        unsigned n_read; /* lines */
+        unsigned line;   /* where the current assignment began */
+        char *text;      /* the current line, with its continuations */
         size_t text_size;
-        char *buffer;        /* for getline() */
+        char *buffer; /* for getline() */
         size_t buffer_size;
-        const char *value;   /* in text */
+        const char *value; /* in text */
         config_line_func func;
         void *userdata;
 } Reader;
@@ -198,7 +199,8 @@ static bool key_is_valid(const char *s) {
 }
 
 static void reader_report_garbage(const Reader *r, const char *text) {
-        r->func(&(ConfigLine) { .file = r->path, .line = r->line, .section = "", .value = text }, r->userdata);
+        r->func(&(ConfigLine){ .file = r->path, .line = r->line, .section = "", .value = text },
+                r->userdata);
 }
 
 /* fgets() as inih wants it: what inih shall see of the next line. */
@@ -235,7 +237,9 @@ static char *reader_get(char *str, int num, void *stream) {
 
 static int reader_handle(void *userdata, const char *section, const char *name, const char *value) {
         Reader *r = userdata;
-        ConfigLine l = { .file = r->path, .line = r->line, .section = section, .key = name, .value = r->value };
+        ConfigLine l = {
+                .file = r->path, .line = r->line, .section = section, .key = name, .value = r->value
+        };
 
         r->func(&l, r->userdata);
         return 1;

@@ -13,12 +13,30 @@ typedef struct Unit {
 #define SEC(n) ((n) *USEC_PER_SEC)
 
 static const Unit time_units[] = {
-        { "us", 1 },          { "usec", 1 },          { "ms", USEC_PER_MSEC },    { "msec", USEC_PER_MSEC },
-        { "", SEC(1) },       { "s", SEC(1) },        { "sec", SEC(1) },          { "second", SEC(1) },
-        { "seconds", SEC(1) }, { "m", SEC(60) },       { "min", SEC(60) },         { "minute", SEC(60) },
-        { "minutes", SEC(60) }, { "h", SEC(3600) },    { "hr", SEC(3600) },        { "hour", SEC(3600) },
-        { "hours", SEC(3600) }, { "d", SEC(86400) },   { "day", SEC(86400) },      { "days", SEC(86400) },
-        { "w", SEC(604800) }, { "week", SEC(604800) }, { "weeks", SEC(604800) },   { NULL, 0 },
+        { "us", 1 },
+        { "usec", 1 },
+        { "ms", USEC_PER_MSEC },
+        { "msec", USEC_PER_MSEC },
+        { "", SEC(1) },
+        { "s", SEC(1) },
+        { "sec", SEC(1) },
+        { "second", SEC(1) },
+        { "seconds", SEC(1) },
+        { "m", SEC(60) },
+        { "min", SEC(60) },
+        { "minute", SEC(60) },
+        { "minutes", SEC(60) },
+        { "h", SEC(3600) },
+        { "hr", SEC(3600) },
+        { "hour", SEC(3600) },
+        { "hours", SEC(3600) },
+        { "d", SEC(86400) },
+        { "day", SEC(86400) },
+        { "days", SEC(86400) },
+        { "w", SEC(604800) },
+        { "week", SEC(604800) },
+        { "weeks", SEC(604800) },
+        { NULL, 0 },
 };
 
 static const Unit size_units[] = {
@@ -44,7 +62,8 @@ static int parse_digits(const char **s, uint64_t *ret) {
         if (!isdigit((unsigned char) **s))
                 return -EINVAL;
         for (; isdigit((unsigned char) **s); (*s)++)
-                if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t) (**s - '0'), &v))
+                if (__builtin_mul_overflow(v, 10, &v) ||
+                    __builtin_add_overflow(v, (uint64_t) (**s - '0'), &v))
                         return -ERANGE;
         *ret = v;
         return 0;
@@ -205,7 +224,8 @@ static bool skip_time(const char **s) {
         return true;
 }
 
-/* [weekdays] [date] time..time; of the first two only the alphabet is checked, systemd.time(7) says what they mean. */
+/* [weekdays] [date] time..time; of the first two only the alphabet is checked, systemd.time(7) says what
+ * they mean. */
 static bool window_is_valid(const char *s, size_t n) {
         _cleanup_free_ char *copy = strndup(s, n);
         const char *p;
@@ -217,7 +237,8 @@ static bool window_is_valid(const char *s, size_t n) {
                 copy[--n] = '\0';
         blank = strrchr(copy, ' ');
         p = blank ? blank + 1 : copy;
-        if (blank && strspn(copy, "0123456789*-/,.~ abcdefghijklmnopqrstuvwxyzFMSTW") < (size_t) (blank - copy))
+        if (blank &&
+            strspn(copy, "0123456789*-/,.~ abcdefghijklmnopqrstuvwxyzFMSTW") < (size_t) (blank - copy))
                 return false;
         return skip_time(&p) && strncmp(p, "..", 2) == 0 && (p += 2, skip_time(&p)) && *p == '\0';
 }

@@ -139,8 +139,9 @@ static int parse_path(const char *value, void *dest, const char *const *words) {
         return str_replace(dest, p);
 }
 
-#define OVERLAY_KEY(name, member, parse) { "Overlay", name, parse, offsetof(OverlayConfig, member), NULL, NULL }
-#define SETTING(section, name, member, parse, words, later) \
+#define OVERLAY_KEY(name, member, parse)                                                                    \
+        { "Overlay", name, parse, offsetof(OverlayConfig, member), NULL, NULL }
+#define SETTING(section, name, member, parse, words, later)                                                 \
         { section, name, parse, offsetof(OverlayConfig, settings.member), words, later }
 #define IGNORED ""
 
@@ -177,7 +178,7 @@ static const ConfigKey config_keys[] = {
 };
 
 static int settings_init(Settings *s) {
-        *s = (Settings) {
+        *s = (Settings){
                 .hot_opens = 20,
                 .hot_window_usec = 600 * USEC_PER_SEC,
                 .max_watches = 8192,
@@ -288,17 +289,12 @@ typedef struct Target {
         bool is_overlay_file; /* rather than ovlfind.conf, which holds the defaults and has no [Overlay] */
 } Target;
 
-static void target_warn(const Target *t, const ConfigLine *l, const char *what, const char *name, const char *rest) {
+static void
+target_warn(const Target *t, const ConfigLine *l, const char *what, const char *name, const char *rest) {
         t->config->n_warnings++;
         log_fields(
-                LOG_WARNING,
-                &(LogFields) { .message_id = MESSAGE_CONFIG_WARNING },
-                "%s:%u: %s '%s'%s",
-                l->file,
-                l->line,
-                what,
-                name,
-                rest);
+                LOG_WARNING, &(LogFields){ .message_id = MESSAGE_CONFIG_WARNING }, "%s:%u: %s '%s'%s",
+                l->file, l->line, what, name, rest);
 }
 
 static const ConfigKey *key_find(const char *section, const char *name) {
@@ -334,7 +330,9 @@ static void target_assign(const ConfigLine *l, void *userdata) {
                 return;
         }
         if (k->later && (k->later[0] == '\0' || strcmp(k->later, l->value) == 0))
-                log_debug("%s:%u: %s=%s has no effect yet in this version", l->file, l->line, l->key, l->value);
+                log_debug(
+                        "%s:%u: %s=%s has no effect yet in this version", l->file, l->line, l->key,
+                        l->value);
 }
 
 static void target_read(Target *t, const char *path) {
@@ -361,7 +359,7 @@ static int config_read_defaults(Config *c, char *const *folders, OverlayConfig *
         r = config_file_list(folders, "ovlfind.conf.d", &drop_ins);
         if (r < 0)
                 return log_error_errno(r, "Cannot list ovlfind.conf.d: %m");
-        STRV_FOREACH(p, drop_ins)
+        STRV_FOREACH (p, drop_ins)
                 target_read(&t, *p);
         return 0;
 }
@@ -385,7 +383,8 @@ static const OverlayConfig *config_find_mount(const Config *c, const char *mount
         return NULL;
 }
 
-static int config_read_overlay(Config *c, const char *path, const Settings *defaults, const Config *previous) {
+static int
+config_read_overlay(Config *c, const char *path, const Settings *defaults, const Config *previous) {
         const char *base = path_basename(path);
         _cleanup_free_ char *name = strndup(base, strlen(base) - strlen(".conf"));
         _cleanup_(overlay_config_unrefp) OverlayConfig *o = NULL;
@@ -404,7 +403,7 @@ static int config_read_overlay(Config *c, const char *path, const Settings *defa
         r = overlay_config_new(name, defaults, &o);
         if (r < 0)
                 return r;
-        t = (Target) { .config = c, .overlay = o, .is_overlay_file = true };
+        t = (Target){ .config = c, .overlay = o, .is_overlay_file = true };
         target_read(&t, path);
         other = o->mount_point ? config_find_mount(c, o->mount_point) : NULL;
         if (o->mount_point && !other)
@@ -414,21 +413,22 @@ static int config_read_overlay(Config *c, const char *path, const Settings *defa
         if (old && config_find_mount(c, old->mount_point))
                 old = NULL;
         log_warning(
-                other ? "%s: MountPoint= is that of overlay '%s' already, %s" : "%s: no usable MountPoint=%.0s, %s",
-                path,
-                other ? other->name : "",
+                other ? "%s: MountPoint= is that of overlay '%s' already, %s"
+                      : "%s: no usable MountPoint=%.0s, %s",
+                path, other ? other->name : "",
                 old ? "keeping the previous configuration" : "ignoring this overlay");
         return old ? config_add(c, old) : 0;
 }
 
-static int config_read_overlays(Config *c, char *const *folders, const Settings *defaults, const Config *previous) {
+static int
+config_read_overlays(Config *c, char *const *folders, const Settings *defaults, const Config *previous) {
         _cleanup_strv_free_ char **files = NULL;
         int r;
 
         r = config_file_list(folders, "overlays.d", &files);
         if (r < 0)
                 return log_error_errno(r, "Cannot list overlays.d: %m");
-        STRV_FOREACH(p, files) {
+        STRV_FOREACH (p, files) {
                 r = config_read_overlay(c, *p, defaults, previous);
                 if (r < 0)
                         return log_oom();

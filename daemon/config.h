@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The configuration: a plain value read in one go and never changed afterwards. Overlays are counted references, so that
- * what runs keeps what it was started with while a reload swaps the rest. Reading blocks on /etc, /run and /usr only. */
+/* The configuration: a plain value read in one go and never changed afterwards. Overlays are counted
+ * references, so that what runs keeps what it was started with while a reload swaps the rest. Reading blocks
+ * on /etc, /run and /usr only. */
 #pragma once
 
 #include "base/macro.h"
@@ -74,12 +75,13 @@ typedef struct Config {
         unsigned n_warnings;
 } Config;
 
-/* The folders to read, NULL-terminated, most important first: $CONFIGURATION_DIRECTORY or /etc/ovlfind; the ones in /run
- * and /usr/lib only beside the latter, so that a test never depends on the system it runs on. */
+/* The folders to read, NULL-terminated, most important first: $CONFIGURATION_DIRECTORY or /etc/ovlfind; the
+ * ones in /run and /usr/lib only beside the latter, so that a test never depends on the system it runs on.
+ */
 int config_folders(char ***ret);
-/* Reads everything anew. What cannot be understood is warned about, with file and line, and left at its default. An
- * overlay without a usable MountPoint= keeps what `previous` (may be NULL) has under its name, or is left out. Negative
- * only when the folders cannot be read at all. */
+/* Reads everything anew. What cannot be understood is warned about, with file and line, and left at its
+ * default. An overlay without a usable MountPoint= keeps what `previous` (may be NULL) has under its name,
+ * or is left out. Negative only when the folders cannot be read at all. */
 int config_load(char *const *folders, const Config *previous, Config **ret);
 Config *config_free(Config *c);
 DEFINE_CLEANUP(Config *, config_free);

@@ -41,7 +41,7 @@ void directory_table_clear(DirectoryTable *t) {
         Directory *d, *next;
 
         HASH_ITER(hh, t->head, d, next)
-                directory_remove(t, d);
+        directory_remove(t, d);
 }
 
 DirectoryTable *directory_table_free(DirectoryTable *t) {
@@ -72,7 +72,7 @@ static Directory *directory_new(const DirectoryInfo *i) {
         d = malloc(sizeof(Directory) + n);
         if (!d)
                 return NULL;
-        *d = (Directory) {
+        *d = (Directory){
                 .entries = i->entries,
                 .merge_children = i->merge_children,
                 .finalized_usec = i->finalized_usec,
@@ -86,7 +86,7 @@ static Directory *directory_new(const DirectoryInfo *i) {
 }
 
 static DirectoryInfo directory_info(const Directory *d) {
-        return (DirectoryInfo) {
+        return (DirectoryInfo){
                 .path = d->text,
                 .state = d->state,
                 .reason = d->text + d->reason_offset,

@@ -16,12 +16,18 @@ static const unsigned followers[_JOB_STATE_MAX] = {
         [JOB_WAITING] = BIT(JOB_RUNNING) | BIT(JOB_APPLYING) | BIT(JOB_QUEUED) | FINAL,
 };
 
-int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_point, const char *path, Job **ret) {
+int job_new(
+        uint32_t id,
+        JobType type,
+        const char *overlay,
+        const char *mount_point,
+        const char *path,
+        Job **ret) {
         _cleanup_(job_freep) Job *j = calloc(1, sizeof(Job));
 
         if (!j)
                 return -ENOMEM;
-        *j = (Job) { .id = id, .type = type, .state = JOB_QUEUED };
+        *j = (Job){ .id = id, .type = type, .state = JOB_QUEUED };
         j->overlay = strdup(overlay);
         j->mount_point = strdup(mount_point);
         j->path = strdup(path);
@@ -32,16 +38,14 @@ int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_po
 }
 
 void job_clear_steps(Job *j) {
-        size_t n = j->n_steps < JOB_STEPS_MAX ? j->n_steps : JOB_STEPS_MAX;
-
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < j->n_steps; i++) {
                 free(j->steps[i].name);
                 free(j->steps[i].path);
                 free(j->steps[i].text);
         }
         free(j->steps);
         j->steps = NULL;
-        j->n_steps = 0;
+        j->n_steps = j->n_steps_seen = j->step_bytes = 0;
 }
 
 Job *job_free(Job *j) {
@@ -58,7 +62,8 @@ Job *job_free(Job *j) {
 }
 
 bool job_state_may_follow(JobState from, JobState to) {
-        return from >= 0 && from < _JOB_STATE_MAX && to >= 0 && to < _JOB_STATE_MAX && (followers[from] & BIT(to));
+        return from >= 0 && from < _JOB_STATE_MAX && to >= 0 && to < _JOB_STATE_MAX &&
+                (followers[from] & BIT(to));
 }
 
 /* A new attempt starts from nothing. */
@@ -86,9 +91,9 @@ int job_set_state(Job *j, JobState state, uint64_t now_usec) {
 }
 
 int job_finish(Job *j, Failure *failure, uint64_t now_usec) {
-        JobState state = failure->kind == FAILURE_NONE ? JOB_DONE :
-                failure->kind == FAILURE_CANCELED      ? JOB_CANCELED :
-                                                         JOB_FAILED;
+        JobState state = failure->kind == FAILURE_NONE ? JOB_DONE
+                : failure->kind == FAILURE_CANCELED    ? JOB_CANCELED
+                                                       : JOB_FAILED;
         int r;
 
         r = job_set_state(j, state, now_usec);
@@ -107,7 +112,7 @@ void job_take_counters(Job *j, const WireRecord *r) {
 }
 
 static int job_fill_step(JobStep *s, const WireRecord *r) {
-        *s = (JobStep) {
+        *s = (JobStep){
                 .name = strdup(r->name),
                 .path = strdup(r->path),
                 .text = strdup(r->text),
@@ -123,10 +128,12 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
 }
 
 int job_add_step(Job *j, const WireRecord *r) {
-        if (j->n_steps >= JOB_STEPS_MAX) {
-                j->n_steps++;
+        size_t bytes = strlen(r->name) + strlen(r->path) + strlen(r->text);
+
+        j->n_steps_seen++;
+        if (j->n_steps_seen > j->n_steps + 1 || j->n_steps >= JOB_STEPS_MAX ||
+            j->step_bytes + bytes > JOB_STEP_BYTES_MAX)
                 return 0;
-        }
         if ((j->n_steps & (j->n_steps - 1)) == 0) { /* full at 0, 1, 2, 4, ... */
                 JobStep *a = reallocarray(j->steps, j->n_steps > 0 ? j->n_steps * 2 : 1, sizeof(JobStep));
 
@@ -137,13 +144,24 @@ int job_add_step(Job *j, const WireRecord *r) {
         if (job_fill_step(j->steps + j->n_steps, r) < 0)
                 return -ENOMEM;
         j->n_steps++;
+        j->step_bytes += bytes;
         return 0;
 }
 
 int job_add_note(Job *j, const char *note) {
-        if (j->n_notes++ >= JOB_NOTES_MAX)
+        size_t bytes = strlen(note);
+        int r;
+
+        j->n_notes_seen++;
+        if (j->n_notes_seen > j->n_notes + 1 || j->n_notes >= JOB_NOTES_MAX ||
+            j->note_bytes + bytes > JOB_NOTE_BYTES_MAX)
                 return 0;
-        return strv_extend(&j->notes, note);
+        r = strv_extend(&j->notes, note);
+        if (r < 0)
+                return r;
+        j->n_notes++;
+        j->note_bytes += bytes;
+        return 0;
 }
 
 char *job_path(const Job *j) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A job: what was asked for, how far it is, how it ended. A plain value with a state machine; it knows no process, loop
- * or bus, and no clock: the current time is an argument. */
+/* A job: what was asked for, how far it is, how it ended. A plain value with a state machine; it knows no
+ * process, loop or bus, and no clock: the current time is an argument. */
 #pragma once
 
 #include "base/failure.h"
@@ -9,9 +9,12 @@
 
 /* A worker that dies takes its job with it this often before the job counts as the reason. */
 #define JOB_ATTEMPTS_MAX 3
-/* What a client can still read at once; a plan or a list of notes that is longer ends with how many were left out. */
+/* What a client can still read at once, also of all jobs (a bus ends the connection of who sends messages
+ * that are too large); a plan or a list of notes that is longer ends with how many were left out. */
 #define JOB_STEPS_MAX 4096
 #define JOB_NOTES_MAX 256
+#define JOB_STEP_BYTES_MAX (1024 * 1024)
+#define JOB_NOTE_BYTES_MAX (64 * 1024)
 
 typedef struct JobOptions {
         bool is_dry_run;
@@ -45,13 +48,23 @@ typedef struct Job {
         unsigned n_attempts; /* workers started for it */
         bool is_cancel_wanted;
         Failure failure;
-        char **notes;
-        size_t n_notes; /* seen; at most JOB_NOTES_MAX are kept */
+        char **notes; /* the first ones, within the limits above */
+        size_t n_notes;
+        size_t n_notes_seen;
+        size_t note_bytes;
         JobStep *steps;
-        size_t n_steps; /* seen; at most JOB_STEPS_MAX are kept */
+        size_t n_steps;
+        size_t n_steps_seen;
+        size_t step_bytes;
 } Job;
 
-int job_new(uint32_t id, JobType type, const char *overlay, const char *mount_point, const char *path, Job **ret);
+int job_new(
+        uint32_t id,
+        JobType type,
+        const char *overlay,
+        const char *mount_point,
+        const char *path,
+        Job **ret);
 Job *job_free(Job *j);
 DEFINE_CLEANUP(Job *, job_free);
 
@@ -59,7 +72,8 @@ DEFINE_CLEANUP(Job *, job_free);
 bool job_state_may_follow(JobState from, JobState to) _pure_;
 /* 1: changed, 0: is in that state already, -EPERM: not allowed from here. Sets the times. */
 int job_set_state(Job *j, JobState state, uint64_t now_usec);
-/* Ends the job: done when failure is empty, canceled when it is FAILURE_CANCELED, failed otherwise. Takes the failure. */
+/* Ends the job: done when failure is empty, canceled when it is FAILURE_CANCELED, failed otherwise. Takes
+ * the failure. */
 int job_finish(Job *j, Failure *failure, uint64_t now_usec);
 
 /* Takes over what a worker reported. 0 or -ENOMEM. */

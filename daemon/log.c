@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Level and target are the only file-scope state of the daemon: a log call must work before anything else exists. */
+/* Level and target are the only file-scope state of the daemon: a log call must work before anything else
+ * exists. */
 #define SD_JOURNAL_SUPPRESS_LOCATION
 
 #include "log.h"
@@ -17,7 +18,8 @@
 static int max_level = LOG_INFO;
 static LogTarget target = LOG_TARGET_CONSOLE;
 
-static const char *const level_names[] = { "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug" };
+static const char *const level_names[] = { "emerg",   "alert",  "crit", "err",
+                                           "warning", "notice", "info", "debug" };
 static const char *const target_names[_LOG_TARGET_MAX] = { "auto", "journal", "console" };
 
 void log_set_max_level(int level) {
@@ -50,7 +52,8 @@ LogTarget log_target_from_string(const char *s) {
         return _LOG_TARGET_INVALID;
 }
 
-/* systemd names the socket that standard error was connected to; it may have been replaced since (systemd.exec(5)). */
+/* systemd names the socket that standard error was connected to; it may have been replaced since
+ * (systemd.exec(5)). */
 static bool stderr_is_journal(void) {
         const char *e = getenv("JOURNAL_STREAM");
         unsigned long long device, inode;
@@ -85,7 +88,7 @@ static void entry_add(Entry *e, const char *format, ...) {
         n = vasprintf(&text, format, ap);
         va_end(ap);
         if (n >= 0)
-                e->iov[e->n++] = (struct iovec) { text, (size_t) n };
+                e->iov[e->n++] = (struct iovec){ text, (size_t) n };
 }
 
 static void entry_add_fields(Entry *e, const LogFields *f) {
@@ -113,7 +116,7 @@ static void entry_done(Entry *e) {
 }
 
 static int log_to_journal(
-                int level, const LogFields *f, const char *file, int line, const char *func, const char *message) {
+        int level, const LogFields *f, const char *file, int line, const char *func, const char *message) {
         _cleanup_(entry_done) Entry e = { 0 };
 
         entry_add(&e, "MESSAGE=%s", message);
@@ -133,7 +136,14 @@ static void log_to_stderr(int level, const char *message) {
                 (void) dprintf(STDERR_FILENO, "%s\n", message);
 }
 
-void log_full(int level, const LogFields *fields, const char *file, int line, const char *func, const char *format, ...) {
+void log_full(
+        int level,
+        const LogFields *fields,
+        const char *file,
+        int line,
+        const char *func,
+        const char *format,
+        ...) {
         char message[MESSAGE_MAX];
         int saved = errno;
         va_list ap;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The daemon's log: structured entries to the journal, or plain lines to standard error. A dead journal never stops the
- * daemon: the entry goes to standard error instead, and is lost when that fails too. */
+/* The daemon's log: structured entries to the journal, or plain lines to standard error. A dead journal
+ * never stops the daemon: the entry goes to standard error instead, and is lost when that fails too. */
 #pragma once
 
 #include <syslog.h>
@@ -27,7 +27,8 @@ typedef struct LogFields {
         int error; /* positive errno */
 } LogFields;
 
-/* Levels are those of syslog(3); entries above the maximum are dropped before they are formatted. Initially info. */
+/* Levels are those of syslog(3); entries above the maximum are dropped before they are formatted. Initially
+ * info. */
 void log_set_max_level(int level);
 int log_get_max_level(void);
 void log_set_target(LogTarget t);
@@ -38,8 +39,14 @@ int log_level_from_string(const char *s) _pure_; /* -EINVAL */
 LogTarget log_target_from_string(const char *s) _pure_;
 const char *log_target_to_string(LogTarget t) _pure_;
 
-void log_full(int level, const LogFields *fields, const char *file, int line, const char *func, const char *format, ...)
-        _printf_(6, 7);
+void log_full(
+        int level,
+        const LogFields *fields,
+        const char *file,
+        int line,
+        const char *func,
+        const char *format,
+        ...) _printf_(6, 7);
 
 #define log_fields(level, fields, ...) log_full(level, fields, __FILE__, __LINE__, __func__, __VA_ARGS__)
 
@@ -49,14 +56,15 @@ void log_full(int level, const LogFields *fields, const char *file, int line, co
 #define log_info(...) log_fields(LOG_INFO, NULL, __VA_ARGS__)
 #define log_debug(...) log_fields(LOG_DEBUG, NULL, __VA_ARGS__)
 
-/* The same with a negative errno for %m and ERRNO=; the value is r, so that `return log_error_errno(r, ...)` works. */
-#define log_full_errno(level, r, ...)                   \
-        ({                                              \
-                int _r_ = (r);                          \
-                LogFields _f_ = { .error = -_r_ };      \
-                errno = -_r_;                           \
-                log_fields(level, &_f_, __VA_ARGS__);   \
-                _r_;                                    \
+/* The same with a negative errno for %m and ERRNO=; the value is r, so that `return log_error_errno(r, ...)`
+ * works. */
+#define log_full_errno(level, r, ...)                                                                       \
+        ({                                                                                                  \
+                int _r_ = (r);                                                                              \
+                LogFields _f_ = { .error = -_r_ };                                                          \
+                errno = -_r_;                                                                               \
+                log_fields(level, &_f_, __VA_ARGS__);                                                       \
+                _r_;                                                                                        \
         })
 #define log_error_errno(r, ...) log_full_errno(LOG_ERR, r, __VA_ARGS__)
 #define log_warning_errno(r, ...) log_full_errno(LOG_WARNING, r, __VA_ARGS__)

@@ -11,8 +11,11 @@
 
 #define SURVEY_FAILURES_MAX 3
 #define STUCK_MAX 4 /* hanging workers of one overlay before no more are sent after them */
+#define SURVEY_PATIENCE_USEC                                                                                \
+        (60 * USEC_PER_SEC) /* then somebody should know that it is still looked through */
 #define RETRY_FIRST_USEC (5 * USEC_PER_SEC)
-#define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* somebody who mends a precondition should not wait for long */
+#define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* somebody who mends a precondition should not wait for long   \
+                                             */
 
 typedef struct KeptTree {
         struct KeptTree *next;
@@ -38,7 +41,7 @@ int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
 
         if (!o)
                 return -ENOMEM;
-        *o = (Managed) { .manager = m, .config = overlay_config_ref(config), .retry_usec = RETRY_FIRST_USEC };
+        *o = (Managed){ .manager = m, .config = overlay_config_ref(config), .retry_usec = RETRY_FIRST_USEC };
         o->directories = directory_table_new();
         if (!o->directories)
                 return -ENOMEM;
@@ -98,14 +101,20 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* While a survey runs, its end decides what comes next. */
 static void managed_schedule_retry(Managed *o) {
         int r;
 
+        if (o->survey) {
+                o->is_survey_wanted = true;
+                return;
+        }
         o->retry = sd_event_source_disable_unref(o->retry);
         r = sd_event_add_time_relative(
                 o->manager->event, &o->retry, CLOCK_MONOTONIC, o->retry_usec, USEC_PER_SEC, on_retry, o);
         if (r < 0)
-                (void) log_error_errno(r, "Cannot schedule another look at overlay '%s': %m", o->config->name);
+                (void) log_error_errno(
+                        r, "Cannot schedule another look at overlay '%s': %m", o->config->name);
         o->retry_usec = o->retry_usec * 2 < RETRY_LAST_USEC ? o->retry_usec * 2 : RETRY_LAST_USEC;
 }
 
@@ -117,7 +126,7 @@ static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {
         };
 
         if (o->state != MANAGED_REFUSED || !str_equal(o->reason, reason))
-                log_fields(LOG_WARNING, &f, "Overlay '%s' cannot be used: %s", o->config->name, reason);
+                log_fields(LOG_WARNING, &f, "Overlay '%s' is refused: %s", o->config->name, reason);
         managed_set_state(o, MANAGED_REFUSED, kind, reason);
         manager_fail_jobs(o->manager, o, kind, reason);
 }
@@ -129,16 +138,12 @@ static void managed_activate(Managed *o) {
                 .path = o->config->mount_point,
         };
 
-        o->retry = sd_event_source_disable_unref(o->retry);
         o->retry_usec = RETRY_FIRST_USEC;
         o->n_survey_failures = 0;
         if (o->state != MANAGED_ACTIVE)
                 log_fields(
-                        LOG_INFO,
-                        &f,
-                        "Overlay '%s' at '%s' is ready, %zu directories finalized",
-                        o->config->name,
-                        o->config->mount_point,
+                        LOG_INFO, &f, "Overlay '%s' at '%s' is ready, %zu directories finalized",
+                        o->config->name, o->config->mount_point,
                         directory_table_count(o->directories, DIRECTORY_FINALIZED));
         managed_set_state(o, MANAGED_ACTIVE, FAILURE_NONE, NULL);
 }
@@ -156,7 +161,7 @@ static int managed_layers(const Managed *o, OverlayLayers *ret, char ***ret_lowe
                 if (r < 0)
                         return r;
         }
-        *ret = (OverlayLayers) { .lower = *ret_lower, .upper = c->upper, .work = c->work };
+        *ret = (OverlayLayers){ .lower = *ret_lower, .upper = c->upper, .work = c->work };
         return 0;
 }
 
@@ -167,7 +172,9 @@ static int managed_read_mount(const Managed *o, Overlay **ret, Failure *reterr) 
 
         r = managed_layers(o, &layers, &lower);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot use LowerDir=%s of overlay '%s'", o->config->lower, o->config->name);
+                return failure_set_errno(
+                        reterr, r, "cannot use LowerDir=%s of overlay '%s'", o->config->lower,
+                        o->config->name);
         return overlay_load(NULL, o->config->mount_point, &layers, ret, reterr);
 }
 
@@ -268,26 +275,20 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
 
         if (o->state == MANAGED_ABSENT)
                 return failure_set(
-                        reterr,
-                        FAILURE_NOT_MANAGED,
-                        ENOENT,
-                        "'%s' is on overlay '%s', which is not mounted: %s",
-                        path,
-                        name,
+                        reterr, FAILURE_NOT_MANAGED, ENOENT,
+                        "'%s' is on overlay '%s', which is not mounted: %s", path, name,
                         o->reason ?: "it has not been looked for yet");
         if (o->state == MANAGED_REFUSED)
                 return failure_set(
-                        reterr, o->refusal, EOPNOTSUPP, "'%s' is on overlay '%s', which cannot be used: %s", path, name, o->reason);
+                        reterr, o->refusal, EOPNOTSUPP, "'%s' is on overlay '%s', which is refused: %s",
+                        path, name, o->reason);
         if (n_stuck >= STUCK_MAX)
                 return failure_set(
-                        reterr,
-                        FAILURE_LOWER_UNREACHABLE,
-                        EHOSTUNREACH,
-                        "'%s' is on overlay '%s', for which %u workers hang in the kernel; see whether the server of its "
+                        reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
+                        "'%s' is on overlay '%s', for which %u workers hang in the kernel; see whether the "
+                        "server of its "
                         "lower layers answers",
-                        path,
-                        name,
-                        n_stuck);
+                        path, name, n_stuck);
         return 0;
 }
 
@@ -317,7 +318,8 @@ int managed_make_request(const Managed *o, JobType verb, const char *path, WireR
             (r = wire_request_add(q, WIRE_PATH, path)) < 0 ||
             (r = wire_request_add(q, WIRE_STATE_DIR, o->manager->state_dir)) < 0 ||
             (r = add_optional(q, WIRE_LOWER_DIR, c->lower)) < 0 ||
-            (r = add_optional(q, WIRE_UPPER_DIR, c->upper)) < 0 || (r = add_optional(q, WIRE_WORK_DIR, c->work)) < 0 ||
+            (r = add_optional(q, WIRE_UPPER_DIR, c->upper)) < 0 ||
+            (r = add_optional(q, WIRE_WORK_DIR, c->work)) < 0 ||
             (r = wire_request_addf(q, WIRE_QUIET_USEC, "%llu", (unsigned long long) s->quiet_usec)) < 0 ||
             (r = wire_request_add(q, WIRE_STANDING, standing_to_string(s->standing))) < 0 ||
             (r = wire_request_add(q, WIRE_HARD_LINKS, hard_links_to_string(s->hard_links))) < 0 ||
@@ -340,7 +342,8 @@ int managed_learn(Managed *o, const WireRecord *r) {
         int changed;
 
         if (r->state >= _DIRECTORY_STATE_MAX) {
-                log_warning("A worker for overlay '%s' reported an unknown state, ignoring", o->config->name);
+                log_warning(
+                        "A worker for overlay '%s' reported an unknown state, ignoring", o->config->name);
                 return 0;
         }
         changed = directory_table_update(o->directories, &info);
@@ -379,10 +382,7 @@ static void keeper_set(Keeper *k, const WireRecord *r) {
                 *p = t;
                 log_info(
                         "Overlay '%s': the old tree of '%s' stays until %u processes have left it: %s",
-                        k->overlay->config->name,
-                        r->path,
-                        r->state,
-                        r->text);
+                        k->overlay->config->name, r->path, r->state, r->text);
         }
         t->n_processes = r->state;
 }
@@ -397,7 +397,7 @@ static Keeper *keeper_get(Managed *o, Proc *p) {
         k = malloc(sizeof(Keeper));
         if (!k)
                 return NULL;
-        *k = (Keeper) { .overlay = o, .proc = p, .next = o->keepers };
+        *k = (Keeper){ .overlay = o, .proc = p, .next = o->keepers };
         o->keepers = k;
         return k;
 }
@@ -462,6 +462,19 @@ void managed_adopt_keeper(Managed *o, Proc *p) {
 
 /* The survey. */
 
+/* There is no limit to what it may find to do, so it is not ended, only no longer silent. */
+static int on_survey_late(sd_event_source *s, uint64_t usec, void *userdata) {
+        Managed *o = userdata;
+        const char *reason =
+                "still being looked through; if this lasts, see whether its lower layers answer";
+
+        o->retry = sd_event_source_disable_unref(o->retry);
+        log_warning("Overlay '%s' is %s", o->config->name, reason);
+        if (o->state == MANAGED_STARTING)
+                managed_set_state(o, MANAGED_STARTING, FAILURE_NONE, reason);
+        return 0;
+}
+
 static void on_forgotten(const DirectoryInfo *info, void *userdata) {
         Managed *o = userdata;
 
@@ -471,6 +484,7 @@ static void on_forgotten(const DirectoryInfo *info, void *userdata) {
 
 static void managed_end_survey(Managed *o, FailureKind kind, const char *message) {
         o->survey = NULL;
+        o->retry = sd_event_source_disable_unref(o->retry);
         if (kind == FAILURE_NONE) {
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
@@ -514,20 +528,21 @@ static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
 
         managed_forget_keeper(o, p);
         if (end == PROC_SIGNALED && ++o->n_survey_failures < SURVEY_FAILURES_MAX) {
-                log_notice("The worker that surveys overlay '%s' was killed by signal %i, starting another", o->config->name, status);
+                log_notice(
+                        "The worker that surveys overlay '%s' was killed by signal %i, starting another",
+                        o->config->name, status);
                 o->survey = NULL;
                 managed_survey(o);
                 return;
         }
         if (end == PROC_ABANDONED) {
-                managed_end_survey(o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel");
+                managed_end_survey(
+                        o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel");
                 return;
         }
         if (asprintf(
-                    &message,
-                    "the worker that looks at it ended by %s %i without a result",
-                    end == PROC_EXITED ? "exit status" : "signal",
-                    status) < 0)
+                    &message, "the worker that looks at it ended by %s %i without a result",
+                    end == PROC_EXITED ? "exit status" : "signal", status) < 0)
                 message = NULL;
         managed_end_survey(o, FAILURE_FAILED, message ?: "the worker that looks at it failed");
 }
@@ -555,6 +570,10 @@ void managed_survey(Managed *o) {
 
                 (void) failure_set_errno(&f, r, "cannot start a worker for it");
                 managed_end_survey(o, FAILURE_FAILED, f.message ?: "cannot start a worker for it");
-        } else
-                manager_wake(o->manager);
+                return;
+        }
+        (void) sd_event_add_time_relative(
+                o->manager->event, &o->retry, CLOCK_MONOTONIC, SURVEY_PATIENCE_USEC, USEC_PER_SEC,
+                on_survey_late, o);
+        manager_wake(o->manager);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A configured overlay while the daemon runs: whether it is mounted and usable, what is known of its directories, which
- * workers keep old trees. The states: absent until the mount table has it, starting while a survey looks at what is
- * there (and finishes what a crash left), then active, or refused with the reason. */
+/* A configured overlay while the daemon runs: whether it is mounted and usable, what is known of its
+ * directories, which workers keep old trees. The states: absent until the mount table has it, starting while
+ * a survey looks at what is there (and finishes what a crash left), then active, or refused with the reason.
+ */
 #pragma once
 
 #include "config.h"
@@ -35,8 +36,8 @@ typedef struct Managed {
         Proc *survey;
         bool is_survey_wanted; /* once more, after the one that runs */
         unsigned n_survey_failures;
-        sd_event_source *retry;
-        uint64_t retry_usec; /* until the next look at a refused overlay */
+        sd_event_source *retry; /* or, while a survey runs, what tells that it takes long */
+        uint64_t retry_usec;    /* until the next look at a refused overlay */
         Keeper *keepers;
 } Managed;
 
@@ -45,7 +46,8 @@ Managed *managed_free(Managed *o);
 DEFINE_CLEANUP(Managed *, managed_free);
 
 const char *managed_state_to_string(ManagedState s) _pure_;
-/* Compares with a mount table read just now; loads, drops or surveys the overlay when its mount is another one. */
+/* Compares with a mount table read just now; loads, drops or surveys the overlay when its mount is another
+ * one. */
 void managed_update_mount(Managed *o, const MountTable *table);
 /* Takes a new configuration of the same name. */
 void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *table);

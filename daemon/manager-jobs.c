@@ -82,7 +82,8 @@ void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *rea
         free(l.ids);
 }
 
-static int manager_queue_job(Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
+static int manager_queue_job(
+        Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
         _cleanup_(job_freep) Job *j = NULL;
         int r;
 
@@ -119,12 +120,9 @@ int manager_add_job(
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
                 return failure_set(
-                        reterr,
-                        FAILURE_BUSY,
-                        EBUSY,
+                        reterr, FAILURE_BUSY, EBUSY,
                         "%u jobs are waiting already, ask for '%s' when some of them are done",
-                        (unsigned) QUEUE_UNFINISHED_MAX,
-                        path);
+                        (unsigned) QUEUE_UNFINISHED_MAX, path);
         r = manager_queue_job(m, type, o, relative, options, ret);
         return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
 }
@@ -136,11 +134,7 @@ int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
                 return failure_set(reterr, FAILURE_NO_SUCH_JOB, ENOENT, "there is no job %u", id);
         if (job_state_is_final(j->state))
                 return failure_set(
-                        reterr,
-                        FAILURE_NO_SUCH_JOB,
-                        ESRCH,
-                        "job %u is %s already, nothing to cancel",
-                        id,
+                        reterr, FAILURE_NO_SUCH_JOB, ESRCH, "job %u is %s already, nothing to cancel", id,
                         job_state_to_string(j->state));
         run_cancel(m, j);
         return 0;
@@ -156,7 +150,8 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
                 o = manager_find_overlay(m, overlay);
                 if (!o)
                         return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured",
+                                overlay);
                 o->is_paused = is_paused;
                 manager_overlay_changed(m, o);
         }
@@ -165,7 +160,8 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
         return 0;
 }
 
-/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that have been interrupted. */
+/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that have been
+ * interrupted. */
 void manager_save_state(Manager *m) {
         int r;
 
@@ -174,7 +170,8 @@ void manager_save_state(Manager *m) {
         m->is_state_changed = false;
         r = state_save(m->state_dir, m->last_job_id, m->queue);
         if (r < 0)
-                (void) log_warning_errno(r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
+                (void) log_warning_errno(
+                        r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
 }
 
 /* A job the last daemon did not finish: readable as one that failed, so that nobody waits for it in vain. */
@@ -189,12 +186,11 @@ static void on_saved_job(const SavedJob *s, void *userdata) {
         }
         j->queued_usec = s->queued_usec;
         (void) failure_set(
-                &failure,
-                FAILURE_FAILED,
-                EINTR,
-                s->was_started ? "interrupted: the daemon ended before the job did; what had been begun is put in order, "
-                                 "ask again for the rest" :
-                                 "interrupted: the daemon ended before the job was started; ask again");
+                &failure, FAILURE_FAILED, EINTR,
+                s->was_started ? "interrupted: the daemon ended before the job did; what had been begun is "
+                                 "put in order, "
+                                 "ask again for the rest"
+                               : "interrupted: the daemon ended before the job was started; ask again");
         run_abort(m, j, &failure);
         if (queue_add(m->queue, j) < 0)
                 (void) log_oom();
@@ -207,8 +203,11 @@ void manager_load_state(Manager *m) {
 
         r = state_load(m->state_dir, on_saved_job, m, &m->last_job_id);
         if (r == -EBADMSG)
-                log_warning("The list of jobs in '%s' cannot be read; moved aside, going on without", m->state_dir);
+                log_warning(
+                        "The list of jobs in '%s' cannot be read; moved aside, going on without",
+                        m->state_dir);
         else if (r < 0 && r != -ENOENT)
-                (void) log_warning_errno(r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
+                (void) log_warning_errno(
+                        r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
         m->is_state_changed = true;
 }

@@ -12,7 +12,8 @@
 #include "status.h"
 #include "strv.h"
 
-/* How long changes of properties are gathered before they are sent. Workers report up to ten times a second each. */
+/* How long changes of properties are gathered before they are sent. Workers report up to ten times a second
+ * each. */
 #define FLUSH_USEC (100 * USEC_PER_MSEC)
 /* Longer than a worker has from SIGTERM to being abandoned, shorter than systemd waits (TimeoutStopSec=). */
 #define STOP_USEC (PROC_CANCEL_USEC + PROC_KILL_USEC + 5 * USEC_PER_SEC)
@@ -51,7 +52,7 @@ void manager_flush(Manager *m) {
         _cleanup_strv_free_ char **objects = TAKE_PTR(m->changed_objects);
 
         (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
-        STRV_FOREACH(p, objects)
+        STRV_FOREACH (p, objects)
                 bus_send_properties_changed(m, *p);
         if (m->is_manager_changed) {
                 m->is_manager_changed = false;
@@ -79,7 +80,7 @@ void manager_schedule_flush(Manager *m) {
 }
 
 static bool strv_contains(char *const *l, const char *s) {
-        STRV_FOREACH(p, l)
+        STRV_FOREACH (p, l)
                 if (strcmp(*p, s) == 0)
                         return true;
         return false;
@@ -87,7 +88,8 @@ static bool strv_contains(char *const *l, const char *s) {
 
 static void manager_object_changed(Manager *m, const char *object) {
         manager_schedule_flush(m);
-        if (!object || (!strv_contains(m->changed_objects, object) && strv_extend(&m->changed_objects, object) < 0))
+        if (!object ||
+            (!strv_contains(m->changed_objects, object) && strv_extend(&m->changed_objects, object) < 0))
                 (void) log_oom();
 }
 
@@ -124,29 +126,34 @@ Managed *manager_find_overlay(const Manager *m, const char *name) {
         return NULL;
 }
 
-int manager_find_path(const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr) {
+/* Of the overlays a path is below of by name, it is on the innermost one that is mounted. */
+static bool is_nearer(const Managed *o, const Managed *best) {
+        if (!best)
+                return true;
+        if ((o->state == MANAGED_ABSENT) != (best->state == MANAGED_ABSENT))
+                return best->state == MANAGED_ABSENT;
+        return strlen(o->config->mount_point) > strlen(best->config->mount_point);
+}
+
+int manager_find_path(
+        const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr) {
         _cleanup_free_ char *p = strdup(path), *relative = NULL;
         Managed *best = NULL;
-        size_t best_length = 0;
 
         if (!p)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look for '%s'", path);
         if (path[0] != '/' || path_simplify(p) < 0)
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' is not an absolute path without '..'", path);
-        for (size_t i = 0; i < m->n_overlays; i++) {
-                const char *mount_point = m->overlays[i]->config->mount_point;
-
-                if (!path_startswith(p, mount_point) || (best && strlen(mount_point) <= best_length))
-                        continue;
-                best = m->overlays[i];
-                best_length = strlen(mount_point);
-        }
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "'%s' is not an absolute path without '..'", path);
+        for (size_t i = 0; i < m->n_overlays; i++)
+                if (path_startswith(p, m->overlays[i]->config->mount_point) &&
+                    is_nearer(m->overlays[i], best))
+                        best = m->overlays[i];
         if (!best)
                 return failure_set(
-                        reterr,
-                        FAILURE_NOT_MANAGED,
-                        ENOENT,
-                        "'%s' is not on an overlay that ovlfind manages; configure it in /etc/ovlfind/overlays.d",
+                        reterr, FAILURE_NOT_MANAGED, ENOENT,
+                        "'%s' is not on an overlay that ovlfind manages; configure it in "
+                        "/etc/ovlfind/overlays.d",
                         path);
         relative = strdup(path_startswith(p, best->config->mount_point));
         if (!relative)
@@ -241,7 +248,8 @@ int manager_reload(Manager *m) {
         log_info("Reading the configuration");
         r = manager_load_config(m);
         if (r < 0)
-                log_fields(LOG_WARNING, &f, "The configuration could not be read, the old one stays in force");
+                log_fields(
+                        LOG_WARNING, &f, "The configuration could not be read, the old one stays in force");
         manager_flush(m);
         notifier_ready(m->notifier);
         return r;
@@ -289,7 +297,8 @@ static int manager_add_sources(Manager *m) {
         int r;
 
         if ((r = manager_add_signal(m, SIGTERM, on_terminate)) < 0 ||
-            (r = manager_add_signal(m, SIGINT, on_terminate)) < 0 || (r = manager_add_signal(m, SIGHUP, on_reload)) < 0 ||
+            (r = manager_add_signal(m, SIGINT, on_terminate)) < 0 ||
+            (r = manager_add_signal(m, SIGHUP, on_reload)) < 0 ||
             (r = manager_add_signal(m, SIGCHLD, NULL)) < 0)
                 return r;
         r = sd_event_add_defer(m->event, &m->work_source, on_work, m);
@@ -393,7 +402,9 @@ void manager_is_named(Manager *m) {
         LogFields f = { .message_id = MESSAGE_DAEMON_READY };
 
         m->is_ready = true;
-        log_fields(LOG_INFO, &f, "ovlfind %s is ready, %zu overlays configured", OVLFIND_VERSION, m->n_overlays);
+        log_fields(
+                LOG_INFO, &f, "ovlfind %s is ready, %zu overlays configured", OVLFIND_VERSION,
+                m->n_overlays);
         notifier_ready(m->notifier);
         manager_send_status(m);
 }
@@ -417,6 +428,7 @@ void manager_stop(Manager *m) {
         proc_pool_terminate(m->workers);
         if (proc_pool_is_idle(m->workers) ||
             sd_event_add_time_relative(
-                    m->event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout, m) < 0)
+                    m->event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout, m) <
+                    0)
                 (void) sd_event_exit(m->event, 0);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Owns everything that runs in the daemon, and is where its parts meet: overlays and jobs tell the manager what happened,
- * the manager tells the bus, the queue and the service manager. One per process, passed as userdata. Nothing in it
- * touches a file of an overlay or of its layers. */
+/* Owns everything that runs in the daemon, and is where its parts meet: overlays and jobs tell the manager
+ * what happened, the manager tells the bus, the queue and the service manager. One per process, passed as
+ * userdata. Nothing in it touches a file of an overlay or of its layers. */
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -55,9 +55,11 @@ void manager_is_named(Manager *m);
 void manager_stop(Manager *m);
 
 Managed *manager_find_overlay(const Manager *m, const char *name);
-/* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that is not
- * absolute or has "..", -ENOENT when no configured overlay has it; the failure says so. The overlay may be absent. */
-int manager_find_path(const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr);
+/* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that
+ * is not absolute or has "..", -ENOENT when no configured overlay has it; the failure says so. The overlay
+ * may be absent. */
+int manager_find_path(
+        const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr);
 
 /* Makes a job for path. The failure says why there is none. */
 int manager_add_job(

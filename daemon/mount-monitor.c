@@ -28,7 +28,8 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
 
         r = mount_monitor_read(&table);
         if (r < 0)
-                return log_warning_errno(r, "Cannot read the mount table, going on with what was known: %m"), 0;
+                return log_warning_errno(r, "Cannot read the mount table, going on with what was known: %m"),
+                       0;
         m->func(&table, m->userdata);
         return 0;
 }
@@ -76,7 +77,7 @@ int mount_monitor_new(sd_event *event, mount_monitor_func func, void *userdata, 
 
         if (!m)
                 return -ENOMEM;
-        *m = (MountMonitor) { .func = func, .userdata = userdata };
+        *m = (MountMonitor){ .func = func, .userdata = userdata };
         r = mount_monitor_open(m, event);
         if (r < 0)
                 return r;

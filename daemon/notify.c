@@ -32,7 +32,8 @@ static int notifier_connect(const char *path, int *ret) {
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return -errno;
-        if (connect(fd, (struct sockaddr *) &address, (socklen_t) (offsetof(struct sockaddr_un, sun_path) + n)) < 0)
+        if (connect(fd, (struct sockaddr *) &address,
+                    (socklen_t) (offsetof(struct sockaddr_un, sun_path) + n)) < 0)
                 return -errno;
         *ret = TAKE_FD(fd);
         return 0;
@@ -45,11 +46,12 @@ int notifier_new(sd_event *event, Notifier **ret) {
 
         if (!n)
                 return -ENOMEM;
-        *n = (Notifier) { .fd = -EBADF, .event = sd_event_ref(event) };
+        *n = (Notifier){ .fd = -EBADF, .event = sd_event_ref(event) };
         if (path) {
                 r = notifier_connect(path, &n->fd);
                 if (r < 0)
-                        (void) log_warning_errno(r, "Cannot reach the service manager at '%s', going on without: %m", path);
+                        (void) log_warning_errno(
+                                r, "Cannot reach the service manager at '%s', going on without: %m", path);
         }
         *ret = n;
         return 0;
@@ -81,7 +83,8 @@ static void notifier_flush(Notifier *n) {
         while (n->pending && n->pending[0]) {
                 if (send(n->fd, n->pending[0], strlen(n->pending[0]), MSG_NOSIGNAL) < 0 && errno == EAGAIN) {
                         (void) sd_event_add_time_relative(
-                                n->event, &n->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_MSEC, on_retry, n);
+                                n->event, &n->retry, CLOCK_MONOTONIC, RETRY_USEC, USEC_PER_MSEC, on_retry,
+                                n);
                         return;
                 }
                 notifier_remove_pending(n, 0);

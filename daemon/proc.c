@@ -12,7 +12,8 @@
 #include "log.h"
 #include "messages.h"
 
-/* Records read before other events get their turn: the end of a job on a large tree comes as thousands of them. */
+/* Records read before other events get their turn: the end of a job on a large tree comes as thousands of
+ * them. */
 #define RECORDS_PER_TURN 64
 
 struct ProcPool {
@@ -53,12 +54,16 @@ static void proc_destroy(Proc *p) {
 }
 
 int proc_pool_new(
-        sd_event *event, const char *executable, const ProcPoolHandler *handler, void *userdata, ProcPool **ret) {
+        sd_event *event,
+        const char *executable,
+        const ProcPoolHandler *handler,
+        void *userdata,
+        ProcPool **ret) {
         ProcPool *pool = malloc(sizeof(ProcPool));
 
         if (!pool)
                 return -ENOMEM;
-        *pool = (ProcPool) { .handler = handler, .userdata = userdata, .executable = strdup(executable) };
+        *pool = (ProcPool){ .handler = handler, .userdata = userdata, .executable = strdup(executable) };
         if (!pool->executable) {
                 free(pool);
                 return -ENOMEM;
@@ -125,7 +130,8 @@ static int proc_read_record(Proc *p) {
                 return 0;
         if (r <= 0) {
                 if (r < 0)
-                        (void) log_warning_errno(r, "Worker %i sent what cannot be read, not listening to it: %m", p->pid);
+                        (void) log_warning_errno(
+                                r, "Worker %i sent what cannot be read, not listening to it: %m", p->pid);
                 proc_close_socket(p);
                 return 0;
         }
@@ -202,11 +208,9 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         p->timer = sd_event_source_disable_unref(p->timer);
         p->is_abandoned = true;
         log_fields(
-                LOG_WARNING,
-                &f,
+                LOG_WARNING, &f,
                 "Worker %i for overlay '%s' hangs in the kernel and cannot be killed; going on without it",
-                p->pid,
-                p->tag);
+                p->pid, p->tag);
         proc_end(p, PROC_ABANDONED, 0);
         proc_pool_check_idle(p->pool);
         return 0;
@@ -245,8 +249,9 @@ Proc *proc_free(Proc *p) {
         return NULL;
 }
 
-/* The worker starts with nothing of the daemon's: default signals, an empty mask, a group of its own (so that a Ctrl-C
- * meant for a daemon on a terminal reaches the daemon only), /dev/null, the socket, standard error. */
+/* The worker starts with nothing of the daemon's: default signals, an empty mask, a group of its own (so
+ * that a Ctrl-C meant for a daemon on a terminal reaches the daemon only), /dev/null, the socket, standard
+ * error. */
 static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, int fd) {
         sigset_t none, all;
         int r;
@@ -255,7 +260,8 @@ static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
         (void) sigfillset(&all);
         if ((r = posix_spawnattr_setflags(
                      attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP)) != 0 ||
-            (r = posix_spawnattr_setsigmask(attr, &none)) != 0 || (r = posix_spawnattr_setsigdefault(attr, &all)) != 0 ||
+            (r = posix_spawnattr_setsigmask(attr, &none)) != 0 ||
+            (r = posix_spawnattr_setsigdefault(attr, &all)) != 0 ||
             (r = posix_spawnattr_setpgroup(attr, 0)) != 0 ||
             (r = posix_spawn_file_actions_adddup2(actions, fd, WORKER_FD)) != 0 ||
             (r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)) != 0 ||
@@ -319,12 +325,15 @@ static int open_socket(const WireRequest *request, int *ret_daemon, int *ret_wor
         return fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int proc_new(ProcPool *pool, const char *tag, const ProcHandler *handler, void *userdata, Proc **ret) {
+static int
+proc_new(ProcPool *pool, const char *tag, const ProcHandler *handler, void *userdata, Proc **ret) {
         Proc *p = malloc(sizeof(Proc));
 
         if (!p)
                 return -ENOMEM;
-        *p = (Proc) { .pool = pool, .handler = handler, .userdata = userdata, .fd = -EBADF, .tag = strdup(tag) };
+        *p = (Proc){
+                .pool = pool, .handler = handler, .userdata = userdata, .fd = -EBADF, .tag = strdup(tag)
+        };
         if (!p->tag) {
                 free(p);
                 return -ENOMEM;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A worker process as the event loop sees it: started, told what to do, its records read, its end noticed, whatever that
- * takes. A process that does not even die of SIGKILL, because the kernel does not let go of it, is abandoned: its owner
- * is told, and the process is reaped whenever it ends. */
+/* A worker process as the event loop sees it: started, told what to do, its records read, its end noticed,
+ * whatever that takes. A process that does not even die of SIGKILL, because the kernel does not let go of
+ * it, is abandoned: its owner is told, and the process is reaped whenever it ends. */
 #pragma once
 
 #include <systemd/sd-event.h>
 
 #include "base/wire.h"
 
-#define PROC_CANCEL_USEC (10 * USEC_PER_SEC) /* from asking to SIGKILL: one step of a job over a slow network */
-#define PROC_KILL_USEC (5 * USEC_PER_SEC)    /* from SIGKILL to giving up */
+#define PROC_CANCEL_USEC                                                                                    \
+        (10 * USEC_PER_SEC)               /* from asking to SIGKILL: one step of a job over a slow network */
+#define PROC_KILL_USEC (5 * USEC_PER_SEC) /* from SIGKILL to giving up */
 
 typedef struct Proc Proc;
 typedef struct ProcPool ProcPool;
@@ -34,21 +35,26 @@ typedef struct ProcPoolHandler {
         void (*on_idle)(void *userdata);
 } ProcPoolHandler;
 
-/* All workers of a daemon. executable is copied; handler and userdata are borrowed. Needs SIGCHLD blocked, as
- * sd_event_add_child() does. */
+/* All workers of a daemon. executable is copied; handler and userdata are borrowed. Needs SIGCHLD blocked,
+ * as sd_event_add_child() does. */
 int proc_pool_new(
-        sd_event *event, const char *executable, const ProcPoolHandler *handler, void *userdata, ProcPool **ret);
+        sd_event *event,
+        const char *executable,
+        const ProcPoolHandler *handler,
+        void *userdata,
+        ProcPool **ret);
 /* Kills what is left, without waiting and without telling anybody. */
 ProcPool *proc_pool_free(ProcPool *pool);
 DEFINE_CLEANUP(ProcPool *, proc_pool_free);
-/* Asks all to stop by SIGTERM; SIGKILL after PROC_CANCEL_USEC. on_idle tells when there is nothing to wait for any more. */
+/* Asks all to stop by SIGTERM; SIGKILL after PROC_CANCEL_USEC. on_idle tells when there is nothing to wait
+ * for any more. */
 void proc_pool_terminate(ProcPool *pool);
 bool proc_pool_is_idle(const ProcPool *pool) _pure_;
 /* Abandoned processes with this tag that still are there. */
 unsigned proc_pool_count_stuck(const ProcPool *pool, const char *tag) _pure_;
 
-/* Starts a worker with the request waiting for it; only the socket, standard error and an empty signal mask are
- * inherited. tag (copied) says whom it works for. handler is borrowed. Blocks until the exec. */
+/* Starts a worker with the request waiting for it; only the socket, standard error and an empty signal mask
+ * are inherited. tag (copied) says whom it works for. handler is borrowed. Blocks until the exec. */
 int proc_spawn(
         ProcPool *pool,
         const char *tag,
@@ -61,7 +67,7 @@ void proc_set_handler(Proc *p, const ProcHandler *handler, void *userdata);
 /* Asks it to stop, and sees to it that it does: SIGKILL after PROC_CANCEL_USEC. */
 void proc_cancel(Proc *p);
 void proc_kill(Proc *p);
-/* Nobody listens to it any more: it is asked to end (end of file and SIGTERM), and sees SIGKILL after PROC_CANCEL_USEC.
- * NULL is fine. */
+/* Nobody listens to it any more: it is asked to end (end of file and SIGTERM), and sees SIGKILL after
+ * PROC_CANCEL_USEC. NULL is fine. */
 Proc *proc_free(Proc *p);
 pid_t proc_pid(const Proc *p) _pure_;

@@ -33,7 +33,7 @@ int query_pool_new(Manager *m, QueryPool **ret) {
 
         if (!pool)
                 return -ENOMEM;
-        *pool = (QueryPool) { .manager = m };
+        *pool = (QueryPool){ .manager = m };
         *ret = pool;
         return 0;
 }
@@ -110,10 +110,7 @@ static void query_on_record(Proc *p, const WireRecord *r, void *userdata) {
                 FailureKind kind = failure_kind_from_string(r->name);
 
                 (void) failure_set(
-                        &failure,
-                        kind >= 0 ? kind : FAILURE_FAILED,
-                        r->error,
-                        "%s",
+                        &failure, kind >= 0 ? kind : FAILURE_FAILED, r->error, "%s",
                         r->text[0] ? r->text : strerror(r->error));
         }
         query_end(q, &failure);
@@ -125,13 +122,9 @@ static void query_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
 
         q->proc = NULL;
         (void) failure_set(
-                &failure,
-                FAILURE_FAILED,
-                EIO,
-                "the worker that looked at '%s' ended by %s %i without an answer",
-                q->path,
-                end == PROC_EXITED ? "exit status" : "signal",
-                status);
+                &failure, FAILURE_FAILED, EIO,
+                "the worker that looked at '%s' ended by %s %i without an answer", q->path,
+                end == PROC_EXITED ? "exit status" : "signal", status);
         query_end(q, &failure);
 }
 
@@ -142,9 +135,7 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         Query *q = userdata;
 
         (void) failure_set(
-                &failure,
-                FAILURE_LOWER_UNREACHABLE,
-                ETIMEDOUT,
+                &failure, FAILURE_LOWER_UNREACHABLE, ETIMEDOUT,
                 "no answer about '%s' in time; see whether the server of the overlay's lower layers answers",
                 q->path);
         if (q->proc)
@@ -191,13 +182,13 @@ static int query_pool_check_room(const QueryPool *pool, const char *tag, const c
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (query_pool_count(pool, false) >= QUERY_WAITING_MAX)
                 return failure_set(
-                        reterr, FAILURE_BUSY, EBUSY, "too many questions are waiting for an answer; ask again about '%s' later", path);
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "too many questions are waiting for an answer; ask again about '%s' later", path);
         if (proc_pool_count_stuck(pool->manager->workers, tag) >= STUCK_MAX)
                 return failure_set(
-                        reterr,
-                        FAILURE_LOWER_UNREACHABLE,
-                        EHOSTUNREACH,
-                        "workers that looked at the overlay of '%s' hang in the kernel; see whether the server of its "
+                        reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
+                        "workers that looked at the overlay of '%s' hang in the kernel; see whether the "
+                        "server of its "
                         "lower layers answers",
                         path);
         return 0;
@@ -229,15 +220,18 @@ int query_start(
         q = malloc(sizeof(Query));
         if (!q)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
-        *q = (Query) { .pool = pool, .tag = strdup(tag), .path = strdup(path), .func = func, .userdata = userdata };
+        *q = (Query){
+                .pool = pool, .tag = strdup(tag), .path = strdup(path), .func = func, .userdata = userdata
+        };
         if (!q->tag || !q->path)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
         r = sd_event_add_time_relative(
-                pool->manager->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline, q);
+                pool->manager->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline,
+                q);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot set a deadline");
         q->request = *request;
-        *request = (WireRequest) { 0 };
+        *request = (WireRequest){ 0 };
         query_pool_append(pool, TAKE_PTR(q));
         query_pool_run(pool);
         return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Jobs are counted by walking them: there are at most QUEUE_UNFINISHED_MAX + QUEUE_FINISHED_MAX, and no counter can be
- * wrong that does not exist. */
+/* Jobs are counted by walking them: there are at most QUEUE_UNFINISHED_MAX + QUEUE_FINISHED_MAX, and no
+ * counter can be wrong that does not exist. */
 #include "queue.h"
 
 #include <string.h>
@@ -133,7 +133,8 @@ void queue_remove_lane(Queue *q, const char *overlay) {
                 }
 }
 
-/* Whether the queued job number i may start beside those that run, without overtaking a related one before it. */
+/* Whether the queued job number i may start beside those that run, without overtaking a related one before
+ * it. */
 static bool job_is_unobstructed(const Queue *q, size_t i) {
         for (size_t k = 0; k < q->n_jobs; k++) {
                 const Job *other = q->jobs[k];

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* All jobs, in the order they came in, and which one is next: at most QUEUE_RUNNING_MAX at once, QUEUE_LANE_MAX of them on
- * one overlay, overlays taking turns; jobs with related paths of an overlay one after the other, in order. Pure: no
- * process, loop or clock. */
+/* All jobs, in the order they came in, and which one is next: at most QUEUE_RUNNING_MAX at once,
+ * QUEUE_LANE_MAX of them on one overlay, overlays taking turns; jobs with related paths of an overlay one
+ * after the other, in order. Pure: no process, loop or clock. */
 #pragma once
 
 #include "job.h"
 
-#define QUEUE_RUNNING_MAX 8   /* workers share the machine with those they serve */
-#define QUEUE_LANE_MAX 2      /* one that waits for quiet must not hold up all others of its overlay */
+#define QUEUE_RUNNING_MAX 8       /* workers share the machine with those they serve */
+#define QUEUE_LANE_MAX 2          /* one that waits for quiet must not hold up all others of its overlay */
 #define QUEUE_UNFINISHED_MAX 1024 /* what one client can pile up before it is told to wait */
-#define QUEUE_FINISHED_MAX 64 /* stay readable */
-#define QUEUE_PLANS_MAX 8     /* finished dry runs that keep their plan, which can be long */
+#define QUEUE_FINISHED_MAX 64     /* stay readable */
+#define QUEUE_PLANS_MAX 8         /* finished dry runs that keep their plan, which can be long */
 
 typedef struct Queue Queue;
 
@@ -36,5 +36,6 @@ Job *queue_next(Queue *q);
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
 /* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */
 void queue_trim_plans(Queue *q);
-/* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL otherwise. */
+/* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL
+ * otherwise. */
 Job *queue_expire(Queue *q);

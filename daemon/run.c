@@ -8,6 +8,8 @@
 #include "manager.h"
 #include "messages.h"
 
+#define NOTES_LOGGED_MAX 20 /* of one job; all others are in the job, or at level debug */
+
 struct Run {
         Run *next;
         Manager *manager;
@@ -48,7 +50,9 @@ void run_free_all(Manager *m) {
 static void job_log_end(const Job *j) {
         _cleanup_free_ char *path = job_path(j);
         const char *type = job_type_to_string(j->type), *p = path ?: j->path;
-        uint64_t usec = j->finished_usec > j->started_usec && j->started_usec > 0 ? j->finished_usec - j->started_usec : 0;
+        uint64_t usec = j->finished_usec > j->started_usec && j->started_usec > 0
+                ? j->finished_usec - j->started_usec
+                : 0;
         LogFields f = {
                 .overlay = j->overlay,
                 .path = path,
@@ -61,7 +65,9 @@ static void job_log_end(const Job *j) {
 
         if (j->state == JOB_FAILED) {
                 f.message_id = MESSAGE_JOB_FAILED;
-                log_fields(LOG_WARNING, &f, "Job %u, %s of '%s', failed: %s", j->id, type, p, j->failure.message ?: "no reason given");
+                log_fields(
+                        LOG_WARNING, &f, "Job %u, %s of '%s', failed: %s", j->id, type, p,
+                        j->failure.message ?: "no reason given");
         } else if (j->state == JOB_CANCELED) {
                 f.message_id = MESSAGE_JOB_CANCELED;
                 log_fields(LOG_NOTICE, &f, "Job %u, %s of '%s', was canceled", j->id, type, p);
@@ -70,13 +76,9 @@ static void job_log_end(const Job *j) {
         } else {
                 f.message_id = j->type == JOB_FINALIZE ? MESSAGE_FINALIZED : MESSAGE_UNFINALIZED;
                 log_fields(
-                        LOG_NOTICE,
-                        &f,
-                        "%s '%s': %llu entries in %llu ms",
-                        j->type == JOB_FINALIZE ? "Finalized" : "Unfinalized",
-                        p,
-                        (unsigned long long) j->entries_done,
-                        (unsigned long long) (usec / USEC_PER_MSEC));
+                        LOG_NOTICE, &f, "%s '%s': %llu entries in %llu ms",
+                        j->type == JOB_FINALIZE ? "Finalized" : "Unfinalized", p,
+                        (unsigned long long) j->entries_done, (unsigned long long) (usec / USEC_PER_MSEC));
         }
 }
 
@@ -103,7 +105,9 @@ static void run_take_progress(Run *run, const WireRecord *r) {
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
                 k = job_set_state(j, (JobState) r->state, now_realtime(run->manager));
                 if (k < 0)
-                        log_debug("Job %u cannot be %s now, ignoring", j->id, job_state_to_string((JobState) r->state));
+                        log_debug(
+                                "Job %u cannot be %s now, ignoring", j->id,
+                                job_state_to_string((JobState) r->state));
         }
         manager_job_changed(run->manager, j);
 }
@@ -122,7 +126,9 @@ static void run_take_note(Run *run, const WireRecord *r) {
                 (void) log_oom();
                 return;
         }
-        log_fields(LOG_WARNING, &f, "Job %u: '%s': %s", run->job->id, path, r->text);
+        log_fields(
+                run->job->n_notes_seen < NOTES_LOGGED_MAX ? LOG_WARNING : LOG_DEBUG, &f, "Job %u: '%s': %s",
+                run->job->id, path, r->text);
         if (job_add_note(run->job, note) < 0)
                 (void) log_oom();
         manager_job_changed(run->manager, run->job);
@@ -135,7 +141,8 @@ static void run_take_result(Run *run, const WireRecord *r) {
         if (kind < 0)
                 kind = FAILURE_FAILED;
         if (kind != FAILURE_NONE)
-                (void) failure_set(&failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
+                (void) failure_set(
+                        &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
         job_take_counters(run->job, r);
         managed_adopt_keeper(run->overlay, run->proc);
         run_finish(run, &failure);
@@ -170,22 +177,19 @@ static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
 static void log_worker_death(const Run *run, int status, const char *consequence) {
         const Job *j = run->job;
         _cleanup_free_ char *path = job_path(j);
-        LogFields f = { .message_id = MESSAGE_WORKER_DIED, .overlay = j->overlay, .path = path, .job = j->id };
+        LogFields f = {
+                .message_id = MESSAGE_WORKER_DIED, .overlay = j->overlay, .path = path, .job = j->id
+        };
 
         log_fields(
-                LOG_NOTICE,
-                &f,
-                "The worker of job %u, %s of '%s', was killed by signal %i, attempt %u of %u; %s",
-                j->id,
-                job_type_to_string(j->type),
-                path ?: j->path,
-                status,
-                j->n_attempts,
-                (unsigned) JOB_ATTEMPTS_MAX,
-                consequence);
+                LOG_NOTICE, &f,
+                "The worker of job %u, %s of '%s', was killed by signal %i, attempt %u of %u; %s", j->id,
+                job_type_to_string(j->type), path ?: j->path, status, j->n_attempts,
+                (unsigned) JOB_ATTEMPTS_MAX, consequence);
 }
 
-/* Killed from outside, or crashed: what it had begun is in the staging journal, so a survey puts things in order first. */
+/* Killed from outside, or crashed: what it had begun is in the staging journal, so a survey puts things in
+ * order first. */
 static void run_after_signal(Run *run, int status) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Manager *m = run->manager;
@@ -203,11 +207,8 @@ static void run_after_signal(Run *run, int status) {
         } else {
                 log_worker_death(run, status, "giving up");
                 (void) failure_set(
-                        &failure,
-                        FAILURE_FAILED,
-                        EIO,
-                        "the worker was killed by signal %i in each of %u attempts; see the journal",
-                        status,
+                        &failure, FAILURE_FAILED, EIO,
+                        "the worker was killed by signal %i in each of %u attempts; see the journal", status,
                         j->n_attempts);
                 run_finish(run, &failure);
         }
@@ -225,19 +226,17 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         }
         if (end == PROC_EXITED)
                 (void) failure_set(
-                        &failure,
-                        FAILURE_FAILED,
-                        EIO,
+                        &failure, FAILURE_FAILED, EIO,
                         "the worker ended with exit status %i before the job was done; see the journal",
                         status);
         else if (run->job->is_cancel_wanted)
-                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled; its worker hangs in the kernel");
+                (void) failure_set(
+                        &failure, FAILURE_CANCELED, ECANCELED, "canceled; its worker hangs in the kernel");
         else
                 (void) failure_set(
-                        &failure,
-                        FAILURE_LOWER_UNREACHABLE,
-                        EHOSTUNREACH,
-                        "the worker hangs in the kernel; see whether the server of the lower layers answers");
+                        &failure, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
+                        "the worker hangs in the kernel; see whether the server of the lower layers "
+                        "answers");
         run_finish(run, &failure);
         /* A hanging worker still owns what it began; the survey follows when it has ended. */
         if (end == PROC_EXITED)
@@ -272,7 +271,7 @@ void run_start(Manager *m, Managed *o, Job *j) {
                 run_conclude(m, j, &failure);
                 return;
         }
-        *run = (Run) { .next = m->runs, .manager = m, .overlay = o, .job = j };
+        *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j };
         m->runs = run;
         r = run_spawn(run);
         if (r < 0) {

@@ -31,11 +31,7 @@ static void write_job(Job *j, void *userdata) {
         if (job_state_is_final(j->state) || j->options.is_dry_run)
                 return;
         (void) fprintf(
-                f,
-                "%u %s %i %llu",
-                j->id,
-                job_type_to_string(j->type),
-                j->started_usec > 0,
+                f, "%u %s %i %llu", j->id, job_type_to_string(j->type), j->started_usec > 0,
                 (unsigned long long) j->queued_usec);
         for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
                 (void) fputc(' ', f);
@@ -69,7 +65,9 @@ int state_save(const char *state_dir, uint32_t last_id, Queue *q) {
 }
 
 static int unhex(char c) {
-        return isdigit((unsigned char) c) ? c - '0' : isxdigit((unsigned char) c) ? tolower((unsigned char) c) - 'a' + 10 : -1;
+        return isdigit((unsigned char) c)     ? c - '0'
+                : isxdigit((unsigned char) c) ? tolower((unsigned char) c) - 'a' + 10
+                                              : -1;
 }
 
 /* In place; NULL for what write_escaped() does not write. */
@@ -110,7 +108,7 @@ static int parse_job(char *line, SavedJob *ret) {
         if (parse_number(fields[0], UINT32_MAX, &id) < 0 || parse_number(fields[2], 1, &was_started) < 0 ||
             parse_number(fields[3], UINT64_MAX, &queued_usec) < 0)
                 return -EBADMSG;
-        *ret = (SavedJob) {
+        *ret = (SavedJob){
                 .id = (uint32_t) id,
                 .type = job_type_from_string(fields[1]),
                 .was_started = was_started > 0,

@@ -27,17 +27,9 @@ char *status_format(const Manager *m) {
         if (n_queued > 0)
                 (void) snprintf(queued, sizeof(queued), ", %u queued", n_queued);
         if (asprintf(
-                    &text,
-                    "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s",
-                    m->n_overlays,
-                    plural(m->n_overlays),
-                    refused,
-                    n_finalized,
-                    n_finalized == 1 ? "y" : "ies",
-                    n_running,
-                    plural(n_running),
-                    queued,
-                    m->is_paused ? ", paused" : "") < 0)
+                    &text, "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
+                    plural(m->n_overlays), refused, n_finalized, n_finalized == 1 ? "y" : "ies", n_running,
+                    plural(n_running), queued, m->is_paused ? ", paused" : "") < 0)
                 return NULL;
         return text;
 }

@@ -6,13 +6,13 @@
 size_t strv_length(char *const *l) {
         size_t n = 0;
 
-        STRV_FOREACH(s, l)
+        STRV_FOREACH (s, l)
                 n++;
         return n;
 }
 
 char **strv_free(char **l) {
-        STRV_FOREACH(s, l)
+        STRV_FOREACH (s, l)
                 free(*s);
         free(l);
         return NULL;
@@ -37,7 +37,7 @@ int strv_extend(char ***l, const char *s) {
 int strv_copy(char *const *a, char ***ret) {
         _cleanup_strv_free_ char **l = NULL;
 
-        STRV_FOREACH(s, a)
+        STRV_FOREACH (s, a)
                 if (strv_extend(&l, *s) < 0)
                         return -ENOMEM;
         *ret = TAKE_PTR(l);

@@ -79,14 +79,16 @@ static void test_all_keys(void **state) {
 
         make_folders();
         write_overlay(
-                "etc",
-                "a",
+                "etc", "a",
                 "[Overlay]\nMountPoint=/a\nLowerDir=/l1:/l2\nUpperDir=/u\nWorkDir=/w\n"
-                "[Watch]\nDirectories=a/* b/**\nDirectories=c\nExclude=tmp/**\nHotOpens=3\nHotWindowSec=1h 30min\n"
+                "[Watch]\nDirectories=a/* b/**\nDirectories=c\nExclude=tmp/**\nHotOpens=3\nHotWindowSec=1h "
+                "30min\n"
                 "MaxWatches=9\n"
-                "[CopyUp]\nWorkers=4\nMaxWorkers=8\nEntriesPerSecond=100\nData=1M\nHardLinks=break\nMinFreeSpace=2G\n"
+                "[CopyUp]\nWorkers=4\nMaxWorkers=8\nEntriesPerSecond=100\nData=1M\nHardLinks="
+                "break\nMinFreeSpace=2G\n"
                 "MinFreeInodes=7%\nSchedule=Mon..Fri *-*-* 20:00..06:00\n"
-                "[Finalize]\nAutomatic=no\nScheme=redirect\nMethod=exchange\nQuietSec=500ms\nStanding=wait\nParents=yes\n"
+                "[Finalize]\nAutomatic=no\nScheme=redirect\nMethod=exchange\nQuietSec=500ms\nStanding="
+                "wait\nParents=yes\n"
                 "OnLowerChange=keep\nOnLowerRemoved=keep\n"
                 "[Remount]\nOptions=metacopy=on,redirect_dir=on\nBlockers=ignore\n");
         c = load(NULL);
@@ -123,15 +125,28 @@ static void test_all_keys(void **state) {
 
 static void test_bad_values_keep_the_default(void **state) {
         static const char *const bad[] = {
-                "[Finalize]\nQuietSec=soon",      "[Finalize]\nQuietSec=-1",  "[Finalize]\nStanding=maybe",
-                "[Finalize]\nAutomatic=perhaps",  "[CopyUp]\nWorkers=0",      "[CopyUp]\nWorkers=257",
-                "[CopyUp]\nMaxWorkers=auto",      "[CopyUp]\nData=yes",       "[CopyUp]\nMinFreeSpace=101%",
-                "[CopyUp]\nSchedule=nights",      "[CopyUp]\nSchedule=25:00..6:00",
-                "[Watch]\nHotOpens=many",         "[Watch]\nHotOpens=18446744073709551616",
+                "[Finalize]\nQuietSec=soon",
+                "[Finalize]\nQuietSec=-1",
+                "[Finalize]\nStanding=maybe",
+                "[Finalize]\nAutomatic=perhaps",
+                "[CopyUp]\nWorkers=0",
+                "[CopyUp]\nWorkers=257",
+                "[CopyUp]\nMaxWorkers=auto",
+                "[CopyUp]\nData=yes",
+                "[CopyUp]\nMinFreeSpace=101%",
+                "[CopyUp]\nSchedule=nights",
+                "[CopyUp]\nSchedule=25:00..6:00",
+                "[Watch]\nHotOpens=many",
+                "[Watch]\nHotOpens=18446744073709551616",
                 "[Finalize]\nQuietSec=9999999999999999999min",
-                "[Overlay]\nUpperDir=relative",   "[Overlay]\nWorkDir=/a/../b",
-                "[Finalize]\nQuietSec=1parsec",   "[Odd]\nKey=1",             "[Finalize]\nOdd=1",
-                "[Finalize]\ngarbage",            "[Finalize\nQuietSec=2s",   "[Finalize]\nBad Key=1",
+                "[Overlay]\nUpperDir=relative",
+                "[Overlay]\nWorkDir=/a/../b",
+                "[Finalize]\nQuietSec=1parsec",
+                "[Odd]\nKey=1",
+                "[Finalize]\nOdd=1",
+                "[Finalize]\ngarbage",
+                "[Finalize\nQuietSec=2s",
+                "[Finalize]\nBad Key=1",
         };
 
         make_folders();
@@ -241,13 +256,8 @@ static void collect(const ConfigLine *l, void *userdata) {
         size_t n = strlen(lines->text);
 
         (void) snprintf(
-                lines->text + n,
-                sizeof(lines->text) - n,
-                "%u:%s:%s:%s\n",
-                l->line,
-                l->section,
-                l->key ?: "?",
-                l->value);
+                lines->text + n, sizeof(lines->text) - n, "%u:%s:%s:%s\n", l->line, l->section,
+                l->key ?: "?", l->value);
 }
 
 static void assert_parses(const char *text, const char *expected) {
@@ -270,7 +280,8 @@ static void test_syntax(void **state) {
         assert_parses("[A]\nx=\nx=1\nx=2\n", "2:A:x:\n3:A:x:1\n4:A:x:2\n");
         assert_parses("[A]\nx=a=b:c\n", "2:A:x:a=b:c\n");
         assert_parses("x=1\n[A]\n", "1::x:1\n");
-        assert_parses("[A]\nnonsense\n=1\na:b=1\n[B\nx=1\n", "2::?:nonsense\n3::?:\n4::?:a:b\n5::?:[B\n6:A:x:1\n");
+        assert_parses(
+                "[A]\nnonsense\n=1\na:b=1\n[B\nx=1\n", "2::?:nonsense\n3::?:\n4::?:a:b\n5::?:[B\n6:A:x:1\n");
 }
 
 /* Longer than any buffer of inih. */
@@ -307,7 +318,9 @@ static void test_timespans(void **state) {
                 { "1w", 604800 * USEC_PER_SEC },
                 { "infinity", USEC_INFINITY },
         };
-        static const char *const bad[] = { "", " ", "s", "1.", ".5", "1.s", "1x", "-1", "1s,2s", "inf", "18446744073709551615s" };
+        static const char *const bad[] = {
+                "", " ", "s", "1.", ".5", "1.s", "1x", "-1", "1s,2s", "inf", "18446744073709551615s"
+        };
         uint64_t usec;
 
         for (size_t i = 0; i < ELEMENTSOF(good); i++) {
@@ -340,9 +353,14 @@ static void test_sizes_and_amounts(void **state) {
 
 static void test_schedules(void **state) {
         static const char *const good[] = {
-                "always", "20:00..06:00", "*-*-* 20:00..06:00", "Sat,Sun 00:00..23:59:59", "20:00..06:00; Sun 06:00..20:00",
+                "always",
+                "20:00..06:00",
+                "*-*-* 20:00..06:00",
+                "Sat,Sun 00:00..23:59:59",
+                "20:00..06:00; Sun 06:00..20:00",
         };
-        static const char *const bad[] = { "", "never", "20:00", "20:00..", "20..06", "24:00..06:00", "x$ 20:00..06:00", "20:00..06:00;" };
+        static const char *const bad[] = { "",       "never",        "20:00",           "20:00..",
+                                           "20..06", "24:00..06:00", "x$ 20:00..06:00", "20:00..06:00;" };
 
         for (size_t i = 0; i < ELEMENTSOF(good); i++)
                 assert_int_equal(value_check_schedule(good[i]), 0);

@@ -136,12 +136,9 @@ static void test_too_long(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                table_test(test_update_and_get),
-                table_test(test_counts_and_changes),
-                table_test(test_foreach),
-                table_test(test_survey),
-                table_test(test_many),
-                table_test(test_too_long),
+                table_test(test_update_and_get), table_test(test_counts_and_changes),
+                table_test(test_foreach),        table_test(test_survey),
+                table_test(test_many),           table_test(test_too_long),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

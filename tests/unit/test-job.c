@@ -23,8 +23,8 @@ static void test_new(void **state) {
 /* The whole table, so that a change of it is a change of this test. */
 static void test_transitions(void **state) {
         static const char *const expected[_JOB_STATE_MAX] = {
-                [JOB_QUEUED] = ".r...fc",  [JOB_RUNNING] = "q.awdfc", [JOB_APPLYING] = "qr.wdfc",
-                [JOB_WAITING] = "qra.dfc", [JOB_DONE] = ".......",    [JOB_FAILED] = ".......",
+                [JOB_QUEUED] = ".r...fc",   [JOB_RUNNING] = "q.awdfc", [JOB_APPLYING] = "qr.wdfc",
+                [JOB_WAITING] = "qra.dfc",  [JOB_DONE] = ".......",    [JOB_FAILED] = ".......",
                 [JOB_CANCELED] = ".......",
         };
 
@@ -108,7 +108,8 @@ static void test_canceled_jobs_are_not_retried(void **state) {
 }
 
 static void test_steps_and_notes_are_bounded(void **state) {
-        _cleanup_(job_freep) Job *j = make_job();
+        _cleanup_(job_freep) Job *j = make_job(), *k = make_job();
+        static char long_note[30000];
         WireRecord r;
 
         wire_record_init(&r, WIRE_STEP);
@@ -117,12 +118,24 @@ static void test_steps_and_notes_are_bounded(void **state) {
                 r.entries_total = i;
                 assert_int_equal(job_add_step(j, &r), 0);
         }
-        assert_int_equal(j->n_steps, JOB_STEPS_MAX + 10);
+        assert_int_equal(j->n_steps, JOB_STEPS_MAX);
+        assert_int_equal(j->n_steps_seen, JOB_STEPS_MAX + 10);
         assert_int_equal(j->steps[JOB_STEPS_MAX - 1].entries, JOB_STEPS_MAX - 1);
         for (size_t i = 0; i < JOB_NOTES_MAX + 10; i++)
                 assert_int_equal(job_add_note(j, "note"), 0);
-        assert_int_equal(j->n_notes, JOB_NOTES_MAX + 10);
+        assert_int_equal(j->n_notes, JOB_NOTES_MAX);
+        assert_int_equal(j->n_notes_seen, JOB_NOTES_MAX + 10);
         assert_null(j->notes[JOB_NOTES_MAX]);
+        /* By size, too; once something is left out nothing is added, so that it really is the first ones. */
+        memset(long_note, 'x', sizeof(long_note) - 1);
+        for (size_t i = 0; i < 5; i++)
+                assert_int_equal(job_add_note(k, i < 4 ? long_note : "short"), 0);
+        assert_int_equal(k->n_notes, 2);
+        assert_int_equal(k->n_notes_seen, 5);
+        memset(r.path, 'p', sizeof(r.path) - 1);
+        for (size_t i = 0; i < 1000; i++)
+                assert_int_equal(job_add_step(k, &r), 0);
+        assert_in_range(k->n_steps, 200, 260);
 }
 
 static bool conflict(const char *overlay_a, const char *a, const char *overlay_b, const char *b) {

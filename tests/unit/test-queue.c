@@ -75,7 +75,8 @@ static void test_first_come_first_served(void **state) {
 
 static void test_related_paths_keep_their_order(void **state) {
         Bench *b = *state;
-        Job *child = add(b, "o", "a/b"), *parent = add(b, "o", "a"), *grandchild = add(b, "o", "a/b/c"), *other = add(b, "o", "x");
+        Job *child = add(b, "o", "a/b"), *parent = add(b, "o", "a"), *grandchild = add(b, "o", "a/b/c"),
+            *other = add(b, "o", "x");
 
         open_lane(b, "o");
         assert_ptr_equal(start(b), child);
@@ -209,7 +210,8 @@ static void test_only_the_last_plans_stay(void **state) {
                 assert_int_equal(queue_find(b->queue, id)->n_steps, id > 2);
 }
 
-/* Whatever happens in whatever order: the limits hold, related jobs never run at once, and in the end all have run. */
+/* Whatever happens in whatever order: the limits hold, related jobs never run at once, and in the end all
+ * have run. */
 static void check_invariants(const Queue *q, Job **jobs, size_t n) {
         size_t lane = 0, all = 0;
 

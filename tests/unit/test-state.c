@@ -14,16 +14,9 @@ static void take(const SavedJob *j, void *userdata) {
         size_t n = strlen(l->text);
 
         (void) snprintf(
-                l->text + n,
-                sizeof(l->text) - n,
-                "%u %s %i %llu [%s] [%s] [%s]\n",
-                j->id,
-                job_type_to_string(j->type),
-                j->was_started,
-                (unsigned long long) j->queued_usec,
-                j->overlay,
-                j->mount_point,
-                j->path);
+                l->text + n, sizeof(l->text) - n, "%u %s %i %llu [%s] [%s] [%s]\n", j->id,
+                job_type_to_string(j->type), j->was_started, (unsigned long long) j->queued_usec, j->overlay,
+                j->mount_point, j->path);
 }
 
 static Job *add(Queue *q, uint32_t id, const char *path) {
@@ -50,7 +43,8 @@ static void test_round_trip(void **state) {
         assert_int_equal(state_load(at("new/state").s, take, &l, &last), 0);
         assert_int_equal(last, 7);
         assert_string_equal(
-                l.text, "1 finalize 0 100 [so-ft] [/o vl] [a b%\n\xff/=c]\n2 unfinalize 1 200 [so-ft] [/o vl] []\n");
+                l.text,
+                "1 finalize 0 100 [so-ft] [/o vl] [a b%\n\xff/=c]\n2 unfinalize 1 200 [so-ft] [/o vl] []\n");
 }
 
 static void test_nothing_saved(void **state) {
