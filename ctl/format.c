@@ -81,6 +81,27 @@ char *format_escape(const char *s) {
         return out;
 }
 
+char *format_wrap(const char *s, size_t width) {
+        char *out = strdup(s), *blank = NULL;
+        size_t column = 0, after_blank = 0;
+
+        for (char *p = out; p && *p; p++) {
+                if ((*p & 0xc0) == 0x80) /* goes on with the sequence before */
+                        continue;
+                if (*p == ' ') {
+                        blank = p;
+                        after_blank = 0;
+                } else
+                        after_blank++;
+                if (++column <= width || !blank)
+                        continue;
+                *blank = '\n';
+                blank = NULL;
+                column = after_blank;
+        }
+        return out;
+}
+
 static _printf_(1, 2) char *format(const char *f, ...) {
         va_list ap;
         char *s;

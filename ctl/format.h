@@ -9,6 +9,9 @@
  * UTF-8, bidirectional overrides and the backslash become \ooo, as the mount table writes them; all else
  * stays. */
 char *format_escape(const char *s);
+/* Breaks lines at blanks, with a newline in place of one, so that they have at most width columns where
+ * words allow it. Every UTF-8 sequence counts as a column. */
+char *format_wrap(const char *s, size_t width);
 /* "61", or "1.2 M" from a million on. */
 char *format_count(uint64_t n);
 /* "1 entry", "61 entries": noun is the singular, plural the other. */

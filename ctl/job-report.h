@@ -6,4 +6,4 @@
 
 /* type is "finalize" or "unfinalize". With --json nothing goes to stdout: the caller prints all jobs as one
  * document. Returns the job's ExitCode. */
-int job_report(Ctl *c, const char *type, const WaitedJob *j);
+int job_report(Ctl *c, const char *type, WaitedJob *j);

@@ -133,9 +133,19 @@ static int table_setup(const Ctl *c, struct libscols_table *table, const TableCo
                 table, c->term.width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
         if (c->term.width > 0)
                 (void) scols_table_set_termwidth(table, c->term.width);
-        for (size_t i = 0; i < n; i++)
-                if (!scols_table_new_column(table, columns[i].title, /* whint= */ 0, columns[i].flags))
+        for (size_t i = 0; i < n; i++) {
+                struct libscols_column *column =
+                        scols_table_new_column(table, columns[i].title, /* whint= */ 0, columns[i].flags);
+
+                if (!column)
                         return -ENOMEM;
+                if (!(columns[i].flags & SCOLS_FL_WRAP))
+                        continue;
+                /* Lines are those the text has; by itself the library would break words. */
+                (void) scols_column_set_safechars(column, "\n");
+                (void) scols_column_set_wrapfunc(
+                        column, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, /* userdata= */ NULL);
+        }
         return 0;
 }
 

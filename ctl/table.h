@@ -8,7 +8,7 @@
 typedef struct TableColumn {
         const char *title;
         const char *key; /* of the record; unless text is set, the cell is its value */
-        int flags;       /* SCOLS_FL_ */
+        int flags;       /* SCOLS_FL_; with SCOLS_FL_WRAP a newline in the text is a line of the cell */
         /* The cell's text, allocated and already safe for a terminal; NULL with *ret unset is an empty cell.
          */
         int (*text)(const Record *r, char **ret);

@@ -37,7 +37,7 @@ int path_resolve(const char *what, const char *argument, char **ret) {
         path = realpath(argument, NULL);
         if (!path) {
                 print_error("cannot %s '%s': %m", what, argument);
-                return errno == EACCES ? EXIT_CODE_NOT_PERMITTED : EXIT_CODE_FAILURE;
+                return EXIT_CODE_FAILURE;
         }
         if (!utf8_is_valid(path))
                 return report_encoding(what, argument, path);

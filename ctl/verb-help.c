@@ -93,7 +93,8 @@ int verb_help(Ctl *c, int argc, char **argv) {
         (void) printf("\nOptions:\n");
         for (size_t i = 0; i < n_options; i++)
                 print_option(&option_table[i]);
-        (void) printf("\nSee the ovlfinctl(1) man page for details.\n");
+        (void) printf("\nExit status: 0 success, 1 failure, 2 usage, 3 the daemon cannot be reached,\n"
+                      "4 path or overlay not known or not managed, 5 not permitted.\n");
         return EXIT_CODE_OK;
 }
 

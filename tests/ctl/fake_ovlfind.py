@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon for tests of ovlfinctl: speaks org.ovlfind1, touches no file. What a job does is said by the last component of
-its path (see JOBS). Usage: fake_ovlfind.py BUS-ADDRESS MOUNT-POINT; prints "ready" once it owns the name."""
+its path (see Job.start()). Usage: fake_ovlfind.py BUS-ADDRESS MOUNT-POINT; prints "ready" once it owns the name."""
 
 import os
 import sys
@@ -94,7 +94,7 @@ class Job(Exported):
         self.change(JOB, State="running", StartedUSec=usec(), EntriesTotal=dbus.UInt64(61))
         if self.own["DryRun"]:
             self.own["Plan"] = dbus.Array([dbus.Dictionary({
-                "name": "build", "path": self.path, "text": "build the new tree", "entries": dbus.UInt64(61),
+                "name": "build", "path": self.path, "text": "build the new tree through the merged path", "entries": dbus.UInt64(61),
                 "bytes": dbus.UInt64(4096)}, "sv")], "a{sv}")
             self.finish("done")
         elif self.behaviour == "quick":

@@ -131,7 +131,7 @@ def test_dry_run(ctl):
     assert lines(r.out)[1].split() == ["STEP", "ENTRIES", "SPACE", "WHAT"]
     assert lines(r.out)[2].split()[:3] == ["build", "61", "4.0K"]
     plan = json.loads(ctl("finalize", "--dry-run", "--json=pretty", ctl.point / "slow").out)["jobs"][0]["plan"]
-    assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree", "entries": 61, "bytes": 4096}]
+    assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree through the merged path", "entries": 61, "bytes": 4096}]
 
 
 def test_daemon_dies(ctl):
@@ -381,6 +381,11 @@ def test_width(ctl):
     for args in (["list"], [], ["jobs"], ["directories"]):
         _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "120"})
         assert max(len(line.rstrip()) for line in lines(out)) <= 120
+
+
+def test_plan_wraps_at_words(ctl):
+    _, out = on_terminal(ctl, "finalize", "--dry-run", ctl.point / "slow", env={"COLUMNS": "50"})
+    assert re.search(r"^build +61 +4.0K build the new tree through *\r\n +the merged path *\r$", out, re.M), out
 
 
 def test_pager(ctl):

@@ -61,6 +61,15 @@ static void test_escape_any(void **state) {
         }
 }
 
+static void test_wrap(void **state) {
+        assert_text(format_wrap("", 5), "");
+        assert_text(format_wrap("one two three", 80), "one two three");
+        assert_text(format_wrap("one two three", 7), "one two\nthree");
+        assert_text(format_wrap("one two three", 6), "one\ntwo\nthree");
+        assert_text(format_wrap("unbreakable word", 4), "unbreakable\nword");
+        assert_text(format_wrap("äö üß x", 5), "äö üß\nx");
+}
+
 static void test_utf8(void **state) {
         assert_true(utf8_is_valid(""));
         assert_true(utf8_is_valid("/ovl/ä"));
@@ -150,11 +159,11 @@ static void test_parse(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_escape),  cmocka_unit_test(test_escape_any),
-                cmocka_unit_test(test_utf8),    cmocka_unit_test(test_duration),
-                cmocka_unit_test(test_rate),    cmocka_unit_test(test_seconds),
-                cmocka_unit_test(test_numbers), cmocka_unit_test(test_times),
-                cmocka_unit_test(test_parse),
+                cmocka_unit_test(test_escape),   cmocka_unit_test(test_escape_any),
+                cmocka_unit_test(test_utf8),     cmocka_unit_test(test_wrap),
+                cmocka_unit_test(test_duration), cmocka_unit_test(test_rate),
+                cmocka_unit_test(test_seconds),  cmocka_unit_test(test_numbers),
+                cmocka_unit_test(test_times),    cmocka_unit_test(test_parse),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
