@@ -91,6 +91,8 @@ class Job(Exported):
         return self.properties[JOB]
 
     def start(self):
+        if self.own["State"] != "queued":  # canceled meanwhile
+            return
         self.change(JOB, State="running", StartedUSec=usec(), EntriesTotal=dbus.UInt64(61))
         if self.own["DryRun"]:
             self.own["Plan"] = dbus.Array([dbus.Dictionary({
