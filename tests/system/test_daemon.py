@@ -408,6 +408,19 @@ def test_unmounted_and_mounted_at_once(fake):
     wait_for(lambda: fake.overlay_properties()["State"] == "active", "the overlay")
 
 
+def test_the_innermost_mounted_overlay_has_a_path(fake):
+    inner = fake.overlay / "a/b"
+    fake.daemon.add_overlay("inner", inner)
+    fake.daemon.manager().Reload()
+    assert fake.daemon.job(fake.daemon.finalize(inner + "/c"))["Overlay"] == "soft"
+    other = fake.scene.overlay(fake.scene.source())
+    subprocess.run(["mount", "--move", other.point, inner], check=True)
+    other.point = inner
+    wait_for(lambda: fake.daemon.overlay_states()["inner"] == "active", "the inner one")
+    assert fake.daemon.job(fake.daemon.finalize(inner + "/c"))["Overlay"] == "inner"
+    assert fake.daemon.job(fake.finalize("a/bc"))["Overlay"] == "soft"
+
+
 def test_other_mounts_are_no_news(fake):
     for _ in range(3):
         fake.scene.overlay(fake.scene.source())

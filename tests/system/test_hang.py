@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A lower layer that does not answer: its worker hangs in the kernel, deaf to SIGKILL, and nothing else does."""
+
+import os
+import time
+
+import dbus
+import pytest
+
+from ovltest.daemon import ERROR, PATH, wait_for
+from ovltest.tree import age, write
+
+MANAGER = "org.ovlfind1.Manager"
+
+
+def build(scene):
+    source = scene.source()
+    for i in range(3):
+        write(os.path.join(source, "d", f"f{i}"))
+        write(os.path.join(source, "d", "sub", f"f{i}"))
+    age(source)
+    return scene.lower(source)
+
+
+@pytest.fixture
+def stage(scene):
+    """Two overlays: the lower of the first one will hang."""
+    lower = build(scene)
+    bad, good = scene.overlay(lower), scene.overlay(build(scene))
+    daemon = scene.daemon(bad=bad, good=good)
+    yield lower, bad, good, daemon
+    lower.recover()
+
+
+def hanging_job(lower, overlay, daemon):
+    lower.hang()
+    job = daemon.finalize(overlay / "d")
+    wait_for(daemon.workers, "the worker")
+    wait_for(lambda: daemon.job(job)["State"] == "running", "the job to run")
+    time.sleep(0.5)  # until it has asked the lower for something
+    assert daemon.job(job)["State"] == "running"
+    return job
+
+
+def answers_at_once(daemon):
+    start = time.monotonic()
+    daemon.properties(PATH, MANAGER)
+    return time.monotonic() - start < 0.5
+
+
+@pytest.mark.timeout(120)
+def test_cancel_recover(stage):
+    lower, bad, good, daemon = stage
+    job = hanging_job(lower, bad, daemon)
+    assert answers_at_once(daemon)
+    # The other overlay does not notice.
+    daemon.ctl("finalize", good / "d").ok()
+    assert daemon.state_of(good / "d") == "finalized"
+    daemon.manager().CancelJob(dbus.UInt32(str(job).rpartition("/")[2]))
+    properties = daemon.wait_job(job, timeout=30)
+    assert properties["State"] == "canceled" and properties["ErrorName"] == ERROR + "Canceled"
+    assert answers_at_once(daemon)
+    lower.recover()
+    wait_for(lambda: not daemon.workers(), "the worker to end", 30)
+    wait_for(lambda: daemon.overlay_states()["bad"] == "active", "the survey", 30)
+    wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
+    daemon.ctl("finalize", bad / "d").ok()
+    assert daemon.state_of(bad / "d") == "finalized"
+
+
+@pytest.mark.timeout(120)
+def test_stop(stage):
+    """The daemon does not wait for ever; what is left is put in order at the next start."""
+    lower, bad, _, daemon = stage
+    hanging_job(lower, bad, daemon)
+    start = time.monotonic()
+    assert daemon.stop(timeout=25) == 0
+    assert time.monotonic() - start < 20
+    lower.recover()
+    daemon.start()
+    assert daemon.overlay_states()["bad"] == "active"
+    wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
+    daemon.ctl("finalize", bad / "d").ok()
+
+
+@pytest.mark.timeout(120)
+def test_unmounted_meanwhile(stage):
+    lower, bad, good, daemon = stage
+    job = hanging_job(lower, bad, daemon)
+    bad.close()
+    properties = daemon.wait_job(job)
+    assert properties["ErrorName"] == ERROR + "NotManaged"
+    assert daemon.overlay_states() == {"bad": "absent", "good": "active"}
+    daemon.ctl("finalize", good / "d").ok()
