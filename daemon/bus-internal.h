@@ -23,7 +23,10 @@ int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *erro
 /* CancelJob() and Job.Cancel(). */
 int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error);
 
-/* Appends {sv} entries. */
+/* Appends a string ("" for NULL) that may come from a file system or from a message about one; see utf8.h.
+ */
+int bus_append_text(sd_bus_message *m, const char *text);
+/* Appends {sv} entries; strings as above. */
 int bus_append_string(sd_bus_message *m, const char *key, const char *value);
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
 /* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes

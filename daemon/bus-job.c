@@ -19,7 +19,7 @@ PROPERTY_GETTER(get_type) {
 PROPERTY_GETTER(get_path) {
         _cleanup_free_ char *absolute = job_path(userdata);
 
-        return absolute ? sd_bus_message_append(reply, "s", absolute) : -ENOMEM;
+        return absolute ? bus_append_text(reply, absolute) : -ENOMEM;
 }
 
 PROPERTY_GETTER(get_state) {
@@ -44,7 +44,7 @@ PROPERTY_GETTER(get_error_name) {
 PROPERTY_GETTER(get_error_message) {
         const Job *j = userdata;
 
-        return sd_bus_message_append(reply, "s", j->failure.message ?: "");
+        return bus_append_text(reply, j->failure.message);
 }
 
 PROPERTY_GETTER(get_dry_run) {
@@ -61,7 +61,7 @@ PROPERTY_GETTER(get_notes) {
         if (r < 0)
                 return r;
         for (size_t i = 0; i < j->n_notes; i++) {
-                r = sd_bus_message_append(reply, "s", j->notes[i]);
+                r = bus_append_text(reply, j->notes[i]);
                 if (r < 0)
                         return r;
         }
@@ -79,12 +79,18 @@ PROPERTY_GETTER(get_notes) {
 
 static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
         _cleanup_free_ char *path = path_join(j->mount_point, s->path);
+        int r;
 
         if (!path)
                 return -ENOMEM;
-        return sd_bus_message_append(
-                reply, "a{sv}", 5, "name", "s", s->name, "path", "s", path, "text", "s", s->text, "entries",
-                "t", s->entries, "bytes", "t", s->bytes);
+        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (r = bus_append_string(reply, "name", s->name)) < 0 ||
+            (r = bus_append_string(reply, "path", path)) < 0 ||
+            (r = bus_append_string(reply, "text", s->text)) < 0 ||
+            (r = bus_append_u64(reply, "entries", s->entries)) < 0 ||
+            (r = bus_append_u64(reply, "bytes", s->bytes)) < 0)
+                return r;
+        return sd_bus_message_close_container(reply);
 }
 
 PROPERTY_GETTER(get_plan) {

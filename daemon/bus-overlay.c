@@ -20,7 +20,7 @@ PROPERTY_GETTER(get_name) {
 PROPERTY_GETTER(get_mount_point) {
         const Managed *o = userdata;
 
-        return sd_bus_message_append(reply, "s", o->config->mount_point);
+        return bus_append_text(reply, o->config->mount_point);
 }
 
 PROPERTY_GETTER(get_state) {
@@ -32,16 +32,20 @@ PROPERTY_GETTER(get_state) {
 PROPERTY_GETTER(get_reason) {
         const Managed *o = userdata;
 
-        return sd_bus_message_append(reply, "s", o->reason ?: "");
+        return bus_append_text(reply, o->reason);
 }
 
 PROPERTY_GETTER(get_layers) {
         const Managed *o = userdata;
         char **l = NULL;
+        int r;
 
         if (o->overlay)
                 l = strcmp(property, "LowerDirs") == 0 ? o->overlay->lower : o->overlay->data;
-        return sd_bus_message_append_strv(reply, l);
+        r = sd_bus_message_open_container(reply, 'a', "s");
+        for (; r >= 0 && l && *l; l++)
+                r = bus_append_text(reply, *l);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
 PROPERTY_GETTER(get_directory) {
@@ -50,14 +54,13 @@ PROPERTY_GETTER(get_directory) {
 
         if (o->overlay)
                 value = strcmp(property, "UpperDir") == 0 ? o->overlay->upper : o->overlay->work;
-        return sd_bus_message_append(reply, "s", value ?: "");
+        return bus_append_text(reply, value);
 }
 
 PROPERTY_GETTER(get_options) {
         const Managed *o = userdata;
 
-        return sd_bus_message_append(
-                reply, "s", o->overlay && o->overlay->fs_options ? o->overlay->fs_options : "");
+        return bus_append_text(reply, o->overlay ? o->overlay->fs_options : NULL);
 }
 
 /* The only one a stock kernel knows. */

@@ -36,8 +36,10 @@ static int question_new(sd_bus_message *message, Manager *m, const char *overlay
 }
 
 static void question_reply_failure(const Question *q, const Failure *f) {
-        (void) sd_bus_reply_method_errorf(
-                q->message, bus_error_name(f->kind), "%s", f->message ?: "no reason given");
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        (void) bus_error_from_failure(&error, f);
+        (void) sd_bus_reply_method_error(q->message, &error);
 }
 
 /* GetDirectory. */
@@ -160,10 +162,15 @@ int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_err
 
 static int append_check(sd_bus_message *reply, const WireRecord *r) {
         const char *level = check_level_to_string((CheckLevel) r->state);
+        int k;
 
-        return sd_bus_message_append(
-                reply, "a{sv}", 4, "id", "s", r->name, "level", "s", level ?: "fail", "text", "s", r->text,
-                "advice", "s", r->lower_path);
+        if ((k = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (k = bus_append_string(reply, "id", r->name)) < 0 ||
+            (k = bus_append_string(reply, "level", level ?: "fail")) < 0 ||
+            (k = bus_append_string(reply, "text", r->text)) < 0 ||
+            (k = bus_append_string(reply, "advice", r->lower_path)) < 0)
+                return k;
+        return sd_bus_message_close_container(reply);
 }
 
 static int send_checks(const Question *q, const WireRecord *records, size_t n) {

@@ -7,6 +7,7 @@
 #include "bus-internal.h"
 #include "dbus/names.h"
 #include "log.h"
+#include "utf8.h"
 
 char *bus_overlay_path(const char *name) {
         char *path;
@@ -81,17 +82,21 @@ void bus_send_job_removed(Manager *m, const Job *j) {
 }
 
 void bus_send_directory_changed(Manager *m, const Managed *o, const char *path, DirectoryState state) {
-        _cleanup_free_ char *absolute = NULL;
+        _cleanup_free_ char *absolute = NULL, *escaped = NULL;
 
         if (!m->bus)
                 return;
         absolute = path_join(o->config->mount_point, path);
-        if (absolute)
-                warn_unsent(
-                        sd_bus_emit_signal(
-                                m->bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "DirectoryChanged",
-                                "sss", o->config->name, absolute, directory_state_to_string(state)),
-                        "DirectoryChanged");
+        escaped = absolute ? utf8_escape(absolute) : NULL;
+        if (!escaped) {
+                (void) log_oom();
+                return;
+        }
+        warn_unsent(
+                sd_bus_emit_signal(
+                        m->bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "DirectoryChanged", "sss",
+                        o->config->name, escaped, directory_state_to_string(state)),
+                "DirectoryChanged");
 }
 
 void bus_send_properties_changed(Manager *m, const char *object) {
@@ -140,12 +145,22 @@ const char *bus_error_name(FailureKind kind) {
 }
 
 int bus_error_from_failure(sd_bus_error *error, const Failure *f) {
-        (void) sd_bus_error_set(error, bus_error_name(f->kind), f->message ?: "no reason given");
+        _cleanup_free_ char *message = utf8_escape(f->message ?: "no reason given");
+
+        (void) sd_bus_error_set(error, bus_error_name(f->kind), message);
         return -EIO; /* the name in `error` counts */
 }
 
+int bus_append_text(sd_bus_message *m, const char *text) {
+        _cleanup_free_ char *escaped = utf8_escape(text ?: "");
+
+        return escaped ? sd_bus_message_append(m, "s", escaped) : -ENOMEM;
+}
+
 int bus_append_string(sd_bus_message *m, const char *key, const char *value) {
-        return sd_bus_message_append(m, "{sv}", key, "s", value);
+        _cleanup_free_ char *escaped = utf8_escape(value);
+
+        return escaped ? sd_bus_message_append(m, "{sv}", key, "s", escaped) : -ENOMEM;
 }
 
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value) {

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "utf8.h"
+
+#include <string.h>
+
+/* What sd-bus takes: no surrogates, nothing above U+10FFFF, no non-characters. */
+static bool is_allowed(uint32_t c) {
+        return c < 0x110000 && (c & 0xfffff800) != 0xd800 && (c & 0xfffe) != 0xfffe &&
+                !(c >= 0xfdd0 && c <= 0xfdef);
+}
+
+/* Bytes of the character at s, 0 if it is none. */
+static size_t character_length(const char *s) {
+        static const uint32_t smallest[] = { 0, 0, 0x80, 0x800,
+                                             0x10000 }; /* by length; shorter ones are overlong */
+        const unsigned char *p = (const unsigned char *) s;
+        size_t n = p[0] < 0x80          ? 1
+                : (p[0] & 0xe0) == 0xc0 ? 2
+                : (p[0] & 0xf0) == 0xe0 ? 3
+                : (p[0] & 0xf8) == 0xf0 ? 4
+                                        : 0;
+        uint32_t c;
+
+        if (n <= 1)
+                return n;
+        c = p[0] & (0x7f >> n);
+        for (size_t i = 1; i < n; i++) {
+                if ((p[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (p[i] & 0x3f);
+        }
+        return c >= smallest[n] && is_allowed(c) ? n : 0;
+}
+
+char *utf8_escape(const char *s) {
+        char *copy = malloc(strlen(s) * 4 + 1), *out = copy;
+
+        if (!copy)
+                return NULL;
+        while (*s) {
+                size_t n = character_length(s);
+
+                if (n > 0)
+                        out = mempcpy(out, s, n);
+                else
+                        out += sprintf(out, "\\x%02x", (unsigned char) *s);
+                s += n > 0 ? n : 1;
+        }
+        *out = '\0';
+        return copy;
+}
