@@ -296,7 +296,7 @@ def test_cancel(daemon, overlay, lower):
 def test_no_such_job(daemon):
     assert daemon.ctl("cancel", "4711").code == EXIT_FAILURE  # 4 is for paths and overlays
     with pytest.raises(dbus.DBusException) as e:
-        daemon.manager().CancelJob(4711)
+        daemon.manager().CancelJob(dbus.UInt32(4711))
     assert e.value.get_dbus_name() == ERROR + "NoSuchJob"
 
 

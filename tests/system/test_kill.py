@@ -30,7 +30,8 @@ def stage(scene):
     age(source)
     lower = scene.lower(source)
     overlay = scene.overlay(lower)
-    daemon = scene.daemon(start=False, soft=overlay)
+    # Every thread has a directory of its own in staging, and more of them add nothing but more of the same gaps.
+    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
     daemon.use_killer()
     return lower, overlay, daemon.start()
 
