@@ -24,6 +24,7 @@ void manager_start_jobs(Manager *m) {
                 run_start(m, o, j);
                 m->is_state_changed = true;
         }
+        manager_save_state(m);
 }
 
 void manager_job_finished(Manager *m, Job *j) {
