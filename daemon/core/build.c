@@ -11,7 +11,8 @@
 #include "core/redirect-max.h"
 
 #define DRESS_FEW 4
-#define BATCH_ENTRIES 16 /* entries a task links: enough to spare it opening directories, few enough to spread */
+/* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its entries do not. */
+#define BATCH_ENTRIES 48
 
 /* Copying up a lower file with several names breaks the links between them, unless the index keeps them (facts 1.6). */
 static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
@@ -65,25 +66,19 @@ static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int err
         }
 }
 
-/* A copy-up waits for the lower with the directory that is linked into locked, so each thread links into one of its own
- * and moves the result, which waits for nobody. */
-static int link_by_scratch(int old_fd, const char *name, int scratch_fd, int new_fd) {
+/* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each thread first links
+ * into one of its own: that copies up, the link that counts then waits for nobody. */
+static int copy_up_by_scratch(int old_fd, const char *name, int scratch_fd) {
         if (linkat(old_fd, name, scratch_fd, "entry", 0) < 0)
                 return -errno;
-        if (renameat2(scratch_fd, "entry", new_fd, name, RENAME_NOREPLACE) < 0) {
-                int r = -errno;
-
-                (void) unlinkat(scratch_fd, "entry", 0);
-                return r;
-        }
-        return 0;
+        return unlinkat(scratch_fd, "entry", 0) < 0 ? -errno : 0;
 }
 
 static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int scratch_fd) {
-        int r;
+        int r = scratch_fd >= 0 ? copy_up_by_scratch(old_fd, e->name, scratch_fd) : 0;
 
-        if (scratch_fd >= 0)
-                return link_by_scratch(old_fd, e->name, scratch_fd, new_fd);
+        if (r < 0)
+                return r;
         r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
         if (r == -EEXIST && x->tree->is_undo && !exchange_should_stop(x)) {
                 char grave[16];
@@ -124,6 +119,7 @@ typedef struct PlaceTask {
         Exchange *x;
         Node *node;
         unsigned n;
+        bool is_large; /* the directory has more entries than one task takes */
         Entry *entries[BATCH_ENTRIES];
 } PlaceTask;
 
@@ -156,7 +152,7 @@ static void place_task(void *argument, unsigned thread) {
 
         if (exchange_should_stop(t->x))
                 return;
-        r = place_batch(t, t->x->staging.scratch_fds[thread]);
+        r = place_batch(t, t->is_large ? t->x->staging.scratch_fds[thread] : -EBADF);
         if (r < 0)
                 exchange_fail(t->x, r, t->node, NULL, "open the directory");
 }
@@ -183,7 +179,7 @@ static int submit_entries(Node *n, void *userdata) {
                         t = calloc(1, sizeof(PlaceTask));
                         if (!t)
                                 return -ENOMEM;
-                        *t = (PlaceTask) { .x = x, .node = n };
+                        *t = (PlaceTask) { .x = x, .node = n, .is_large = HASH_COUNT(n->entries) > BATCH_ENTRIES };
                 }
                 t->entries[t->n++] = e;
                 r = t->n < BATCH_ENTRIES ? 0 : submit_batch(&t);
@@ -318,7 +314,7 @@ int place_late(Exchange *x, Node *n) {
                 }
                 t.n = 1;
                 t.entries[0] = e;
-                r = place_batch(&t, x->staging.scratch_fds[0]);
+                r = place_batch(&t, -EBADF);
                 if (r < 0)
                         return r;
         }

@@ -33,6 +33,7 @@ struct Exchange {
         int inotify_fd;
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
+        bool was_used; /* somebody stood in the old tree, or changed it after the exchange */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
         bool is_manifest_stale;
         bool has_manifest;

@@ -585,6 +585,7 @@ static int step_stand(Exchange *x, Failure *reterr) {
         times_guard_begin(&guard, x->parent_fd);
         r = exchange_move_beside(x);
         times_guard_end(&guard, names);
+        x->was_used = true;
         if (r >= 0)
                 x->phase = PHASE_BESIDE;
         return r;

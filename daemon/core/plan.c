@@ -37,12 +37,20 @@ typedef struct Count {
         const char *path;
         int upper_fd;
         uint64_t n_entries, n_new;
+        bool is_excluded; /* and said so */
 } Count;
 
 static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total);
 
 static int exclude(const Count *c, const char *path, const char *why) {
         return c->hooks->step(&(PlanStep) { .name = "exclude", .path = path, .text = why }, c->hooks->userdata);
+}
+
+static int exclude_self(Count *c, const char *why) {
+        if (c->is_excluded)
+                return 0;
+        c->is_excluded = true;
+        return exclude(c, c->path, why);
 }
 
 static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -52,7 +60,7 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
         struct stat st;
 
         if (is_staging_name(name))
-                return exclude(c, c->path, "it holds the old tree of a directory in which processes still stand");
+                return exclude_self(c, "it holds the old tree of a directory in which processes still stand");
         path = path_join(c->path, name);
         if (!path)
                 return -ENOMEM;
@@ -64,7 +72,7 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
                 c->n_new++;
                 if (type == DT_REG && !c->site->options.break_hard_links && c->site->overlay->index != TRI_YES &&
                     fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_nlink > 1)
-                        return exclude(c, c->path, "it holds a file with several hard links (HardLinks=skip)");
+                        return exclude_self(c, "it holds a file with several hard links (HardLinks=skip)");
         }
         return type == DT_DIR ? count_directory(c->site, c->hooks, path, c) : 0;
 }

@@ -499,7 +499,10 @@ static int reconcile_node(Exchange *x, Node *n) {
                 .x = x, .node = n, .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF,
                 .changes = node_take_changes(n),
         };
-        int r = sides_open(&s);
+        int r;
+
+        x->was_used = true;
+        r = sides_open(&s);
 
         if (r >= 0)
                 r = compare_moves(&s);

@@ -4,6 +4,7 @@
  * operation has left something (facts E.4, step 10). */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
@@ -19,10 +20,22 @@ typedef struct RemoveTask {
         Node *node;
 } RemoveTask;
 
+/* Nobody was in the tree since the exchange, nobody reaches it: what stands there is what was put there. */
+static int unlink_checked(int old_fd, int old_upper_fd, const Entry *e) {
+        struct stat st;
+
+        if (fstatat(old_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (st.st_ino != e->inode)
+                return 0;
+        return unlinkat(old_fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
+}
+
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by somebody there,
  * and goes from the new tree as well, unless it was us before a crash. */
 static int remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
-        int r = take_out(x, old_fd, old_upper_fd, e);
+        int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, e)
+                                             : unlink_checked(old_fd, old_upper_fd, e);
 
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
@@ -184,6 +197,7 @@ static int keep_for(Exchange *x, const Standing *standing) {
         TimesGuard guard;
         int r;
 
+        x->was_used = true;
         times_guard_begin(&guard, x->parent_fd);
         r = exchange_move_beside(x);
         times_guard_end(&guard, names);

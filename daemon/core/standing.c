@@ -3,8 +3,10 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
@@ -12,6 +14,7 @@
 typedef struct Search {
         const char *prefix, *component;
         Standing *found;
+        pid_t process; /* being looked at */
         const char *kind; /* of the link that hit, NULL as long as none did */
         char target[PATH_MAX];
 } Search;
@@ -48,26 +51,37 @@ static int visit_fd(int dfd, const char *name, unsigned char type, void *userdat
         return s->kind ? -ECANCELED : 0;
 }
 
-static void visit_task(Search *s, int task_fd) {
+/* Threads nearly always share what the leader has; where the kernel cannot tell (no CONFIG_KCMP), look. */
+static bool shares(const Search *s, pid_t thread, int what) {
+        return syscall(SYS_kcmp, s->process, thread, what, 0, 0) == 0;
+}
+
+static void visit_links(Search *s, int task_fd) {
         static const char *const links[] = { "cwd", "root", "exe" };
-        _cleanup_close_ int fd = -EBADF;
 
         for (size_t i = 0; i < ELEMENTSOF(links) && !s->kind; i++)
                 if (link_hits(s, task_fd, links[i]))
                         s->kind = links[i];
-        if (s->kind)
-                return;
-        fd = openat(task_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void visit_fds(Search *s, int task_fd) {
+        _cleanup_close_ int fd = openat(task_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
         if (fd >= 0)
                 (void) dir_foreach(fd, visit_fd, s);
 }
 
 static int visit_thread(int dfd, const char *name, unsigned char type, void *userdata) {
-        Search *s = userdata;
         _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        pid_t thread = (pid_t) strtol(name, NULL, 10);
+        Search *s = userdata;
 
-        if (fd >= 0)
-                visit_task(s, fd);
+        if (fd < 0)
+                return 0; /* it has ended */
+        if (thread == s->process || !shares(s, thread, KCMP_FS))
+                visit_links(s, fd);
+        if (!s->kind && (thread == s->process || !shares(s, thread, KCMP_FILES)))
+                visit_fds(s, fd);
         return s->kind ? -ECANCELED : 0;
 }
 
@@ -95,6 +109,7 @@ static int visit_process(int dfd, const char *name, unsigned char type, void *us
         if (fd < 0)
                 return 0; /* it has ended */
         s->kind = NULL;
+        s->process = (pid_t) strtol(name, NULL, 10);
         tasks_fd = openat(fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (tasks_fd >= 0)
                 (void) dir_foreach(tasks_fd, visit_thread, s);

@@ -343,10 +343,31 @@ static int undo_one(Work *w, const char *path) {
         return r < 0 ? r : exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
 }
 
+static int note_finalized(const DirectoryReport *r, void *userdata) {
+        return worklist_add(userdata, r->path);
+}
+
+/* What became of the directories that were finalized before: each is something else now. */
+static int report_again(Work *w, const Worklist *were_finalized) {
+        for (size_t i = 0; i < were_finalized->n; i++) {
+                _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+                _cleanup_failure_ Failure f = FAILURE_INIT;
+                int r;
+
+                if (audit_directory(w->site, w->records, were_finalized->items[i], &report, &f) < 0)
+                        continue; /* removed meanwhile */
+                r = report_and_count(&report, w);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 int work_unfinalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret,
                     Failure *reterr) {
         _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        _cleanup_(worklist_done) Worklist were_finalized = { 0 };
         int r;
 
         r = work_open(&w, reterr);
@@ -354,14 +375,20 @@ int work_unfinalize(Site *site, const char *path, const WorkHooks *hooks, Keeper
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
                 return r;
-        r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
+        r = audit_tree(site, w.records, path, note_finalized, &were_finalized);
+        if (r >= 0)
+                r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
         while (r >= 0 && w.todo.n > 0) {
                 _cleanup_free_ char *unit = worklist_take(&w.todo);
 
                 r = undo_one(&w, unit);
         }
-        if (r >= 0 && w.records)
-                (void) records_prune(w.records, site->records_fd, site->upper_fd);
+        if (r >= 0)
+                r = reload_records(&w);
+        if (r >= 0)
+                r = records_prune(w.records, site->records_fd, site->upper_fd);
+        if (r >= 0)
+                r = report_again(&w, &were_finalized);
         *ret = w.counts;
         return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ true, reterr);
 }
