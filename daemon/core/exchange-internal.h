@@ -9,8 +9,7 @@
 #include "core/staging.h"
 
 typedef enum ExchangePhase {
-        PHASE_BUILD,     /* the new tree is in staging, nobody has seen it */
-        PHASE_BESIDE,    /* the new tree stands beside the directory, not exchanged yet */
+        PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
         PHASE_EXCHANGED, /* the new tree is in effect */
         PHASE_REMOVE,    /* the old tree is being removed */
         PHASE_FINAL,
@@ -26,7 +25,8 @@ struct Exchange {
         ExchangePhase phase;
         char *name;         /* of the directory, in its parent */
         char *beside_name;  /* OLD_TREE_PREFIX + id */
-        bool is_beside;     /* the old tree (or, in PHASE_BESIDE, the new one) is there instead of in staging */
+        bool is_beside;     /* the old tree stands beside its directory instead of in staging */
+        bool has_standing;  /* somebody stands in the directory */
         int parent_fd, parent_upper_fd;
         int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
         int new_fd, new_upper_fd; /* of the new one */
@@ -36,6 +36,7 @@ struct Exchange {
         bool was_used; /* somebody stood in the old tree, or changed it after the exchange */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
         bool is_manifest_stale;
+        bool is_record_stale;
         bool has_manifest;
         bool must_restart; /* undo: something happened that only a new build can take up */
         atomic_bool has_failed;
