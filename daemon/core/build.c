@@ -91,6 +91,17 @@ static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int s
         return r;
 }
 
+/* Whoever comes later than the thread that raises it finds it raised, and tries again as well. */
+static bool raise_redirect_max(Exchange *x) {
+        bool is_raised;
+
+        (void) pthread_mutex_lock(&x->tree->lock);
+        (void) redirect_max_raise(&x->site->redirect_max_before);
+        is_raised = x->site->redirect_max_before != 0;
+        (void) pthread_mutex_unlock(&x->tree->lock);
+        return is_raised;
+}
+
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
         struct stat st;
         int r;
@@ -101,7 +112,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
                 return -EUCLEAN;
         }
         r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
-        if (r == -EXDEV && redirect_max_raise(&x->site->redirect_max_before) > 0)
+        if (r == -EXDEV && raise_redirect_max(x))
                 r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
         if (r < 0)
                 return place_error(x, n, e, old_fd, -r);
@@ -190,9 +201,9 @@ static int submit_entries(Node *n, void *userdata) {
 }
 
 int build_place(Exchange *x) {
-        int r = tree_foreach(x->tree, submit_entries, x);
+        int r = tree_foreach(x->tree, submit_entries, x), k = exchange_wait(x, JOB_RUNNING);
 
-        return r < 0 ? r : exchange_wait(x, JOB_RUNNING);
+        return k == -ESHUTDOWN || r >= 0 ? k : r;
 }
 
 /* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads it first,
@@ -225,23 +236,35 @@ typedef struct DressTask {
         Node *node;
 } DressTask;
 
-static int dress_node(Exchange *x, Node *n) {
+/* 1: not where it was; its parents are compared first. */
+static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF;
-        bool only_times = !n->is_undressed;
         int r;
 
         if (!path)
                 return -ENOMEM;
-        n->is_undressed = n->is_untimed = false; /* first: an event from now on must set it again */
         old_fd = open_dir_beneath(x->old_fd, path);
         if (old_fd == -ENOENT || old_fd == -ENOTDIR || old_fd == -ELOOP)
-                return 0; /* gone or moved: the event is in the queue */
+                return 1;
         new_fd = open_dir_beneath(x->new_fd, path);
         if (old_fd < 0 || new_fd < 0)
                 return old_fd < 0 ? old_fd : new_fd;
         r = only_times ? 0 : meta_copy(old_fd, new_fd);
         return r < 0 ? r : meta_copy_times(old_fd, new_fd);
+}
+
+static int dress_node(Exchange *x, Node *n) {
+        bool was_undressed = n->is_undressed;
+        int r;
+
+        n->is_undressed = n->is_untimed = false; /* first: an event from now on must set it again */
+        r = copy_attributes(x, n, /* only_times= */ !was_undressed);
+        if (r == 1) {
+                n->is_undressed |= was_undressed;
+                n->is_untimed = true;
+        }
+        return r < 0 ? r : 0;
 }
 
 static void dress_task(void *argument, unsigned thread) {
@@ -290,11 +313,12 @@ static int collect_undressed(Node *n, void *userdata) {
 
 int build_dress(Exchange *x) {
         Undressed u = { .x = x };
-        int r = tree_foreach(x->tree, collect_undressed, &u);
+        int r = tree_foreach(x->tree, collect_undressed, &u), k;
 
         for (size_t i = 0; r >= 0 && i < u.n; i++)
                 r = dress_node(x, u.few[i]);
-        return r < 0 ? r : u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
+        k = u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
+        return k == -ESHUTDOWN || r >= 0 ? k : r;
 }
 
 int place_late(Exchange *x, Node *n) {

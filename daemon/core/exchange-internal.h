@@ -38,6 +38,7 @@ struct Exchange {
         bool is_manifest_stale;
         bool is_record_stale;
         bool has_manifest;
+        bool has_built;    /* the first scan is over */
         bool must_restart; /* undo: something happened that only a new build can take up */
         atomic_bool has_failed;
         Failure failure; /* the first one of any thread; under tree->lock */

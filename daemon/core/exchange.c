@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The order of things: build, settle, exchange, reconcile. The parts are in the files that exchange-internal.h lists. */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,6 +12,7 @@
 #include "core/exchange-internal.h"
 #include "core/layer.h"
 #include "core/observe.h"
+#include "core/redirect-max.h"
 #include "core/standing.h"
 #include "core/times.h"
 
@@ -20,9 +22,11 @@
 #define MAX_ATTEMPTS 10
 /* How long threads may take to come back after a cancel before the process leaves without them. */
 #define CANCEL_PATIENCE_USEC (3 * USEC_PER_SEC)
-/* Operations that had looked the directory up before the exchange end within that time, or stand in a queue that the
- * keeper of the old tree sees. */
-#define AFTERMATH_MSEC 5
+/* See scheduling_grace(). */
+#define GRACE_USEC (50 * USEC_PER_MSEC)
+#define GRACE_PER_TASK_USEC (25 * USEC_PER_MSEC)
+/* Between attempts of an undo whose directories somebody still holds as what they were before. */
+#define STALE_PAUSE_MSEC 50
 
 void exchange_result_done(ExchangeResult *r) {
         for (size_t i = 0; i < r->n_blocked; i++) {
@@ -290,6 +294,9 @@ static int check_blocked(Exchange *x) {
 static int step_watch(Exchange *x, Failure *reterr) {
         int r = build_scan(x);
 
+        x->has_built = true;
+        if (r >= 0 && x->has_moved)
+                return -EAGAIN;
         return r < 0 ? r : check_blocked(x);
 }
 
@@ -303,14 +310,7 @@ static int step_copy_up(Exchange *x, Failure *reterr) {
 }
 
 static int step_verify(Exchange *x, Failure *reterr) {
-        int r = observe_new_tree(x->new_fd, x->tree->is_undo);
-
-        if (r == -ESTALE && x->tree->is_undo)
-                return failure_set(reterr, FAILURE_BUSY, EBUSY,
-                                   "something still holds what '%s/%s' was before it was finalized; try again when those "
-                                   "who used it then have left",
-                                   x->site->overlay->mount_point, x->tree->path);
-        return r;
+        return observe_new_tree(x->new_fd, x->tree->is_undo);
 }
 
 typedef struct Youngest {
@@ -406,7 +406,7 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
 
                 if (site_is_canceled(x->site))
                         return exchange_outcome(x, reterr);
-                if (now - x->changed_usec >= quiet)
+                if (now < deadline && now - x->changed_usec >= quiet)
                         return 0;
                 if (now >= deadline)
                         return failure_set(
@@ -467,8 +467,8 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
         return 0;
 }
 
-/* The old tree (or, before the exchange, the new one) goes beside its directory, where "../x" from within finds what it
- * did before: staging is closed to all but root, and has other neighbours (facts E.3). */
+/* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is closed to all but
+ * root, and has other neighbours (facts E.3). */
 int exchange_move_beside(Exchange *x) {
         if (x->is_beside)
                 return 0;
@@ -479,51 +479,103 @@ int exchange_move_beside(Exchange *x) {
 }
 
 static int swap_names(Exchange *x) {
-        int dfd = x->is_beside ? x->parent_fd : x->staging.dir_fd;
-        const char *name = x->is_beside ? x->beside_name : STAGING_TREE;
-
-        return renameat2(dfd, name, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
-}
-
-/* The exchange, and the proof that it took away what we had copied. */
-static int swap_checked(Exchange *x) {
-        uint64_t inode = 0;
         int r;
 
-        r = upper_inode(x->parent_upper_fd, x->name, &inode);
-        if (r < 0 || inode != x->tree->root->old_inode)
+        r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+        if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_before) <= 0)
+                return r;
+        /* The kernel writes a redirect for the old tree, and found it too long. */
+        return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+}
+
+static bool is_in_place(Exchange *x, bool swapped) {
+        uint64_t at, staged;
+        const Node *root = x->tree->root;
+
+        return upper_inode(x->parent_upper_fd, x->name, &at) >= 0 &&
+                upper_inode(x->staging.upper_fd, STAGING_TREE, &staged) >= 0 &&
+                at == (swapped ? root->new_inode : root->old_inode) &&
+                staged == (swapped ? root->old_inode : root->new_inode);
+}
+
+/* The exchange, and the proof that it took away what we had copied. Should somebody have put another directory there in
+ * the last moment, that one goes back; if that fails too, staging_remove() keeps it. */
+static int swap_checked(Exchange *x) {
+        const char *const no_names[] = { NULL };
+        TimesGuard guard;
+        int r;
+
+        if (!is_in_place(x, /* swapped= */ false))
                 return -EAGAIN;
+        /* xfs touches a directory whose ".." changes (xfs_cross_rename). */
+        times_guard_begin(&guard, x->new_fd);
         r = swap_names(x);
+        times_guard_end(&guard, no_names);
         if (r < 0)
                 return r == -ENOENT ? -EAGAIN : r;
-        r = x->is_beside ? upper_inode(x->parent_upper_fd, x->beside_name, &inode)
-                         : upper_inode(x->staging.upper_fd, STAGING_TREE, &inode);
-        if (r >= 0 && inode == x->tree->root->old_inode) {
-                x->phase = PHASE_EXCHANGED;
-                return 0;
+        if (!is_in_place(x, /* swapped= */ true)) {
+                r = swap_names(x);
+                return r < 0 ? r : -EAGAIN;
         }
-        (void) swap_names(x);
-        return r < 0 ? r : -EAGAIN;
+        x->phase = PHASE_EXCHANGED;
+        x->staging.is_published = true;
+        return x->has_standing ? exchange_move_beside(x) : 0;
 }
 
-static int aftermath(Exchange *x) {
-        int r;
+/* How long a task that had found its way into the old tree just before the exchange may wait for a processor until it goes
+ * on there: until then the old tree must stay whole. The scheduler gives each runnable task its turn. */
+static uint64_t scheduling_grace(void) {
+        long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        unsigned runnable = 1;
+        FILE *f = fopen("/proc/loadavg", "re");
 
-        do {
+        if (f) {
+                if (fscanf(f, "%*f %*f %*f %u", &runnable) != 1)
+                        runnable = 1;
+                (void) fclose(f);
+        }
+        return GRACE_USEC + GRACE_PER_TASK_USEC * runnable / (uint64_t) (processors > 0 ? processors : 1);
+}
+
+/* What comes late is replayed at once. What comes later still is the business of whoever retires the old tree. */
+static int aftermath(Exchange *x) {
+        uint64_t start = now_monotonic_usec(), grace = scheduling_grace();
+
+        for (;;) {
+                uint64_t passed;
+                int r;
+
                 (void) tree_resume_deferred(x->tree);
                 r = watch_drain(x);
                 if (r >= 0)
                         r = reconcile_dirty(x);
-                if (r >= 0)
-                        r = watch_wait(x, AFTERMATH_MSEC);
-        } while (r > 0);
-        return r;
+                passed = now_monotonic_usec() - start;
+                if (r < 0 || passed >= grace)
+                        return r;
+                r = watch_wait(x, 1 + (int) ((grace - passed) / USEC_PER_MSEC));
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old tree. */
+static int check_mounts_again(Exchange *x, Failure *reterr) {
+        int r = site_load_inner_mounts(x->site);
+
+        if (r < 0)
+                return r;
+        if (site_has_inner_mount(x->site, x->tree->path))
+                return failure_set(reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
+                                   x->site->overlay->mount_point, x->tree->path);
+        return 0;
 }
 
 /* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6). */
-static int try_exchange(Exchange *x) {
-        int r = watch_drain(x);
+static int try_exchange(Exchange *x, Failure *reterr) {
+        int r = check_mounts_again(x, reterr);
 
+        if (r >= 0)
+                r = watch_drain(x);
         if (r != 0)
                 return r < 0 ? r : 1;
         return swap_checked(x);
@@ -549,7 +601,7 @@ static int exchange_now(Exchange *x, Failure *reterr) {
         TimesGuard guard;
 
         times_guard_begin(&guard, x->parent_fd);
-        while ((r = try_exchange(x)) == 1) {
+        while ((r = try_exchange(x, reterr)) == 1) {
                 r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
                 if (r < 0)
                         break;
@@ -572,46 +624,22 @@ static int step_settle(Exchange *x, Failure *reterr) {
 
 static int step_stand(Exchange *x, Failure *reterr) {
         _cleanup_free_ char *path = path_join(x->site->overlay->mount_point, x->tree->path);
-        const char *names[] = { x->beside_name, NULL };
-        TimesGuard guard;
-        bool is_standing;
-        int r;
 
         if (!path)
                 return -ENOMEM;
-        r = wait_standing(x, path, &is_standing, reterr);
-        if (r < 0 || !is_standing)
-                return r;
-        times_guard_begin(&guard, x->parent_fd);
-        r = exchange_move_beside(x);
-        times_guard_end(&guard, names);
-        x->was_used = true;
-        if (r >= 0)
-                x->phase = PHASE_BESIDE;
-        return r;
-}
-
-/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old tree. */
-static int check_mounts_again(Exchange *x, Failure *reterr) {
-        int r = site_load_inner_mounts(x->site);
-
-        if (r < 0)
-                return r;
-        if (site_has_inner_mount(x->site, x->tree->path))
-                return failure_set(reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
-                                   x->site->overlay->mount_point, x->tree->path);
-        return 0;
+        return wait_standing(x, path, &x->has_standing, reterr);
 }
 
 static int step_exchange(Exchange *x, Failure *reterr) {
-        int r = check_mounts_again(x, reterr);
+        int r;
 
-        if (r < 0)
-                return r;
         site_progress(x->site, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
         r = exchange_now(x, reterr);
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
+        /* Directories that came after the record was written. */
+        if (r >= 0 && x->is_record_stale && !x->tree->is_undo)
+                r = manifest_write(x->tree, x->site->records_fd, x->tree->id, /* sync= */ true);
         return r;
 }
 
@@ -631,8 +659,6 @@ static void abandon(Exchange *x) {
                 return;
         if (x->tree && x->inotify_fd >= 0 && !x->has_manifest)
                 build_restore_times(x);
-        if (x->is_beside && renameat2(x->parent_fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) >= 0)
-                x->is_beside = false;
         if (x->has_manifest && !x->tree->is_undo)
                 (void) unlinkat(x->site->records_fd, x->tree->id, 0);
         (void) staging_remove(&x->staging);
@@ -657,6 +683,20 @@ static int explain(Exchange *x, int r, Failure *reterr) {
                                  x->tree ? x->tree->path : "");
 }
 
+/* An inode in memory stands for a directory as it was before it was finalized (facts E.7): mostly a listing that is about to
+ * end, so trying again helps. */
+static int set_stale(Exchange *x, Failure *reterr, bool try_again) {
+        failure_done(&x->failure);
+        atomic_store(&x->has_failed, false);
+        if (!try_again)
+                return failure_set(reterr, FAILURE_BUSY, EBUSY,
+                                   "something still holds what '%s/%s' was before it was finalized; try again when those "
+                                   "who used it then have left",
+                                   x->site->overlay->mount_point, x->tree ? x->tree->path : "");
+        (void) poll(NULL, 0, STALE_PAUSE_MSEC);
+        return -EAGAIN;
+}
+
 int exchange_run(Site *site, const char *path, bool is_undo, const Records *records, ExchangeResult *ret,
                  Exchange **ret_kept, Failure *reterr) {
         for (unsigned attempt = 0;; attempt++) {
@@ -668,6 +708,8 @@ int exchange_run(Site *site, const char *path, bool is_undo, const Records *reco
                 x->records = records;
                 x->result = ret;
                 r = run_once(x, path, is_undo, reterr);
+                redirect_max_restore(site->redirect_max_before);
+                site->redirect_max_before = 0;
                 if (r == -ESHUTDOWN) { /* threads hang in the kernel: nothing of theirs may be freed */
                         TAKE_PTR(x);
                         return r;
@@ -681,6 +723,11 @@ int exchange_run(Site *site, const char *path, bool is_undo, const Records *reco
                         return r < 0 ? failure_set_errno(reterr, r, "cannot reconcile '%s'", path) : 0;
                 }
                 abandon(x);
+                if (is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE))) {
+                        r = set_stale(x, reterr, attempt < MAX_ATTEMPTS);
+                        if (r != -EAGAIN)
+                                return r;
+                }
                 if (r == -EAGAIN && attempt < MAX_ATTEMPTS && !exchange_should_stop(x) &&
                     (!reterr || reterr->kind == FAILURE_NONE))
                         continue;

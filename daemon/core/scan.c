@@ -231,6 +231,11 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         struct stat st;
         int r;
 
+        if (x->tree->is_undo && n->lower && x->has_built) {
+                /* Its name in the new tree may have been looked up: too late for a raw edit. */
+                x->must_restart = true;
+                return -EAGAIN;
+        }
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
         else
@@ -248,7 +253,19 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         n->new_inode = st.st_ino;
         if (n->entry)
                 n->entry->is_placed = true;
-        return file_handle_at(fd, "", &n->new_handle);
+        r = file_handle_at(fd, "", &n->new_handle);
+        if (r >= 0 && !n->entry)
+                r = staging_own_tree(&x->staging, n->new_handle);
+        return r;
+}
+
+static int watch_node(Exchange *x, Node *n, int fd) {
+        int r = watch_add(x, n, fd);
+
+        if (r != -ENOSPC)
+                return r;
+        node_block(n, DIRECTORY_EXCLUDED, "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
+        return -EUCLEAN;
 }
 
 /* Watch, then list, then make: a name that comes after the listing raises an event. 1: changed meanwhile. */
@@ -260,7 +277,7 @@ static int scan_node(Exchange *x, Node *n) {
         if (r == 1)
                 return r;
         if (r >= 0)
-                r = watch_add(x, n, o.fd);
+                r = watch_node(x, n, o.fd);
         if (r >= 0)
                 r = identify(x, n, o.upper_fd);
         if (r >= 0)
@@ -304,12 +321,11 @@ static void scan_outcome(Exchange *x, Node *n, int r) {
                 node_recheck(n->parent);
         } else if (r == 1)
                 x->has_moved = true;
-        else if (r == -ENOSPC && n->watch < 0)
-                node_block(n, DIRECTORY_EXCLUDED,
-                           "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
+        else if (r == -ENAMETOOLONG)
+                node_block(n, DIRECTORY_EXCLUDED, "its path is longer than %d bytes", PATH_MAX);
         else if (r == -EREMOTE)
                 node_block(n, DIRECTORY_EXCLUDED, "a lower layer has an automount point or another overlay there");
-        else if (r < 0 && r != -EUCLEAN)
+        else if (r < 0 && r != -EUCLEAN && r != -EAGAIN)
                 exchange_fail(x, r, n, NULL, "read the directory");
 }
 

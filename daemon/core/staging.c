@@ -2,13 +2,18 @@
 #include "core/staging.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 
 #include "base/fs-util.h"
 #include "core/layer.h"
+#include "core/raw.h"
 #include "core/times.h"
+
+#define LOCK_PATIENCE_MSEC 2000
+#define LOCK_LOOK_MSEC 50
 
 static const char *const root_names[] = { STAGING_NAME, NULL };
 
@@ -66,14 +71,29 @@ static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
         return 1;
 }
 
+/* A worker whose daemon was killed is killed as well, but may take a moment to die. */
+static int lock_work(int fd) {
+        for (unsigned waited = 0;; waited += LOCK_LOOK_MSEC) {
+                if (flock(fd, LOCK_EX | LOCK_NB) >= 0)
+                        return 0;
+                if (errno != EWOULDBLOCK)
+                        return -errno;
+                if (waited >= LOCK_PATIENCE_MSEC)
+                        return -EBUSY;
+                (void) poll(NULL, 0, LOCK_LOOK_MSEC);
+        }
+}
+
 static int open_work(Staging *s) {
         char path[sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1];
+        int r;
 
         s->dir_fd = open_dir_beneath(s->base_fd, s->id);
         if (s->dir_fd < 0)
                 return s->dir_fd;
-        if (flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0)
-                return errno == EWOULDBLOCK ? -EBUSY : -errno;
+        r = lock_work(s->dir_fd);
+        if (r < 0)
+                return r;
         (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, s->id);
         s->upper_fd = open_dir_beneath(s->site->upper_fd, path);
         return s->upper_fd < 0 ? s->upper_fd : 0;
@@ -152,6 +172,25 @@ int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *
         return r;
 }
 
+static int find_highest(int dfd, const char *name, unsigned char type, void *userdata) {
+        unsigned long *highest = userdata, n = strtoul(name, NULL, 10);
+
+        if (n > *highest)
+                *highest = n;
+        return 0;
+}
+
+/* The names a crash left in the grave and in kept/ stay theirs. */
+static int number_after_existing(Staging *s) {
+        unsigned long highest = 0;
+        int r = dir_foreach(s->grave_fd, find_highest, &highest);
+
+        if (r >= 0)
+                r = dir_foreach(s->kept_fd, find_highest, &highest);
+        atomic_store(&s->n_buried, (unsigned) highest + 1);
+        return r;
+}
+
 int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr) {
         _cleanup_(staging_done) Staging s = STAGING_INIT;
         int r;
@@ -169,6 +208,8 @@ int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr
                 r = make_dir(s.dir_fd, "grave", &s.grave_fd);
         if (r >= 0)
                 r = make_dir(s.dir_fd, "kept", &s.kept_fd);
+        if (r >= 0)
+                r = number_after_existing(&s);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot open '%s/%s/%s'", site->overlay->mount_point, STAGING_NAME,
                                          id);
@@ -181,6 +222,7 @@ void staging_done(Staging *s) {
         for (unsigned i = 0; i < s->n_scratch; i++)
                 (void) fd_close(s->scratch_fds[i]);
         free(s->scratch_fds);
+        free(s->tree_handle);
         (void) fd_close(s->kept_fd);
         (void) fd_close(s->grave_fd);
         (void) fd_close(s->upper_fd);
@@ -189,23 +231,73 @@ void staging_done(Staging *s) {
         *s = STAGING_INIT;
 }
 
+int staging_own_tree(Staging *s, const char *handle) {
+        free(s->tree_handle);
+        s->tree_handle = strdup(handle);
+        return s->tree_handle ? 0 : -ENOMEM;
+}
+
+static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
+        char kept[16];
+
+        do
+                staging_new_name(s, kept);
+        while (renameat2(dfd, name, s->kept_fd, kept, RENAME_NOREPLACE) < 0 && errno == EEXIST);
+        if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        site_note(s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why, s->site->overlay->mount_point, STAGING_NAME,
+                  s->id, kept);
+        return 0;
+}
+
+static int keep_buried(int dfd, const char *name, unsigned char type, void *userdata) {
+        return keep_part(userdata, dfd, name, "something was taken out of a directory and may be somebody's");
+}
+
+static bool is_own_tree(const Staging *s) {
+        _cleanup_free_ char *handle = NULL;
+
+        if (!s->tree_handle)
+                return !s->is_published;
+        return file_handle_at(s->upper_fd, STAGING_TREE, &handle) >= 0 && strcmp(handle, s->tree_handle) == 0;
+}
+
+static int remove_directory(Staging *s, int dfd, const char *name) {
+        _cleanup_close_ int fd = open_dir_beneath(dfd, name);
+        int r = fd < 0 ? fd : dir_empty(fd);
+
+        if (r >= 0 && unlinkat(dfd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        if (r == -ESTALE && strcmp(name, STAGING_TREE) == 0)
+                r = raw_discard_tree(s->upper_fd, name);
+        return r;
+}
+
 static int remove_part(int dfd, const char *name, unsigned char type, void *userdata) {
-        bool *has_kept = userdata;
+        Staging *s = userdata;
         int r = 0;
 
-        if (strcmp(name, "kept") == 0) {
-                if (unlinkat(dfd, name, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
-                        *has_kept = true;
-                return 0;
-        }
-        if (type == DT_DIR) {
-                _cleanup_close_ int fd = open_dir_beneath(dfd, name);
-
-                r = fd < 0 ? fd : dir_empty(fd);
-        }
-        if (r >= 0 && unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) < 0)
+        if (strcmp(name, "kept") == 0)
+                return 0; /* last */
+        if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
+                return keep_part(s, dfd, name, "a directory was put in the place of the one that was being exchanged");
+        if (strcmp(name, "grave") == 0 && s->is_published)
+                r = dir_foreach(s->grave_fd, keep_buried, s);
+        if (r >= 0 && type == DT_DIR)
+                r = remove_directory(s, dfd, name);
+        else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
                 r = -errno;
         return r == -ENOENT ? 0 : r;
+}
+
+static int remove_work(Staging *s) {
+        int r = dir_foreach(s->dir_fd, remove_part, s);
+
+        if (r < 0)
+                return r;
+        if (unlinkat(s->dir_fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+                return 1;
+        return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 static void remove_base(const Site *site) {
@@ -217,16 +309,11 @@ static void remove_base(const Site *site) {
 }
 
 int staging_remove(Staging *s) {
-        bool has_kept = false;
-        int r = 0;
+        int r = s->dir_fd >= 0 ? remove_work(s) : 0;
 
-        if (s->dir_fd >= 0)
-                r = dir_foreach(s->dir_fd, remove_part, &has_kept);
-        if (r >= 0 && !has_kept && s->base_fd >= 0 && unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
-                r = -errno;
         if (s->base_fd >= 0)
                 remove_base(s->site);
-        return r < 0 ? r : has_kept;
+        return r;
 }
 
 typedef struct Walk {

@@ -28,6 +28,8 @@ typedef struct Staging {
         int upper_fd; /* the same on the upper layer */
         int grave_fd;
         int kept_fd;
+        bool is_published; /* the trees were exchanged: what lies in the grave may be somebody's */
+        char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged */
         int *scratch_fds;
         unsigned n_scratch;
         atomic_uint n_buried;
@@ -44,8 +46,11 @@ int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *
 /* Opens one that a crash left. -EBUSY: a living worker has it. */
 int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr);
 void staging_done(Staging *s);
-/* Empties and removes the directory (never kept/ with something in it) and .ovlfind if nothing else is there.
- * Returns 1 if something was kept. */
+/* Says which tree may be deleted: the new one that was never published. handle: of its directory in the upper. */
+int staging_own_tree(Staging *s, const char *handle);
+/* Empties and removes the directory and .ovlfind if nothing else is there. What may be somebody's (a tree that is not the
+ * new one, what is left in the grave after an exchange) moves to kept/, which is never emptied, and is noted. Returns 1 if
+ * something is kept. */
 int staging_remove(Staging *s);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */

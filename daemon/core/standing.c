@@ -15,6 +15,7 @@ typedef struct Search {
         const char *prefix, *component;
         Standing *found;
         pid_t process; /* being looked at */
+        char own_program[PATH_MAX];
         const char *kind; /* of the link that hit, NULL as long as none did */
         char target[PATH_MAX];
 } Search;
@@ -99,6 +100,17 @@ static void count(Search *s, int process_fd, const char *pid) {
                         command ?: "?", s->kind);
 }
 
+/* Other workers hold descriptors of trees; two that keep trees must not wait for each other. */
+static bool is_own_kind(const Search *s, int process_fd) {
+        char target[PATH_MAX];
+        ssize_t n = readlinkat(process_fd, "exe", target, sizeof(target) - 1);
+
+        if (n < 0)
+                return false;
+        target[n] = '\0';
+        return strcmp(target, s->own_program) == 0;
+}
+
 static int visit_process(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_close_ int fd = -EBADF, tasks_fd = -EBADF;
         Search *s = userdata;
@@ -108,6 +120,8 @@ static int visit_process(int dfd, const char *name, unsigned char type, void *us
         fd = openat(dfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return 0; /* it has ended */
+        if (is_own_kind(s, fd))
+                return 0;
         s->kind = NULL;
         s->process = (pid_t) strtol(name, NULL, 10);
         tasks_fd = openat(fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -121,9 +135,12 @@ static int visit_process(int dfd, const char *name, unsigned char type, void *us
 int standing_find(const char *prefix, const char *component, Standing *ret) {
         Search s = { .prefix = prefix, .component = component, .found = ret };
         _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ssize_t n;
 
         *ret = (Standing) { 0 };
         if (fd < 0)
                 return -errno;
+        n = readlink("/proc/self/exe", s.own_program, sizeof(s.own_program) - 1);
+        s.own_program[n < 0 ? 0 : n] = '\0';
         return dir_foreach(fd, visit_process, &s);
 }

@@ -79,6 +79,12 @@ static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
         return r;
 }
 
+/* Whoever was to dress it may not have found it where it was. */
+static int mark_undressed(Node *n, void *userdata) {
+        n->is_undressed = true;
+        return 0;
+}
+
 /* A directory that the tree knows under another name: its new tree follows. */
 static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p) {
         _cleanup_free_ char *from = node_path(m);
@@ -99,6 +105,7 @@ static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p)
         }
         if (r < 0)
                 return -errno;
+        (void) mark_undressed(m, NULL);
         r = node_attach(m, n, name);
         if (r >= 0 && was_lower_name)
                 r = node_add(parent, buffer, DT_WHT, NULL);
@@ -160,10 +167,14 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
 }
 
 /* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there. */
-static bool is_lower_only(const Node *n, const Entry *e, const Pair *p) {
+static int is_lower_only(const Node *n, const Entry *e, const Pair *p) {
         struct stat st;
 
-        return n->is_merged && !e->is_local && fstatat(p->old_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0;
+        if (!n->is_merged || e->is_local)
+                return 0;
+        if (fstatat(p->old_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return 1;
+        return errno == ENOENT ? 0 : -errno;
 }
 
 static int place_again(Exchange *x, Node *n, Entry *e, Pair *p) {
@@ -180,11 +191,15 @@ static int place_again(Exchange *x, Node *n, Entry *e, Pair *p) {
 
 static int drop_unless_seen(Exchange *x, Node *n, Entry *e, Pair *p) {
         bool is_gone = !e->is_seen && e->type != DT_WHT;
+        int r;
 
         e->is_seen = false;
         if (!is_gone)
                 return 0;
-        return is_lower_only(n, e, p) ? place_again(x, n, e, p) : take_away(x, n, e, p);
+        r = is_lower_only(n, e, p);
+        if (r < 0)
+                return r;
+        return r > 0 ? place_again(x, n, e, p) : take_away(x, n, e, p);
 }
 
 static int drop_unseen(Exchange *x, Node *n, Pair *p) {
@@ -221,7 +236,7 @@ static int sync_node(Exchange *x, Node *n) {
                         return r;
         }
         n->is_untimed = true;
-        x->is_manifest_stale = true;
+        x->is_manifest_stale = x->is_record_stale = true;
         return drop_unseen(x, n, &p);
 }
 

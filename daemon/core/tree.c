@@ -339,7 +339,7 @@ static int resume_deferred(Node *n, void *userdata) {
 
         n->changes.all |= n->is_deferred;
         n->is_deferred = false;
-        *any |= node_has_changes(n);
+        *any |= node_has_changes(n) || n->is_undressed || n->is_untimed;
         return 0;
 }
 

@@ -99,7 +99,7 @@ void node_detach(Node *n);
 void tree_drop_detached(Tree *t, Node *n);
 /* Puts a node (detached or not) under another parent as name. The place must be free. */
 int node_attach(Node *n, Node *parent, const char *name);
-/* Deferred nodes are to be compared again. Returns whether any node is. */
+/* Deferred nodes are to be compared again. Returns whether any node is to be compared or dressed. */
 bool tree_resume_deferred(Tree *t);
 /* Every attached node, parents before children; stops at a negative return. */
 typedef int (*node_func)(Node *n, void *userdata);

@@ -3,6 +3,7 @@
  * never looked up through the overlay, a directory that is merged with the lower path, holding a whiteout for every lower
  * name the directory had when it was finalized and for every name it has now (facts E.7). Entries are then linked over
  * the whiteouts through the overlay. Never looked up: the kernel has no dentry that could disagree. */
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -12,6 +13,7 @@
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
 #include "core/layer.h"
+#include "core/raw.h"
 
 static int make_whiteouts(const Node *n, int dfd) {
         Entry *e, *next;
@@ -55,4 +57,13 @@ int undo_make_directory(Exchange *x, Node *n) {
                 return fd;
         r = set_redirect(fd, n->lower);
         return r < 0 ? r : make_whiteouts(n, fd);
+}
+
+int raw_discard_tree(int staging_upper_fd, const char *name) {
+        _cleanup_close_ int fd = open_dir_beneath(staging_upper_fd, name);
+        int r = fd < 0 ? fd : dir_empty(fd);
+
+        if (r >= 0 && unlinkat(staging_upper_fd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        return r;
 }
