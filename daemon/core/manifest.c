@@ -20,6 +20,20 @@ static uint64_t checksum(const char *data, size_t size) {
         return h;
 }
 
+/* The handle of the root of the upper that this process works on; a worker has one overlay. */
+static char *own_upper;
+
+int manifest_set_upper(int upper_fd) {
+        char *handle;
+        int r = file_handle_at(upper_fd, "", &handle);
+
+        if (r < 0)
+                return r;
+        free(own_upper);
+        own_upper = handle;
+        return 0;
+}
+
 static int write_node(Node *n, void *userdata) {
         _cleanup_free_ char *path = node_path(n);
         FILE *f = userdata;
@@ -44,8 +58,8 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
 
         if (!f)
                 return -ENOMEM;
-        (void) fprintf(f, MAGIC "%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%c", 0, t->id, 0, t->path, 0, t->is_undo, 0,
-                       t->usec, 0);
+        (void) fprintf(f, MAGIC "%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", 0, t->id, 0, t->path, 0,
+                       t->is_undo, 0, t->usec, 0, own_upper ?: "", 0);
         r = tree_foreach(t, write_node, f);
         if (fflush(f) != 0 && r >= 0)
                 r = -ENOMEM;
@@ -200,9 +214,9 @@ static int check_end(const char *data, size_t size, size_t *ret_body) {
         return checksum(data, *ret_body) == sum ? 0 : -EBADMSG;
 }
 
-static int parse(const char *data, size_t size, Tree **ret) {
+static int parse(const char *data, size_t size, Tree **ret, char **ret_upper) {
         _cleanup_(tree_freep) Tree *t = NULL;
-        const char *magic, *id, *path, *undo, *usec;
+        const char *magic, *id, *path, *undo, *usec, *upper;
         Reader reader;
         size_t body;
         int r = check_end(data, size, &body);
@@ -214,7 +228,8 @@ static int parse(const char *data, size_t size, Tree **ret) {
         if (!magic || strcmp(magic, MAGIC) != 0)
                 return -EBADMSG;
         if (next_header(&reader, "id", &id) < 0 || next_header(&reader, "path", &path) < 0 ||
-            next_header(&reader, "undo", &undo) < 0 || next_header(&reader, "usec", &usec) < 0)
+            next_header(&reader, "undo", &undo) < 0 || next_header(&reader, "usec", &usec) < 0 ||
+            next_header(&reader, "upper", &upper) < 0)
                 return -EBADMSG;
         r = tree_new(path, id, undo[0] == '1', &t);
         if (r < 0)
@@ -224,17 +239,31 @@ static int parse(const char *data, size_t size, Tree **ret) {
         r = read_body(&reader);
         if (r < 0)
                 return r;
+        *ret_upper = strdup(upper);
+        if (!*ret_upper)
+                return -ENOMEM;
         *ret = TAKE_PTR(t);
         return 0;
 }
 
-int manifest_read(int dfd, const char *name, Tree **ret) {
+static int read_with_upper(int dfd, const char *name, Tree **ret, char **ret_upper) {
         _cleanup_free_ char *data = NULL;
         size_t size;
         int r = file_read(dfd, name, MANIFEST_SIZE_MAX, &data, &size);
 
-        return r < 0 ? r : parse(data, size, ret);
+        return r < 0 ? r : parse(data, size, ret, ret_upper);
 }
+
+int manifest_read(int dfd, const char *name, Tree **ret) {
+        _cleanup_free_ char *upper = NULL;
+
+        return read_with_upper(dfd, name, ret, &upper);
+}
+
+typedef struct Record {
+        Tree *tree;
+        char *upper; /* handle of the root of the upper it is about */
+} Record;
 
 typedef struct Recorded {
         UT_hash_handle hh;
@@ -242,8 +271,8 @@ typedef struct Recorded {
 } Recorded;
 
 struct Records {
-        Tree **trees;
-        size_t n_trees;
+        Record *items;
+        size_t n_items;
         Recorded *by_handle;
         unsigned n_damaged;
 };
@@ -269,27 +298,33 @@ static int index_node(Node *n, void *userdata) {
         return 0;
 }
 
+static void record_done(Record *r) {
+        tree_free(r->tree);
+        free(r->upper);
+}
+
 static int load_record(int dfd, const char *name, unsigned char type, void *userdata) {
-        _cleanup_(tree_freep) Tree *t = NULL;
+        _cleanup_(record_done) Record record = { 0 };
         Records *records = userdata;
-        Tree **grown;
+        Record *grown;
         int r;
 
         if (type != DT_REG || name[0] == '.')
                 return 0;
-        r = manifest_read(dfd, name, &t);
+        r = read_with_upper(dfd, name, &record.tree, &record.upper);
         if (r == -EBADMSG || r == -EIO) {
                 records->n_damaged++;
                 return 0;
         }
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        grown = reallocarray(records->trees, records->n_trees + 1, sizeof(Tree *));
+        grown = reallocarray(records->items, records->n_items + 1, sizeof(Record));
         if (!grown)
                 return -ENOMEM;
-        records->trees = grown;
-        r = tree_foreach(t, index_node, records);
-        records->trees[records->n_trees++] = TAKE_PTR(t);
+        records->items = grown;
+        r = tree_foreach(record.tree, index_node, records);
+        records->items[records->n_items++] = record;
+        record = (Record) { 0 };
         return r;
 }
 
@@ -315,9 +350,9 @@ Records *records_free(Records *records) {
                 HASH_DEL(records->by_handle, r);
                 free(r);
         }
-        for (size_t i = 0; i < records->n_trees; i++)
-                tree_free(records->trees[i]);
-        free(records->trees);
+        for (size_t i = 0; i < records->n_items; i++)
+                record_done(records->items + i);
+        free(records->items);
         free(records);
         return NULL;
 }
@@ -335,8 +370,8 @@ unsigned records_n_damaged(const Records *records) {
 }
 
 int records_foreach(const Records *records, int (*func)(const Tree *t, void *userdata), void *userdata) {
-        for (size_t i = 0; i < records->n_trees; i++) {
-                int r = func(records->trees[i], userdata);
+        for (size_t i = 0; i < records->n_items; i++) {
+                int r = func(records->items[i].tree, userdata);
                 if (r < 0)
                         return r;
         }
@@ -357,12 +392,29 @@ static int find_living(Node *n, void *userdata) {
         return fd == -ESTALE || fd == -ENOENT ? 0 : -EEXIST;
 }
 
-int records_prune(const Records *records, int dfd, int upper_fd) {
-        for (size_t i = 0; i < records->n_trees; i++) {
-                Tree *t = records->trees[i];
+/* Another upper where this one was yesterday, a wrong disk or a restored one, says nothing about the directories of this
+ * record: it may be mounted again. */
+static bool is_dead(const Record *record, const char *upper, int upper_fd) {
+        return strcmp(record->upper, upper) == 0 && tree_foreach(record->tree, find_living, &upper_fd) == 0;
+}
 
-                if (tree_foreach(t, find_living, &upper_fd) == 0 && unlinkat(dfd, t->id, 0) < 0 && errno != ENOENT)
+int records_prune(const Records *records, int dfd, int upper_fd) {
+        _cleanup_free_ char *upper = NULL;
+        bool is_synced = false;
+        int r = file_handle_at(upper_fd, "", &upper);
+
+        for (size_t i = 0; r >= 0 && i < records->n_items; i++) {
+                const Record *record = records->items + i;
+
+                if (!is_dead(record, upper, upper_fd))
+                        continue;
+                /* After a power loss the upper may be what it was before the directories went: only then the record
+                 * may go, too. */
+                if (!is_synced && syncfs(upper_fd) < 0)
                         return -errno;
+                is_synced = true;
+                if (unlinkat(dfd, record->tree->id, 0) < 0 && errno != ENOENT)
+                        r = -errno;
         }
-        return 0;
+        return r;
 }

@@ -12,6 +12,9 @@
 
 #define MANIFEST_SIZE_MAX ((size_t) 1 << 30)
 
+/* Says which upper the manifests written from now on are about: the handle of its root stands in each. Call it before
+ * anything is written to the records. */
+int manifest_set_upper(int upper_fd);
 /* Writes t as name in dfd. sync: durable before it returns (file_write_atomic); otherwise it survives a killed process but
  * not a lost machine. */
 int manifest_write(Tree *t, int dfd, const char *name, bool sync);
@@ -29,5 +32,5 @@ const Node *records_find(const Records *r, const char *handle);
 unsigned records_n_damaged(const Records *r) _pure_;
 /* Calls func for the root of each record. */
 int records_foreach(const Records *r, int (*func)(const Tree *t, void *userdata), void *userdata);
-/* Removes the records of whose directories none exists any more. */
+/* Removes the records of whose directories none exists any more, if they are about this upper. Syncs it before. */
 int records_prune(const Records *r, int dfd, int upper_fd);

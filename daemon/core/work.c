@@ -130,6 +130,9 @@ static int work_open(Work *w, Failure *reterr) {
         r = site_load_inner_mounts(w->site);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
+        r = manifest_set_upper(w->site->upper_fd);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot identify the upper layer '%s'", w->site->overlay->upper);
         r = records_load(w->site->records_fd, &w->records);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
@@ -416,12 +419,14 @@ int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *
         Survey s = { .site = site, .kept = ret_kept };
         int r;
 
-        r = staging_foreach(site, survey_one, &s, reterr);
+        r = work_open(&w, reterr);
         if (r >= 0)
-                r = work_open(&w, reterr);
+                r = staging_foreach(site, survey_one, &s, reterr);
         if (r < 0)
                 return r;
-        r = records_prune(w.records, site->records_fd, site->upper_fd);
+        r = reload_records(&w); /* of what was not finished there may be none any more */
+        if (r >= 0)
+                r = records_prune(w.records, site->records_fd, site->upper_fd);
         if (r >= 0)
                 r = audit_tree(site, w.records, "", report_and_count, &w);
         return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;

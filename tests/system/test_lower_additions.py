@@ -170,3 +170,23 @@ def test_unfinalize_what_is_merged(scene, lower):
     daemon = scene.daemon(soft=overlay)
     daemon.ctl("unfinalize", overlay / D).ok()
     assert seen(overlay) == []
+
+
+def test_unfinalize_after_another_upper_was_mounted(scene, lower):
+    """The wrong disk, mounted once, costs no record of the right one."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    os.unlink(os.path.join(overlay / D, "lib", "libpart2.so"))
+    assert daemon.stop() == 0
+    right = overlay.upper
+    for upper in (scene.upper(), right):
+        overlay.umount()
+        overlay.upper = upper
+        overlay.mount()
+        daemon.restart()
+    add(lower)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert seen(overlay) == list(ADDED)
+    assert not os.path.lexists(os.path.join(overlay / D, "lib", "libpart2.so"))
+    assert os.listdir(os.path.join(daemon.state, "records", "soft")) == []
