@@ -2,17 +2,23 @@
 /* killat: preloaded into a worker, kills it (or its parent) with SIGKILL right after its Nth call that
  * changes a file system, or before the first. With N from 0 until the worker survives, every gap between two
  * steps has been tried. KILLAT=N, KILLAT_PARENT=1: the parent instead; KILLAT_LOG=FILE: where to say which
- * call it was. */
+ * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
+ *
+ * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails; KILLAT_HOLD=FILE:
+ * the Nth call and all that follow wait, as long as FILE and the log exist. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "base/macro.h"
 
@@ -41,31 +47,69 @@ static void strike(const char *name, long n) {
                 pause();
 }
 
+static bool counts(const char *name) {
+        const char *only = getenv("KILLAT_CALL");
+
+        return getenv("KILLAT") && (!only || strcmp(only, name) == 0);
+}
+
+static bool is_gentle(void) {
+        return getenv("KILLAT_ERROR") || getenv("KILLAT_HOLD");
+}
+
+static void hold(const char *name, long n) {
+        const char *log = getenv("KILLAT_LOG"), *file = getenv("KILLAT_HOLD");
+
+        if (access(file, F_OK) < 0)
+                return;
+        log_call(name, n);
+        while (access(file, F_OK) >= 0 && access(log, F_OK) >= 0)
+                (void) usleep(1000);
+}
+
+/* -1: the call is to fail. */
+static int calling(const char *name) {
+        long at, n;
+
+        if (!is_gentle() || !counts(name))
+                return 0;
+        at = atol(getenv("KILLAT"));
+        n = atomic_fetch_add(&n_calls, 1) + 1;
+        if (getenv("KILLAT_HOLD") && n >= at)
+                hold(name, n);
+        if (!getenv("KILLAT_ERROR") || n != at)
+                return 0;
+        log_call(name, n);
+        errno = atoi(getenv("KILLAT_ERROR"));
+        return -1;
+}
+
 /* Only a call that changed something counts: a failed one leaves the gap as it was. */
 static void called(const char *name, int r) {
-        const char *at = getenv("KILLAT");
         int saved = errno;
 
-        if (r >= 0 && at && atomic_fetch_add(&n_calls, 1) + 1 == atol(at))
-                strike(name, atol(at));
+        if (r >= 0 && !is_gentle() && counts(name) &&
+            atomic_fetch_add(&n_calls, 1) + 1 == atol(getenv("KILLAT")))
+                strike(name, atol(getenv("KILLAT")));
         errno = saved;
 }
 
 static __attribute__((constructor)) void at_start(void) {
         const char *at = getenv("KILLAT");
 
-        if (at && atol(at) == 0)
+        if (at && atol(at) == 0 && !is_gentle())
                 strike("start", 0);
 }
 
-#define WRAP(name, parameters, arguments)                                                                   \
+#define WRAP_AS(name, parameters, arguments, kind)                                                          \
         int name parameters {                                                                               \
                 int(*f) parameters = (int(*) parameters) next(#name);                                       \
-                int r = f arguments;                                                                        \
+                int r = calling(kind) < 0 ? -1 : f arguments;                                               \
                                                                                                             \
-                called(#name, r);                                                                           \
+                called(kind, r);                                                                            \
                 return r;                                                                                   \
         }
+#define WRAP(name, parameters, arguments) WRAP_AS(name, parameters, arguments, #name)
 
 WRAP(linkat, (int ofd, const char *o, int nfd, const char *n, int flags), (ofd, o, nfd, n, flags))
 WRAP(symlinkat, (const char *target, int fd, const char *p), (target, fd, p))
@@ -74,7 +118,10 @@ WRAP(mkdirat, (int fd, const char *p, mode_t mode), (fd, p, mode))
 WRAP(mknodat, (int fd, const char *p, mode_t mode, dev_t dev), (fd, p, mode, dev))
 WRAP(rename, (const char *o, const char *n), (o, n))
 WRAP(renameat, (int ofd, const char *o, int nfd, const char *n), (ofd, o, nfd, n))
-WRAP(renameat2, (int ofd, const char *o, int nfd, const char *n, unsigned flags), (ofd, o, nfd, n, flags))
+WRAP_AS(renameat2,
+        (int ofd, const char *o, int nfd, const char *n, unsigned flags),
+        (ofd, o, nfd, n, flags),
+        (flags & RENAME_EXCHANGE) ? "exchange" : "renameat2")
 WRAP(unlink, (const char *p), (p))
 WRAP(rmdir, (const char *p), (p))
 WRAP(unlinkat, (int fd, const char *p, int flags), (fd, p, flags))

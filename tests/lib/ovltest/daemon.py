@@ -65,7 +65,8 @@ class Daemon:
 
     def use_killer(self):
         """Makes every worker started from now on run under tests/tools/killat when arm() was called before."""
-        self.killat_n, self.killat_log = (os.path.join(self.directory, n) for n in ("killat-n", "killat-log"))
+        self.killat_n, self.killat_log, self.killat_hold = (os.path.join(self.directory, f"killat-{n}")
+                                                            for n in ("n", "log", "hold"))
         self.worker = os.path.join(self.directory, "worker")
         with open(self.worker, "w", encoding="utf-8") as f:
             f.write(f"""#!/bin/sh
@@ -78,12 +79,30 @@ exec '{binary("ovlfind-worker")}' "$@"
 """)
         os.chmod(self.worker, 0o755)
 
-    def arm(self, n, parent=False):
-        """The next worker dies (or takes the daemon along) after its nth change to a file system."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.killat_log)
+    def arm(self, n, parent=False, call=None, error=None, hold=False):
+        """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
+        error: that call fails instead. hold: it and all that follow wait instead, see held()."""
+        self.release(everything=True)
+        settings = [f"KILLAT={n}"]
+        settings += ["KILLAT_PARENT=1"] if parent else []
+        settings += [f"KILLAT_CALL={call}"] if call else []
+        settings += [f"KILLAT_ERROR={int(error)}"] if error else []
+        if hold:
+            with open(self.killat_hold, "wb"):
+                settings += [f"KILLAT_HOLD={self.killat_hold}"]
         with open(self.killat_n, "w", encoding="ascii") as f:
-            f.write(f"KILLAT={n}" + (" KILLAT_PARENT=1" if parent else ""))
+            f.write(" ".join(settings))
+
+    def held(self, job=None):
+        """Waits until a worker is held before a call; returns False if the job ended without."""
+        wait_for(lambda: self.struck() or (job and self.job(job)["State"] in ("done", "failed", "canceled")), "the hold", 40)
+        return self.struck() is not None
+
+    def release(self, everything=False):
+        """Lets the held call go on; everything: and all that follow."""
+        for path in (self.killat_hold, self.killat_log) if everything else (self.killat_log,):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def struck(self):
         """Which call the armed worker was killed at, or None when it ended before."""
@@ -223,6 +242,11 @@ exec '{binary("ovlfind-worker")}' "$@"
         """Of every configured overlay, by name."""
         return {str(name): str(self.properties(path, "org.ovlfind1.Overlay")["State"])
                 for name, path in self.manager().ListOverlays()}
+
+    def kept(self, name="soft"):
+        """How many old trees of an overlay are kept."""
+        path = next(path for n, path in self.manager().ListOverlays() if n == name)
+        return int(self.properties(path, "org.ovlfind1.Overlay")["NKept"])
 
     def state_of(self, path):
         return str(self.manager().GetDirectory(path)["state"])

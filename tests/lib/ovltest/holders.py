@@ -72,11 +72,19 @@ class Locks:
 
 
 class Shell:
-    """A shell standing in a directory."""
+    """A shell standing in a directory. uid: as that user."""
 
-    def __init__(self, directory):
-        self.process = spawn("sh", cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, directory, uid=None):
+        become = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        self.process = spawn(*become, "bash", "--norc", cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
         self.ask("pwd -P")
+
+    def do(self, command):
+        """Runs a command that has to succeed; returns its output."""
+        status, output = self.ask(command)
+        assert status == 0, f"{command}: exit {status}: {output}"
+        return output
 
     def ask(self, command):
         """Runs a command in it; returns (exit status, output)."""
