@@ -295,6 +295,8 @@ static int step_watch(Exchange *x, Failure *reterr) {
         int r = build_scan(x);
 
         x->has_built = true;
+        if (r >= 0)
+                build_restore_times(x);
         if (r >= 0 && x->has_moved)
                 return -EAGAIN;
         return r < 0 ? r : check_blocked(x);
