@@ -23,9 +23,10 @@ static bool is_gone(int r) {
 }
 
 typedef struct Census {
+        const char *own_name;
         uint64_t n_entries, n_merge_children;
         char *unresolvable; /* a merge child without an absolute redirect */
-        char *lower;        /* directory the first redirect leads to */
+        char *lower;        /* what the directory was, if a child vouches for it */
 } Census;
 
 static void census_done(Census *c) {
@@ -33,12 +34,23 @@ static void census_done(Census *c) {
         free(c->lower);
 }
 
+/* A redirect says where the child was, and no more: users move what was finalized into directories of their own. One that
+ * stands under its old name in a directory of the old name has not been moved. */
 static int note_redirect(Census *c, const char *name, const UpperEntry *e) {
+        _cleanup_free_ char *directory = NULL;
+
         if (!upper_entry_has_absolute_redirect(e)) {
                 if (!c->unresolvable)
                         c->unresolvable = strdup(name);
-        } else if (!c->lower)
-                c->lower = path_dirname(e->redirect + 1);
+                return 0;
+        }
+        if (c->lower || strcmp(path_basename(e->redirect), name) != 0)
+                return 0;
+        directory = path_dirname(e->redirect + 1);
+        if (!directory)
+                return -ENOMEM;
+        if (strcmp(path_basename(directory), c->own_name) == 0)
+                c->lower = TAKE_PTR(directory);
         return 0;
 }
 
@@ -93,7 +105,7 @@ static int judge_pure(int fd, const Node *recorded, Census *c, DirectoryReport *
                         ? -ENOMEM
                         : 0;
         }
-        if (!r->lower_path && c->n_merge_children == 0)
+        if (!r->lower_path)
                 return set_reason(r, DIRECTORY_LOCAL, NULL);
         r->scheme = "redirect";
         observed = observe_directory(fd);
@@ -136,19 +148,26 @@ static int judge_merged(const Site *site, int fd, const char *path, DirectoryRep
         return k;
 }
 
-static int audit_pure(const Site *site, const Records *records, int fd, const char *path, DirectoryReport *ret) {
-        _cleanup_close_ int upper_fd = open_dir_beneath(site->upper_fd, path);
-        _cleanup_(census_done) Census c = { 0 };
+/* fd, upper_fd: the directory at path, through the overlay and in the upper. */
+static int audit_pure(const Records *records, int fd, int upper_fd, const char *path, DirectoryReport *ret) {
+        _cleanup_(census_done) Census c = { .own_name = path_basename(path) };
         _cleanup_free_ char *handle = NULL;
-        int r;
+        int r = file_handle_at(upper_fd, "", &handle);
 
-        if (upper_fd < 0)
-                return upper_fd;
-        r = file_handle_at(upper_fd, "", &handle);
         if (r >= 0)
                 r = dir_foreach(upper_fd, count_entry, &c);
         ret->n_entries = c.n_entries;
         return r < 0 ? r : judge_pure(fd, records_find(records, handle), &c, ret);
+}
+
+static int judge(const Site *site, const Records *records, int fd, const char *path, DirectoryReport *ret) {
+        _cleanup_close_ int upper_fd = -EBADF;
+        int r = is_pure(site, path);
+
+        if (r <= 0)
+                return r < 0 ? r : judge_merged(site, fd, path, ret);
+        upper_fd = open_dir_beneath(site->upper_fd, path);
+        return upper_fd < 0 ? upper_fd : audit_pure(records, fd, upper_fd, path, ret);
 }
 
 int audit_directory(const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr) {
@@ -161,12 +180,8 @@ int audit_directory(const Site *site, const Records *records, const char *path, 
                                    site->overlay->mount_point, path);
         if (fd >= 0 && path[0] == '\0')
                 r = set_reason(&report, DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
-        else if (fd >= 0) {
-                r = is_pure(site, path);
-                if (r >= 0)
-                        r = r > 0 ? audit_pure(site, records, fd, path, &report)
-                                  : judge_merged(site, fd, path, &report);
-        }
+        else if (fd >= 0)
+                r = judge(site, records, fd, path, &report);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot look at '%s/%s'", site->overlay->mount_point, path);
         *ret = report;
@@ -174,97 +189,115 @@ int audit_directory(const Site *site, const Records *records, const char *path, 
         return 0;
 }
 
+/* No system call takes such a path. What stands there cannot be finalized, and nobody can name it. */
+static bool is_too_long(const Site *site, const char *parent, const char *path) {
+        if (strlen(path) < PATH_MAX)
+                return false;
+        site_note(site, parent, "what it holds is not looked at: its path is longer than %d bytes", PATH_MAX);
+        return true;
+}
+
 typedef struct Walk {
         const Site *site;
         const Records *records;
         report_func func;
         void *userdata;
-        bool only_topmost;
-        const char *path; /* of the directory being listed */
-        bool is_pure;
 } Walk;
 
-static int walk(Walk *w, const char *path, bool is_pure);
+/* A directory being listed. Not deeper than PATH_MAX / 2 of them. */
+typedef struct Level {
+        const Walk *walk;
+        const char *path;
+        bool is_pure;
+} Level;
+
+static int walk(const Walk *w, int fd, const char *path, bool is_pure);
 
 static int walk_child(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_free_ char *path = NULL;
-        const Walk *w = userdata;
-        Walk below = *w;
+        _cleanup_close_ int fd = -EBADF;
+        const Level *l = userdata;
         int r;
 
         if (type != DT_DIR || is_staging_name(name))
                 return 0;
-        r = upper_entry_read(dfd, name, &e);
-        if (r < 0)
-                return r;
-        path = path_join(w->path, name);
+        path = path_join(l->path, name);
         if (!path)
                 return -ENOMEM;
-        return walk(&below, path, e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && w->is_pure));
+        if (is_too_long(l->walk->site, l->path, path))
+                return 0;
+        fd = open_dir_beneath(dfd, name);
+        if (fd < 0)
+                return is_gone(fd) ? 0 : fd;
+        r = upper_entry_read(fd, "", &e);
+        return r < 0 ? r : walk(l->walk, fd, path, e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
 }
 
-static int report_pure(Walk *w, const char *path, bool *ret_stop) {
-        _cleanup_(directory_report_done) DirectoryReport r = { 0 };
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        int k = audit_directory(w->site, w->records, path, &r, &f);
+static int report_pure(const Walk *w, int upper_fd, const char *path) {
+        _cleanup_(directory_report_done) DirectoryReport r = { .path = path };
+        _cleanup_close_ int fd = open_dir_beneath(w->site->root_fd, path);
+        int k = fd < 0 ? fd : audit_pure(w->records, fd, upper_fd, path, &r);
 
         if (k < 0)
                 return is_gone(k) || k == -EXDEV ? 0 : k; /* or something is mounted upon it */
-        if (r.state == DIRECTORY_LOCAL)
-                return 0;
-        *ret_stop = w->only_topmost;
-        return w->func(&r, w->userdata);
+        return r.state == DIRECTORY_LOCAL ? 0 : w->func(&r, w->userdata);
 }
 
-static int walk(Walk *w, const char *path, bool is_pure) {
-        _cleanup_close_ int fd = open_dir_beneath(w->site->upper_fd, path);
-        bool stop = false;
-        int r = 0;
+static int walk(const Walk *w, int fd, const char *path, bool is_pure) {
+        Level l = { .walk = w, .path = path, .is_pure = is_pure };
+        int r = is_pure ? report_pure(w, fd, path) : 0;
 
-        if (fd < 0)
-                return is_gone(fd) ? 0 : fd;
-        if (is_pure)
-                r = report_pure(w, path, &stop);
-        if (r < 0 || stop)
-                return r;
-        w->path = path;
-        w->is_pure = is_pure;
-        r = dir_foreach(fd, walk_child, w);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = dir_foreach(fd, walk_child, &l);
         return is_gone(r) ? 0 : r;
 }
 
 int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
-        Walk w = { .site = site, .records = records, .func = func, .userdata = userdata };
-        int r = is_pure(site, path);
+        const Walk w = { .site = site, .records = records, .func = func, .userdata = userdata };
+        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
+        int r = fd < 0 ? fd : is_pure(site, path);
 
-        return r < 0 ? (r == -ENOENT ? 0 : r) : walk(&w, path, r);
+        return r < 0 ? (is_gone(r) ? 0 : r) : walk(&w, fd, path, r);
 }
 
 typedef struct Found {
+        const Site *site;
+        const char *top;
         char **items;
         size_t n;
 } Found;
 
-static int add_found(const DirectoryReport *r, void *userdata) {
-        Found *f = userdata;
-        char **grown = reallocarray(f->items, f->n + 1, sizeof(char *));
+static int add_path(char ***items, size_t *n, const char *path) {
+        char **grown = reallocarray(*items, *n + 1, sizeof(char *));
 
         if (!grown)
                 return -ENOMEM;
-        f->items = grown;
-        f->items[f->n] = strdup(r->path);
-        return f->items[f->n] ? (f->n++, 0) : -ENOMEM;
+        *items = grown;
+        grown[*n] = strdup(path);
+        return grown[*n] ? ((*n)++, 0) : -ENOMEM;
+}
+
+/* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
+static int add_found(const DirectoryReport *r, void *userdata) {
+        Found *f = userdata;
+        int k;
+
+        if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->site->options.force) {
+                site_note(f->site, r->path, "it looks finalized, but its record is lost: it stays as it is, unless it is "
+                          "unfinalized by itself with --force");
+                return 0;
+        }
+        k = add_path(&f->items, &f->n, r->path);
+        return k < 0 ? k : 1;
 }
 
 int audit_find_finalized(const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n) {
-        Found found = { 0 };
-        Walk w = { .site = site, .records = records, .func = add_found, .userdata = &found, .only_topmost = true };
-        int r = is_pure(site, path);
+        Found found = { .site = site, .top = path };
+        int r = audit_tree(site, records, path, add_found, &found);
 
-        if (r >= 0)
-                r = walk(&w, path, r);
-        if (r < 0 && r != -ENOENT) {
+        if (r < 0) {
                 for (size_t i = 0; i < found.n; i++)
                         free(found.items[i]);
                 free(found.items);
@@ -277,8 +310,13 @@ int audit_find_finalized(const Site *site, const Records *records, const char *p
 
 int audit_guess_lower(int upper_fd, char **ret) {
         _cleanup_(census_done) Census c = { 0 };
-        int r = dir_foreach(upper_fd, count_entry, &c);
+        _cleanup_free_ char *path = NULL;
+        int r = fd_path(upper_fd, &path);
 
+        if (r < 0)
+                return r == -ENAMETOOLONG ? -ENODATA : r;
+        c.own_name = path_basename(path);
+        r = dir_foreach(upper_fd, count_entry, &c);
         if (r < 0)
                 return r;
         if (!c.lower)
@@ -287,45 +325,105 @@ int audit_guess_lower(int upper_fd, char **ret) {
         return 0;
 }
 
-typedef struct MergedSearch {
+/* A directory of the upper being listed. */
+typedef struct Listing {
         const Site *site;
         const char *path;
+        upper_func func;
+        void *userdata;
+} Listing;
+
+static int walk_upper(const Listing *l, int fd);
+
+static int visit_upper(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Listing *l = userdata;
+        _cleanup_free_ char *path = path_join(l->path, name);
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (is_too_long(l->site, l->path, path))
+                return 0;
+        r = l->func(dfd, name, type, path, l->userdata);
+        if (r != 0 || type != DT_DIR || is_staging_name(name))
+                return r < 0 ? r : 0;
+        fd = open_dir_beneath(dfd, name);
+        if (fd < 0)
+                return is_gone(fd) ? 0 : fd;
+        return walk_upper(&(Listing) { .site = l->site, .path = path, .func = l->func, .userdata = l->userdata }, fd);
+}
+
+static int walk_upper(const Listing *l, int fd) {
+        int r = dir_foreach(fd, visit_upper, (void *) l);
+
+        return is_gone(r) ? 0 : r;
+}
+
+int audit_upper(const Site *site, const char *path, upper_func func, void *userdata) {
+        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
+        const Listing l = { .site = site, .path = path, .func = func, .userdata = userdata };
+
+        return fd < 0 ? (is_gone(fd) ? 0 : fd) : walk_upper(&l, fd);
+}
+
+typedef struct MergedSearch {
         char ***items;
         size_t *n;
 } MergedSearch;
 
-static int add_merged(MergedSearch *m, const char *path) {
-        char **grown = reallocarray(*m->items, *m->n + 1, sizeof(char *));
-
-        if (!grown)
-                return -ENOMEM;
-        *m->items = grown;
-        grown[*m->n] = strdup(path);
-        return grown[*m->n] ? ((*m->n)++, 0) : -ENOMEM;
-}
-
-static int search_merged(int dfd, const char *name, unsigned char type, void *userdata) {
+static int search_merged(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        _cleanup_free_ char *path = NULL;
         MergedSearch *m = userdata;
         int r;
 
         if (type != DT_DIR || is_staging_name(name))
                 return 0;
-        path = path_join(m->path, name);
-        if (!path)
-                return -ENOMEM;
         r = upper_entry_read(dfd, name, &e);
-        if (r < 0)
+        if (r < 0 || e.class != UPPER_REDIRECT)
                 return r;
-        return e.class == UPPER_REDIRECT ? add_merged(m, path) : audit_find_merged(m->site, path, m->items, m->n);
+        r = add_path(m->items, m->n, path);
+        return r < 0 ? r : 1;
 }
 
 int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n) {
-        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
-        MergedSearch m = { .site = site, .path = path, .items = items, .n = n };
+        MergedSearch m = { .items = items, .n = n };
 
-        int r = fd < 0 ? fd : dir_foreach(fd, search_merged, &m);
+        return audit_upper(site, path, search_merged, &m);
+}
 
-        return is_gone(r) ? 0 : r;
+typedef struct AliasSearch {
+        const char *path, *lower; /* of the directory to be merged again */
+        char **ret;
+} AliasSearch;
+
+static int search_alias(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *own_path = NULL;
+        AliasSearch *a = userdata;
+        const char *below;
+        int r;
+
+        if (is_staging_name(name) || (type != DT_REG && type != DT_DIR))
+                return 0;
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0 || e.class == UPPER_OPAQUE || !upper_entry_has_absolute_redirect(&e))
+                return r;
+        below = path_startswith(e.redirect + 1, a->lower);
+        if (!below)
+                return 0;
+        own_path = path_join(a->path, below);
+        if (!own_path)
+                return -ENOMEM;
+        if (strcmp(own_path, path) == 0)
+                return 0;
+        *a->ret = strdup(path);
+        return *a->ret ? -EEXIST : -ENOMEM;
+}
+
+int audit_find_alias(const Site *site, const char *path, const char *lower, char **ret) {
+        AliasSearch a = { .path = path, .lower = lower, .ret = ret };
+        int r = audit_upper(site, "", search_alias, &a);
+
+        return r == -EEXIST ? 1 : r;
 }

@@ -21,14 +21,23 @@ void directory_report_done(DirectoryReport *r);
 /* Fills *ret for one directory. -ENOENT, -ENOTDIR, -EXDEV (another mount): reterr says so. Blocks: may ask the lower. */
 int audit_directory(const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr);
 
+/* 1: nothing below this directory. */
 typedef int (*report_func)(const DirectoryReport *r, void *userdata);
 /* Reports every directory that is pure in the upper at or below path, and is not local: what finalizing made. Walks the
  * upper only; each directory found is then looked at through the overlay. */
 int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata);
-/* The topmost finalized directories at or below path: what there is to undo. */
+/* The topmost finalized directories at or below path: what there is to undo. Without --force those below path whose record
+ * is lost are left out, with a note. */
 int audit_find_finalized(const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n);
 /* Merged directories inside of pure ones at or below path: moved there after it was finalized. Appended to *items. */
 int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n);
-/* Where the directories and files of an upper directory were before they were finalized: what their redirects say.
- * -ENODATA if none has one. */
+/* What an upper directory was before it was finalized: what the redirects of its children say. -ENODATA if none says. */
 int audit_guess_lower(int upper_fd, char **ret);
+
+typedef int (*upper_func)(int dfd, const char *name, unsigned char type, const char *path, void *userdata);
+/* Calls func for everything below path in the upper, names of ours included. 1: nothing below this directory. */
+int audit_upper(const Site *site, const char *path, upper_func func, void *userdata);
+/* Looks through the whole upper for an entry that was in the directory path when it was finalized (with this lower path) and
+ * has another name now. Merging the directory without its record would make the old name come back beside it, and the two
+ * would be one inode to the kernel (facts E.7). 1 and its path, 0 when there is none. */
+int audit_find_alias(const Site *site, const char *path, const char *lower, char **ret);

@@ -84,6 +84,8 @@ static int count_directory(const Site *site, const WorkHooks *hooks, const char 
 
         total->n_entries += c.n_entries;
         total->n_new += c.n_new;
+        if (r == -ENAMETOOLONG)
+                return exclude(&c, path, "its path is too long");
         return r == -ENOENT || r == -EXDEV ? 0 : r;
 }
 

@@ -310,14 +310,30 @@ int work_finalize(Site *site, const char *path, const WorkHooks *hooks, Keepers 
         return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ false, reterr);
 }
 
+/* What a forced undo cannot do: keep a name deleted that stands elsewhere now. */
+static int check_aliases(Work *w, const DirectoryReport *report) {
+        _cleanup_free_ char *alias = NULL;
+        char buffer[PATH_MAX], alias_buffer[PATH_MAX];
+        int r = report->lower_path ? audit_find_alias(w->site, report->path, report->lower_path, &alias) : 0;
+
+        if (r <= 0)
+                return r;
+        return failure_set(&w->failure, FAILURE_PRECONDITION, EEXIST,
+                           "'%s' was in '%s' when it was finalized, under another name, and its record is lost: the old "
+                           "name would come back as well, and both would be one file; move it back first, or remove it",
+                           full(w, alias_buffer, alias), full(w, buffer, report->path));
+}
+
 static int check_record(Work *w, const char *path) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         char buffer[PATH_MAX];
         int r;
 
         r = audit_directory(w->site, w->records, path, &report, &w->failure);
-        if (r < 0 || report.finalized_usec != 0 || w->site->options.force)
+        if (r < 0 || report.finalized_usec != 0)
                 return r;
+        if (w->site->options.force)
+                return check_aliases(w, &report);
         return failure_set(&w->failure, FAILURE_PRECONDITION, ENODATA,
                            "the record of what '%s' held when it was finalized is lost; with --force, lower names that "
                            "are missing now count as added since, and come back even if they were deleted",

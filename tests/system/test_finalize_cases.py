@@ -252,3 +252,85 @@ def test_restart_while_somebody_stands_there(scene, lower):
     shell.close()
     wait_for(lambda: not [n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind")], "the old tree to go")
     assert_same(before, snapshot(overlay / D))
+
+
+def test_directory_of_a_user_with_something_finalized_in_it(scene, lower):
+    """What was moved out of a finalized directory makes no finalized directory of the one it was moved to."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    os.mkdir(overlay / "software/mine")
+    for name in ("libpart0.so.1.0", "python3"):
+        os.rename(overlay / f"{D}/lib/{name}", overlay / f"software/mine/{name}")
+    before = snapshot(overlay / "software")
+    assert daemon.state_of(overlay / "software/mine") == "local"
+    assert daemon.state_of(overlay / "software/mine/python3") == "finalized"
+    daemon.ctl("unfinalize", overlay / "software").ok()
+    assert_same(before, snapshot(overlay / "software"))
+    assert daemon.state_of(overlay / D) != "finalized"
+    assert daemon.stop() == 0
+    overlay.remount()
+    assert_same(before, snapshot(overlay / "software"))
+
+
+def lose_records(daemon):
+    assert daemon.stop() == 0
+    shutil.rmtree(os.path.join(daemon.state, "records"))
+    daemon.start()
+
+
+def test_lost_record_below(scene, lower):
+    """It is left as it is; the rest is done."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / "software")
+    daemon.ctl("finalize", overlay / f"{D}/share/doc").ok()
+    lose_records(daemon)
+    daemon.ctl("finalize", overlay / f"{D}/lib").ok()
+    daemon.ctl("unfinalize", overlay / "software").ok()
+    assert daemon.ctl("is-finalized", overlay / f"{D}/share/doc").code == 0
+    assert daemon.ctl("is-finalized", overlay / f"{D}/lib").code == 1
+    assert daemon.ctl("unfinalize", overlay / f"{D}/share/doc").code == 1
+    daemon.ctl("unfinalize", "--force", overlay / f"{D}/share/doc").ok()
+    assert daemon.ctl("is-finalized", overlay / f"{D}/share/doc").code == 1
+    assert_same(before, snapshot(overlay / "software"))
+
+
+@pytest.mark.parametrize("target", ["software/moved", f"{D}/lib/moved"])
+@pytest.mark.parametrize("name", ["libpart0.so.1.0", "python3"])
+def test_lost_record_and_a_moved_entry(scene, lower, target, name):
+    """Undone by force, its old name would come back and be the same inode: refused until it is moved back."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / "software")
+    daemon.ctl("finalize", overlay / f"{D}/lib").ok()
+    os.rename(overlay / f"{D}/lib/{name}", overlay / target)
+    lose_records(daemon)
+    changed = snapshot(overlay / "software")
+    result = daemon.ctl("unfinalize", "--force", overlay / f"{D}/lib")
+    assert result.code == 1 and overlay / target in result.err
+    assert_same(changed, snapshot(overlay / "software"))
+    os.rename(overlay / target, overlay / f"{D}/lib/{name}")
+    daemon.ctl("unfinalize", "--force", overlay / f"{D}/lib").ok()
+    assert daemon.ctl("is-finalized", overlay / f"{D}/lib").code == 1
+    assert_same(before, snapshot(overlay / "software"), ignore={"mtime"})
+
+
+@pytest.mark.parametrize("n, name", [(30, "d" * 200), (2100, "d")], ids=["long", "deep"])
+def test_directories_that_no_path_reaches(scene, lower, n, name):
+    """Deeper than PATH_MAX, as only relative names can make them."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    fd = os.open(overlay / "software", os.O_RDONLY)
+    for _ in range(n):
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    daemon.ctl("finalize", overlay / D).ok()
+    daemon.restart()
+    assert daemon.overlay_states()["soft"] == "active"
+    assert daemon.ctl("is-finalized", overlay / D).code == 0
+    daemon.ctl("unfinalize", overlay / "software").ok()
+    assert daemon.ctl("is-finalized", overlay / D).code == 1
