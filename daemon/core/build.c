@@ -12,7 +12,7 @@
 
 #define DRESS_FEW 4
 /* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its entries do not. */
-#define BATCH_ENTRIES 48
+#define BATCH_ENTRIES 64
 
 /* Copying up a lower file with several names breaks the links between them, unless the index keeps them (facts 1.6). */
 static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
