@@ -10,6 +10,7 @@
 #include "core/layer.h"
 #include "core/observe.h"
 #include "core/staging.h"
+#include "core/standing.h"
 
 void directory_report_done(DirectoryReport *r) {
         free(r->reason);
@@ -426,4 +427,89 @@ int audit_find_alias(const Site *site, const char *path, const char *lower, char
         int r = audit_upper(site, "", search_alias, &a);
 
         return r == -EEXIST ? 1 : r;
+}
+
+static int note_stray(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        const Site *site = userdata;
+        const char *id;
+
+        if (type != DT_DIR || strncmp(name, OLD_TREE_PREFIX, strlen(OLD_TREE_PREFIX)) != 0)
+                return 0;
+        id = name + strlen(OLD_TREE_PREFIX);
+        if (strlen(id) != STAGING_ID_LENGTH || strspn(id, "0123456789abcdef") != STAGING_ID_LENGTH)
+                return 0;
+        (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
+        if (faccessat(site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+                return 0;
+        /* Its own worker removes the tree first, then its staging directory. */
+        if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+                site_note(site, path, "an old tree that was kept for processes standing in it, and what was known about it "
+                          "('" STAGING_NAME "/%s') is gone; take out of it what is still needed, then remove it", id);
+        return 0;
+}
+
+int audit_note_strays(const Site *site) {
+        return audit_upper(site, "", note_stray, (void *) site);
+}
+
+typedef struct OldTrees {
+        const Site *site;
+        const char *lower; /* of the directory to be merged again */
+        Failure *reterr;
+} OldTrees;
+
+static int read_snapshot(const Site *site, const char *id, Tree **ret) {
+        char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", id);
+        fd = open_dir_beneath(site->upper_fd, path);
+        if (fd < 0)
+                return fd;
+        r = manifest_read(fd, STAGING_SNAPSHOT_LAST, ret);
+        return r == -ENOENT || r == -EBADMSG ? manifest_read(fd, STAGING_SNAPSHOT, ret) : r;
+}
+
+static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {
+        const char *point = o->site->overlay->mount_point;
+        Standing standing;
+
+        if (standing_find(NULL, component, &standing) < 0 || standing.n == 0)
+                return failure_set(o->reterr, FAILURE_BUSY, EBUSY,
+                                   "what '%s/%s' was before it was finalized is still being removed; try again in a moment",
+                                   point, t->path);
+        return failure_set(o->reterr, FAILURE_BUSY, EBUSY,
+                           "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when they "
+                           "have left it or ended",
+                           point, t->path, standing.n, standing.who);
+}
+
+/* Whether this piece of work keeps an old tree that is merged with the same part of the lower. */
+static int check_old_tree(const char *id, void *userdata) {
+        _cleanup_(tree_freep) Tree *t = NULL;
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        const OldTrees *o = userdata;
+        const char *lower, *name;
+
+        if (read_snapshot(o->site, id, &t) < 0 || t->is_undo || !t->root->lower || !t->root->old_handle)
+                return 0;
+        lower = t->root->lower;
+        if (!path_startswith(lower, o->lower) && !path_startswith(o->lower, lower))
+                return 0;
+        fd = file_handle_open(o->site->upper_fd, t->root->old_handle, &path);
+        if (fd < 0)
+                return 0;
+        name = path_basename(path);
+        if (!is_staging_name(path) && !is_staging_name(name))
+                return 0; /* not exchanged yet */
+        return refuse_old_tree(o, t, is_staging_name(name) ? name : id);
+}
+
+int audit_check_old_trees(const Site *site, const char *lower, Failure *reterr) {
+        OldTrees o = { .site = site, .lower = lower, .reterr = reterr };
+
+        return staging_foreach(site, check_old_tree, &o, reterr);
 }

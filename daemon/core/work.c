@@ -115,9 +115,12 @@ typedef struct Work {
         Records *records;
         Worklist todo;
         Failure failure; /* the first thing that went wrong */
+        bool is_hung;    /* threads hang in the kernel: what they use must not be freed */
 } Work;
 
 static void work_done(Work *w) {
+        if (w->is_hung)
+                return;
         worklist_done(&w->todo);
         records_free(w->records);
         failure_done(&w->failure);
@@ -185,29 +188,58 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
+/* What the kernel says when a second directory would be merged with a lower one that is merged elsewhere (facts E.7). */
+static int explain_stale(const Work *w, const char *path, Failure *f) {
+        char buffer[PATH_MAX];
+
+        failure_done(f);
+        return failure_set(f, FAILURE_BUSY, EBUSY,
+                           "something still holds what '%s' was before it was finalized; try again when those who used it "
+                           "then have left",
+                           full(w, buffer, path));
+}
+
+static int conclude_one(Work *w, const char *path, int r, const ExchangeResult *result, bool *ret_has_merged_child,
+                        Failure *f) {
+        int k;
+
+        if (r == -EUCLEAN) {
+                *ret_has_merged_child = result->has_merged_child;
+                return result->has_merged_child ? 0 : split(w, path, result);
+        }
+        if (r >= 0)
+                return 0;
+        k = ends_job(f, r) ? r : report_pending(w, path, f);
+        failure_move(&w->failure, f);
+        return k;
+}
+
 static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_merged_child) {
-        _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
+        ExchangeResult *result = calloc(1, sizeof(ExchangeResult));
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Exchange *x = NULL;
         int r, k;
 
-        r = exchange_run(w->site, path, is_undo, w->records, &result, &x, &f);
-        w->counts.n_entries += result.n_entries;
-        w->counts.n_directories += result.n_directories;
+        if (!result)
+                return -ENOMEM;
+        r = exchange_run(w->site, path, is_undo, w->records, result, &x, &f);
+        if (r == -ESHUTDOWN) {
+                w->is_hung = true;
+                return r;
+        }
+        w->counts.n_entries += result->n_entries;
+        w->counts.n_directories += result->n_directories;
         if (x) {
                 k = retire(w->site, x, w->kept);
                 if (r >= 0)
                         r = k;
         }
-        if (r == -EUCLEAN) {
-                *ret_has_merged_child = result.has_merged_child;
-                return result.has_merged_child ? 0 : split(w, path, &result);
-        }
-        if (r >= 0)
-                return 0;
-        k = ends_job(&f, r) ? r : report_pending(w, path, &f);
-        failure_move(&w->failure, &f);
-        return k;
+        if (r == -ESTALE && is_undo)
+                r = explain_stale(w, path, &f);
+        r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
+        exchange_result_done(result);
+        free(result);
+        return r;
 }
 
 static int exchange_all(Work *w, bool is_undo) {
@@ -272,6 +304,14 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
 static int conclude_failed(Work *w, int r, Failure *reterr) {
         char buffer[PATH_MAX];
 
+        if (w->is_hung) {
+                failure_done(reterr);
+                (void) failure_set(reterr, FAILURE_CANCELED, ECANCELED,
+                                   "canceled while '%s' waited for a file system that does not answer; what is left of the "
+                                   "work is removed at the next start",
+                                   full(w, buffer, w->path));
+                return r;
+        }
         failure_move(reterr, &w->failure);
         return failure_set_errno(reterr, r, "cannot work on '%s'", full(w, buffer, w->path));
 }
@@ -311,44 +351,57 @@ int work_finalize(Site *site, const char *path, const WorkHooks *hooks, Keepers 
 }
 
 /* What a forced undo cannot do: keep a name deleted that stands elsewhere now. */
-static int check_aliases(Work *w, const DirectoryReport *report) {
+static int check_aliases(const Work *w, const DirectoryReport *report, Failure *reterr) {
         _cleanup_free_ char *alias = NULL;
         char buffer[PATH_MAX], alias_buffer[PATH_MAX];
         int r = report->lower_path ? audit_find_alias(w->site, report->path, report->lower_path, &alias) : 0;
 
         if (r <= 0)
                 return r;
-        return failure_set(&w->failure, FAILURE_PRECONDITION, EEXIST,
+        return failure_set(reterr, FAILURE_PRECONDITION, EEXIST,
                            "'%s' was in '%s' when it was finalized, under another name, and its record is lost: the old "
                            "name would come back as well, and both would be one file; move it back first, or remove it",
                            full(w, alias_buffer, alias), full(w, buffer, report->path));
 }
 
-static int check_record(Work *w, const char *path) {
-        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+static int check_record(const Work *w, const DirectoryReport *report, Failure *reterr) {
         char buffer[PATH_MAX];
-        int r;
 
-        r = audit_directory(w->site, w->records, path, &report, &w->failure);
-        if (r < 0 || report.finalized_usec != 0)
-                return r;
+        if (report->finalized_usec != 0)
+                return 0;
         if (w->site->options.force)
-                return check_aliases(w, &report);
-        return failure_set(&w->failure, FAILURE_PRECONDITION, ENODATA,
+                return check_aliases(w, report, reterr);
+        return failure_set(reterr, FAILURE_PRECONDITION, ENODATA,
                            "the record of what '%s' held when it was finalized is lost; with --force, lower names that "
                            "are missing now count as added since, and come back even if they were deleted",
-                           full(w, buffer, path));
+                           full(w, buffer, report->path));
+}
+
+static int check_undo(const Work *w, const char *path, Failure *reterr) {
+        _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        int r;
+
+        r = audit_directory(w->site, w->records, path, &report, reterr);
+        if (r >= 0)
+                r = check_record(w, &report, reterr);
+        /* Known before anything is built: what the kernel refuses it does not let us remove either. */
+        return r < 0 || !report.lower_path ? r : audit_check_old_trees(w->site, report.lower_path, reterr);
 }
 
 /* Merged directories moved in since must be pure before the tree around them can be rebuilt. */
 static int undo_one(Work *w, const char *path) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
         bool has_merged_child = false;
         size_t done = w->todo.n;
         int r;
 
-        r = check_record(w, path);
-        if (r >= 0)
-                r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
+        r = check_undo(w, path, &f);
+        if (r < 0) {
+                r = ends_job(&f, r) ? r : 0;
+                failure_move(&w->failure, &f);
+                return r;
+        }
+        r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
         if (r < 0 || !has_merged_child)
                 return r;
         r = audit_find_merged(w->site, path, &w->todo.items, &w->todo.n);
@@ -445,6 +498,8 @@ int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *
                 r = records_prune(w.records, site->records_fd, site->upper_fd);
         if (r >= 0)
                 r = audit_tree(site, w.records, "", report_and_count, &w);
+        if (r >= 0)
+                r = audit_note_strays(site);
         return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "core/redirect-max.h"
 #include "worker/worker.h"
 
 #define PROGRESS_USEC (USEC_PER_SEC / 10)
@@ -94,7 +95,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
 
         wire_record_init(&record, WIRE_RESULT);
         wire_set(record.name, failure_kind_to_string(r < 0 && f->kind == FAILURE_NONE ? FAILURE_FAILED : f->kind));
-        record.error = r < 0 ? -r : 0;
+        record.error = r >= 0 ? 0 : f->error != 0 ? f->error : -r;
         wire_set(record.text, r < 0 && !f->message ? strerror(-r) : f->message);
         record.entries_done = record.entries_total = w->counts.n_entries;
         record.merge_children = w->counts.n_directories;
@@ -117,8 +118,10 @@ static int run(Worker *w) {
         else
                 r = failure_set_errno(&f, -r, "cannot start a thread");
         send_result(w, r, &f);
-        if (r == -ESHUTDOWN) /* threads hang in the kernel; what they left is for the next survey */
+        if (r == -ESHUTDOWN) { /* threads hang in the kernel; what they left is for the next survey */
+                redirect_max_restore(w->site.redirect_max_before);
                 _exit(EXIT_FAILURE);
+        }
         if (w->kept.n > 0)
                 r = work_keep(&w->site, &w->kept);
         return r == -ECANCELED && w->kept.n > 0 ? EXIT_FAILURE : EXIT_SUCCESS;

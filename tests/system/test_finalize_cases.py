@@ -334,3 +334,36 @@ def test_directories_that_no_path_reaches(scene, lower, n, name):
     assert daemon.ctl("is-finalized", overlay / D).code == 0
     daemon.ctl("unfinalize", overlay / "software").ok()
     assert daemon.ctl("is-finalized", overlay / D).code == 1
+
+
+def test_unfinalize_while_somebody_stands_in_the_old_tree(scene, lower):
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    before = snapshot(overlay / D)
+    daemon.ctl("finalize", overlay / D).ok()
+    staging = os.listdir(overlay / ".ovlfind")
+    for path in (D, f"{D}/lib"):
+        result = daemon.ctl("unfinalize", overlay / path)
+        assert result.code == 1 and "stand" in result.err and str(shell.process.pid) in result.err
+    assert os.listdir(overlay / ".ovlfind") == staging
+    assert daemon.ctl("is-finalized", overlay / D).code == 0
+    shell.close()
+    wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "the old tree to go")
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert daemon.ctl("is-finalized", overlay / D).code == 1
+    assert_same(before, snapshot(overlay / D))
+
+
+def test_old_tree_that_nobody_looks_after(scene, lower):
+    """Somebody removed .ovlfind: said at the next start, and left to people."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    daemon.ctl("finalize", overlay / D).ok()
+    assert daemon.stop() == 0
+    shutil.rmtree(overlay / ".ovlfind")
+    stray = next(n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind-old-"))
+    daemon.start()
+    assert os.path.isdir(overlay / f"software/{stray}/lib")
+    assert any(stray in line and "remove it" in line for line in daemon.log().splitlines())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A lower layer that does not answer: its worker hangs in the kernel, deaf to SIGKILL, and nothing else does."""
 
+import glob
 import os
 import time
 
@@ -66,6 +67,28 @@ def test_cancel_recover(stage):
     wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
     daemon.ctl("finalize", bad / "d").ok()
     assert daemon.state_of(bad / "d") == "finalized"
+
+
+@pytest.mark.timeout(120)
+def test_cancel_while_threads_hang(stage):
+    """The worker itself says that it was canceled when only its threads hang, and ends without them."""
+    lower, bad, _, daemon = stage
+    lower.delay(30_000)
+    job = daemon.finalize(bad / "d")
+    wait_for(lambda: glob.glob(bad / ".ovlfind/*/tree"), "the new tree to be begun")
+    lower.hang()
+    time.sleep(0.5)
+    daemon.manager().CancelJob(dbus.UInt32(str(job).rpartition("/")[2]))
+    start = time.monotonic()
+    properties = daemon.wait_job(job, timeout=30)
+    assert time.monotonic() - start < 8
+    assert properties["State"] == "canceled" and properties["ErrorName"] == ERROR + "Canceled"
+    assert "does not answer" in properties["ErrorMessage"]
+    lower.recover()
+    wait_for(lambda: not daemon.workers(), "the worker to end", 30)
+    daemon.restart()
+    wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
+    daemon.ctl("finalize", bad / "d").ok()
 
 
 @pytest.mark.timeout(120)
