@@ -67,12 +67,20 @@ bool is_handle_at(int upper_dfd, const char *name, const char *handle) {
         return handle && file_handle_at(upper_dfd, name, &found) >= 0 && strcmp(found, handle) == 0;
 }
 
+static bool is_handle_gone(int upper_dfd, const char *handle) {
+        int fd = handle ? file_handle_open(upper_dfd, handle, NULL) : -ESTALE;
+
+        (void) fd_close(fd);
+        return fd == -ESTALE || fd == -ENOENT;
+}
+
 Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw) {
         Node *n = raw->type == DT_DIR ? tree_find_old(t, raw->inode) : NULL;
 
         if (!n || is_handle_at(upper_dfd, raw->name, n->old_handle))
                 return n;
-        node_set_old_inode(n, 0); /* it is gone, its number is used again */
+        if (is_handle_gone(upper_dfd, n->old_handle))
+                node_set_old_inode(n, 0); /* its number is used again */
         return NULL;
 }
 

@@ -36,8 +36,11 @@ void watch_forget(Exchange *x, Node *n) {
 }
 
 static int mark_dirty(Node *n, void *userdata) {
+        const Exchange *x = userdata;
+
         n->changes.all = true;
-        n->is_undressed = true;
+        /* After the exchange attributes are taken over only where it is known that somebody set them. */
+        n->is_undressed |= x->phase < PHASE_EXCHANGED;
         return 0;
 }
 
@@ -45,7 +48,7 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         Node *n;
 
         if (e->mask & IN_Q_OVERFLOW) {
-                (void) tree_foreach(x->tree, mark_dirty, NULL);
+                (void) tree_foreach(x->tree, mark_dirty, x);
                 return true;
         }
         n = tree_find_watch(x->tree, e->wd);
