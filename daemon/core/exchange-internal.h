@@ -34,6 +34,9 @@ struct Exchange {
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
         bool was_used; /* somebody stood in the old tree, or changed it after the exchange */
+        bool was_beside;       /* path users reached the old tree: a deletion there may be meant for what they took it for */
+        bool has_remembered;   /* modes of directories; replay_attributes() */
+        uint64_t missing_usec; /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
         bool is_manifest_stale;
         bool is_record_stale;
@@ -112,10 +115,40 @@ int sync_dirty(Exchange *x);
 /* reconcile.c: the same after the exchange, towards a tree that others use. */
 int reconcile_dirty(Exchange *x);
 int reconcile_all(Exchange *x); /* every directory, whether an event told of it or not */
-/* Takes D/name away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any more. */
-int take_out(Exchange *x, int new_fd, int new_upper_fd, const Entry *e);
-/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone. */
+int reconcile_gone(Exchange *x); /* entries that are MISSING_GONE leave the new tree */
+/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on its way. */
 int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
+
+/* replay.c: what is not taken over as it is seen: deletions in an old tree that path users reach, and attributes. */
+/* Applies modes that were set on old directories; the first time, it finds out what they were. */
+int replay_attributes(Exchange *x);
+void replay_remember_node(Node *n, int new_fd);
+/* Decides about the deletions that wait. 1: some still do. */
+int replay_deletions(Exchange *x);
+/* The old tree stood beside its directory and was removed or moved away from there by somebody. */
+bool replay_is_root_gone(const Exchange *x);
+/* A file that is missing stands under another name, which the new tree has by now: that was a rename. */
+int replay_renames(Exchange *x);
+
+/* grave.c: taking entries out of trees that others use */
+bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
+/* Moves dfd/name, which was n/as, among the kept and tells. 0 when it is not there any more. */
+int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
+/* Puts a grave entry where it came from; keeps it if that place is taken. */
+int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why);
+int grave_upper(const Exchange *x);
+/* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any more. */
+int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
+/* Whether the directory stands somewhere in the old tree. */
+bool is_elsewhere_in_old(Exchange *x, const Node *n);
+/* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
+int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
+/* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is in it. */
+int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n);
+int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
+/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before it, directories
+ * that a crash left there go back to their places. */
+int grave_clear(Exchange *x, bool is_final);
 
 /* undo.c: the only raw edits of an upper: a tree that was never looked up. */
 int undo_make_directory(Exchange *x, Node *n);

@@ -98,22 +98,26 @@ static int excuse_missing(Node *n, void *userdata) {
         return 0;
 }
 
+/* The directory in which the old tree stands, or is to stand for those who are in it; NULL: there is none any more. */
+static int open_around(Exchange *x, const char *path) {
+        _cleanup_free_ char *parent = path ? path_dirname(path) : NULL;
+
+        if (!path)
+                return 0;
+        return parent ? open_both(x->site->root_fd, x->site->upper_fd, parent, &x->parent_fd, &x->parent_upper_fd) : -ENOMEM;
+}
+
 static int resume(Exchange *x, const Place *old, const Place *new) {
         int r;
 
         x->phase = PHASE_EXCHANGED;
         x->is_resumed = true;
-        x->is_beside = old->is_beside;
+        x->is_beside = x->was_beside = old->is_beside;
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
-        if (r >= 0 && new->path) {
-                _cleanup_free_ char *parent = path_dirname(old->is_beside ? old->path : new->path);
-
-                if (!parent)
-                        return -ENOMEM;
+        if (r >= 0 && new->path)
                 r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
-                if (r >= 0)
-                        r = open_both(x->site->root_fd, x->site->upper_fd, parent, &x->parent_fd, &x->parent_upper_fd);
-        }
+        if (r >= 0)
+                r = open_around(x, old->is_beside ? old->path : new->path);
         if (r >= 0)
                 r = watch_open(x);
         if (r >= 0)
@@ -122,6 +126,9 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
                 x->phase = PHASE_REMOVE;
                 r = tree_foreach(x->tree, excuse_missing, x);
         }
+        /* With the tree as it was when we were killed: what was on its way out then is known by it. */
+        if (r >= 0)
+                r = grave_clear(x, /* is_final= */ false);
         return r < 0 ? r : reconcile_all(x);
 }
 
@@ -141,8 +148,10 @@ static int recover(Exchange *x) {
                 return r;
         if (new.is_ours)
                 return discard_new(x, &new);
-        if (!old.is_ours) /* removed already, all but the directory around it */
-                return staging_remove(&x->staging);
+        if (!old.is_ours) { /* removed already, all but the directory around it */
+                r = grave_clear(x, /* is_final= */ true);
+                return r < 0 ? r : staging_remove(&x->staging);
+        }
         r = resume(x, &old, &new);
         return r < 0 ? r : 1;
 }

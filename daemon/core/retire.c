@@ -31,17 +31,28 @@ static int unlink_checked(int old_fd, int old_upper_fd, const Entry *e) {
         return unlinkat(old_fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
 }
 
+/* What one entry says does not stop the others: the first cause is told in the end, and all is tried again later. */
+static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, name);
+
+        (void) pthread_mutex_lock(&x->tree->lock);
+        (void) failure_set_errno(&x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
+                                 x->site->overlay->mount_point, x->tree->path);
+        (void) pthread_mutex_unlock(&x->tree->lock);
+}
+
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by somebody there,
  * and goes from the new tree as well, unless it was us before a crash. */
-static int remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
-        int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, e)
+static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
+        int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
                                              : unlink_checked(old_fd, old_upper_fd, e);
 
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)
                 node_recheck(n);
-        return r < 0 ? r : 0;
+        else
+                note_failure(x, r, n, e->name);
 }
 
 static int remove_entries(Exchange *x, Node *n) {
@@ -58,13 +69,8 @@ static int remove_entries(Exchange *x, Node *n) {
         if (old_fd < 0 || old_upper_fd < 0)
                 return old_fd < 0 ? old_fd : old_upper_fd;
         HASH_ITER(hh, n->entries, e, next) {
-                int r;
-
-                if (e->dir || !e->is_placed || e->type == DT_WHT)
-                        continue;
-                r = remove_entry(x, n, e, old_fd, old_upper_fd);
-                if (r < 0)
-                        return r;
+                if (!e->dir && e->is_placed && e->type != DT_WHT && !exchange_should_stop(x))
+                        remove_entry(x, n, e, old_fd, old_upper_fd);
         }
         return 0;
 }
@@ -74,7 +80,7 @@ static void remove_task(void *argument, unsigned thread) {
         int r = exchange_should_stop(t->x) ? 0 : remove_entries(t->x, t->node);
 
         if (r < 0)
-                exchange_fail(t->x, r, t->node, NULL, "remove the old tree of");
+                note_failure(t->x, r, t->node, NULL);
 }
 
 static int submit_remove(Node *n, void *userdata) {
@@ -107,45 +113,100 @@ static int old_parent(Exchange *x, const Node *n, int *ret_fd, const char **ret_
         return *ret_fd < 0 ? *ret_fd : 0;
 }
 
-static int remove_directory(Exchange *x, Node *n) {
-        for (unsigned round = 0; round < RMDIR_ROUNDS; round++) {
-                _cleanup_close_ int fd = -EBADF;
-                const char *name;
-                int r = old_parent(x, n, &fd, &name);
+static int is_not_whiteout(int dfd, const char *name, unsigned char type, void *userdata) {
+        struct stat st;
 
-                if (r == -ENOENT)
-                        return 0;
-                if (r < 0)
-                        return r;
-                if (unlinkat(fd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT)
-                        break;
-                if (errno != ENOTEMPTY)
-                        return -errno;
-                n->changes.all = true;
-                r = reconcile_dirty(x);
-                if (r >= 0)
-                        r = remove_entries(x, n);
-                if (r < 0)
-                        return r;
-                if (round == RMDIR_ROUNDS - 1)
-                        return -ENOTEMPTY;
+        if (type != DT_CHR || fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_rdev != 0)
+                *(bool *) userdata = true;
+        return 0;
+}
+
+/* A name that the lower gained since the tree was built: nobody's data in there, it just keeps the directory from going. */
+static int remove_lower_name(int dfd, const char *name, unsigned char type, void *userdata) {
+        const int *upper_fd = userdata;
+        struct stat st;
+        int r = 0;
+
+        if (fstatat(*upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return 0; /* somebody made it just now */
+        if (type == DT_DIR) {
+                _cleanup_close_ int fd = open_dir_beneath(dfd, name);
+
+                r = fd < 0 ? fd : dir_empty(fd);
         }
+        if (r >= 0 && unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
+                r = -errno;
+        return r;
+}
+
+static int remove_lower_names(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        bool holds_entries = false;
+        int r;
+
+        if (fd < 0 || upper_fd < 0)
+                return fd < 0 ? fd : upper_fd;
+        r = dir_foreach(upper_fd, is_not_whiteout, &holds_entries);
+        return r < 0 || holds_entries ? r : dir_foreach(fd, remove_lower_name, &upper_fd);
+}
+
+static int remove_directory_at(Exchange *x, const Node *n) {
+        _cleanup_close_ int fd = -EBADF;
+        const char *name;
+        int r = old_parent(x, n, &fd, &name);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return unlinkat(fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* 1: late operations had left something, which has been taken over; directories may have come and gone. */
+static int remove_directory(Exchange *x, Node *n) {
+        int r = remove_directory_at(x, n);
+
+        if (r == -ENOTEMPTY) {
+                r = remove_lower_names(x, n);
+                if (r >= 0)
+                        r = remove_directory_at(x, n);
+        }
+        if (r == -ENOTEMPTY) {
+                n->changes.all = true;
+                r = remove_entries(x, n);
+                (void) tree_resume_deferred(x->tree);
+                if (r >= 0)
+                        r = reconcile_dirty(x);
+                return r < 0 ? r : x->failure.error ? -x->failure.error : 1;
+        }
+        if (r < 0)
+                return r;
         n->is_removed = true;
         if (n->entry)
                 n->entry->is_placed = false;
         return 0;
 }
 
-/* Children before parents. Directories that late operations moved around are met again in the next round. */
-static int remove_directories(Exchange *x) {
+/* Children before parents, until something had to be taken over. */
+static int remove_listed(Exchange *x) {
         _cleanup_free_ Node **nodes = NULL;
         size_t n;
         int r = tree_list(x->tree, &nodes, &n);
 
-        while (r >= 0 && n-- > 0)
+        while (r == 0 && n-- > 0)
                 if (!nodes[n]->is_removed)
                         r = remove_directory(x, nodes[n]);
         return r;
+}
+
+static int remove_directories(Exchange *x) {
+        for (unsigned round = 0; round < RMDIR_ROUNDS; round++) {
+                int r = remove_listed(x);
+
+                if (r <= 0)
+                        return r;
+        }
+        return -ENOTEMPTY;
 }
 
 static int mark_remove(Exchange *x) {
@@ -174,62 +235,115 @@ static int remove_tree(Exchange *x) {
                 r = tree_foreach(x->tree, submit_remove, x);
         if (r >= 0)
                 r = exchange_wait(x, JOB_APPLYING);
+        if (r != -ESHUTDOWN) /* threads that hang use it still */
+                x->pool = pool_free(x->pool);
         if (r >= 0)
                 r = reconcile_dirty(x);
+        if (r >= 0)
+                r = -x->failure.error;
         return r < 0 ? r : remove_directories(x);
-}
-
-static int remove_guarded(Exchange *x) {
-        const char *names[] = { x->beside_name, NULL };
-        TimesGuard guard;
-        int r;
-
-        if (!x->is_beside)
-                return remove_tree(x);
-        times_guard_begin(&guard, x->parent_fd);
-        r = remove_tree(x);
-        times_guard_end(&guard, names);
-        return r;
 }
 
 static int keep_for(Exchange *x, const Standing *standing) {
         const char *names[] = { x->beside_name, NULL };
         TimesGuard guard;
-        int r;
+        int r = 0;
 
         x->was_used = true;
-        times_guard_begin(&guard, x->parent_fd);
-        r = exchange_move_beside(x);
-        times_guard_end(&guard, names);
+        if (x->parent_fd >= 0) {
+                times_guard_begin(&guard, x->parent_fd);
+                r = exchange_move_beside(x);
+                times_guard_end(&guard, names);
+        }
         site_kept(x->site, x->tree->path, standing->n, standing->who);
+        return r == -ENOENT ? 0 : r; /* the directory around is gone: it stays in staging */
+}
+
+static int take_back(Exchange *x) {
+        if (renameat2(x->parent_fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
+                return -errno;
+        if (is_handle_at(x->staging.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
+                x->is_beside = false;
+                return 0;
+        }
+        /* Not ours: somebody put it there just now. */
+        (void) renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE);
+        return -EAGAIN;
+}
+
+/* From beside its directory back to staging, where nobody comes to it by path. */
+static int leave_beside(Exchange *x) {
+        const char *names[] = { x->beside_name, NULL };
+        TimesGuard guard;
+        int r;
+
+        if (!x->is_beside)
+                return 0;
+        times_guard_begin(&guard, x->parent_fd);
+        r = take_back(x);
+        times_guard_end(&guard, names);
         return r;
 }
 
-int exchange_retire_once(Exchange *x, Failure *reterr) {
+/* Takes over what happened. 1: nobody stands in the tree, and nothing waits to be decided. */
+static int look(Exchange *x) {
         Standing standing = { 0 };
-        int r = watch_drain(x);
+        int r = watch_drain(x), waits = 0;
 
         (void) tree_resume_deferred(x->tree);
         if (r >= 0)
                 r = reconcile_dirty(x);
+        if (r >= 0)
+                r = replay_attributes(x);
+        if (r >= 0)
+                r = waits = replay_deletions(x);
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0)
                 r = standing_find(NULL, x->is_beside ? x->beside_name : x->tree->id, &standing);
-        if (r >= 0 && standing.n > 0) {
-                r = keep_for(x, &standing);
-                return r < 0 ? failure_set_errno(reterr, r, "cannot keep the old tree of '%s'", x->tree->path) : 0;
+        if (r >= 0 && standing.n > 0)
+                return keep_for(x, &standing);
+        return r < 0 ? r : waits == 0;
+}
+
+static int retire_once(Exchange *x) {
+        int r = look(x);
+
+        if (r <= 0)
+                return r;
+        if (!replay_is_root_gone(x)) {
+                bool was_beside = x->is_beside;
+
+                r = leave_beside(x);
+                if (r >= 0 && was_beside) {
+                        r = look(x); /* who came by path meanwhile */
+                        if (r <= 0)
+                                return r;
+                }
+                if (r >= 0)
+                        r = remove_tree(x);
         }
         if (r >= 0)
-                r = remove_guarded(x);
-        x->pool = pool_free(x->pool);
+                r = grave_clear(x, /* is_final= */ true);
         if (r >= 0)
                 r = staging_remove(&x->staging);
-        if (r < 0)
+        return r < 0 ? r : 1;
+}
+
+int exchange_retire_once(Exchange *x, Failure *reterr) {
+        int r;
+
+        failure_done(&x->failure); /* of an earlier attempt */
+        atomic_store(&x->has_failed, false);
+        r = retire_once(x);
+        if (r == 1)
+                x->phase = PHASE_FINAL;
+        if (r < 0) {
+                failure_move(reterr, &x->failure);
                 return failure_set_errno(reterr, r, "cannot remove the old tree of '%s/%s'; it is tried again later",
                                          x->site->overlay->mount_point, x->tree->path);
-        x->phase = PHASE_FINAL;
-        return 1;
+        }
+        return r;
 }
 
 int exchange_retire(Exchange *x, Failure *reterr) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/types.h>
 #include <time.h>
 #include <uthash.h>
 
@@ -12,6 +13,13 @@
 
 typedef struct Node Node;
 typedef struct Tree Tree;
+
+/* Of a name that is gone from an old tree which path users reach (replay.c). */
+enum {
+        MISSING_NOT,
+        MISSING_WAITS, /* to be decided */
+        MISSING_GONE,  /* it leaves the new tree */
+};
 
 /* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
 typedef struct Entry {
@@ -23,6 +31,8 @@ typedef struct Entry {
         bool is_local;      /* made through the overlay: not a name of the lower */
         bool is_placed;     /* stands in the new tree */
         bool is_seen;       /* scratch of a comparison */
+        unsigned char missing; /* MISSING_ value */
+        bool is_late;       /* came from the old tree after the exchange */
         char name[];
 } Entry;
 
@@ -45,6 +55,13 @@ struct Node {
         struct timespec mtime; /* of the old directory when it was watched, before anything in it was copied up */
         int watch;       /* inotify descriptor, -1 none */
         unsigned grave;  /* detached: its name in the grave */
+        bool is_buried;  /* it is there */
+        struct { /* of the new directory at the exchange; not known unless is_known */
+                bool is_known;
+                mode_t mode;
+                uid_t uid;
+                gid_t gid;
+        } remembered;
         unsigned n_failed; /* entries that could not be placed because somebody changed them: compare again */
         bool is_merged;  /* the old directory has a lower part */
         Changes changes; /* what to compare again */
