@@ -153,7 +153,21 @@ int grave_clear(Exchange *x, bool is_final);
 /* undo.c: the only raw edits of an upper: a tree that was never looked up. */
 int undo_make_directory(Exchange *x, Node *n);
 
-/* exchange.c */
+/* exchange-object.c */
 Exchange *exchange_new(Site *site);
+/* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
+int exchange_check_blocked(Exchange *x);
+
+/* settle.c */
+void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */
+int settle(Exchange *x, Failure *reterr);
+/* Whether somebody stands in the directory at path (absolute); waits until nobody does when that is asked for. */
+int settle_standing(Exchange *x, const char *path, bool *ret_standing, Failure *reterr);
 int exchange_save(Exchange *x, bool sync);
+/* Raises this thread's priority; the argument of hurry_no_more(). */
+int hurry(void);
+void hurry_no_more(int before);
+
+/* swap.c */
+int exchange_now(Exchange *x, Failure *reterr);
 int exchange_move_beside(Exchange *x);

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "core/exchange-internal.h"
+#include "core/redirect-max.h"
+#include "core/times.h"
+
+/* How long to look for a moment in which nothing changes. */
+#define GIVE_UP_USEC (60 * USEC_PER_SEC)
+/* See scheduling_grace(). */
+#define GRACE_USEC (50 * USEC_PER_MSEC)
+#define GRACE_PER_TASK_USEC (25 * USEC_PER_MSEC)
+
+static int upper_inode(int dfd, const char *name, uint64_t *ret) {
+        struct stat st;
+
+        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        *ret = st.st_ino;
+        return 0;
+}
+
+/* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is closed to all but
+ * root, and has other neighbours (facts E.3). */
+int exchange_move_beside(Exchange *x) {
+        if (x->is_beside)
+                return 0;
+        if (renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE) < 0)
+                return -errno;
+        x->is_beside = true;
+        return 0;
+}
+
+static int swap_names(Exchange *x) {
+        int r;
+
+        r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+        if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_before) <= 0)
+                return r;
+        /* The kernel writes a redirect for the old tree, and found it too long. */
+        return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+}
+
+static bool is_in_place(Exchange *x, bool swapped) {
+        uint64_t at, staged;
+        const Node *root = x->tree->root;
+
+        return upper_inode(x->parent_upper_fd, x->name, &at) >= 0 &&
+                upper_inode(x->staging.upper_fd, STAGING_TREE, &staged) >= 0 &&
+                at == (swapped ? root->new_inode : root->old_inode) &&
+                staged == (swapped ? root->old_inode : root->new_inode);
+}
+
+/* The exchange, and the proof that it took away what we had copied. Should somebody have put another directory there in
+ * the last moment, that one goes back; if that fails too, staging_remove() keeps it. */
+static int swap_checked(Exchange *x) {
+        const char *const no_names[] = { NULL };
+        TimesGuard guard;
+        int r;
+
+        if (!is_in_place(x, /* swapped= */ false))
+                return -EAGAIN;
+        /* xfs touches a directory whose ".." changes (xfs_cross_rename). */
+        times_guard_begin(&guard, x->new_fd);
+        r = swap_names(x);
+        times_guard_end(&guard, no_names);
+        if (r < 0)
+                return r == -ENOENT ? -EAGAIN : r;
+        if (!is_in_place(x, /* swapped= */ true)) {
+                r = swap_names(x);
+                return r < 0 ? r : -EAGAIN;
+        }
+        x->phase = PHASE_EXCHANGED;
+        x->staging.is_published = true;
+        return x->has_standing ? exchange_move_beside(x) : 0;
+}
+
+/* How long a task that had found its way into the old tree just before the exchange may wait for a processor until it goes
+ * on there: until then the old tree must stay whole. The scheduler gives each runnable task its turn. */
+static uint64_t scheduling_grace(void) {
+        long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        unsigned runnable = 1;
+        FILE *f = fopen("/proc/loadavg", "re");
+
+        if (f) {
+                if (fscanf(f, "%*f %*f %*f %u", &runnable) != 1)
+                        runnable = 1;
+                (void) fclose(f);
+        }
+        return GRACE_USEC + GRACE_PER_TASK_USEC * runnable / (uint64_t) (processors > 0 ? processors : 1);
+}
+
+/* What comes late is replayed at once. What comes later still is the business of whoever retires the old tree. */
+static int aftermath(Exchange *x) {
+        uint64_t start = now_monotonic_usec(), grace = scheduling_grace();
+
+        for (;;) {
+                uint64_t passed;
+                int r;
+
+                (void) tree_resume_deferred(x->tree);
+                r = watch_drain(x);
+                if (r >= 0)
+                        r = reconcile_dirty(x);
+                passed = now_monotonic_usec() - start;
+                if (r < 0 || passed >= grace)
+                        return r;
+                r = watch_wait(x, 1 + (int) ((grace - passed) / USEC_PER_MSEC));
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old tree. */
+static int check_mounts_again(Exchange *x, Failure *reterr) {
+        int r = site_load_inner_mounts(x->site);
+
+        if (r < 0)
+                return r;
+        if (site_has_inner_mount(x->site, x->tree->path))
+                return failure_set(reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
+                                   x->site->overlay->mount_point, x->tree->path);
+        return 0;
+}
+
+/* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6). */
+static int try_exchange(Exchange *x, Failure *reterr) {
+        int r = check_mounts_again(x, reterr);
+
+        if (r >= 0)
+                r = watch_drain(x);
+        if (r != 0)
+                return r < 0 ? r : 1;
+        return swap_checked(x);
+}
+
+int exchange_now(Exchange *x, Failure *reterr) {
+        const char *names[] = { x->name, x->beside_name, NULL };
+        uint64_t give_up = now_monotonic_usec() + GIVE_UP_USEC;
+        int r, priority = hurry();
+        TimesGuard guard;
+
+        times_guard_begin(&guard, x->parent_fd);
+        while ((r = try_exchange(x, reterr)) == 1) {
+                r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
+                if (r < 0)
+                        break;
+        }
+        if (r >= 0)
+                r = aftermath(x);
+        times_guard_end(&guard, names);
+        hurry_no_more(priority);
+        return r;
+}
