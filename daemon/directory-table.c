@@ -18,7 +18,7 @@ typedef struct Directory {
         uint16_t reason_offset, scheme_offset, lower_offset;
         uint8_t state;
         bool is_lost; /* the hash could not grow */
-        char text[];  /* path, reason, scheme, lower path (the path itself when equal) */
+        char text[];  /* "/" + path, reason, scheme, lower path (the path when equal) */
 } Directory;
 
 struct DirectoryTable {
@@ -62,8 +62,8 @@ static uint16_t text_add(char *text, size_t *used, const char *s) {
 }
 
 static Directory *directory_new(const DirectoryInfo *i) {
-        bool same_lower = strcmp(i->path, i->lower_path) == 0;
-        size_t used = 0, n = strlen(i->path) + strlen(i->reason) + strlen(i->scheme) + 4;
+        bool same_lower = i->lower_path[0] == '/' && strcmp(i->path, i->lower_path + 1) == 0;
+        size_t used = 1, n = strlen(i->path) + strlen(i->reason) + strlen(i->scheme) + 5;
         Directory *d;
 
         n += same_lower ? 0 : strlen(i->lower_path);
@@ -78,6 +78,7 @@ static Directory *directory_new(const DirectoryInfo *i) {
                 .finalized_usec = i->finalized_usec,
                 .state = (uint8_t) i->state,
         };
+        d->text[0] = '/';
         (void) text_add(d->text, &used, i->path);
         d->reason_offset = text_add(d->text, &used, i->reason);
         d->scheme_offset = text_add(d->text, &used, i->scheme);
@@ -85,9 +86,13 @@ static Directory *directory_new(const DirectoryInfo *i) {
         return d;
 }
 
+static const char *directory_path(const Directory *d) {
+        return d->text + 1;
+}
+
 static DirectoryInfo directory_info(const Directory *d) {
         return (DirectoryInfo){
-                .path = d->text,
+                .path = directory_path(d),
                 .state = d->state,
                 .reason = d->text + d->reason_offset,
                 .scheme = d->text + d->scheme_offset,
@@ -106,7 +111,7 @@ static Directory *directory_find(const DirectoryTable *t, const char *path) {
 }
 
 static int directory_insert(DirectoryTable *t, Directory *d) {
-        HASH_ADD_KEYPTR(hh, t->head, d->text, strlen(d->text), d);
+        HASH_ADD_KEYPTR(hh, t->head, directory_path(d), strlen(directory_path(d)), d);
         if (d->is_lost) {
                 free(d);
                 return -ENOMEM;
@@ -170,7 +175,7 @@ void directory_table_survey_end(
 static int compare_paths(const void *a, const void *b) {
         const Directory *const *x = a, *const *y = b;
 
-        return strcmp((*x)->text, (*y)->text);
+        return strcmp(directory_path(*x), directory_path(*y));
 }
 
 int directory_table_foreach(
@@ -184,7 +189,7 @@ int directory_table_foreach(
         if (!sorted)
                 return -ENOMEM;
         for (Directory *d = t->head; d; d = d->hh.next)
-                if (path_startswith(d->text, prefix))
+                if (path_startswith(directory_path(d), prefix))
                         sorted[n++] = d;
         qsort(sorted, n, sizeof(Directory *), compare_paths);
         for (size_t i = 0; i < n; i++) {

@@ -10,7 +10,7 @@ typedef struct DirectoryInfo {
         DirectoryState state;
         const char *reason;     /* "" if none */
         const char *scheme;     /* "" if none */
-        const char *lower_path; /* relative to the root of the lower layers; "" unknown, or the root */
+        const char *lower_path; /* absolute within the lower layers, "/" is their root; "" unknown or none */
         uint64_t entries;
         uint64_t merge_children;
         uint64_t finalized_usec; /* 0 unknown */

@@ -36,7 +36,8 @@
 typedef enum WireKind {
         WIRE_PROGRESS,  /* state = JobState, counters */
         WIRE_STEP,      /* a step of the plan: name = verb, path, text = explanation, entries_total; dry run only */
-        WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path, text = reason, name = scheme, counters */
+        WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path (absolute within the lower layers, "" unknown or none),
+                         * text = reason, name = scheme, counters */
         WIRE_CHECK,     /* state = CheckLevel; name = id, text = finding, lower_path = advice */
         WIRE_NOTE,      /* something a person should know that is no failure: path, text */
         WIRE_KEPT,      /* state = number of processes standing in the old tree of path, text = who */

@@ -9,7 +9,7 @@ typedef struct DirectoryReport {
         const char *path; /* relative to the overlay's root; borrowed */
         DirectoryState state;
         char *reason; /* NULL if the state says it all */
-        char *lower_path; /* relative to the root of the lower layers, NULL if unknown or none */
+        char *lower_path; /* relative to the root of the lower layers, "" is the root; NULL if unknown or none */
         const char *scheme; /* "redirect" for a directory with marks, else NULL; static */
         uint64_t n_entries;
         uint64_t n_merge_children;

@@ -10,13 +10,17 @@
 static int send_directory(const DirectoryReport *d, void *userdata) {
         WireRecord r;
 
+        /* "/" is the root of the lower layers, which "" as "unknown" must not be taken for. */
         wire_record_init(&r, WIRE_DIRECTORY);
         r.state = (uint32_t) d->state;
         r.entries_total = d->n_entries;
         r.merge_children = d->n_merge_children;
         r.usec = d->finalized_usec;
         wire_set(r.path, d->path);
-        wire_set(r.lower_path, d->lower_path);
+        if (d->lower_path) {
+                r.lower_path[0] = '/';
+                wire_copy(r.lower_path + 1, sizeof(r.lower_path) - 1, d->lower_path);
+        }
         wire_set(r.text, d->reason);
         wire_set(r.name, d->scheme);
         return wire_send(WORKER_FD, &r);

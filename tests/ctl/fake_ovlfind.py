@@ -189,7 +189,7 @@ class Manager(Exported):
                  "job": dbus.UInt32(0)}
         name = os.path.basename(path)
         if name == "quick":
-            entry.update(state="finalized", scheme="redirect", lower_path="srv/quick", entries=dbus.UInt64(61),
+            entry.update(state="finalized", scheme="redirect", lower_path="/srv/quick", entries=dbus.UInt64(61),
                          merge_children=dbus.UInt64(50), finalized_usec=dbus.UInt64(1_700_000_000_000_000))
         elif name == "links":
             entry.update(state="excluded", reason="it holds hard links")

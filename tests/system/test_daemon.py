@@ -153,7 +153,7 @@ def test_a_job_from_start_to_end(fake):
         ["send", {"kind": "progress", "state": 1, "done": 5, "total": 10, "size": 77, "errors": 1}],
         ["wait-file", {"file": fake.file("go")}],
         ["send", {"kind": "progress", "state": 2, "done": 10, "total": 10}],
-        directory("a", "finalized", name="redirect", lower_path="a", total=10, merge_children=4, usec=12345),
+        directory("a", "finalized", name="redirect", lower_path="/a", total=10, merge_children=4, usec=12345),
         directory("a/b", "excluded", text="a mount point"),
         ["send", {"kind": "note", "path": "a/b", "text": "a mount point"}],
         ["send", {"kind": "result", "name": "None", "done": 10, "total": 10, "size": 99}]]})
@@ -442,11 +442,11 @@ def test_kept_trees(fake):
 # Questions
 
 def test_get_directory(fake):
-    fake.play({"inspect": [directory("a", "copied-up", lower_path="old/a", total=7, merge_children=3, text="why"), DONE],
+    fake.play({"inspect": [directory("a", "copied-up", lower_path="/old/a", total=7, merge_children=3, text="why"), DONE],
                "finalize": [["wait-cancel", {}]]})
     d = dict(fake.daemon.manager().GetDirectory(fake.overlay / "a/"))
     assert d == {"overlay": "soft", "path": fake.overlay / "a", "state": "copied-up", "reason": "why", "scheme": "",
-                 "lower_path": "old/a", "entries": 7, "merge_children": 3}
+                 "lower_path": "/old/a", "entries": 7, "merge_children": 3}
     fake.finalize()
     wait_for(lambda: fake.asked("finalize"), "the worker")
     d = fake.daemon.manager().GetDirectory(fake.overlay / "a")

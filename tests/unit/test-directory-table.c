@@ -27,7 +27,7 @@ static void test_update_and_get(void **state) {
                 .state = DIRECTORY_FINALIZED,
                 .reason = "because",
                 .scheme = "redirect",
-                .lower_path = "c/d",
+                .lower_path = "/c/d",
                 .entries = 5,
                 .merge_children = 2,
                 .finalized_usec = 99,
@@ -40,13 +40,21 @@ static void test_update_and_get(void **state) {
         assert_string_equal(out.path, "a/b");
         assert_string_equal(out.reason, "because");
         assert_string_equal(out.scheme, "redirect");
-        assert_string_equal(out.lower_path, "c/d");
+        assert_string_equal(out.lower_path, "/c/d");
         assert_int_equal(out.state, DIRECTORY_FINALIZED);
         assert_int_equal(out.entries + out.merge_children + out.finalized_usec, 106);
-        in.lower_path = "a/b";
+        in.lower_path = "/a/b";
         assert_int_equal(directory_table_update(*state, &in), 0);
         assert_int_equal(directory_table_get(*state, "a/b", &out), 1);
-        assert_string_equal(out.lower_path, "a/b");
+        assert_string_equal(out.lower_path, "/a/b");
+        in.lower_path = "/";
+        assert_int_equal(directory_table_update(*state, &in), 0);
+        assert_int_equal(directory_table_get(*state, "a/b", &out), 1);
+        assert_string_equal(out.lower_path, "/");
+        in.lower_path = "";
+        assert_int_equal(directory_table_update(*state, &in), 0);
+        assert_int_equal(directory_table_get(*state, "a/b", &out), 1);
+        assert_string_equal(out.lower_path, "");
         assert_int_equal(directory_table_size(*state), 1);
 }
 
