@@ -34,8 +34,10 @@ struct Exchange {
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
         bool was_used; /* somebody stood in the old tree, or changed it after the exchange */
-        bool was_beside;       /* path users reached the old tree: a deletion there may be meant for what they took it for */
+        uint64_t beside_usec;  /* monotonic; since when path users reach the old tree, 0 never: a deletion there may be meant
+                                * for what they take it for */
         bool has_remembered;   /* modes of directories; replay_attributes() */
+        uint64_t late_usec;    /* when something made in the old tree was taken up last */
         uint64_t missing_usec; /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
         bool is_manifest_stale;
@@ -123,6 +125,8 @@ int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
 /* Applies modes that were set on old directories; the first time, it finds out what they were. */
 int replay_attributes(Exchange *x);
 void replay_remember_node(Node *n, int new_fd);
+/* They began so soon after the exchange that somebody may be waiting: it is worth staying. */
+bool replay_is_early(const Exchange *x);
 /* Decides about the deletions that wait. 1: some still do. */
 int replay_deletions(Exchange *x);
 /* The old tree stood beside its directory and was removed or moved away from there by somebody. */

@@ -175,7 +175,7 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
 /* Deletions in a tree that path users reach wait; a directory that moved does not. While we remove the tree ourselves and
  * nobody stands in it, whoever deletes there means the tree. */
 static bool must_wait(const Sides *s, Entry *e) {
-        if (!s->x->was_beside || !e->is_placed)
+        if (!e->is_placed || s->x->beside_usec == 0)
                 return false;
         if (e->dir && is_elsewhere_in_old(s->x, e->dir))
                 return false;
@@ -407,7 +407,8 @@ static int settle_detached(Exchange *x) {
 int reconcile_dirty(Exchange *x) {
         int r;
 
-        x->was_beside |= x->is_beside;
+        if (x->is_beside && x->beside_usec == 0)
+                x->beside_usec = now_monotonic_usec();
         r = reconcile_names(x);
         if (r >= 0)
                 r = settle_detached(x);

@@ -112,7 +112,8 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
 
         x->phase = PHASE_EXCHANGED;
         x->is_resumed = true;
-        x->is_beside = x->was_beside = old->is_beside;
+        x->is_beside = old->is_beside;
+        x->beside_usec = old->is_beside; /* long ago */
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
         if (r >= 0 && new->path)
                 r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);

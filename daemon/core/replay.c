@@ -19,8 +19,13 @@
 #define MISSING_QUIET_USEC (1 * USEC_PER_SEC)
 #define MISSING_LATEST_USEC (5 * USEC_PER_SEC)
 /* Programs remove names of theirs a few at a time; a removal of a tree, or a cleaner, goes through all that there is. With
- * half of a small directory gone, or more names than this of a large one, it was not about single names. */
+ * half of a directory gone it was not about single names; nor with more than this of a large one, unless names were made
+ * there at the same time: who does that works in the directory. */
 #define MISSING_MAX 64
+/* Operations that had looked the directory up before the exchange come as late as this, one by one, and path users wait for
+ * their effect. */
+#define MISSING_EARLY_USEC (250 * USEC_PER_MSEC)
+#define MISSING_EARLY_QUIET_USEC (20 * USEC_PER_MSEC)
 
 static bool has_acl(int fd) {
         return fgetxattr(fd, "system.posix_acl_access", NULL, 0) >= 0;
@@ -169,6 +174,10 @@ bool replay_is_root_gone(const Exchange *x) {
         return r == -ENOENT || (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
 }
 
+bool replay_is_early(const Exchange *x) {
+        return x->missing_usec != 0 && x->missing_usec - x->beside_usec < MISSING_EARLY_USEC;
+}
+
 typedef struct Count {
         size_t n_placed, n_missing;
         bool is_missing; /* the directory around is */
@@ -215,20 +224,30 @@ static int confirm(Node *n, void *userdata) {
         return 0;
 }
 
+/* Whether the names that are gone were meant, rather than the tree. */
+static bool is_meant(const Exchange *x, const Count *c) {
+        bool is_worked_in = x->late_usec + MISSING_LATEST_USEC > x->missing_usec;
+
+        if (c->n_missing > 0 && 2 * c->n_missing >= c->n_placed)
+                return false;
+        return (c->n_missing <= MISSING_MAX || is_worked_in) && !replay_is_root_gone(x);
+}
+
 int replay_deletions(Exchange *x) {
-        uint64_t now = now_monotonic_usec();
-        bool is_root_gone;
+        uint64_t now = now_monotonic_usec(), quiet;
+        bool is_confirmed;
         Count c = { 0 };
 
         if (x->missing_usec == 0)
                 return 0;
-        if (now - x->changed_usec < MISSING_QUIET_USEC && now - x->missing_usec < MISSING_LATEST_USEC)
+        quiet = replay_is_early(x) ? MISSING_EARLY_QUIET_USEC : MISSING_QUIET_USEC;
+        if (now - x->changed_usec < quiet && now - x->missing_usec < MISSING_LATEST_USEC)
                 return 1;
+        count_entries(x->tree->root, &c);
+        is_confirmed = is_meant(x, &c);
         x->missing_usec = 0;
         x->is_manifest_stale = true;
-        is_root_gone = replay_is_root_gone(x);
-        count_entries(x->tree->root, &c);
-        if (!is_root_gone && c.n_missing <= MISSING_MAX && (c.n_missing == 0 || 2 * c.n_missing < c.n_placed)) {
+        if (is_confirmed) {
                 (void) tree_foreach(x->tree, confirm, NULL);
                 return reconcile_gone(x);
         }

@@ -15,6 +15,10 @@
 #define LOOK_MIN_MSEC 200
 #define LOOK_MAX_MSEC 5000 /* nobody tells when a process leaves a directory */
 
+/* How long a look stays for deletions to come to an end, when they began right after the exchange. */
+#define EARLY_MSEC 25
+#define EARLY_ROUNDS 20
+
 typedef struct RemoveTask {
         Exchange *x;
         Node *node;
@@ -285,18 +289,29 @@ static int leave_beside(Exchange *x) {
         return r;
 }
 
-/* Takes over what happened. 1: nobody stands in the tree, and nothing waits to be decided. */
-static int look(Exchange *x) {
-        Standing standing = { 0 };
-        int r = watch_drain(x), waits = 0;
+/* 1: something waits to be decided. */
+static int take_over(Exchange *x) {
+        int r = watch_drain(x);
 
         (void) tree_resume_deferred(x->tree);
         if (r >= 0)
                 r = reconcile_dirty(x);
         if (r >= 0)
                 r = replay_attributes(x);
-        if (r >= 0)
-                r = waits = replay_deletions(x);
+        return r < 0 ? r : replay_deletions(x);
+}
+
+/* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
+static int look(Exchange *x) {
+        Standing standing = { 0 };
+        int r = take_over(x), waits;
+
+        for (unsigned i = 0; r == 1 && i < EARLY_ROUNDS && replay_is_early(x); i++) {
+                r = watch_wait(x, EARLY_MSEC);
+                if (r >= 0)
+                        r = take_over(x);
+        }
+        waits = r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0)

@@ -10,12 +10,13 @@
 #include "core/meta.h"
 #include "core/reconcile-internal.h"
 
-static void learn(Entry *e, const RawEntry *raw, int upper_fd) {
+static void learn(Sides *s, Entry *e, const RawEntry *raw) {
         e->type = raw->type;
         e->inode = raw->inode;
-        e->identity = entry_identity(upper_fd, raw->name);
+        e->identity = entry_identity(s->new_upper_fd, raw->name);
         e->is_placed = e->is_late = true;
         e->missing = MISSING_NOT;
+        s->x->late_usec = now_monotonic_usec();
 }
 
 int keep_from_old(Sides *s, const RawEntry *raw, const char *why) {
@@ -44,7 +45,7 @@ int replace(Sides *s, Entry *e, const RawEntry *raw) {
         if (grave_upper_fd < 0)
                 return grave_upper_fd;
         if (is_inode_at(s->new_upper_fd, raw)) { /* done already, before a crash */
-                learn(e, raw, s->new_upper_fd);
+                learn(s, e, raw);
                 return 0;
         }
         if (!is_as_placed(s->new_upper_fd, e->name, e))
@@ -60,7 +61,7 @@ int replace(Sides *s, Entry *e, const RawEntry *raw) {
         }
         if (is_as_placed(grave_upper_fd, grave, e)) {
                 (void) unlinkat(x->staging.grave_fd, grave, 0);
-                learn(e, raw, s->new_upper_fd);
+                learn(s, e, raw);
                 return 0;
         }
         /* Somebody was faster: theirs goes back, ours is in the old tree still. */
@@ -93,7 +94,7 @@ static int add_file(Sides *s, const RawEntry *raw) {
         if (r < 0)
                 return r;
         e->is_local = true;
-        learn(e, raw, s->new_upper_fd);
+        learn(s, e, raw);
         return 0;
 }
 
