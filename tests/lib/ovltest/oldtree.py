@@ -4,20 +4,26 @@
 import os
 
 from .daemon import wait_for
+from .env import run
 
 STAGING = ".ovlfind"
 OLD_TREE = ".ovlfind-old-"
 
 
+def find(overlay, pattern):
+    """Paths of what has such a name, without what is below it. find(1): os.walk does not get to the bottom of deep trees."""
+    p = run("find", overlay.point, "-name", pattern, "-prune", "-print0", check=False)
+    return sorted(path for path in p.stdout.split("\0") if path)
+
+
 def old_trees(overlay):
     """Paths of the old trees beside their directories, anywhere on the overlay."""
-    return sorted(os.path.join(d, n) for d, names, _ in os.walk(overlay.point) for n in names if n.startswith(OLD_TREE))
+    return find(overlay, OLD_TREE + "*")
 
 
 def traces(overlay):
     """Paths of everything of ours on the overlay."""
-    return sorted(os.path.join(d, n) for d, dirs, files in os.walk(overlay.point) for n in (*dirs, *files)
-                  if n.startswith(STAGING))
+    return find(overlay, STAGING + "*")
 
 
 def await_kept(daemon, n=1, name="soft"):
