@@ -72,6 +72,8 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
         if (r >= 0)
                 r = tree_new(path, x->staging.id, is_undo, &x->tree);
         if (r >= 0)
+                r = file_handle_at(x->site->upper_fd, "", &x->tree->upper);
+        if (r >= 0)
                 r = find_root_lower(x, path);
         if (r >= 0 && asprintf(&x->beside_name, OLD_TREE_PREFIX "%s", x->staging.id) < 0) {
                 x->beside_name = NULL;

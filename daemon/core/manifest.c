@@ -20,20 +20,6 @@ static uint64_t checksum(const char *data, size_t size) {
         return h;
 }
 
-/* The handle of the root of the upper that this process works on; a worker has one overlay. */
-static char *own_upper;
-
-int manifest_set_upper(int upper_fd) {
-        char *handle;
-        int r = file_handle_at(upper_fd, "", &handle);
-
-        if (r < 0)
-                return r;
-        free(own_upper);
-        own_upper = handle;
-        return 0;
-}
-
 static int write_node(Node *n, void *userdata) {
         _cleanup_free_ char *path = node_path(n);
         FILE *f = userdata;
@@ -59,7 +45,7 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
         if (!f)
                 return -ENOMEM;
         (void) fprintf(f, MAGIC "%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", 0, t->id, 0, t->path, 0,
-                       t->is_undo, 0, t->usec, 0, own_upper ?: "", 0);
+                       t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
         r = tree_foreach(t, write_node, f);
         if (fflush(f) != 0 && r >= 0)
                 r = -ENOMEM;
@@ -214,7 +200,7 @@ static int check_end(const char *data, size_t size, size_t *ret_body) {
         return checksum(data, *ret_body) == sum ? 0 : -EBADMSG;
 }
 
-static int parse(const char *data, size_t size, Tree **ret, char **ret_upper) {
+static int parse(const char *data, size_t size, Tree **ret) {
         _cleanup_(tree_freep) Tree *t = NULL;
         const char *magic, *id, *path, *undo, *usec, *upper;
         Reader reader;
@@ -239,31 +225,20 @@ static int parse(const char *data, size_t size, Tree **ret, char **ret_upper) {
         r = read_body(&reader);
         if (r < 0)
                 return r;
-        *ret_upper = strdup(upper);
-        if (!*ret_upper)
+        t->upper = strdup(upper);
+        if (!t->upper)
                 return -ENOMEM;
         *ret = TAKE_PTR(t);
         return 0;
 }
 
-static int read_with_upper(int dfd, const char *name, Tree **ret, char **ret_upper) {
+int manifest_read(int dfd, const char *name, Tree **ret) {
         _cleanup_free_ char *data = NULL;
         size_t size;
         int r = file_read(dfd, name, MANIFEST_SIZE_MAX, &data, &size);
 
-        return r < 0 ? r : parse(data, size, ret, ret_upper);
+        return r < 0 ? r : parse(data, size, ret);
 }
-
-int manifest_read(int dfd, const char *name, Tree **ret) {
-        _cleanup_free_ char *upper = NULL;
-
-        return read_with_upper(dfd, name, ret, &upper);
-}
-
-typedef struct Record {
-        Tree *tree;
-        char *upper; /* handle of the root of the upper it is about */
-} Record;
 
 typedef struct Recorded {
         UT_hash_handle hh;
@@ -271,8 +246,9 @@ typedef struct Recorded {
 } Recorded;
 
 struct Records {
-        Record *items;
+        Tree **items;
         size_t n_items;
+        char *upper; /* the one they are looked up for */
         Recorded *by_handle;
         unsigned n_damaged;
 };
@@ -298,42 +274,41 @@ static int index_node(Node *n, void *userdata) {
         return 0;
 }
 
-static void record_done(Record *r) {
-        tree_free(r->tree);
-        free(r->upper);
-}
-
 static int load_record(int dfd, const char *name, unsigned char type, void *userdata) {
-        _cleanup_(record_done) Record record = { 0 };
+        _cleanup_(tree_freep) Tree *t = NULL;
         Records *records = userdata;
-        Record *grown;
+        Tree **grown;
         int r;
 
         if (type != DT_REG || name[0] == '.')
                 return 0;
-        r = read_with_upper(dfd, name, &record.tree, &record.upper);
+        r = manifest_read(dfd, name, &t);
         if (r == -EBADMSG || r == -EIO) {
                 records->n_damaged++;
                 return 0;
         }
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        grown = reallocarray(records->items, records->n_items + 1, sizeof(Record));
+        if (strcmp(t->upper, records->upper) != 0)
+                return 0; /* of another upper that was mounted here: its handles mean nothing on this one */
+        grown = reallocarray(records->items, records->n_items + 1, sizeof(Tree *));
         if (!grown)
                 return -ENOMEM;
         records->items = grown;
-        r = tree_foreach(record.tree, index_node, records);
-        records->items[records->n_items++] = record;
-        record = (Record) { 0 };
+        r = tree_foreach(t, index_node, records);
+        records->items[records->n_items++] = TAKE_PTR(t);
         return r;
 }
 
-int records_load(int dfd, Records **ret) {
+int records_load(int dfd, int upper_fd, Records **ret) {
         _cleanup_(records_freep) Records *records = calloc(1, sizeof(Records));
         int r;
 
         if (!records)
                 return -ENOMEM;
+        r = file_handle_at(upper_fd, "", &records->upper);
+        if (r < 0)
+                return r;
         r = dir_foreach(dfd, load_record, records);
         if (r < 0)
                 return r;
@@ -351,8 +326,9 @@ Records *records_free(Records *records) {
                 free(r);
         }
         for (size_t i = 0; i < records->n_items; i++)
-                record_done(records->items + i);
+                tree_free(records->items[i]);
         free(records->items);
+        free(records->upper);
         free(records);
         return NULL;
 }
@@ -371,7 +347,7 @@ unsigned records_n_damaged(const Records *records) {
 
 int records_foreach(const Records *records, int (*func)(const Tree *t, void *userdata), void *userdata) {
         for (size_t i = 0; i < records->n_items; i++) {
-                int r = func(records->items[i].tree, userdata);
+                int r = func(records->items[i], userdata);
                 if (r < 0)
                         return r;
         }
@@ -394,26 +370,25 @@ static int find_living(Node *n, void *userdata) {
 
 /* Another upper where this one was yesterday, a wrong disk or a restored one, says nothing about the directories of this
  * record: it may be mounted again. */
-static bool is_dead(const Record *record, const char *upper, int upper_fd) {
-        return strcmp(record->upper, upper) == 0 && tree_foreach(record->tree, find_living, &upper_fd) == 0;
+static bool is_dead(Tree *t, int upper_fd) {
+        return tree_foreach(t, find_living, &upper_fd) == 0;
 }
 
 int records_prune(const Records *records, int dfd, int upper_fd) {
-        _cleanup_free_ char *upper = NULL;
         bool is_synced = false;
-        int r = file_handle_at(upper_fd, "", &upper);
+        int r = 0;
 
         for (size_t i = 0; r >= 0 && i < records->n_items; i++) {
-                const Record *record = records->items + i;
+                Tree *t = records->items[i];
 
-                if (!is_dead(record, upper, upper_fd))
+                if (!is_dead(t, upper_fd))
                         continue;
                 /* After a power loss the upper may be what it was before the directories went: only then the record
                  * may go, too. */
                 if (!is_synced && syncfs(upper_fd) < 0)
                         return -errno;
                 is_synced = true;
-                if (unlinkat(dfd, record->tree->id, 0) < 0 && errno != ENOENT)
+                if (unlinkat(dfd, t->id, 0) < 0 && errno != ENOENT)
                         r = -errno;
         }
         return r;

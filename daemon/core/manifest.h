@@ -12,9 +12,6 @@
 
 #define MANIFEST_SIZE_MAX ((size_t) 1 << 30)
 
-/* Says which upper the manifests written from now on are about: the handle of its root stands in each. Call it before
- * anything is written to the records. */
-int manifest_set_upper(int upper_fd);
 /* Writes t as name in dfd. sync: durable before it returns (file_write_atomic); otherwise it survives a killed process but
  * not a lost machine. */
 int manifest_write(Tree *t, int dfd, const char *name, bool sync);
@@ -24,7 +21,9 @@ int manifest_read(int dfd, const char *name, Tree **ret);
 /* All records of an overlay, indexed by the file handles of the directories they made. */
 typedef struct Records Records;
 
-int records_load(int dfd, Records **ret); /* damaged ones are left out, and counted */
+/* Those that are about the upper with this root; the others have handles of another file system. Damaged ones are left out,
+ * and counted. */
+int records_load(int dfd, int upper_fd, Records **ret);
 Records *records_free(Records *r);
 DEFINE_CLEANUP(Records *, records_free);
 /* The node recorded for the upper directory with this handle, or NULL. Borrowed. */
@@ -32,5 +31,5 @@ const Node *records_find(const Records *r, const char *handle);
 unsigned records_n_damaged(const Records *r) _pure_;
 /* Calls func for the root of each record. */
 int records_foreach(const Records *r, int (*func)(const Tree *t, void *userdata), void *userdata);
-/* Removes the records of whose directories none exists any more, if they are about this upper. Syncs it before. */
+/* Removes the records of whose directories none exists any more. Syncs the upper before. */
 int records_prune(const Records *r, int dfd, int upper_fd);

@@ -144,7 +144,7 @@ int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks
 
         r = site_load_inner_mounts(site);
         if (r >= 0)
-                r = records_load(site->records_fd, &records);
+                r = records_load(site->records_fd, site->upper_fd, &records);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot plan '%s'", path);
         r = audit_directory(site, records, path, &report, reterr);

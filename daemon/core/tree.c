@@ -67,6 +67,7 @@ Tree *tree_free(Tree *t) {
         node_free(t->root);
         (void) pthread_mutex_destroy(&t->lock);
         free(t->path);
+        free(t->upper);
         free(t->id);
         free(t);
         return NULL;

@@ -80,6 +80,7 @@ struct Tree {
         Node *by_watch, *by_old; /* by_old: by old_inode */
         Node *detached;  /* singly linked through parent */
         char *path;      /* of the root, relative to the overlay's root, when the work began */
+        char *upper;     /* file handle of the root of the upper it stands on */
         char *id;        /* 16 hex digits; names staging and record */
         bool is_undo;
         uint64_t usec;   /* realtime */

@@ -133,10 +133,7 @@ static int work_open(Work *w, Failure *reterr) {
         r = site_load_inner_mounts(w->site);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
-        r = manifest_set_upper(w->site->upper_fd);
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot identify the upper layer '%s'", w->site->overlay->upper);
-        r = records_load(w->site->records_fd, &w->records);
+        r = records_load(w->site->records_fd, w->site->upper_fd, &w->records);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
         if (records_n_damaged(w->records) > 0)
@@ -147,7 +144,7 @@ static int work_open(Work *w, Failure *reterr) {
 
 static int reload_records(Work *w) {
         w->records = records_free(w->records);
-        return records_load(w->site->records_fd, &w->records);
+        return records_load(w->site->records_fd, w->site->upper_fd, &w->records);
 }
 
 static const char *full(const Work *w, char *buffer, const char *path) {

@@ -94,7 +94,7 @@ static int check_preconditions(const Worker *w, bool report, Failure *reterr) {
 static int inspect(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(w->site.records_fd, &records);
+        int r = records_load(w->site.records_fd, w->site.upper_fd, &records);
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
