@@ -2,6 +2,7 @@
 /* Taking entries out of trees that others use. The grave is a directory only root reaches: what was moved there can be
  * looked at again without anybody coming in between. What turns out not to be ours goes back or to kept/. */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -76,8 +77,7 @@ int bury(Exchange *x, int dfd, int upper_dfd, Entry *e) {
         Node *m = e->dir;
         char grave[16];
 
-        m->is_buried = false;
-        if (is_handle_at(upper_dfd, e->name, m->new_handle)) {
+        if (!m->is_buried && is_handle_at(upper_dfd, e->name, m->new_handle)) {
                 staging_new_name(&x->staging, grave);
                 if (renameat2(dfd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) >= 0) {
                         m->is_buried = true;
@@ -175,8 +175,11 @@ static int unbury(Node *n, void *userdata) {
         if (!n->entry || !is_handle_at(c->upper_fd, c->name, n->new_handle))
                 return 0;
         if (node_open_new(c->x, n->parent, &fd, &parent_upper_fd) < 0 ||
-            renameat2(c->x->staging.grave_fd, c->name, fd, n->entry->name, RENAME_NOREPLACE) < 0)
-                return 0;
+            renameat2(c->x->staging.grave_fd, c->name, fd, n->entry->name, RENAME_NOREPLACE) < 0) {
+                /* What moves there has done so already: this one follows from where it is. */
+                n->is_buried = true;
+                n->grave = (unsigned) strtoul(c->name, NULL, 10);
+        }
         return -EEXIST; /* stops the walk */
 }
 
