@@ -65,7 +65,8 @@ static FailureKind kind_from_errno(int error) {
         }
 }
 
-static _printf_(5, 0) void failure_setv(Failure *f, FailureKind kind, int error, const char *suffix, const char *format, va_list ap) {
+static _printf_(5, 0) void failure_setv(
+        Failure *f, FailureKind kind, int error, const char *suffix, const char *format, va_list ap) {
         _cleanup_free_ char *text = NULL;
 
         if (!f || f->kind != FAILURE_NONE)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Why an operation did not happen, in words for a person and as an identity for a program. The identities are
- * those of the D-Bus errors org.ovlfind1.Error.*; see docs/interface. */
+/* Why an operation did not happen, in words for a person and as an identity for a program. The identities
+ * are those of the D-Bus errors org.ovlfind1.Error.*; see docs/interface. */
 #pragma once
 
 #include "base/macro.h"
@@ -27,18 +27,23 @@ typedef struct Failure {
         char *message; /* owned; names the path and what to do */
 } Failure;
 
-#define FAILURE_INIT \
-        (Failure) { 0 }
+#define FAILURE_INIT                                                                                        \
+        (Failure) {                                                                                         \
+                0                                                                                           \
+        }
 
-/* Fills *f (unless it is NULL or already set: the first cause wins) and returns -error. error is a positive errno. */
+/* Fills *f (unless it is NULL or already set: the first cause wins) and returns -error. error is a positive
+ * errno. */
 int failure_set(Failure *f, FailureKind kind, int error, const char *format, ...) _printf_(4, 5);
-/* The same for a negative errno as functions return it; the kind is derived from it, ": <strerror>" is appended. */
+/* The same for a negative errno as functions return it; the kind is derived from it, ": <strerror>" is
+ * appended. */
 int failure_set_errno(Failure *f, int r, const char *format, ...) _printf_(3, 4);
 void failure_done(Failure *f);
 /* Moves src into dest (if dest is not NULL and not set), leaves src empty. */
 void failure_move(Failure *dest, Failure *src);
 
-const char *failure_kind_to_string(FailureKind k) _pure_; /* "Precondition", the tail of the D-Bus error name */
+const char *
+failure_kind_to_string(FailureKind k) _pure_; /* "Precondition", the tail of the D-Bus error name */
 FailureKind failure_kind_from_string(const char *s) _pure_;
 
 #define _cleanup_failure_ _cleanup_(failure_done)

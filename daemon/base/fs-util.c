@@ -18,8 +18,8 @@ int open_beneath(int dfd, const char *path, int flags) {
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
         };
 
-        /* EAGAIN: a rename or mount anywhere on the system raced with the walk (openat2(2)); it is the caller's walk
-         * that must be repeated, and it ends because the kernel makes progress. */
+        /* EAGAIN: a rename or mount anywhere on the system raced with the walk (openat2(2)); it is the
+         * caller's walk that must be repeated, and it ends because the kernel makes progress. */
         for (;;) {
                 long fd = syscall(SYS_openat2, dfd, path[0] ? path : ".", &how, sizeof(how));
                 if (fd >= 0)
@@ -185,7 +185,8 @@ int fd_write_all(int fd, const void *data, size_t size) {
         return 0;
 }
 
-static int write_and_rename(int fd, int dfd, const char *temp, const char *name, const void *data, size_t size) {
+static int
+write_and_rename(int fd, int dfd, const char *temp, const char *name, const void *data, size_t size) {
         int r = fd_write_all(fd, data, size);
 
         if (r < 0)
@@ -203,7 +204,8 @@ int file_write_atomic(int dfd, const char *name, const void *data, size_t size) 
 
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        if (snprintf(temp, sizeof(temp), ".%s.%016llx", name, (unsigned long long) random) >= (int) sizeof(temp))
+        if (snprintf(temp, sizeof(temp), ".%s.%016llx", name, (unsigned long long) random) >=
+            (int) sizeof(temp))
                 return -ENAMETOOLONG;
         fd = openat(dfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
@@ -248,7 +250,8 @@ static ssize_t xattr_read_path(const char *path, bool follow, const char *xattr,
                 b = malloc((size_t) room);
                 if (!b)
                         return -ENOMEM;
-                n = follow ? getxattr(path, xattr, b, (size_t) n + 1) : lgetxattr(path, xattr, b, (size_t) n + 1);
+                n = follow ? getxattr(path, xattr, b, (size_t) n + 1)
+                           : lgetxattr(path, xattr, b, (size_t) n + 1);
                 if (n < 0 && errno == ERANGE)
                         continue; /* grew between the two calls */
                 if (n < 0)

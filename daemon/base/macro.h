@@ -23,27 +23,27 @@
 #define NSEC_PER_USEC UINT64_C(1000)
 
 /* Moves a pointer or descriptor out of a variable with a cleanup attribute. */
-#define TAKE_PTR(p)                      \
-        ({                               \
-                __auto_type _p_ = &(p);  \
-                __auto_type _v_ = *_p_;  \
-                *_p_ = NULL;             \
-                _v_;                     \
+#define TAKE_PTR(p)                                                                                         \
+        ({                                                                                                  \
+                __auto_type _p_ = &(p);                                                                     \
+                __auto_type _v_ = *_p_;                                                                     \
+                *_p_ = NULL;                                                                                \
+                _v_;                                                                                        \
         })
-#define TAKE_FD(fd)             \
-        ({                      \
-                int *_f_ = &(fd); \
-                int _v_ = *_f_; \
-                *_f_ = -EBADF;  \
-                _v_;            \
+#define TAKE_FD(fd)                                                                                         \
+        ({                                                                                                  \
+                int *_f_ = &(fd);                                                                           \
+                int _v_ = *_f_;                                                                             \
+                *_f_ = -EBADF;                                                                              \
+                _v_;                                                                                        \
         })
 
 /* Defines a cleanup function for `type` from a destructor that accepts NULL. */
-#define DEFINE_CLEANUP(type, func)                     \
-        static inline void func##p(type *p) {          \
-                if (*p)                                \
-                        (void) func(*p);               \
-        }                                              \
+#define DEFINE_CLEANUP(type, func)                                                                          \
+        static inline void func##p(type *p) {                                                               \
+                if (*p)                                                                                     \
+                        (void) func(*p);                                                                    \
+        }                                                                                                   \
         struct __cleanup_semicolon_eater__
 
 static inline void freep(void *p) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Paths as strings; nothing here touches a file. "Relative" paths have no leading, trailing or double '/', no "." and no
+/* Paths as strings; nothing here touches a file. "Relative" paths have no leading, trailing or double '/',
+ * no "." and no
  * ".."; the empty string is the root they are relative to. */
 #pragma once
 
@@ -7,8 +8,8 @@
 
 /* Joins with one '/'; an empty part vanishes. NULL on out of memory. */
 char *path_join(const char *a, const char *b);
-/* Whether path is prefix or lies below it; prefix "" or "/" holds for everything. Returns what follows (without '/'), or
- * NULL. "/up" is no prefix of "/upper". */
+/* Whether path is prefix or lies below it; prefix "" or "/" holds for everything. Returns what follows
+ * (without '/'), or NULL. "/up" is no prefix of "/upper". */
 const char *path_startswith(const char *path, const char *prefix) _pure_;
 /* Removes double slashes and "." in place, and a trailing slash. -EINVAL on "..". */
 int path_simplify(char *path);

@@ -3,16 +3,16 @@
 
 #include <string.h>
 
-#define DEFINE_STRING_TABLE(name, type, max)                                  \
-        const char *name##_to_string(type v) {                                \
-                return v >= 0 && v < (max) ? name##_table[v] : NULL;          \
-        }                                                                     \
-        type name##_from_string(const char *s) {                              \
-                for (type v = 0; v < (max); v++)                              \
-                        if (s && strcmp(name##_table[v], s) == 0)             \
-                                return v;                                     \
-                return (type) -EINVAL;                                        \
-        }                                                                     \
+#define DEFINE_STRING_TABLE(name, type, max)                                                                \
+        const char *name##_to_string(type v) {                                                              \
+                return v >= 0 && v < (max) ? name##_table[v] : NULL;                                        \
+        }                                                                                                   \
+        type name##_from_string(const char *s) {                                                            \
+                for (type v = 0; v < (max); v++)                                                            \
+                        if (s && strcmp(name##_table[v], s) == 0)                                           \
+                                return v;                                                                   \
+                return (type) -EINVAL;                                                                      \
+        }                                                                                                   \
         struct __table_semicolon_eater__
 
 static const char *const directory_state_table[_DIRECTORY_STATE_MAX] = {
@@ -24,8 +24,8 @@ static const char *const directory_state_table[_DIRECTORY_STATE_MAX] = {
 };
 
 static const char *const job_state_table[_JOB_STATE_MAX] = {
-        [JOB_QUEUED] = "queued",   [JOB_RUNNING] = "running", [JOB_APPLYING] = "applying",
-        [JOB_WAITING] = "waiting", [JOB_DONE] = "done",       [JOB_FAILED] = "failed",
+        [JOB_QUEUED] = "queued",     [JOB_RUNNING] = "running", [JOB_APPLYING] = "applying",
+        [JOB_WAITING] = "waiting",   [JOB_DONE] = "done",       [JOB_FAILED] = "failed",
         [JOB_CANCELED] = "canceled",
 };
 

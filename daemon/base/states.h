@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The words every interface spells alike: states of directories and jobs, types of jobs, levels of checks. */
+/* The words every interface spells alike: states of directories and jobs, types of jobs, levels of checks.
+ */
 #pragma once
 
 #include "base/macro.h"
@@ -31,8 +32,8 @@ typedef enum JobState {
         _JOB_STATE_INVALID = -EINVAL,
 } JobState;
 
-/* What a worker can be asked for. FINALIZE and UNFINALIZE are jobs users see; the others are quick questions and the
- * daemon's own housekeeping. */
+/* What a worker can be asked for. FINALIZE and UNFINALIZE are jobs users see; the others are quick questions
+ * and the daemon's own housekeeping. */
 typedef enum JobType {
         JOB_FINALIZE,
         JOB_UNFINALIZE,
@@ -51,8 +52,8 @@ typedef enum CheckLevel {
         _CHECK_LEVEL_INVALID = -EINVAL,
 } CheckLevel;
 
-#define DECLARE_STRING_TABLE(name, type)              \
-        const char *name##_to_string(type v) _pure_; \
+#define DECLARE_STRING_TABLE(name, type)                                                                    \
+        const char *name##_to_string(type v) _pure_;                                                        \
         type name##_from_string(const char *s) _pure_
 
 DECLARE_STRING_TABLE(directory_state, DirectoryState);

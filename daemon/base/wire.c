@@ -38,7 +38,8 @@ static bool is_terminated(const char *s, size_t size) {
 static bool record_is_valid(const WireRecord *r, ssize_t n) {
         return n == (ssize_t) sizeof(*r) && r->size == sizeof(*r) && r->kind < _WIRE_KIND_MAX &&
                 is_terminated(r->name, sizeof(r->name)) && is_terminated(r->path, sizeof(r->path)) &&
-                is_terminated(r->lower_path, sizeof(r->lower_path)) && is_terminated(r->text, sizeof(r->text));
+                is_terminated(r->lower_path, sizeof(r->lower_path)) &&
+                is_terminated(r->text, sizeof(r->text));
 }
 
 int wire_receive(int fd, WireRecord *ret) {
@@ -112,11 +113,11 @@ int wire_request_receive(int fd, WireRequest *ret) {
                 return 0;
         if (n > WIRE_REQUEST_MAX || b[n - 1] != '\0')
                 return -EBADMSG;
-        *ret = (WireRequest) { .buffer = TAKE_PTR(b), .size = (size_t) n };
+        *ret = (WireRequest){ .buffer = TAKE_PTR(b), .size = (size_t) n };
         return 1;
 }
 
 void wire_request_done(WireRequest *q) {
         free(q->buffer);
-        *q = (WireRequest) { 0 };
+        *q = (WireRequest){ 0 };
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What travels between the daemon (or ovlfinctl check) and a worker process, over a SOCK_SEQPACKET socketpair that the
- * worker finds as descriptor WORKER_FD.
+/* What travels between the daemon (or ovlfinctl check) and a worker process, over a SOCK_SEQPACKET
+ * socketpair that the worker finds as descriptor WORKER_FD.
  *
- * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one packet
- * "cancel". End of file means that whoever asked is gone: the worker ends at the next step.
- * From the worker: WireRecords of fixed size. The last one a job sends is WIRE_RESULT; a worker that keeps an old tree
- * for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and simply exits at the
- * end. Both sides are of one build, so there is no version negotiation: a packet of another size is an error. */
+ * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
+ * packet "cancel". End of file means that whoever asked is gone: the worker ends at the next step. From the
+ * worker: WireRecords of fixed size. The last one a job sends is WIRE_RESULT; a worker that keeps an old
+ * tree for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and
+ * simply exits at the end. Both sides are of one build, so there is no version negotiation: a packet of
+ * another size is an error. */
 #pragma once
 
 #include <limits.h>
@@ -15,15 +16,17 @@
 #include "base/states.h"
 
 #define WORKER_FD 3
-#define WIRE_REQUEST_MAX (64 * 1024) /* a PATH_MAX path and some options; layers may be given, so leave room */
+#define WIRE_REQUEST_MAX                                                                                    \
+        (64 * 1024) /* a PATH_MAX path and some options; layers may be given, so leave room */
 
 /* Keys of a request. Paths are absolute unless said otherwise. */
-#define WIRE_VERB "VERB"               /* job_type_to_string() */
-#define WIRE_OVERLAY "OVERLAY"         /* name of the overlay, for records and staging; empty for an unconfigured one */
+#define WIRE_VERB "VERB" /* job_type_to_string() */
+#define WIRE_OVERLAY                                                                                        \
+        "OVERLAY" /* name of the overlay, for records and staging; empty for an unconfigured one */
 #define WIRE_MOUNT_POINT "MOUNT_POINT" /* of the overlay */
-#define WIRE_PATH "PATH"               /* relative to the mount point, no leading or trailing '/', "" is the root */
-#define WIRE_STATE_DIR "STATE_DIR"     /* where the records of finalized directories are kept */
-#define WIRE_LOWER_DIR "LOWER_DIR"     /* overrides from the configuration, optional */
+#define WIRE_PATH "PATH" /* relative to the mount point, no leading or trailing '/', "" is the root */
+#define WIRE_STATE_DIR "STATE_DIR" /* where the records of finalized directories are kept */
+#define WIRE_LOWER_DIR "LOWER_DIR" /* overrides from the configuration, optional */
 #define WIRE_UPPER_DIR "UPPER_DIR"
 #define WIRE_WORK_DIR "WORK_DIR"
 #define WIRE_QUIET_USEC "QUIET_USEC"
@@ -34,10 +37,11 @@
 #define WIRE_FORCE "FORCE"           /* 1: an unfinalize whose record is lost goes ahead */
 
 typedef enum WireKind {
-        WIRE_PROGRESS,  /* state = JobState, counters */
-        WIRE_STEP,      /* a step of the plan: name = verb, path, text = explanation, entries_total; dry run only */
-        WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path (absolute within the lower layers, "" unknown or none),
-                         * text = reason, name = scheme, counters */
+        WIRE_PROGRESS, /* state = JobState, counters */
+        WIRE_STEP, /* a step of the plan: name = verb, path, text = explanation, entries_total; dry run only
+                    */
+        WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path (absolute within the lower layers, ""
+                         * unknown or none), text = reason, name = scheme, counters */
         WIRE_CHECK,     /* state = CheckLevel; name = id, text = finding, lower_path = advice */
         WIRE_NOTE,      /* something a person should know that is no failure: path, text */
         WIRE_KEPT,      /* state = number of processes standing in the old tree of path, text = who */
@@ -51,7 +55,8 @@ typedef struct WireRecord {
         uint32_t state;
         int32_t error; /* positive errno */
         uint64_t entries_done;
-        uint64_t entries_total; /* WIRE_DIRECTORY: entries of the directory; WIRE_STEP: entries the step touches */
+        uint64_t entries_total; /* WIRE_DIRECTORY: entries of the directory; WIRE_STEP: entries the step
+                                   touches */
         uint64_t merge_children;
         uint64_t bytes; /* WIRE_STEP: space the step will take in the upper, estimated */
         uint64_t errors;
@@ -70,8 +75,8 @@ void wire_copy(char *dest, size_t size, const char *s);
 
 /* Sends one record, waits for room. -EPIPE: the other side is gone. */
 int wire_send(int fd, const WireRecord *r);
-/* Receives one record. 1 received, 0 end of file, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or fields that
- * are not NUL-terminated. */
+/* Receives one record. 1 received, 0 end of file, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or
+ * fields that are not NUL-terminated. */
 int wire_receive(int fd, WireRecord *ret);
 
 /* A request under construction or received: "KEY=VALUE" strings. */

@@ -15,7 +15,7 @@
 void directory_report_done(DirectoryReport *r) {
         free(r->reason);
         free(r->lower_path);
-        *r = (DirectoryReport) { 0 };
+        *r = (DirectoryReport){ 0 };
 }
 
 /* Removed or replaced while we look, as users do. */
@@ -35,8 +35,8 @@ static void census_done(Census *c) {
         free(c->lower);
 }
 
-/* A redirect says where the child was, and no more: users move what was finalized into directories of their own. One that
- * stands under its old name in a directory of the old name has not been moved. */
+/* A redirect says where the child was, and no more: users move what was finalized into directories of their
+ * own. One that stands under its old name in a directory of the old name has not been moved. */
 static int note_redirect(Census *c, const char *name, const UpperEntry *e) {
         _cleanup_free_ char *directory = NULL;
 
@@ -72,7 +72,8 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
         return note_redirect(c, name, &e);
 }
 
-/* Whether the upper directory at path answers by itself: opaque, or below one that does without a redirect of its own. */
+/* Whether the upper directory at path answers by itself: opaque, or below one that does without a redirect
+ * of its own. */
 static int is_pure(const Site *site, const char *path) {
         _cleanup_free_ char *lower = NULL;
         bool in_upper;
@@ -101,8 +102,9 @@ static int judge_pure(int fd, const Node *recorded, Census *c, DirectoryReport *
         if (c->unresolvable) {
                 r->state = DIRECTORY_BROKEN;
                 r->scheme = "redirect";
-                return asprintf(&r->reason, "'%s' needs a lower layer and has no absolute redirect to it",
-                                c->unresolvable) < 0
+                return asprintf(
+                               &r->reason, "'%s' needs a lower layer and has no absolute redirect to it",
+                               c->unresolvable) < 0
                         ? -ENOMEM
                         : 0;
         }
@@ -113,9 +115,10 @@ static int judge_pure(int fd, const Node *recorded, Census *c, DirectoryReport *
         if (observed < 0)
                 return observed;
         if (observed != OBSERVED_PURE)
-                return set_reason(r, DIRECTORY_PENDING,
-                                  "it is marked, but the running mount still has it cached as merged; it takes effect "
-                                  "with the next mount, or once nobody uses it");
+                return set_reason(
+                        r, DIRECTORY_PENDING,
+                        "it is marked, but the running mount still has it cached as merged; it takes effect "
+                        "with the next mount, or once nobody uses it");
         return set_reason(r, DIRECTORY_FINALIZED, NULL);
 }
 
@@ -171,22 +174,26 @@ static int judge(const Site *site, const Records *records, int fd, const char *p
         return upper_fd < 0 ? upper_fd : audit_pure(records, fd, upper_fd, path, ret);
 }
 
-int audit_directory(const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr) {
+int audit_directory(
+        const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { .path = path };
         _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path);
         int r = fd;
 
         if (fd == -EXDEV)
-                return failure_set(reterr, FAILURE_NOT_MANAGED, EXDEV, "'%s/%s' belongs to another file system",
-                                   site->overlay->mount_point, path);
+                return failure_set(
+                        reterr, FAILURE_NOT_MANAGED, EXDEV, "'%s/%s' belongs to another file system",
+                        site->overlay->mount_point, path);
         if (fd >= 0 && path[0] == '\0')
-                r = set_reason(&report, DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
+                r = set_reason(
+                        &report, DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
         else if (fd >= 0)
                 r = judge(site, records, fd, path, &report);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot look at '%s/%s'", site->overlay->mount_point, path);
+                return failure_set_errno(
+                        reterr, r, "cannot look at '%s/%s'", site->overlay->mount_point, path);
         *ret = report;
-        report = (DirectoryReport) { 0 };
+        report = (DirectoryReport){ 0 };
         return 0;
 }
 
@@ -194,7 +201,8 @@ int audit_directory(const Site *site, const Records *records, const char *path, 
 static bool is_too_long(const Site *site, const char *parent, const char *path) {
         if (strlen(path) < PATH_MAX)
                 return false;
-        site_note(site, parent, "what it holds is not looked at: its path is longer than %d bytes", PATH_MAX);
+        site_note(
+                site, parent, "what it holds is not looked at: its path is longer than %d bytes", PATH_MAX);
         return true;
 }
 
@@ -232,7 +240,9 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
         if (fd < 0)
                 return is_gone(fd) ? 0 : fd;
         r = upper_entry_read(fd, "", &e);
-        return r < 0 ? r : walk(l->walk, fd, path, e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
+        return r < 0
+                ? r
+                : walk(l->walk, fd, path, e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
 }
 
 static int report_pure(const Walk *w, int upper_fd, const char *path) {
@@ -255,7 +265,8 @@ static int walk(const Walk *w, int fd, const char *path, bool is_pure) {
         return is_gone(r) ? 0 : r;
 }
 
-int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
+int audit_tree(
+        const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
         const Walk w = { .site = site, .records = records, .func = func, .userdata = userdata };
         _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
         int r = fd < 0 ? fd : is_pure(site, path);
@@ -286,15 +297,18 @@ static int add_found(const DirectoryReport *r, void *userdata) {
         int k;
 
         if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->site->options.force) {
-                site_note(f->site, r->path, "it looks finalized, but its record is lost: it stays as it is, unless it is "
-                          "unfinalized by itself with --force");
+                site_note(
+                        f->site, r->path,
+                        "it looks finalized, but its record is lost: it stays as it is, unless it is "
+                        "unfinalized by itself with --force");
                 return 0;
         }
         k = add_path(&f->items, &f->n, r->path);
         return k < 0 ? k : 1;
 }
 
-int audit_find_finalized(const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n) {
+int audit_find_finalized(
+        const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n) {
         Found found = { .site = site, .top = path };
         int r = audit_tree(site, records, path, add_found, &found);
 
@@ -352,7 +366,8 @@ static int visit_upper(int dfd, const char *name, unsigned char type, void *user
         fd = open_dir_beneath(dfd, name);
         if (fd < 0)
                 return is_gone(fd) ? 0 : fd;
-        return walk_upper(&(Listing) { .site = l->site, .path = path, .func = l->func, .userdata = l->userdata }, fd);
+        return walk_upper(
+                &(Listing){ .site = l->site, .path = path, .func = l->func, .userdata = l->userdata }, fd);
 }
 
 static int walk_upper(const Listing *l, int fd) {
@@ -444,8 +459,13 @@ static int note_stray(int dfd, const char *name, unsigned char type, const char 
                 return 0;
         /* Its own worker removes the tree first, then its staging directory. */
         if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                site_note(site, path, "an old tree that was kept for processes standing in it, and what was known about it "
-                          "('" STAGING_NAME "/%s') is gone; take out of it what is still needed, then remove it", id);
+                site_note(
+                        site, path,
+                        "an old tree that was kept for processes standing in it, and what was known about "
+                        "it "
+                        "('" STAGING_NAME
+                        "/%s') is gone; take out of it what is still needed, then remove it",
+                        id);
         return 0;
 }
 
@@ -477,13 +497,17 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
         Standing standing;
 
         if (standing_find(NULL, component, &standing) < 0 || standing.n == 0)
-                return failure_set(o->reterr, FAILURE_BUSY, EBUSY,
-                                   "what '%s/%s' was before it was finalized is still being removed; try again in a moment",
-                                   point, t->path);
-        return failure_set(o->reterr, FAILURE_BUSY, EBUSY,
-                           "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when they "
-                           "have left it or ended",
-                           point, t->path, standing.n, standing.who);
+                return failure_set(
+                        o->reterr, FAILURE_BUSY, EBUSY,
+                        "what '%s/%s' was before it was finalized is still being removed; try again in a "
+                        "moment",
+                        point, t->path);
+        return failure_set(
+                o->reterr, FAILURE_BUSY, EBUSY,
+                "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when "
+                "they "
+                "have left it or ended",
+                point, t->path, standing.n, standing.who);
 }
 
 /* Whether this piece of work keeps an old tree that is merged with the same part of the lower. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The second part of building a new tree: every entry is linked into it, last the directories get their owner, mode, xattrs
- * and times. Copying up waits for the lower, so many entries are under way at once. */
+/* The second part of building a new tree: every entry is linked into it, last the directories get their
+ * owner, mode, xattrs and times. Copying up waits for the lower, so many entries are under way at once. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,10 +11,12 @@
 #include "core/redirect-max.h"
 
 #define DRESS_FEW 4
-/* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its entries do not. */
+/* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its
+ * entries do not. */
 #define BATCH_ENTRIES 64
 
-/* Copying up a lower file with several names breaks the links between them, unless the index keeps them (facts 1.6). */
+/* Copying up a lower file with several names breaks the links between them, unless the index keeps them
+ * (facts 1.6). */
 static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
         _cleanup_close_ int upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
@@ -44,21 +46,28 @@ static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int err
         case EPERM:
                 if (is_directory(old_fd, e->name))
                         return 1;
-                node_block(n, DIRECTORY_EXCLUDED, "'%s' is immutable or append-only in the lower layer", e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED, "'%s' is immutable or append-only in the lower layer",
+                        e->name);
                 return -EUCLEAN;
         case EMLINK:
-                node_block(n, DIRECTORY_EXCLUDED, "'%s' has as many links as its file system allows", e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED, "'%s' has as many links as its file system allows", e->name);
                 return -EUCLEAN;
         case EXDEV:
-                node_block(n, DIRECTORY_EXCLUDED,
-                           "'%s' is a mount point, or its lower path is too long for a redirect", e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "'%s' is a mount point, or its lower path is too long for a redirect", e->name);
                 return -EUCLEAN;
         case EOVERFLOW:
-                node_block(n, DIRECTORY_EXCLUDED, "the owner of '%s' has no number in the overlay's user namespace",
-                           e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "the owner of '%s' has no number in the overlay's user namespace", e->name);
                 return -EUCLEAN;
         case EREMOTE:
-                node_block(n, DIRECTORY_EXCLUDED, "'%s' lies behind an automount point or another overlay", e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED, "'%s' lies behind an automount point or another overlay",
+                        e->name);
                 return -EUCLEAN;
         default:
                 exchange_fail(x, -error, n, e->name, "copy up the metadata");
@@ -66,8 +75,8 @@ static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int err
         }
 }
 
-/* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each thread first links
- * into one of its own: that copies up, the link that counts then waits for nobody. */
+/* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each
+ * thread first links into one of its own: that copies up, the link that counts then waits for nobody. */
 static int copy_up_by_scratch(int old_fd, const char *name, int scratch_fd) {
         if (linkat(old_fd, name, scratch_fd, "entry", 0) < 0)
                 return -errno;
@@ -107,8 +116,9 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         int r;
 
         if (e->inode == 0 && is_hard_link(x, n, old_fd, e->name)) {
-                node_block(n, DIRECTORY_EXCLUDED, "'%s' has several hard links in the lower layer (HardLinks=skip)",
-                           e->name);
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "'%s' has several hard links in the lower layer (HardLinks=skip)", e->name);
                 return -EUCLEAN;
         }
         r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
@@ -122,7 +132,8 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         e->identity = entry_identity(new_upper_fd, e->name);
         e->is_placed = true;
         if (S_ISDIR(st.st_mode) || IFTODT(st.st_mode) != e->type)
-                e->type = IFTODT(st.st_mode); /* replaced by another kind of entry between listing and link */
+                e->type =
+                        IFTODT(st.st_mode); /* replaced by another kind of entry between listing and link */
         return 0;
 }
 
@@ -190,7 +201,9 @@ static int submit_entries(Node *n, void *userdata) {
                         t = calloc(1, sizeof(PlaceTask));
                         if (!t)
                                 return -ENOMEM;
-                        *t = (PlaceTask) { .x = x, .node = n, .is_large = HASH_COUNT(n->entries) > BATCH_ENTRIES };
+                        *t = (PlaceTask){ .x = x,
+                                          .node = n,
+                                          .is_large = HASH_COUNT(n->entries) > BATCH_ENTRIES };
                 }
                 t->entries[t->n++] = e;
                 r = t->n < BATCH_ENTRIES ? 0 : submit_batch(&t);
@@ -206,8 +219,9 @@ int build_place(Exchange *x) {
         return k == -ESHUTDOWN || r >= 0 ? k : r;
 }
 
-/* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads it first,
- * ovl_set_timestamps writes it last): of two at once, one may read what the other is about to put back, and keep it. */
+/* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads
+ * it first, ovl_set_timestamps writes it last): of two at once, one may read what the other is about to put
+ * back, and keep it. */
 static int restore_time(Node *n, void *userdata) {
         Exchange *x = userdata;
         _cleanup_free_ char *path = node_path(n);
@@ -222,7 +236,7 @@ static int restore_time(Node *n, void *userdata) {
                 return 0;
         fd = open_dir_beneath(x->old_fd, path);
         if (fd >= 0)
-                (void) futimens(fd, (struct timespec[2]) { { .tv_nsec = UTIME_OMIT }, n->mtime });
+                (void) futimens(fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, n->mtime });
         return 0;
 }
 
@@ -285,7 +299,7 @@ static int submit_dress(Exchange *x, Node *n) {
 
         if (!t)
                 return -ENOMEM;
-        *t = (DressTask) { .x = x, .node = n };
+        *t = (DressTask){ .x = x, .node = n };
         r = pool_submit(x->pool, dress_task, t);
         if (r < 0)
                 free(t);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the exchange share: scan.c and build.c (the new tree), watch.c (what happens in the old one), sync.c (bringing the
- * new tree in line before the exchange), reconcile.c (replaying afterwards what ended up in the old tree), retire.c (the
- * end of the old tree), undo.c (the raw part of an undo), recover.c (all of this after a crash). */
+/* What the parts of the exchange share: scan.c and build.c (the new tree), watch.c (what happens in the old
+ * one), sync.c (bringing the new tree in line before the exchange), reconcile.c (replaying afterwards what
+ * ended up in the old tree), retire.c (the end of the old tree), undo.c (the raw part of an undo), recover.c
+ * (all of this after a crash). */
 #pragma once
 
 #include "core/exchange.h"
@@ -23,23 +24,24 @@ struct Exchange {
         Staging staging;
         Pool *pool;
         ExchangePhase phase;
-        char *name;         /* of the directory, in its parent */
-        char *beside_name;  /* OLD_TREE_PREFIX + id */
-        bool is_beside;     /* the old tree stands beside its directory instead of in staging */
-        bool has_standing;  /* somebody stands in the directory */
+        char *name;        /* of the directory, in its parent */
+        char *beside_name; /* OLD_TREE_PREFIX + id */
+        bool is_beside;    /* the old tree stands beside its directory instead of in staging */
+        bool has_standing; /* somebody stands in the directory */
         int parent_fd, parent_upper_fd;
         int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
         int new_fd, new_upper_fd; /* of the new one */
         int inotify_fd;
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
-        bool was_used; /* somebody stood in the old tree, or changed it after the exchange */
-        uint64_t beside_usec;  /* monotonic; since when path users reach the old tree, 0 never: a deletion there may be meant
-                                * for what they take it for */
+        bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
+        uint64_t beside_usec;  /* monotonic; since when path users reach the old tree, 0 never: a deletion
+                                * there may be meant  for what they take it for */
         bool has_remembered;   /* modes of directories; replay_attributes() */
         uint64_t late_usec;    /* when something made in the old tree was taken up last */
         uint64_t missing_usec; /* monotonic; when the first of the deletions that wait was seen, 0 none */
-        bool is_resumed;       /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are ours */
+        bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
+                            ours */
         bool is_manifest_stale;
         bool is_record_stale;
         bool has_manifest;
@@ -58,7 +60,8 @@ int exchange_outcome(Exchange *x, Failure *reterr);
 void node_block(Node *n, DirectoryState state, const char *format, ...) _printf_(3, 4);
 /* Marks n to be compared again because an entry of it changed under our hands. */
 void node_recheck(Node *n);
-/* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For messages. */
+/* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For
+ * messages. */
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
 /* Waits for the pool, reports progress, gives up on a cancel even while threads hang. */
 int exchange_wait(Exchange *x, JobState state);
@@ -78,13 +81,13 @@ int build_scan(Exchange *x); /* watches, lists and makes every directory */
 int build_late(Exchange *x, Node *n);
 
 /* build.c */
-int build_place(Exchange *x); /* links every entry */
+int build_place(Exchange *x);         /* links every entry */
 int place_late(Exchange *x, Node *n); /* the entries of one directory, and the directories below */
 /* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
 void build_restore_times(Exchange *x);
 int build_dress(Exchange *x); /* owner, mode, xattrs, times of what needs them */
-/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is -EBADF when the
- * entry is copied up already. */
+/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is
+ * -EBADF when the entry is copied up already. */
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
 
 /* raw-list.c */
@@ -104,24 +107,27 @@ int raw_list_read(int upper_dfd, RawList *ret);
 /* Only the names that changed. */
 int raw_list_changes(int upper_dfd, const Changes *c, RawList *ret);
 void raw_list_done(RawList *l);
-/* The node for the old directory that stands as name in upper_dfd, or NULL. Inode numbers are not enough: the number of a
- * removed directory is soon another one's. */
+/* The node for the old directory that stands as name in upper_dfd, or NULL. Inode numbers are not enough:
+ * the number of a removed directory is soon another one's. */
 Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw);
 bool is_handle_at(int upper_dfd, const char *name, const char *handle);
 /* Hash of the file handle of an upper entry, 0 where there is none. */
 uint64_t entry_identity(int upper_dfd, const char *name);
 
-/* sync.c: brings the new tree in line with what changed in the old one since. -EUCLEAN, -EAGAIN start again */
+/* sync.c: brings the new tree in line with what changed in the old one since. -EUCLEAN, -EAGAIN start again
+ */
 int sync_dirty(Exchange *x);
 
 /* reconcile.c: the same after the exchange, towards a tree that others use. */
 int reconcile_dirty(Exchange *x);
-int reconcile_all(Exchange *x); /* every directory, whether an event told of it or not */
+int reconcile_all(Exchange *x);  /* every directory, whether an event told of it or not */
 int reconcile_gone(Exchange *x); /* entries that are MISSING_GONE leave the new tree */
-/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on its way. */
+/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
+ * its way. */
 int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
 
-/* replay.c: what is not taken over as it is seen: deletions in an old tree that path users reach, and attributes. */
+/* replay.c: what is not taken over as it is seen: deletions in an old tree that path users reach, and
+ * attributes. */
 /* Applies modes that were set on old directories; the first time, it finds out what they were. */
 int replay_attributes(Exchange *x);
 void replay_remember_node(Node *n, int new_fd);
@@ -141,17 +147,19 @@ int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, 
 /* Puts a grave entry where it came from; keeps it if that place is taken. */
 int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why);
 int grave_upper(const Exchange *x);
-/* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any more. */
+/* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
+ * more. */
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
 /* Whether the directory stands somewhere in the old tree. */
 bool is_elsewhere_in_old(Exchange *x, const Node *n);
 /* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
-/* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is in it. */
+/* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
+ * in it. */
 int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n);
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
-/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before it, directories
- * that a crash left there go back to their places. */
+/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before
+ * it, directories that a crash left there go back to their places. */
 int grave_clear(Exchange *x, bool is_final);
 
 /* undo.c: the only raw edits of an upper: a tree that was never looked up. */
@@ -165,7 +173,8 @@ int exchange_check_blocked(Exchange *x);
 /* settle.c */
 void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */
 int settle(Exchange *x, Failure *reterr);
-/* Whether somebody stands in the directory at path (absolute); waits until nobody does when that is asked for. */
+/* Whether somebody stands in the directory at path (absolute); waits until nobody does when that is asked
+ * for. */
 int settle_standing(Exchange *x, const char *path, bool *ret_standing, Failure *reterr);
 int exchange_save(Exchange *x, bool sync);
 /* Raises this thread's priority; the argument of hurry_no_more(). */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The object that the parts of an exchange share: its life, what went wrong in any of its threads, and which directories
- * stand in the way. */
+/* The object that the parts of an exchange share: its life, what went wrong in any of its threads, and which
+ * directories stand in the way. */
 #include <stdarg.h>
 #include <string.h>
 
@@ -19,7 +19,7 @@ void exchange_result_done(ExchangeResult *r) {
         for (size_t i = 0; i < r->n_children; i++)
                 free(r->children[i]);
         free(r->children);
-        *r = (ExchangeResult) { 0 };
+        *r = (ExchangeResult){ 0 };
 }
 
 int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState state, const char *reason) {
@@ -29,7 +29,7 @@ int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState st
                 return -ENOMEM;
         r->blocked = grown;
         b = r->blocked + r->n_blocked;
-        *b = (Blocked) { .path = strdup(path), .state = state, .reason = strdup(reason) };
+        *b = (Blocked){ .path = strdup(path), .state = state, .reason = strdup(reason) };
         if (!b->path || !b->reason) {
                 free(b->path);
                 free(b->reason);
@@ -40,7 +40,8 @@ int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState st
 }
 
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name) {
-        _cleanup_free_ char *below = node_path(n), *directory = below ? path_join(x->tree->path, below) : NULL;
+        _cleanup_free_ char *below = node_path(n),
+                            *directory = below ? path_join(x->tree->path, below) : NULL;
 
         return directory ? path_join(directory, name ?: "") : NULL;
 }
@@ -49,8 +50,8 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
 
         (void) pthread_mutex_lock(&x->tree->lock);
-        (void) failure_set_errno(&x->failure, r, "cannot %s '%s/%s'", what, x->site->overlay->mount_point,
-                                 path ?: name);
+        (void) failure_set_errno(
+                &x->failure, r, "cannot %s '%s/%s'", what, x->site->overlay->mount_point, path ?: name);
         (void) pthread_mutex_unlock(&x->tree->lock);
         atomic_store(&x->has_failed, true);
 }
@@ -67,8 +68,9 @@ int exchange_outcome(Exchange *x, Failure *reterr) {
                 return error > 0 ? -error : -EIO;
         }
         if (site_is_canceled(x->site))
-                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled; '%s/%s' is as it was",
-                                   x->site->overlay->mount_point, x->tree->path);
+                return failure_set(
+                        reterr, FAILURE_CANCELED, ECANCELED, "canceled; '%s/%s' is as it was",
+                        x->site->overlay->mount_point, x->tree->path);
         return 0;
 }
 
@@ -118,7 +120,8 @@ Exchange *exchange_new(Site *site) {
                 return NULL;
         x->site = site;
         x->staging = STAGING_INIT;
-        x->parent_fd = x->parent_upper_fd = x->old_fd = x->old_upper_fd = x->new_fd = x->new_upper_fd = -EBADF;
+        x->parent_fd = x->parent_upper_fd = x->old_fd = x->old_upper_fd = x->new_fd = x->new_upper_fd =
+                -EBADF;
         x->inotify_fd = -EBADF;
         return x;
 }
@@ -158,7 +161,8 @@ static int collect_blocked(Node *n, void *userdata) {
         if (!n->blocked)
                 return 0;
         path = exchange_node_path(x, n, NULL);
-        return path ? exchange_result_block(x->result, path, (DirectoryState) n->blocked_state, n->blocked) : -ENOMEM;
+        return path ? exchange_result_block(x->result, path, (DirectoryState) n->blocked_state, n->blocked)
+                    : -ENOMEM;
 }
 
 static bool holds_blocked(const Node *n) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The order of things: build, settle, exchange, reconcile. The parts are in the files that exchange-internal.h lists. */
+/* The order of things: build, settle, exchange, reconcile. The parts are in the files that
+ * exchange-internal.h lists. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static int open_upper(Exchange *x, const char *path) {
         if (!parent)
                 return -ENOMEM;
         if (fstat(x->old_fd, &st) < 0 ||
-            futimens(x->old_fd, (struct timespec[2]) { st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
+            futimens(x->old_fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
                 return -errno;
         x->parent_upper_fd = open_dir_beneath(x->site->upper_fd, parent);
         if (x->parent_upper_fd < 0)
@@ -62,9 +63,10 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
 
         r = open_parent(x, path);
         if (r == -EXDEV)
-                return failure_set(reterr, FAILURE_PRECONDITION, EBUSY,
-                                   "'%s/%s' is a mount point; unmount it, or finalize directories below",
-                                   x->site->overlay->mount_point, path);
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EBUSY,
+                        "'%s/%s' is a mount point; unmount it, or finalize directories below",
+                        x->site->overlay->mount_point, path);
         if (r >= 0)
                 r = open_upper(x, path);
         if (r >= 0)
@@ -178,26 +180,35 @@ static int explain(Exchange *x, int r, Failure *reterr) {
                 return k;
         if (r == -EUCLEAN)
                 return r;
-        return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point,
-                                 x->tree ? x->tree->path : "");
+        return failure_set_errno(
+                reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point,
+                x->tree ? x->tree->path : "");
 }
 
-/* An inode in memory stands for a directory as it was before it was finalized (facts E.7): mostly a listing that is about to
- * end, so trying again helps. */
+/* An inode in memory stands for a directory as it was before it was finalized (facts E.7): mostly a listing
+ * that is about to end, so trying again helps. */
 static int set_stale(Exchange *x, Failure *reterr, bool try_again) {
         failure_done(&x->failure);
         atomic_store(&x->has_failed, false);
         if (!try_again)
-                return failure_set(reterr, FAILURE_BUSY, EBUSY,
-                                   "something still holds what '%s/%s' was before it was finalized; try again when those "
-                                   "who used it then have left",
-                                   x->site->overlay->mount_point, x->tree ? x->tree->path : "");
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "something still holds what '%s/%s' was before it was finalized; try again when "
+                        "those "
+                        "who used it then have left",
+                        x->site->overlay->mount_point, x->tree ? x->tree->path : "");
         (void) poll(NULL, 0, STALE_PAUSE_MSEC);
         return -EAGAIN;
 }
 
-int exchange_run(Site *site, const char *path, bool is_undo, const Records *records, ExchangeResult *ret,
-                 Exchange **ret_kept, Failure *reterr) {
+int exchange_run(
+        Site *site,
+        const char *path,
+        bool is_undo,
+        const Records *records,
+        ExchangeResult *ret,
+        Exchange **ret_kept,
+        Failure *reterr) {
         for (unsigned attempt = 0;; attempt++) {
                 _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
                 int r;
@@ -222,7 +233,8 @@ int exchange_run(Site *site, const char *path, bool is_undo, const Records *reco
                         return r < 0 ? failure_set_errno(reterr, r, "cannot reconcile '%s'", path) : 0;
                 }
                 abandon(x);
-                if (is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE))) {
+                if (is_undo &&
+                    (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE))) {
                         r = set_stale(x, reterr, attempt < MAX_ATTEMPTS);
                         if (r != -EAGAIN)
                                 return r;

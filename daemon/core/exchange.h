@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The exchange method: a directory of a live overlay is replaced, in one rename, by a tree that was built beside it. To
- * finalize, the new tree is pure upper (facts E.1); to undo, it is a fresh merged view (facts E.7). Protocol: facts E.4.
+/* The exchange method: a directory of a live overlay is replaced, in one rename, by a tree that was built
+ * beside it. To finalize, the new tree is pure upper (facts E.1); to undo, it is a fresh merged view (facts
+ * E.7). Protocol: facts E.4.
  *
- * Invariant: at every instant each path leads to the right entry, and a crash at any instant leaves a state that
- * recover.h brings to an end. */
+ * Invariant: at every instant each path leads to the right entry, and a crash at any instant leaves a state
+ * that recover.h brings to an end. */
 #pragma once
 
 #include "core/manifest.h"
@@ -11,7 +12,7 @@
 
 /* A directory that cannot be exchanged, and why. */
 typedef struct Blocked {
-        char *path; /* relative to the overlay's root */
+        char *path;           /* relative to the overlay's root */
         DirectoryState state; /* DIRECTORY_EXCLUDED or DIRECTORY_PENDING */
         char *reason;
 } Blocked;
@@ -20,11 +21,12 @@ typedef struct Blocked {
 typedef struct ExchangeResult {
         Blocked *blocked;
         size_t n_blocked;
-        char **children; /* directories below a blocked one that are not blocked: they can be tried by themselves */
+        char **children; /* directories below a blocked one that are not blocked: they can be tried by
+                            themselves */
         size_t n_children;
         uint64_t n_entries;
         uint64_t n_directories;
-        unsigned n_standing; /* processes for whom the old tree is kept */
+        unsigned n_standing;   /* processes for whom the old tree is kept */
         bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
 } ExchangeResult;
 
@@ -43,16 +45,24 @@ typedef struct ExchangeStep {
 extern const ExchangeStep exchange_steps[];
 extern const size_t n_exchange_steps;
 
-/* Replaces the directory at path (relative to the overlay's root, not the root itself). records: of this overlay, borrowed.
+/* Replaces the directory at path (relative to the overlay's root, not the root itself). records: of this
+ * overlay, borrowed.
  *
- * 0: it is in effect; *ret_kept is NULL, or an exchange whose old tree stays for processes standing in it: pass it to
- * exchange_retire(). -EUCLEAN: ret->blocked says which directories stand in the way; nothing was changed. Other errors:
- * reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or changed all the time). */
-int exchange_run(Site *site, const char *path, bool is_undo, const Records *records, ExchangeResult *ret,
-                 Exchange **ret_kept, Failure *reterr);
+ * 0: it is in effect; *ret_kept is NULL, or an exchange whose old tree stays for processes standing in it:
+ * pass it to exchange_retire(). -EUCLEAN: ret->blocked says which directories stand in the way; nothing was
+ * changed. Other errors: reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or changed all the
+ * time). */
+int exchange_run(
+        Site *site,
+        const char *path,
+        bool is_undo,
+        const Records *records,
+        ExchangeResult *ret,
+        Exchange **ret_kept,
+        Failure *reterr);
 
-/* Waits until nobody stands in the old tree, takes over what still happens there, removes it. Blocks for as long as that
- * takes; -ECANCELED when site_is_canceled(): the tree stays, a later start goes on. */
+/* Waits until nobody stands in the old tree, takes over what still happens there, removes it. Blocks for as
+ * long as that takes; -ECANCELED when site_is_canceled(): the tree stays, a later start goes on. */
 int exchange_retire(Exchange *x, Failure *reterr);
 /* Looks once: 1 removed, 0 somebody still stands in it. */
 int exchange_retire_once(Exchange *x, Failure *reterr);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Taking entries out of trees that others use. The grave is a directory only root reaches: what was moved there can be
- * looked at again without anybody coming in between. What turns out not to be ours goes back or to kept/. */
+/* Taking entries out of trees that others use. The grave is a directory only root reaches: what was moved
+ * there can be looked at again without anybody coming in between. What turns out not to be ours goes back or
+ * to kept/. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,10 @@ int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, 
         } while (r == -EEXIST);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
-        site_note(x->site, path ?: x->tree->path, "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why,
-                  STAGING_NAME, x->staging.id, kept);
+        site_note(
+                x->site, path ?: x->tree->path,
+                "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why, STAGING_NAME,
+                x->staging.id, kept);
         return 0;
 }
 
@@ -70,7 +73,8 @@ bool is_elsewhere_in_old(Exchange *x, const Node *n) {
         if (!n->old_handle)
                 return false;
         fd = file_handle_open(x->site->upper_fd, n->old_handle, NULL);
-        return fd >= 0 && fd_path(fd, &path) >= 0 && fd_path(x->old_upper_fd, &root) >= 0 && path_startswith(path, root);
+        return fd >= 0 && fd_path(fd, &path) >= 0 && fd_path(x->old_upper_fd, &root) >= 0 &&
+                path_startswith(path, root);
 }
 
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e) {
@@ -99,7 +103,8 @@ static int prune_entry(Exchange *x, int dfd, int upper_dfd, Node *n, Entry *e) {
                 e->is_placed = r <= 0;
                 return r < 0 ? r : 0;
         }
-        return is_elsewhere_in_old(x, e->dir) ? bury(x, dfd, upper_dfd, e) : prune_directory(x, dfd, upper_dfd, e);
+        return is_elsewhere_in_old(x, e->dir) ? bury(x, dfd, upper_dfd, e)
+                                              : prune_directory(x, dfd, upper_dfd, e);
 }
 
 int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n) {
@@ -127,7 +132,8 @@ int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
         if (r < 0)
                 return r;
         /* ENOTEMPTY: its users have used it; it stays theirs, without what was removed. */
-        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != ENOENT && errno != ENOTDIR)
+        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != ENOENT &&
+            errno != ENOTDIR)
                 return -errno;
         return 0;
 }
@@ -143,8 +149,8 @@ static int look_for_entry(Node *n, void *userdata) {
         Entry *e, *next;
 
         HASH_ITER(hh, n->entries, e, next) {
-                k->is_known |= !e->dir && e->type != DT_WHT && e->inode == k->inode && e->identity == k->identity &&
-                        k->identity != 0;
+                k->is_known |= !e->dir && e->type != DT_WHT && e->inode == k->inode &&
+                        e->identity == k->identity && k->identity != 0;
         }
         return 0;
 }
@@ -167,7 +173,8 @@ typedef struct Clear {
         bool is_final;
 } Clear;
 
-/* A directory that was on its way from one place to another when we were killed goes back to where the tree says. */
+/* A directory that was on its way from one place to another when we were killed goes back to where the tree
+ * says. */
 static int unbury(Node *n, void *userdata) {
         _cleanup_close_ int fd = -EBADF, parent_upper_fd = -EBADF;
         Clear *c = userdata;
@@ -194,7 +201,9 @@ static int clear_entry(int dfd, const char *name, unsigned char type, void *user
                         return 0;
         } else if (is_known_inode(c->x, c->upper_fd, name))
                 return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-        return c->is_final ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours") : 0;
+        return c->is_final
+                ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")
+                : 0;
 }
 
 int grave_clear(Exchange *x, bool is_final) {

@@ -11,7 +11,8 @@
 
 #define MAGIC "ovlfind-manifest 1"
 
-/* FNV-1a: tells a cut or mangled file from a whole one; nobody but root can write here, so it need not resist anyone. */
+/* FNV-1a: tells a cut or mangled file from a whole one; nobody but root can write here, so it need not
+ * resist anyone. */
 static uint64_t checksum(const char *data, size_t size) {
         uint64_t h = UINT64_C(0xcbf29ce484222325);
 
@@ -27,11 +28,13 @@ static int write_node(Node *n, void *userdata) {
 
         if (!path)
                 return -ENOMEM;
-        (void) fprintf(f, "D%s%c%" PRIu64 " %" PRIu64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode, n->new_inode, 0,
-                       n->old_handle ?: "", 0, n->new_handle ?: "", 0, n->lower ? "/" : "", n->lower ?: "", 0);
+        (void) fprintf(
+                f, "D%s%c%" PRIu64 " %" PRIu64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode, n->new_inode, 0,
+                n->old_handle ?: "", 0, n->new_handle ?: "", 0, n->lower ? "/" : "", n->lower ?: "", 0);
         HASH_ITER(hh, n->entries, e, next) {
-                (void) fprintf(f, "E%u %d %d %" PRIu64 " %" PRIx64 " %s%c", e->type, e->is_local, e->is_placed,
-                               e->inode, e->identity, e->name, 0);
+                (void) fprintf(
+                        f, "E%u %d %d %" PRIu64 " %" PRIx64 " %s%c", e->type, e->is_local, e->is_placed,
+                        e->inode, e->identity, e->name, 0);
         }
         return 0;
 }
@@ -44,8 +47,9 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
 
         if (!f)
                 return -ENOMEM;
-        (void) fprintf(f, MAGIC "%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", 0, t->id, 0, t->path, 0,
-                       t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
+        (void) fprintf(
+                f, MAGIC "%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", 0, t->id, 0, t->path, 0,
+                t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
         r = tree_foreach(t, write_node, f);
         if (fflush(f) != 0 && r >= 0)
                 r = -ENOMEM;
@@ -61,7 +65,8 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
 }
 
 static int write_unsynced(int dfd, const char *name, const char *data, size_t size) {
-        _cleanup_close_ int fd = openat(dfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        _cleanup_close_ int fd =
+                openat(dfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
                 return -errno;
@@ -133,7 +138,8 @@ static int dup_nonempty(const char *s, char **ret) {
 }
 
 static int read_node(Reader *r, const char *path) {
-        const char *inodes = next_string(r), *old = next_string(r), *new = next_string(r), *lower = next_string(r);
+        const char *inodes = next_string(r), *old = next_string(r), *new = next_string(r),
+                   *lower = next_string(r);
         uint64_t old_inode;
         Node *n;
 
@@ -160,8 +166,8 @@ static int read_entry(Reader *r, const char *s) {
         Entry *e;
 
         if (!r->node ||
-            sscanf(s, "%u %d %d %" SCNu64 " %" SCNx64 "%n", &type, &is_local, &is_placed, &inode, &identity, &offset) <
-                    5 ||
+            sscanf(s, "%u %d %d %" SCNu64 " %" SCNx64 "%n", &type, &is_local, &is_placed, &inode, &identity,
+                   &offset) < 5 ||
             s[offset] != ' ' || s[offset + 1] == '\0' || strchr(s + offset + 1, '/') || type > DT_WHT)
                 return -EBADMSG;
         k = node_add(r->node, s + offset + 1, (unsigned char) type, &e);
@@ -209,7 +215,7 @@ static int parse(const char *data, size_t size, Tree **ret) {
 
         if (r < 0)
                 return r;
-        reader = (Reader) { .at = data, .end = data + body };
+        reader = (Reader){ .at = data, .end = data + body };
         magic = next_string(&reader);
         if (!magic || strcmp(magic, MAGIC) != 0)
                 return -EBADMSG;
@@ -261,7 +267,8 @@ static int index_node(Node *n, void *userdata) {
                 return 0;
         HASH_FIND_STR(records->by_handle, n->new_handle, r);
         if (r) {
-                /* The later record holds: a directory that was rebuilt has a new handle, so this is the same one. */
+                /* The later record holds: a directory that was rebuilt has a new handle, so this is the same
+                 * one. */
                 if (r->node->tree->usec < n->tree->usec)
                         r->node = n;
                 return 0;
@@ -368,8 +375,8 @@ static int find_living(Node *n, void *userdata) {
         return fd == -ESTALE || fd == -ENOENT ? 0 : -EEXIST;
 }
 
-/* Another upper where this one was yesterday, a wrong disk or a restored one, says nothing about the directories of this
- * record: it may be mounted again. */
+/* Another upper where this one was yesterday, a wrong disk or a restored one, says nothing about the
+ * directories of this record: it may be mounted again. */
 static bool is_dead(Tree *t, int upper_fd) {
         return tree_foreach(t, find_living, &upper_fd) == 0;
 }
@@ -383,8 +390,8 @@ int records_prune(const Records *records, int dfd, int upper_fd) {
 
                 if (!is_dead(t, upper_fd))
                         continue;
-                /* After a power loss the upper may be what it was before the directories went: only then the record
-                 * may go, too. */
+                /* After a power loss the upper may be what it was before the directories went: only then the
+                 * record may go, too. */
                 if (!is_synced && syncfs(upper_fd) < 0)
                         return -errno;
                 is_synced = true;

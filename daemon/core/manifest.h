@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A tree in a file. In staging it is the snapshot from which a crash is repaired; in the state directory it is the record
- * of what a directory held when it was finalized, without which undo could not tell "deleted by a user" from "added to
- * the lower since".
+/* A tree in a file. In staging it is the snapshot from which a crash is repaired; in the state directory it
+ * is the record of what a directory held when it was finalized, without which undo could not tell "deleted
+ * by a user" from "added to the lower since".
  *
- * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 1", then "key=value" lines,
- * then for each directory "D" + path, its fields, and "E" fields for each entry; last "Z" and a checksum. A file that
- * does not end so was cut short and is refused. */
+ * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 1", then
+ * "key=value" lines, then for each directory "D" + path, its fields, and "E" fields for each entry; last "Z"
+ * and a checksum. A file that does not end so was cut short and is refused. */
 #pragma once
 
 #include "core/tree.h"
 
 #define MANIFEST_SIZE_MAX ((size_t) 1 << 30)
 
-/* Writes t as name in dfd. sync: durable before it returns (file_write_atomic); otherwise it survives a killed process but
- * not a lost machine. */
+/* Writes t as name in dfd. sync: durable before it returns (file_write_atomic); otherwise it survives a
+ * killed process but not a lost machine. */
 int manifest_write(Tree *t, int dfd, const char *name, bool sync);
 /* -EBADMSG: not a manifest, or damaged. */
 int manifest_read(int dfd, const char *name, Tree **ret);
@@ -21,8 +21,8 @@ int manifest_read(int dfd, const char *name, Tree **ret);
 /* All records of an overlay, indexed by the file handles of the directories they made. */
 typedef struct Records Records;
 
-/* Those that are about the upper with this root; the others have handles of another file system. Damaged ones are left out,
- * and counted. */
+/* Those that are about the upper with this root; the others have handles of another file system. Damaged
+ * ones are left out, and counted. */
 int records_load(int dfd, int upper_fd, Records **ret);
 Records *records_free(Records *r);
 DEFINE_CLEANUP(Records *, records_free);

@@ -8,7 +8,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-/* libattr asks for each name; overlayfs hides its own marks from the merged view, so all that it lists is to be kept. */
+/* libattr asks for each name; overlayfs hides its own marks from the merged view, so all that it lists is to
+ * be kept. */
 static int take_every_xattr(const char *name, struct error_context *context) {
         return 1;
 }
@@ -33,7 +34,8 @@ static ssize_t list_xattrs(int fd, char **ret) {
         }
 }
 
-/* A directory may inherit a default ACL at birth, and a repeated copy must drop what was removed meanwhile. */
+/* A directory may inherit a default ACL at birth, and a repeated copy must drop what was removed meanwhile.
+ */
 static int remove_surplus_xattrs(int from_fd, int to_fd) {
         _cleanup_free_ char *names = NULL;
         ssize_t n = list_xattrs(to_fd, &names);
@@ -59,7 +61,8 @@ int meta_copy(int from_fd, int to_fd) {
         if (r < 0)
                 return r;
         /* NULL context: no messages; paths serve only those. */
-        if (attr_copy_fd("", from_fd, "", to_fd, take_every_xattr, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
+        if (attr_copy_fd("", from_fd, "", to_fd, take_every_xattr, NULL) < 0 && errno != ENOSYS &&
+            errno != ENOTSUP)
                 return -errno;
         /* After the ACLs, whose mask the group bits are, and after chown(), which drops set-id bits. */
         if (fchmod(to_fd, st.st_mode & 07777) < 0)
@@ -72,7 +75,7 @@ int meta_copy_times(int from_fd, int to_fd) {
 
         if (fstat(from_fd, &st) < 0)
                 return -errno;
-        if (futimens(to_fd, (struct timespec[2]) { st.st_atim, st.st_mtim }) < 0)
+        if (futimens(to_fd, (struct timespec[2]){ st.st_atim, st.st_mtim }) < 0)
                 return -errno;
         return 0;
 }

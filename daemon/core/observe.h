@@ -9,9 +9,10 @@ typedef enum Observed {
         OBSERVED_PURE, /* the kernel answers from the upper alone */
 } Observed;
 
-/* How the running mount treats an open directory of it. Pure: st_nlink is the upper's, at least 2 (ovl_getattr sets 1 for
- * merged ones), or, on file systems that always say 1 (btrfs), lseek(SEEK_END) works, which overlayfs refuses with EINVAL
- * for directories it merges (ovl_dir_llseek). Blocks; asks no lower. */
+/* How the running mount treats an open directory of it. Pure: st_nlink is the upper's, at least 2
+ * (ovl_getattr sets 1 for merged ones), or, on file systems that always say 1 (btrfs), lseek(SEEK_END)
+ * works, which overlayfs refuses with EINVAL for directories it merges (ovl_dir_llseek). Blocks; asks no
+ * lower. */
 int observe_directory(int fd);
 /* The root of a tree just built: pure for a finalize, merged for an undo. -EUCLEAN... otherwise -ESTALE. */
 int observe_new_tree(int fd, bool is_undo);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a job would do, as steps, without doing it. Counts entries by listing, so it waits for the lower as `ls -R` does. */
+/* What a job would do, as steps, without doing it. Counts entries by listing, so it waits for the lower as
+ * `ls -R` does. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,8 +13,8 @@
 #include "core/staging.h"
 #include "core/work.h"
 
-/* Space an entry takes in the upper, at most (facts 6.4): inode, directory entry, and where the inode has no room for it a
- * block for the redirect. */
+/* Space an entry takes in the upper, at most (facts 6.4): inode, directory entry, and where the inode has no
+ * room for it a block for the redirect. */
 static uint64_t bytes_per_entry(const Site *site) {
         struct statfs fs;
 
@@ -43,7 +44,8 @@ typedef struct Count {
 static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total);
 
 static int exclude(const Count *c, const char *path, const char *why) {
-        return c->hooks->step(&(PlanStep) { .name = "exclude", .path = path, .text = why }, c->hooks->userdata);
+        return c->hooks->step(
+                &(PlanStep){ .name = "exclude", .path = path, .text = why }, c->hooks->userdata);
 }
 
 static int exclude_self(Count *c, const char *why) {
@@ -60,17 +62,21 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
         struct stat st;
 
         if (is_staging_name(name))
-                return exclude_self(c, "it holds the old tree of a directory in which processes still stand");
+                return exclude_self(
+                        c, "it holds the old tree of a directory in which processes still stand");
         path = path_join(c->path, name);
         if (!path)
                 return -ENOMEM;
         m = site_find_inner_mount(c->site, path);
         if (m)
-                return exclude(c, path, m->is_bind ? "it is bind-mounted elsewhere" : "something is mounted upon it");
+                return exclude(
+                        c, path,
+                        m->is_bind ? "it is bind-mounted elsewhere" : "something is mounted upon it");
         c->n_entries++;
         if (c->upper_fd < 0 || fstatat(c->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 c->n_new++;
-                if (type == DT_REG && !c->site->options.break_hard_links && c->site->overlay->index != TRI_YES &&
+                if (type == DT_REG && !c->site->options.break_hard_links &&
+                    c->site->overlay->index != TRI_YES &&
                     fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_nlink > 1)
                         return exclude_self(c, "it holds a file with several hard links (HardLinks=skip)");
         }
@@ -78,7 +84,8 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
 }
 
 static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total) {
-        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path), upper_fd = open_dir_beneath(site->upper_fd, path);
+        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path),
+                            upper_fd = open_dir_beneath(site->upper_fd, path);
         Count c = { .site = site, .hooks = hooks, .path = path, .upper_fd = upper_fd };
         int r = fd < 0 ? fd : dir_foreach(fd, count_entry, &c);
 
@@ -104,7 +111,8 @@ static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failu
                 };
                 r = hooks->step(&s, hooks->userdata);
         }
-        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s/%s'", site->overlay->mount_point, path) : 0;
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s/%s'", site->overlay->mount_point, path)
+                     : 0;
 }
 
 static int plan_units(Site *site, char **units, size_t n, const WorkHooks *hooks, Failure *reterr) {
@@ -118,21 +126,28 @@ static int plan_units(Site *site, char **units, size_t n, const WorkHooks *hooks
         return r;
 }
 
-static int plan_finalize(Site *site, const char *path, const DirectoryReport *report, const WorkHooks *hooks,
-                         Failure *reterr) {
+static int plan_finalize(
+        Site *site,
+        const char *path,
+        const DirectoryReport *report,
+        const WorkHooks *hooks,
+        Failure *reterr) {
         char **units = NULL;
         size_t n = 0;
         int r;
 
         if (path[0] == '\0') {
-                r = hooks->step(&(PlanStep) { .name = "exclude", .path = "", .text = report->reason }, hooks->userdata);
+                r = hooks->step(
+                        &(PlanStep){ .name = "exclude", .path = "", .text = report->reason },
+                        hooks->userdata);
                 if (r >= 0)
                         r = site_list_directories(site, "", &units, &n);
         } else if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
                 return plan_unit(site, path, hooks, reterr);
         else
                 r = audit_find_merged(site, path, &units, &n);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path) : plan_units(site, units, n, hooks, reterr);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
+                     : plan_units(site, units, n, hooks, reterr);
 }
 
 int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr) {
@@ -153,5 +168,6 @@ int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks
         if (!is_undo)
                 return plan_finalize(site, path, &report, hooks, reterr);
         r = audit_find_finalized(site, records, path, &units, &n);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path) : plan_units(site, units, n, hooks, reterr);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
+                     : plan_units(site, units, n, hooks, reterr);
 }

@@ -71,7 +71,7 @@ static int start_threads(Pool *p, unsigned n) {
         for (; p->n_threads < n; p->n_threads++) {
                 Thread *t = p->threads + p->n_threads;
 
-                *t = (Thread) { .pool = p, .index = p->n_threads };
+                *t = (Thread){ .pool = p, .index = p->n_threads };
                 r = pthread_create(&t->id, &attr, thread_main, t);
                 if (r != 0)
                         break;
@@ -128,7 +128,7 @@ int pool_submit(Pool *p, pool_func func, void *task) {
 
         if (!t)
                 return -ENOMEM;
-        *t = (Task) { .func = func, .argument = task };
+        *t = (Task){ .func = func, .argument = task };
         (void) pthread_mutex_lock(&p->lock);
         t->next = p->top;
         p->top = t;

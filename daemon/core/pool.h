@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A pool of threads for work that waits: each task asks a slow lower for something, so many are in flight on few cores.
- * Tasks may submit tasks. */
+/* A pool of threads for work that waits: each task asks a slow lower for something, so many are in flight on
+ * few cores. Tasks may submit tasks. */
 #pragma once
 
 #include "base/macro.h"
@@ -13,7 +13,8 @@ typedef void (*pool_func)(void *task, unsigned thread);
 
 /* n_threads: 1 to POOL_THREADS_MAX. */
 int pool_new(unsigned n_threads, Pool **ret);
-/* Waits for the running tasks, drops queued ones. Not to be called while a task hangs in the kernel: leave by _exit(). */
+/* Waits for the running tasks, drops queued ones. Not to be called while a task hangs in the kernel: leave
+ * by _exit(). */
 Pool *pool_free(Pool *p);
 DEFINE_CLEANUP(Pool *, pool_free);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the upper holds: listings and identities, read from the upper file system. The merged path would ask the lower. */
+/* What the upper holds: listings and identities, read from the upper file system. The merged path would ask
+ * the lower. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,7 +30,7 @@ static int raw_list_add(RawList *l, const char *name, unsigned char type, uint64
                 l->items = grown;
         }
         e = l->items + l->n++;
-        *e = (RawEntry) { .inode = inode, .type = type };
+        *e = (RawEntry){ .inode = inode, .type = type };
         (void) strcpy(e->name, name); /* a name of a directory entry is at most NAME_MAX */
         return 0;
 }
@@ -39,7 +40,8 @@ static int raw_list_stat(RawList *l, int dfd, const char *name) {
 
         if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        return raw_list_add(l, name, S_ISCHR(st.st_mode) && st.st_rdev == 0 ? DT_WHT : IFTODT(st.st_mode), st.st_ino);
+        return raw_list_add(
+                l, name, S_ISCHR(st.st_mode) && st.st_rdev == 0 ? DT_WHT : IFTODT(st.st_mode), st.st_ino);
 }
 
 /* What readdir() says is enough, but for devices, which may be whiteouts. */
@@ -97,5 +99,5 @@ int raw_list_changes(int upper_dfd, const Changes *c, RawList *ret) {
 
 void raw_list_done(RawList *l) {
         free(l->items);
-        *l = (RawList) { 0 };
+        *l = (RawList){ 0 };
 }

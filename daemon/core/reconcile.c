@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or stands in it)
- * is done again in the new one, which others use by now. Facts E.4, step 8. Every step says what it expects to find and
- * leaves alone, or keeps, whatever it does not: nothing that somebody made is deleted.
+/* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or
+ * stands in it) is done again in the new one, which others use by now. Facts E.4, step 8. Every step says
+ * what it expects to find and leaves alone, or keeps, whatever it does not: nothing that somebody made is
+ * deleted.
  *
- * The tree says what both sides held last. Steps are idempotent: after a crash the same comparison goes on. */
+ * The tree says what both sides held last. Steps are idempotent: after a crash the same comparison goes on.
+ */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -30,7 +32,8 @@ static bool is_handle_of(int fd, const char *handle) {
 }
 
 static int open_new_by_path(Exchange *x, const Node *n, const char *path, int *ret_fd, int *ret_upper_fd) {
-        _cleanup_close_ int fd = open_dir_beneath(x->new_fd, path), upper_fd = open_dir_beneath(x->new_upper_fd, path);
+        _cleanup_close_ int fd = open_dir_beneath(x->new_fd, path),
+                            upper_fd = open_dir_beneath(x->new_upper_fd, path);
         struct stat st;
 
         if (fd < 0 || upper_fd < 0)
@@ -45,7 +48,8 @@ static int open_new_by_path(Exchange *x, const Node *n, const char *path, int *r
         return 0;
 }
 
-/* Users may have moved the directory anywhere in the overlay; what stands in the upper stands at the same path there. */
+/* Users may have moved the directory anywhere in the overlay; what stands in the upper stands at the same
+ * path there. */
 static int open_new_by_handle(Exchange *x, const char *handle, int *ret_fd, int *ret_upper_fd) {
         _cleanup_close_ int at = -EBADF, fd = -EBADF, upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
@@ -73,7 +77,8 @@ int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
         return r == -ESTALE ? open_new_by_handle(x, n->new_handle, ret_fd, ret_upper_fd) : r;
 }
 
-/* What left the old tree's name leaves the new one, too, but for what its users made in it since the exchange. */
+/* What left the old tree's name leaves the new one, too, but for what its users made in it since the
+ * exchange. */
 static int forget(Sides *s, Entry *e) {
         bool is_lower_name = !e->is_local;
         char name[NAME_MAX + 1];
@@ -121,18 +126,21 @@ static bool is_hex_id(const char *s) {
         return strlen(s) == STAGING_ID_LENGTH && strspn(s, "0123456789abcdef") == STAGING_ID_LENGTH;
 }
 
-/* The old tree of a directory below, moved along by its own keeper. Any other name is a user's, however it begins. */
+/* The old tree of a directory below, moved along by its own keeper. Any other name is a user's, however it
+ * begins. */
 static bool is_kept_tree(const Exchange *x, const RawEntry *raw) {
         size_t n = strlen(OLD_TREE_PREFIX);
 
-        return raw->type == DT_DIR && strncmp(raw->name, OLD_TREE_PREFIX, n) == 0 && is_hex_id(raw->name + n) &&
+        return raw->type == DT_DIR && strncmp(raw->name, OLD_TREE_PREFIX, n) == 0 &&
+                is_hex_id(raw->name + n) &&
                 faccessat(x->staging.base_fd, raw->name + n, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
 }
 
 static bool is_in_line(Sides *s, const Entry *e, const RawEntry *raw) {
         if (!e->is_placed || e->type != raw->type)
                 return false;
-        return e->dir ? tree_find_old_at(s->x->tree, s->old_upper_fd, raw) == e->dir : e->inode == raw->inode;
+        return e->dir ? tree_find_old_at(s->x->tree, s->old_upper_fd, raw) == e->dir
+                      : e->inode == raw->inode;
 }
 
 static int compare_new(Sides *s, Entry *e, const RawEntry *raw) {
@@ -172,8 +180,8 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
         return r;
 }
 
-/* Deletions in a tree that path users reach wait; a directory that moved does not. While we remove the tree ourselves and
- * nobody stands in it, whoever deletes there means the tree. */
+/* Deletions in a tree that path users reach wait; a directory that moved does not. While we remove the tree
+ * ourselves and nobody stands in it, whoever deletes there means the tree. */
 static bool must_wait(const Sides *s, Entry *e) {
         if (!e->is_placed || s->x->beside_usec == 0)
                 return false;
@@ -229,8 +237,8 @@ static int sides_open(Sides *s) {
         return raw_list_changes(s->old_upper_fd, &s->changes, &s->list);
 }
 
-/* The new directory was removed for good by its users: nothing can be replayed there. What the new tree never had is kept,
- * the rest they have removed. */
+/* The new directory was removed for good by its users: nothing can be replayed there. What the new tree
+ * never had is kept, the rest they have removed. */
 static int keep_unplaced(Sides *s) {
         for (size_t i = 0; i < s->list.n; i++) {
                 const RawEntry *raw = s->list.items + i;
@@ -270,7 +278,12 @@ static int reconcile_sides(Sides *s) {
 
 static int reconcile_node(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = {
-                .x = x, .node = n, .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF,
+                .x = x,
+                .node = n,
+                .old_fd = -EBADF,
+                .old_upper_fd = -EBADF,
+                .new_fd = -EBADF,
+                .new_upper_fd = -EBADF,
                 .changes = node_take_changes(n),
         };
         int r;
@@ -324,7 +337,12 @@ static Node *next_node(Exchange *x, bool want_gone) {
 
 static int forget_gone(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = {
-                .x = x, .node = n, .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF,
+                .x = x,
+                .node = n,
+                .old_fd = -EBADF,
+                .old_upper_fd = -EBADF,
+                .new_fd = -EBADF,
+                .new_upper_fd = -EBADF,
         };
         int r = node_open_new(x, n, &s.new_fd, &s.new_upper_fd);
         Entry *e, *next;
@@ -386,12 +404,15 @@ static int drop_detached(Exchange *x, Node *m) {
                         m->is_buried = false;
         }
         if (m->is_buried && r >= 0)
-                r = keep(x, grave_fd, name, NULL, name, "a directory that moved in the old tree and was not found again");
+                r =
+                        keep(x, grave_fd, name, NULL, name,
+                             "a directory that moved in the old tree and was not found again");
         tree_drop_detached(x->tree, m);
         return r;
 }
 
-/* Directories on their way are met again where they went: there is an event to come, but path users miss them. */
+/* Directories on their way are met again where they went: there is an event to come, but path users miss
+ * them. */
 static int settle_detached(Exchange *x) {
         int r = 0;
 

@@ -11,7 +11,7 @@
 
 /* Where one of the two trees stands now. */
 typedef struct Place {
-        char *path; /* in the overlay; NULL: gone */
+        char *path;   /* in the overlay; NULL: gone */
         bool is_ours; /* in staging, or beside the directory under our name */
         bool is_beside;
 } Place;
@@ -40,13 +40,15 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
         return 0;
 }
 
-/* The newer snapshot if it is whole, else the one that was made durable. -ENOENT: the exchange had not been prepared. */
+/* The newer snapshot if it is whole, else the one that was made durable. -ENOENT: the exchange had not been
+ * prepared. */
 static int read_snapshot(Exchange *x) {
         int r = manifest_read(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, &x->tree);
 
         if (r == -ENOENT || r == -EBADMSG)
                 r = manifest_read(x->staging.dir_fd, STAGING_SNAPSHOT, &x->tree);
-        return r == -EBADMSG ? -ENOENT : r; /* a damaged first one was never complete: the exchange came after it */
+        return r == -EBADMSG ? -ENOENT
+                             : r; /* a damaged first one was never complete: the exchange came after it */
 }
 
 /* The new tree was not exchanged in: nobody misses it. */
@@ -98,13 +100,16 @@ static int excuse_missing(Node *n, void *userdata) {
         return 0;
 }
 
-/* The directory in which the old tree stands, or is to stand for those who are in it; NULL: there is none any more. */
+/* The directory in which the old tree stands, or is to stand for those who are in it; NULL: there is none
+ * any more. */
 static int open_around(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path ? path_dirname(path) : NULL;
 
         if (!path)
                 return 0;
-        return parent ? open_both(x->site->root_fd, x->site->upper_fd, parent, &x->parent_fd, &x->parent_upper_fd) : -ENOMEM;
+        return parent
+                ? open_both(x->site->root_fd, x->site->upper_fd, parent, &x->parent_fd, &x->parent_upper_fd)
+                : -ENOMEM;
 }
 
 static int resume(Exchange *x, const Place *old, const Place *new) {
@@ -176,8 +181,9 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
         }
         r = recover(x);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot finish the work that a crash left in '%s/%s/%s'",
-                                         site->overlay->mount_point, STAGING_NAME, id);
+                return failure_set_errno(
+                        reterr, r, "cannot finish the work that a crash left in '%s/%s/%s'",
+                        site->overlay->mount_point, STAGING_NAME, id);
         if (x->phase >= PHASE_EXCHANGED && x->old_fd >= 0)
                 *ret_kept = TAKE_PTR(x);
         return 1;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an old tree shows and the new one must not follow blindly.
  *
- * Deletions: an old tree beside its directory looks like something that was forgotten there, and somebody may remove it.
- * Those who stand in it may remove names as well, and mean the directory. So deletions wait until they have come to an
- * end: if the tree is gone then, or much of it, it was the tree that was meant.
+ * Deletions: an old tree beside its directory looks like something that was forgotten there, and somebody
+ * may remove it. Those who stand in it may remove names as well, and mean the directory. So deletions wait
+ * until they have come to an end: if the tree is gone then, or much of it, it was the tree that was meant.
  *
- * Attributes: users change those of the new directory too, and whoever stands in the old one may not be allowed to any
- * more. An attribute is taken over only from a directory that was like the new one but for it, and never an owner. */
+ * Attributes: users change those of the new directory too, and whoever stands in the old one may not be
+ * allowed to any more. An attribute is taken over only from a directory that was like the new one but for
+ * it, and never an owner. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,15 +16,16 @@
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
 
-/* Deletions have come to an end when nothing happened for so long; a busy directory has to be looked at some time. */
+/* Deletions have come to an end when nothing happened for so long; a busy directory has to be looked at some
+ * time. */
 #define MISSING_QUIET_USEC (1 * USEC_PER_SEC)
 #define MISSING_LATEST_USEC (5 * USEC_PER_SEC)
-/* Programs remove names of theirs a few at a time; a removal of a tree, or a cleaner, goes through all that there is. With
- * half of a directory gone it was not about single names; nor with more than this of a large one, unless names were made
- * there at the same time: who does that works in the directory. */
+/* Programs remove names of theirs a few at a time; a removal of a tree, or a cleaner, goes through all that
+ * there is. With half of a directory gone it was not about single names; nor with more than this of a large
+ * one, unless names were made there at the same time: who does that works in the directory. */
 #define MISSING_MAX 64
-/* Operations that had looked the directory up before the exchange come as late as this, one by one, and path users wait for
- * their effect. */
+/* Operations that had looked the directory up before the exchange come as late as this, one by one, and path
+ * users wait for their effect. */
 #define MISSING_EARLY_USEC (250 * USEC_PER_MSEC)
 #define MISSING_EARLY_QUIET_USEC (20 * USEC_PER_MSEC)
 
@@ -67,7 +69,10 @@ static int remember_pair(Node *n, void *userdata) {
 static int replay_mode(Exchange *x, Node *n) {
         _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF, new_upper_fd = -EBADF;
         _cleanup_free_ char *path = node_path(n);
-        struct stat old, new, was = { .st_mode = n->remembered.mode, .st_uid = n->remembered.uid, .st_gid = n->remembered.gid };
+        struct stat old, new,
+                was = { .st_mode = n->remembered.mode,
+                        .st_uid = n->remembered.uid,
+                        .st_gid = n->remembered.gid };
 
         if (!path || !n->remembered.is_known)
                 return 0;
@@ -76,8 +81,8 @@ static int replay_mode(Exchange *x, Node *n) {
             fstat(new_fd, &new) < 0)
                 return 0;
         /* With an ACL the mode shows its mask: to set it alone would mean something else. */
-        if (!is_like(&new, &was) || old.st_uid != was.st_uid || old.st_gid != was.st_gid || old.st_mode == was.st_mode ||
-            has_acl(old_fd) || has_acl(new_fd))
+        if (!is_like(&new, &was) || old.st_uid != was.st_uid || old.st_gid != was.st_gid ||
+            old.st_mode == was.st_mode || has_acl(old_fd) || has_acl(new_fd))
                 return 0;
         if (fchmod(new_fd, old.st_mode & 07777) < 0)
                 return -errno;
@@ -123,7 +128,7 @@ static int collect_missing(Node *n, void *userdata) {
                                 return -ENOMEM;
                         l->items = grown;
                 }
-                l->items[l->n++] = (Lost) { .inode = e->inode, .entry = e };
+                l->items[l->n++] = (Lost){ .inode = e->inode, .entry = e };
         }
         return 0;
 }
@@ -171,7 +176,8 @@ bool replay_is_root_gone(const Exchange *x) {
         if (!x->is_beside)
                 return false;
         r = file_handle_at(x->parent_upper_fd, x->beside_name, &found);
-        return r == -ENOENT || (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
+        return r == -ENOENT ||
+                (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
 }
 
 bool replay_is_early(const Exchange *x) {
@@ -252,8 +258,10 @@ int replay_deletions(Exchange *x) {
                 return reconcile_gone(x);
         }
         let_go(x->tree->root, false);
-        site_note(x->site, x->tree->path,
-                  "%zu names were removed in the old tree that stood beside it as '%s'; the directory keeps them", c.n_missing,
-                  x->beside_name);
+        site_note(
+                x->site, x->tree->path,
+                "%zu names were removed in the old tree that stood beside it as '%s'; the directory keeps "
+                "them",
+                c.n_missing, x->beside_name);
         return 0;
 }

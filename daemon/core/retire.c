@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The end of an old tree: when nobody stands in it, what still happened there has been taken over, and each removed name
- * was still what was put there. rmdir() is the barrier: the kernel marks the directory dead, and refuses while a late
- * operation has left something (facts E.4, step 10). */
+/* The end of an old tree: when nobody stands in it, what still happened there has been taken over, and each
+ * removed name was still what was put there. rmdir() is the barrier: the kernel marks the directory dead,
+ * and refuses while a late operation has left something (facts E.4, step 10). */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,7 +11,8 @@
 #include "core/standing.h"
 #include "core/times.h"
 
-#define RMDIR_ROUNDS 100 /* of late operations; each makes progress, so this only bounds a mistake of ours */
+#define RMDIR_ROUNDS 100 /* of late operations; each makes progress, so this only bounds a mistake of ours  \
+                          */
 #define LOOK_MIN_MSEC 200
 #define LOOK_MAX_MSEC 5000 /* nobody tells when a process leaves a directory */
 
@@ -35,18 +36,20 @@ static int unlink_checked(int old_fd, int old_upper_fd, const Entry *e) {
         return unlinkat(old_fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
 }
 
-/* What one entry says does not stop the others: the first cause is told in the end, and all is tried again later. */
+/* What one entry says does not stop the others: the first cause is told in the end, and all is tried again
+ * later. */
 static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
 
         (void) pthread_mutex_lock(&x->tree->lock);
-        (void) failure_set_errno(&x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
-                                 x->site->overlay->mount_point, x->tree->path);
+        (void) failure_set_errno(
+                &x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
+                x->site->overlay->mount_point, x->tree->path);
         (void) pthread_mutex_unlock(&x->tree->lock);
 }
 
-/* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by somebody there,
- * and goes from the new tree as well, unless it was us before a crash. */
+/* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
+ * somebody there, and goes from the new tree as well, unless it was us before a crash. */
 static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
         int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
                                              : unlink_checked(old_fd, old_upper_fd, e);
@@ -94,7 +97,7 @@ static int submit_remove(Node *n, void *userdata) {
 
         if (!t)
                 return -ENOMEM;
-        *t = (RemoveTask) { .x = x, .node = n };
+        *t = (RemoveTask){ .x = x, .node = n };
         r = pool_submit(x->pool, remove_task, t);
         if (r < 0)
                 free(t);
@@ -125,7 +128,8 @@ static int is_not_whiteout(int dfd, const char *name, unsigned char type, void *
         return 0;
 }
 
-/* A name that the lower gained since the tree was built: nobody's data in there, it just keeps the directory from going. */
+/* A name that the lower gained since the tree was built: nobody's data in there, it just keeps the directory
+ * from going. */
 static int remove_lower_name(int dfd, const char *name, unsigned char type, void *userdata) {
         const int *upper_fd = userdata;
         struct stat st;
@@ -355,8 +359,9 @@ int exchange_retire_once(Exchange *x, Failure *reterr) {
                 x->phase = PHASE_FINAL;
         if (r < 0) {
                 failure_move(reterr, &x->failure);
-                return failure_set_errno(reterr, r, "cannot remove the old tree of '%s/%s'; it is tried again later",
-                                         x->site->overlay->mount_point, x->tree->path);
+                return failure_set_errno(
+                        reterr, r, "cannot remove the old tree of '%s/%s'; it is tried again later",
+                        x->site->overlay->mount_point, x->tree->path);
         }
         return r;
 }

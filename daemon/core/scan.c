@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The first part of building a new tree: every directory is watched, listed and made. The directories wait for the lower
- * independently of each other, so each is a task of the pool. */
+/* The first part of building a new tree: every directory is watched, listed and made. The directories wait
+ * for the lower independently of each other, so each is a task of the pool. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,7 +23,8 @@ static void open_done(Open *o) {
         (void) fd_close(o->upper_fd);
 }
 
-/* Mounts in other namespaces are not met by walking; a bind mount would go on showing the old tree (facts E.2). */
+/* Mounts in other namespaces are not met by walking; a bind mount would go on showing the old tree (facts
+ * E.2). */
 static int check_mounts(Exchange *x, Node *n, const char *name) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
         const OverlayInnerMount *m = path ? site_find_inner_mount(x->site, path) : NULL;
@@ -31,11 +32,15 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
         if (!m)
                 return path ? 0 : -ENOMEM;
         if (m->is_bind)
-                node_block(n, DIRECTORY_PENDING, "it is bind-mounted at '%s' (seen by process %d), which would go on showing the old tree",
-                           m->where, (int) m->pid);
+                node_block(
+                        n, DIRECTORY_PENDING,
+                        "it is bind-mounted at '%s' (seen by process %d), which would go on showing the old "
+                        "tree",
+                        m->where, (int) m->pid);
         else
-                node_block(n, DIRECTORY_EXCLUDED, "something is mounted upon it at '%s' (seen by process %d)", m->where,
-                           (int) m->pid);
+                node_block(
+                        n, DIRECTORY_EXCLUDED, "something is mounted upon it at '%s' (seen by process %d)",
+                        m->where, (int) m->pid);
         return -EUCLEAN;
 }
 
@@ -63,7 +68,8 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         if (o->upper_fd != -ENOENT)
                 return o->upper_fd < 0 ? o->upper_fd : 0;
         /* Writing back the same access time copies up and changes nothing else (facts 1.6). */
-        if (fstat(o->fd, &st) < 0 || futimens(o->fd, (struct timespec[2]) { st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
+        if (fstat(o->fd, &st) < 0 ||
+            futimens(o->fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
                 return -errno;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
         return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
@@ -75,8 +81,8 @@ static int set_lower(Node *n, const char *a, const char *b) {
         return n->lower ? 0 : -ENOMEM;
 }
 
-/* Whether the old directory is merged, and with which lower path (facts 1.3); a pure one that we made has its lower path
- * in the record. The root's is known already. */
+/* Whether the old directory is merged, and with which lower path (facts 1.3); a pure one that we made has
+ * its lower path in the record. The root's is known already. */
 static int find_lower(Exchange *x, Node *n, int upper_fd) {
         _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
         const Node *recorded = records_find(x->records, n->old_handle);
@@ -89,7 +95,8 @@ static int find_lower(Exchange *x, Node *n, int upper_fd) {
 
                 n->is_merged = ue.class != UPPER_OPAQUE && (!by_name || n->parent->is_merged);
                 if (n->is_merged && ue.class == UPPER_REDIRECT)
-                        r = by_name ? set_lower(n, n->parent->lower, ue.redirect) : set_lower(n, ue.redirect + 1, NULL);
+                        r = by_name ? set_lower(n, n->parent->lower, ue.redirect)
+                                    : set_lower(n, ue.redirect + 1, NULL);
                 else if (n->is_merged)
                         r = set_lower(n, n->parent->lower, n->entry->name);
         }
@@ -156,8 +163,9 @@ static int list_entry(int dfd, const char *name, unsigned char type, void *userd
         int r;
 
         if (is_staging_name(name)) {
-                node_block(l->node, DIRECTORY_PENDING,
-                           "it holds '%s', the old tree of a directory in which processes still stand", name);
+                node_block(
+                        l->node, DIRECTORY_PENDING,
+                        "it holds '%s', the old tree of a directory in which processes still stand", name);
                 return -EUCLEAN;
         }
         r = type == DT_DIR ? 0 : check_mounts(l->x, l->node, name);
@@ -239,8 +247,10 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
         else
-                r = mkdirat(n->entry ? x->new_fd : x->staging.dir_fd, n->entry ? path : STAGING_TREE, 0700) < 0 ? -errno
-                                                                                                                : 0;
+                r = mkdirat(n->entry ? x->new_fd : x->staging.dir_fd, n->entry ? path : STAGING_TREE, 0700) <
+                                0
+                        ? -errno
+                        : 0;
         if (r >= 0 && !n->entry)
                 r = hold_new_root(x);
         if (r < 0)
@@ -264,7 +274,9 @@ static int watch_node(Exchange *x, Node *n, int fd) {
 
         if (r != -ENOSPC)
                 return r;
-        node_block(n, DIRECTORY_EXCLUDED, "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
+        node_block(
+                n, DIRECTORY_EXCLUDED,
+                "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
         return -EUCLEAN;
 }
 
@@ -305,7 +317,7 @@ static int submit_children(Exchange *x, Node *n) {
                         continue;
                 if (!t)
                         return -ENOMEM;
-                *t = (ScanTask) { .x = x, .node = e->dir };
+                *t = (ScanTask){ .x = x, .node = e->dir };
                 r = pool_submit(x->pool, scan_task, t);
                 if (r < 0) {
                         free(t);
@@ -324,7 +336,9 @@ static void scan_outcome(Exchange *x, Node *n, int r) {
         else if (r == -ENAMETOOLONG)
                 node_block(n, DIRECTORY_EXCLUDED, "its path is longer than %d bytes", PATH_MAX);
         else if (r == -EREMOTE)
-                node_block(n, DIRECTORY_EXCLUDED, "a lower layer has an automount point or another overlay there");
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "a lower layer has an automount point or another overlay there");
         else if (r < 0 && r != -EUCLEAN && r != -EAGAIN)
                 exchange_fail(x, r, n, NULL, "read the directory");
 }
@@ -350,7 +364,7 @@ int build_scan(Exchange *x) {
 
         if (!t)
                 return -ENOMEM;
-        *t = (ScanTask) { .x = x, .node = x->tree->root };
+        *t = (ScanTask){ .x = x, .node = x->tree->root };
         r = pool_submit(x->pool, scan_task, t);
         if (r < 0) {
                 free(t);

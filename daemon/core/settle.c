@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Until the new tree is in line with the old one, has been for QuietSec=, and what a crash is repaired from is written. */
+/* Until the new tree is in line with the old one, has been for QuietSec=, and what a crash is repaired from
+ * is written. */
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -8,7 +9,8 @@
 #include "core/exchange-internal.h"
 #include "core/standing.h"
 
-/* A directory in which names change for so long without a pause is not one that programs search libraries in. */
+/* A directory in which names change for so long without a pause is not one that programs search libraries
+ * in. */
 #define NEVER_QUIET_USEC (60 * USEC_PER_SEC)
 
 typedef struct Youngest {
@@ -22,31 +24,38 @@ static int find_youngest(Node *n, void *userdata) {
         struct stat st;
 
         if (fd >= 0 && fstat(fd, &st) >= 0) {
-                uint64_t t = (uint64_t) st.st_mtim.tv_sec * USEC_PER_SEC + (uint64_t) st.st_mtim.tv_nsec / NSEC_PER_USEC;
+                uint64_t t = (uint64_t) st.st_mtim.tv_sec * USEC_PER_SEC +
+                        (uint64_t) st.st_mtim.tv_nsec / NSEC_PER_USEC;
                 if (t > y->mtime_usec)
                         y->mtime_usec = t;
         }
         return 0;
 }
 
-/* When names changed last, before we watched: the youngest modification time says. One from the future says nothing. */
+/* When names changed last, before we watched: the youngest modification time says. One from the future says
+ * nothing. */
 void settle_begin(Exchange *x) {
         uint64_t now = now_realtime_usec(), monotonic = now_monotonic_usec();
         Youngest y = { .x = x };
 
         (void) tree_foreach(x->tree, find_youngest, &y);
-        x->changed_usec = y.mtime_usec < now && now - y.mtime_usec < monotonic ? monotonic - (now - y.mtime_usec) : 0;
+        x->changed_usec =
+                y.mtime_usec < now && now - y.mtime_usec < monotonic ? monotonic - (now - y.mtime_usec) : 0;
 }
 
-/* Writes what the exchange will be repaired from. The first time for good, then so that a killed process finds it: after a
- * lost machine the older one leads to the same end, since every step of reconciling is idempotent. */
+/* Writes what the exchange will be repaired from. The first time for good, then so that a killed process
+ * finds it: after a lost machine the older one leads to the same end, since every step of reconciling is
+ * idempotent. */
 int exchange_save(Exchange *x, bool sync) {
         int r;
 
         if (!sync) {
-                r = manifest_write(x->tree, x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", /* sync= */ false);
-                if (r >= 0 && renameat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", x->staging.dir_fd,
-                                       STAGING_SNAPSHOT_LAST) < 0)
+                r = manifest_write(
+                        x->tree, x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", /* sync= */ false);
+                if (r >= 0 &&
+                    renameat(
+                            x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", x->staging.dir_fd,
+                            STAGING_SNAPSHOT_LAST) < 0)
                         r = -errno;
         } else
                 r = manifest_write(x->tree, x->staging.dir_fd, STAGING_SNAPSHOT, /* sync= */ true);
@@ -108,7 +117,8 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
                 if (now >= deadline)
                         return failure_set(
                                 reterr, FAILURE_BUSY, EBUSY,
-                                "'%s/%s' is never quiet: names in it changed within QuietSec= all the time; try again "
+                                "'%s/%s' is never quiet: names in it changed within QuietSec= all the time; "
+                                "try again "
                                 "later or lower QuietSec=",
                                 x->site->overlay->mount_point, x->tree->path);
                 site_progress(x->site, JOB_WAITING, atomic_load(&x->n_done), atomic_load(&x->n_total));
@@ -155,8 +165,8 @@ int settle(Exchange *x, Failure *reterr) {
         }
 }
 
-/* Between the last look and the exchange, and until what came late is replayed, every delay is somebody's wrong answer:
- * this thread goes before those who wait for it. Returns the priority to go back to. */
+/* Between the last look and the exchange, and until what came late is replayed, every delay is somebody's
+ * wrong answer: this thread goes before those who wait for it. Returns the priority to go back to. */
 int hurry(void) {
         int before = getpriority(PRIO_PROCESS, 0);
 

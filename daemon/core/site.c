@@ -21,7 +21,8 @@ static int open_layers(Site *s, Failure *reterr) {
         if (s->upper_fd < 0)
                 return failure_set_errno(
                         reterr, -errno,
-                        "cannot open '%s', the upper layer of '%s'; set UpperDir= if it stands elsewhere now",
+                        "cannot open '%s', the upper layer of '%s'; set UpperDir= if it stands elsewhere "
+                        "now",
                         o->upper, o->mount_point);
         return 0;
 }
@@ -35,7 +36,8 @@ static int open_records(Site *s, const char *state_dir, Failure *reterr) {
         }
         s->records_fd = mkdir_open(path);
         if (s->records_fd < 0)
-                return failure_set_errno(reterr, s->records_fd, "cannot open the state directory '%s'", path);
+                return failure_set_errno(
+                        reterr, s->records_fd, "cannot open the state directory '%s'", path);
         return 0;
 }
 
@@ -45,9 +47,10 @@ int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir
         s->overlay = o;
         s->name = name;
         if (!o->upper)
-                return failure_set(reterr, FAILURE_PRECONDITION, EROFS,
-                                   "the overlay '%s' has no upper layer; mount it with upperdir= and workdir=",
-                                   o->mount_point);
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EROFS,
+                        "the overlay '%s' has no upper layer; mount it with upperdir= and workdir=",
+                        o->mount_point);
         r = open_layers(s, reterr);
         if (r >= 0 && state_dir)
                 r = open_records(s, state_dir, reterr);

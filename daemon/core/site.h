@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A worker's hold on one overlay: descriptors of its root and of its upper layer, what was asked for, whom to tell. Every
- * module that acts on an overlay takes one. */
+/* A worker's hold on one overlay: descriptors of its root and of its upper layer, what was asked for, whom
+ * to tell. Every module that acts on an overlay takes one. */
 #pragma once
 
 #include <signal.h>
@@ -9,11 +9,14 @@
 #include "base/states.h"
 #include "core/overlay.h"
 
-/* Names of ours in an overlay; interface.md section 1. Nothing that starts so is ever listed, finalized or watched. */
+/* Names of ours in an overlay; interface.md section 1. Nothing that starts so is ever listed, finalized or
+ * watched. */
 #define STAGING_NAME ".ovlfind"
-#define OLD_TREE_PREFIX ".ovlfind-old-" /* + id: an old tree beside its directory, kept while somebody stands in it */
+#define OLD_TREE_PREFIX                                                                                     \
+        ".ovlfind-old-" /* + id: an old tree beside its directory, kept while somebody stands in it */
 
-/* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the overlay's root. */
+/* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
+ * overlay's root. */
 typedef struct Observer {
         void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total);
         void (*note)(void *userdata, const char *path, const char *text);
@@ -22,7 +25,7 @@ typedef struct Observer {
 } Observer;
 
 typedef struct SiteOptions {
-        uint64_t quiet_usec;   /* names must not have changed for so long before a directory is exchanged */
+        uint64_t quiet_usec; /* names must not have changed for so long before a directory is exchanged */
         unsigned n_threads;
         bool wait_for_standing; /* rather than keep the old tree beside the new one */
         bool break_hard_links;
@@ -33,23 +36,25 @@ typedef struct Site {
         const Overlay *overlay; /* borrowed */
         const char *name;       /* of the configured overlay; borrowed */
         int root_fd;            /* the overlay's root */
-        int upper_fd;           /* the upper layer's root; O_RDONLY, so that file handles can be opened through it */
-        int records_fd;         /* directory of this overlay's records */
+        int upper_fd;   /* the upper layer's root; O_RDONLY, so that file handles can be opened through it */
+        int records_fd; /* directory of this overlay's records */
         SiteOptions options;
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
         size_t n_inner_mounts;
         unsigned redirect_max_before; /* redirect-max.h; put back by site_done() */
-        atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would see */
+        atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
+                                    see */
 } Site;
 
-#define SITE_INIT                                                                            \
-        (Site) {                                                                             \
-                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF,                 \
-                .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32 },              \
+#define SITE_INIT                                                                                           \
+        (Site) {                                                                                            \
+                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF,                                \
+                .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32 },                             \
         }
 
-/* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of records below state_dir. Blocks on the overlay. */
+/* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of
+ * records below state_dir. Blocks on the overlay. */
 int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
 void site_done(Site *s);
 

@@ -25,21 +25,25 @@ static int check_base_is_ours(const Site *site, int base_fd, Failure *reterr) {
         if (fstat(base_fd, &st) < 0)
                 return -errno;
         if (st.st_uid != 0 || (st.st_mode & 07777) != 0700)
-                return failure_set(reterr, FAILURE_PRECONDITION, EPERM,
-                                   "'%s/%s' is not ours (it must belong to root with mode 0700); rename or remove it",
-                                   site->overlay->mount_point, STAGING_NAME);
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EPERM,
+                        "'%s/%s' is not ours (it must belong to root with mode 0700); rename or remove it",
+                        site->overlay->mount_point, STAGING_NAME);
         r = upper_entry_read(site->upper_fd, STAGING_NAME, &e);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read '%s/%s'", site->overlay->upper, STAGING_NAME);
+                return failure_set_errno(
+                        reterr, r, "cannot read '%s/%s'", site->overlay->upper, STAGING_NAME);
         if (e.class == UPPER_MISSING)
-                return failure_set(reterr, FAILURE_PRECONDITION, EXDEV,
-                                   "'%s' is not the upper layer of '%s': a directory made through the overlay does not "
-                                   "appear there; set UpperDir= to where the upper layer stands now",
-                                   site->overlay->upper, site->overlay->mount_point);
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EXDEV,
+                        "'%s' is not the upper layer of '%s': a directory made through the overlay does not "
+                        "appear there; set UpperDir= to where the upper layer stands now",
+                        site->overlay->upper, site->overlay->mount_point);
         if (e.class != UPPER_OPAQUE)
-                return failure_set(reterr, FAILURE_PRECONDITION, EEXIST,
-                                   "a lower layer of '%s' holds a directory '%s'; remove it there",
-                                   site->overlay->mount_point, STAGING_NAME);
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EEXIST,
+                        "a lower layer of '%s' holds a directory '%s'; remove it there",
+                        site->overlay->mount_point, STAGING_NAME);
         return 0;
 }
 
@@ -55,15 +59,17 @@ static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
                 error = mkdirat(site->root_fd, STAGING_NAME, 0700) < 0 ? errno : 0;
                 times_guard_end(&guard, root_names);
                 if (error != 0 && error != EEXIST)
-                        return failure_set_errno(reterr, -error, "cannot make the staging directory '%s/%s'",
-                                                 site->overlay->mount_point, STAGING_NAME);
+                        return failure_set_errno(
+                                reterr, -error, "cannot make the staging directory '%s/%s'",
+                                site->overlay->mount_point, STAGING_NAME);
         }
         fd = open_dir_beneath(site->root_fd, STAGING_NAME);
         if (fd == -ENOENT)
                 return create ? fd : 0;
         if (fd < 0)
-                return failure_set_errno(reterr, fd, "cannot open the staging directory '%s/%s'",
-                                         site->overlay->mount_point, STAGING_NAME);
+                return failure_set_errno(
+                        reterr, fd, "cannot open the staging directory '%s/%s'", site->overlay->mount_point,
+                        STAGING_NAME);
         r = check_base_is_ours(site, fd, reterr);
         if (r < 0)
                 return r;
@@ -155,8 +161,9 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
                 r = make_scratch(&s, n_scratch);
         if (r < 0) {
                 (void) staging_remove(&s);
-                return failure_set_errno(reterr, r, "cannot set up the staging directory of '%s'",
-                                         site->overlay->mount_point);
+                return failure_set_errno(
+                        reterr, r, "cannot set up the staging directory of '%s'",
+                        site->overlay->mount_point);
         }
         *ret = s;
         s = STAGING_INIT;
@@ -197,8 +204,9 @@ int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr
 
         s.site = site;
         if (strlen(id) != STAGING_ID_LENGTH)
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s/%s/%s' is not of our making",
-                                   site->overlay->mount_point, STAGING_NAME, id);
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "'%s/%s/%s' is not of our making",
+                        site->overlay->mount_point, STAGING_NAME, id);
         memcpy(s.id, id, STAGING_ID_LENGTH + 1);
         r = open_base(site, /* create= */ false, &s.base_fd, reterr);
         if (r < 0)
@@ -211,8 +219,8 @@ int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr
         if (r >= 0)
                 r = number_after_existing(&s);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot open '%s/%s/%s'", site->overlay->mount_point, STAGING_NAME,
-                                         id);
+                return failure_set_errno(
+                        reterr, r, "cannot open '%s/%s/%s'", site->overlay->mount_point, STAGING_NAME, id);
         *ret = s;
         s = STAGING_INIT;
         return 0;
@@ -245,13 +253,15 @@ static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
         while (renameat2(dfd, name, s->kept_fd, kept, RENAME_NOREPLACE) < 0 && errno == EEXIST);
         if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        site_note(s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why, s->site->overlay->mount_point, STAGING_NAME,
-                  s->id, kept);
+        site_note(
+                s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why, s->site->overlay->mount_point,
+                STAGING_NAME, s->id, kept);
         return 0;
 }
 
 static int keep_buried(int dfd, const char *name, unsigned char type, void *userdata) {
-        return keep_part(userdata, dfd, name, "something was taken out of a directory and may be somebody's");
+        return keep_part(
+                userdata, dfd, name, "something was taken out of a directory and may be somebody's");
 }
 
 static bool is_own_tree(const Staging *s) {
@@ -259,7 +269,8 @@ static bool is_own_tree(const Staging *s) {
 
         if (!s->tree_handle)
                 return !s->is_published;
-        return file_handle_at(s->upper_fd, STAGING_TREE, &handle) >= 0 && strcmp(handle, s->tree_handle) == 0;
+        return file_handle_at(s->upper_fd, STAGING_TREE, &handle) >= 0 &&
+                strcmp(handle, s->tree_handle) == 0;
 }
 
 static int remove_directory(Staging *s, int dfd, const char *name) {
@@ -280,7 +291,9 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         if (strcmp(name, "kept") == 0)
                 return 0; /* last */
         if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
-                return keep_part(s, dfd, name, "a directory was put in the place of the one that was being exchanged");
+                return keep_part(
+                        s, dfd, name,
+                        "a directory was put in the place of the one that was being exchanged");
         if (strcmp(name, "grave") == 0 && s->is_published)
                 r = dir_foreach(s->grave_fd, keep_buried, s);
         if (r >= 0 && type == DT_DIR)
@@ -324,12 +337,14 @@ typedef struct Walk {
 static int visit(int dfd, const char *name, unsigned char type, void *userdata) {
         Walk *w = userdata;
 
-        if (type != DT_DIR || strlen(name) != STAGING_ID_LENGTH || strspn(name, "0123456789abcdef") != STAGING_ID_LENGTH)
+        if (type != DT_DIR || strlen(name) != STAGING_ID_LENGTH ||
+            strspn(name, "0123456789abcdef") != STAGING_ID_LENGTH)
                 return 0;
         return w->func(name, w->userdata);
 }
 
-int staging_foreach(const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr) {
+int staging_foreach(
+        const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr) {
         _cleanup_close_ int fd = -EBADF;
         Walk w = { .func = func, .userdata = userdata };
         int r = open_base(site, /* create= */ false, &fd, reterr);

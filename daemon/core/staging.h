@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The root-only directory at the overlay's root in which new trees are built and old ones end. A piece of work has a
- * directory of its own there, named by its id:
+/* The root-only directory at the overlay's root in which new trees are built and old ones end. A piece of
+ * work has a directory of its own there, named by its id:
  *
- *   tree       the new tree before the exchange, the old one after it (unless it stands beside its directory)
- *   grave/     what was taken out of a tree and is compared before it is deleted
- *   kept/      what collided and belongs to somebody: never deleted
- *   scratch-N/ where thread N links entries that are still to be copied up
- *   snapshot, snapshot.last   the manifest: the exchange may have happened
- *   remove     the old tree is being removed: a name missing there was removed by us
+ *   tree       the new tree before the exchange, the old one after it (unless it stands beside its
+ * directory) grave/     what was taken out of a tree and is compared before it is deleted kept/      what
+ * collided and belongs to somebody: never deleted scratch-N/ where thread N links entries that are still to
+ * be copied up snapshot, snapshot.last   the manifest: the exchange may have happened remove     the old
+ * tree is being removed: a name missing there was removed by us
  *
  * What stands there says everything a later start must know; see recover.h. */
 #pragma once
@@ -29,32 +28,37 @@ typedef struct Staging {
         int grave_fd;
         int kept_fd;
         bool is_published; /* the trees were exchanged: what lies in the grave may be somebody's */
-        char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged */
+        char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged
+                            */
         int *scratch_fds;
         unsigned n_scratch;
         atomic_uint n_buried;
 } Staging;
 
-#define STAGING_INIT                                                                                           \
-        (Staging) {                                                                                            \
-                .base_fd = -EBADF, .dir_fd = -EBADF, .upper_fd = -EBADF, .grave_fd = -EBADF, .kept_fd = -EBADF, \
+#define STAGING_INIT                                                                                        \
+        (Staging) {                                                                                         \
+                .base_fd = -EBADF, .dir_fd = -EBADF, .upper_fd = -EBADF, .grave_fd = -EBADF,                \
+                .kept_fd = -EBADF,                                                                          \
         }
 
-/* Makes a staging directory with a new id. Proves that the upper layer we read is the one the mount writes to: what is
- * made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind is not ours. */
+/* Makes a staging directory with a new id. Proves that the upper layer we read is the one the mount writes
+ * to: what is made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind
+ * is not ours. */
 int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr);
 /* Opens one that a crash left. -EBUSY: a living worker has it. */
 int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr);
 void staging_done(Staging *s);
-/* Says which tree may be deleted: the new one that was never published. handle: of its directory in the upper. */
+/* Says which tree may be deleted: the new one that was never published. handle: of its directory in the
+ * upper. */
 int staging_own_tree(Staging *s, const char *handle);
-/* Empties and removes the directory and .ovlfind if nothing else is there. What may be somebody's (a tree that is not the
- * new one, what is left in the grave after an exchange) moves to kept/, which is never emptied, and is noted. Returns 1 if
- * something is kept. */
+/* Empties and removes the directory and .ovlfind if nothing else is there. What may be somebody's (a tree
+ * that is not the new one, what is left in the grave after an exchange) moves to kept/, which is never
+ * emptied, and is noted. Returns 1 if something is kept. */
 int staging_remove(Staging *s);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */
-int staging_foreach(const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr);
+int staging_foreach(
+        const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr);
 
 /* A new name for the grave or for kept/. */
 void staging_new_name(Staging *s, char ret[static 16]);

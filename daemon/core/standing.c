@@ -24,7 +24,8 @@ static bool has_component(const char *path, const char *component) {
         size_t n = strlen(component);
 
         for (const char *p = path; (p = strstr(p, component)); p++)
-                if (p > path && p[-1] == '/' && (p[n] == '/' || p[n] == '\0' || p[n] == ' ')) /* " (deleted)" */
+                if (p > path && p[-1] == '/' &&
+                    (p[n] == '/' || p[n] == '\0' || p[n] == ' ')) /* " (deleted)" */
                         return true;
         return false;
 }
@@ -36,7 +37,8 @@ static bool link_hits(Search *s, int dfd, const char *name) {
         if (n < 0)
                 return false;
         s->target[n] = '\0';
-        return s->prefix ? path_startswith(s->target, s->prefix) != NULL : has_component(s->target, s->component);
+        return s->prefix ? path_startswith(s->target, s->prefix) != NULL
+                         : has_component(s->target, s->component);
 }
 
 static int visit_fd(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -45,8 +47,8 @@ static int visit_fd(int dfd, const char *name, unsigned char type, void *userdat
 
         if (!link_hits(s, dfd, name))
                 return 0;
-        /* stat() of the link follows it into the kernel's file, not to a path: no lower is asked for a directory that
-         * is open already. */
+        /* stat() of the link follows it into the kernel's file, not to a path: no lower is asked for a
+         * directory that is open already. */
         if (fstatat(dfd, name, &st, 0) >= 0 && S_ISDIR(st.st_mode))
                 s->kind = "fd";
         return s->kind ? -ECANCELED : 0;
@@ -96,8 +98,9 @@ static void count(Search *s, int process_fd, const char *pid) {
                 command = NULL;
         if (command)
                 command[strcspn(command, "\n")] = '\0';
-        (void) snprintf(s->found->who + used, sizeof(s->found->who) - used, "%s%s (%s, %s)", used ? ", " : "", pid,
-                        command ?: "?", s->kind);
+        (void) snprintf(
+                s->found->who + used, sizeof(s->found->who) - used, "%s%s (%s, %s)", used ? ", " : "", pid,
+                command ?: "?", s->kind);
 }
 
 /* Other workers hold descriptors of trees; two that keep trees must not wait for each other. */
@@ -137,7 +140,7 @@ int standing_find(const char *prefix, const char *component, Standing *ret) {
         _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         ssize_t n;
 
-        *ret = (Standing) { 0 };
+        *ret = (Standing){ 0 };
         if (fd < 0)
                 return -errno;
         n = readlink("/proc/self/exe", s.own_program, sizeof(s.own_program) - 1);

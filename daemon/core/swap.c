@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late. */
+/* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late.
+ */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -22,8 +23,8 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
         return 0;
 }
 
-/* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is closed to all but
- * root, and has other neighbours (facts E.3). */
+/* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is
+ * closed to all but root, and has other neighbours (facts E.3). */
 int exchange_move_beside(Exchange *x) {
         if (x->is_beside)
                 return 0;
@@ -36,11 +37,14 @@ int exchange_move_beside(Exchange *x) {
 static int swap_names(Exchange *x) {
         int r;
 
-        r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+        r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
+                                                                                                   : 0;
         if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_before) <= 0)
                 return r;
         /* The kernel writes a redirect for the old tree, and found it too long. */
-        return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+        return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0
+                ? -errno
+                : 0;
 }
 
 static bool is_in_place(Exchange *x, bool swapped) {
@@ -53,8 +57,8 @@ static bool is_in_place(Exchange *x, bool swapped) {
                 staged == (swapped ? root->old_inode : root->new_inode);
 }
 
-/* The exchange, and the proof that it took away what we had copied. Should somebody have put another directory there in
- * the last moment, that one goes back; if that fails too, staging_remove() keeps it. */
+/* The exchange, and the proof that it took away what we had copied. Should somebody have put another
+ * directory there in the last moment, that one goes back; if that fails too, staging_remove() keeps it. */
 static int swap_checked(Exchange *x) {
         const char *const no_names[] = { NULL };
         TimesGuard guard;
@@ -77,8 +81,9 @@ static int swap_checked(Exchange *x) {
         return x->has_standing ? exchange_move_beside(x) : 0;
 }
 
-/* How long a task that had found its way into the old tree just before the exchange may wait for a processor until it goes
- * on there: until then the old tree must stay whole. The scheduler gives each runnable task its turn. */
+/* How long a task that had found its way into the old tree just before the exchange may wait for a processor
+ * until it goes on there: until then the old tree must stay whole. The scheduler gives each runnable task
+ * its turn. */
 static uint64_t scheduling_grace(void) {
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
         unsigned runnable = 1;
@@ -92,7 +97,8 @@ static uint64_t scheduling_grace(void) {
         return GRACE_USEC + GRACE_PER_TASK_USEC * runnable / (uint64_t) (processors > 0 ? processors : 1);
 }
 
-/* What comes late is replayed at once. What comes later still is the business of whoever retires the old tree. */
+/* What comes late is replayed at once. What comes later still is the business of whoever retires the old
+ * tree. */
 static int aftermath(Exchange *x) {
         uint64_t start = now_monotonic_usec(), grace = scheduling_grace();
 
@@ -113,19 +119,22 @@ static int aftermath(Exchange *x) {
         }
 }
 
-/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old tree. */
+/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old
+ * tree. */
 static int check_mounts_again(Exchange *x, Failure *reterr) {
         int r = site_load_inner_mounts(x->site);
 
         if (r < 0)
                 return r;
         if (site_has_inner_mount(x->site, x->tree->path))
-                return failure_set(reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
-                                   x->site->overlay->mount_point, x->tree->path);
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
+                        x->site->overlay->mount_point, x->tree->path);
         return 0;
 }
 
-/* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6). */
+/* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6).
+ */
 static int try_exchange(Exchange *x, Failure *reterr) {
         int r = check_mounts_again(x, reterr);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet, so whatever does
- * not fit is simply taken out and made again. */
+/* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet, so
+ * whatever does not fit is simply taken out and made again. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,8 +33,8 @@ static int pair_open(Exchange *x, const Node *n, Pair *p) {
                 return n->entry || n == x->tree->root ? -ENOMEM : 1;
         p->old_fd = open_dir_beneath(x->old_fd, path);
         p->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP || p->old_upper_fd == -ENOENT ||
-            p->old_upper_fd == -ENOTDIR)
+        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP ||
+            p->old_upper_fd == -ENOENT || p->old_upper_fd == -ENOTDIR)
                 return 1;
         if (p->old_fd < 0 || p->old_upper_fd < 0)
                 return p->old_fd < 0 ? p->old_fd : p->old_upper_fd;
@@ -45,8 +45,8 @@ static int pair_open(Exchange *x, const Node *n, Pair *p) {
         return raw_list_changes(p->old_upper_fd, &p->changes, &p->list);
 }
 
-/* Moves a directory's new tree to the grave and its node to the detached ones, until it is known whether it appeared
- * somewhere else. */
+/* Moves a directory's new tree to the grave and its node to the detached ones, until it is known whether it
+ * appeared somewhere else. */
 static int bury_directory(Exchange *x, Entry *e, int new_fd) {
         char grave[16];
         Node *m = e->dir;
@@ -144,7 +144,9 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
 
         if (e && e->type == raw->type &&
             (raw->type == DT_WHT ||
-             (e->is_placed && (e->dir ? tree_find_old_at(x->tree, p->old_upper_fd, raw) == e->dir : e->inode == raw->inode)))) {
+             (e->is_placed &&
+              (e->dir ? tree_find_old_at(x->tree, p->old_upper_fd, raw) == e->dir
+                      : e->inode == raw->inode)))) {
                 e->is_seen = true;
                 return 0;
         }
@@ -166,7 +168,8 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         return r;
 }
 
-/* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there. */
+/* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there.
+ */
 static int is_lower_only(const Node *n, const Entry *e, const Pair *p) {
         struct stat st;
 
@@ -222,7 +225,11 @@ static int drop_unseen(Exchange *x, Node *n, Pair *p) {
 
 static int sync_node(Exchange *x, Node *n) {
         _cleanup_(pair_done) Pair p = {
-                .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF, .changes = node_take_changes(n),
+                .old_fd = -EBADF,
+                .old_upper_fd = -EBADF,
+                .new_fd = -EBADF,
+                .new_upper_fd = -EBADF,
+                .changes = node_take_changes(n),
         };
         int r = pair_open(x, n, &p);
 
@@ -240,7 +247,8 @@ static int sync_node(Exchange *x, Node *n) {
         return drop_unseen(x, n, &p);
 }
 
-/* What left the tree for good. Its node and its new tree go; the watch too, unless the directory was found again. */
+/* What left the tree for good. Its node and its new tree go; the watch too, unless the directory was found
+ * again. */
 static int discard_detached(Exchange *x) {
         while (x->tree->detached) {
                 Node *n = x->tree->detached;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the old tree has after the exchange and the new one has not: linked, moved or made there too. Whatever does not fit
- * goes to kept/. */
+/* What the old tree has after the exchange and the new one has not: linked, moved or made there too.
+ * Whatever does not fit goes to kept/. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,8 +35,8 @@ static int lose(Sides *s, Entry *e, const RawEntry *raw) {
         return keep_from_old(s, raw, "replaced in the old tree, and replaced or removed in the new one");
 }
 
-/* A name that the old tree shows with another entry than it was placed with: the new one gets it in one step, if it still
- * has the old one. */
+/* A name that the old tree shows with another entry than it was placed with: the new one gets it in one
+ * step, if it still has the old one. */
 int replace(Sides *s, Entry *e, const RawEntry *raw) {
         Exchange *x = s->x;
         _cleanup_close_ int grave_upper_fd = grave_upper(x);
@@ -88,7 +88,8 @@ static int add_file(Sides *s, const RawEntry *raw) {
                         return -errno;
                 /* Taken by users of the new tree: theirs holds. */
                 if (!is_inode_at(s->new_upper_fd, raw))
-                        return keep_from_old(s, raw, "made in the old tree while the name was taken in the new one");
+                        return keep_from_old(
+                                s, raw, "made in the old tree while the name was taken in the new one");
         }
         r = node_add(s->node, raw->name, raw->type, &e);
         if (r < 0)
@@ -133,8 +134,8 @@ static int identify_pair(Node *n, const DirectoryPair *p) {
         return r < 0 ? r : file_handle_at(p->new_upper_fd, "", &n->new_handle);
 }
 
-/* The same directory in both trees from now on: watched, then compared. Who made it through the old tree goes on using
- * it there. */
+/* The same directory in both trees from now on: watched, then compared. Who made it through the old tree
+ * goes on using it there. */
 static int mirror_directory(Sides *s, const RawEntry *raw, const DirectoryPair *p) {
         Entry *e;
         int r = node_add(s->node, raw->name, DT_DIR, &e);
@@ -160,7 +161,9 @@ static int make_mirror(Sides *s, const RawEntry *raw, DirectoryPair *p) {
                 return -errno;
         p->new_fd = open_dir_beneath(grave_fd, grave);
         p->new_upper_fd = open_dir_beneath(grave_upper_fd, grave);
-        r = p->new_fd < 0 ? p->new_fd : p->new_upper_fd < 0 ? p->new_upper_fd : meta_copy(p->old_fd, p->new_fd);
+        r = p->new_fd < 0             ? p->new_fd
+                : p->new_upper_fd < 0 ? p->new_upper_fd
+                                      : meta_copy(p->old_fd, p->new_fd);
         if (r >= 0 && renameat2(grave_fd, grave, s->new_fd, raw->name, RENAME_NOREPLACE) < 0)
                 r = errno == EEXIST ? 1 : -errno;
         if (r != 0)
@@ -168,12 +171,14 @@ static int make_mirror(Sides *s, const RawEntry *raw, DirectoryPair *p) {
         return r;
 }
 
-/* A directory of that name that was made in the new tree is taken for the same if the same people may use it. */
+/* A directory of that name that was made in the new tree is taken for the same if the same people may use
+ * it. */
 static bool is_same_people(const DirectoryPair *p) {
         struct stat old, new;
 
-        return p->new_fd >= 0 && p->new_upper_fd >= 0 && fstat(p->old_fd, &old) >= 0 && fstat(p->new_fd, &new) >= 0 &&
-                old.st_uid == new.st_uid && old.st_gid == new.st_gid && old.st_mode == new.st_mode;
+        return p->new_fd >= 0 && p->new_upper_fd >= 0 && fstat(p->old_fd, &old) >= 0 &&
+                fstat(p->new_fd, &new) >= 0 &&
+                old.st_uid == new.st_uid &&old.st_gid == new.st_gid &&old.st_mode == new.st_mode;
 }
 
 static int add_pure_directory(Sides *s, const RawEntry *raw) {
@@ -197,11 +202,12 @@ static int add_pure_directory(Sides *s, const RawEntry *raw) {
         p.new_upper_fd = open_dir_beneath(s->new_upper_fd, raw->name);
         if (is_same_people(&p))
                 return mirror_directory(s, raw, &p);
-        return keep_from_old(s, raw, "a directory made in the old tree while the name was taken in the new one");
+        return keep_from_old(
+                s, raw, "a directory made in the old tree while the name was taken in the new one");
 }
 
-/* A directory that the tree does not know: it gets a counterpart. One that is merged cannot be copied so; it moves over as
- * it is, and who stands in it goes along. */
+/* A directory that the tree does not know: it gets a counterpart. One that is merged cannot be copied so; it
+ * moves over as it is, and who stands in it goes along. */
 static int add_directory(Sides *s, const RawEntry *raw) {
         int r = is_pure_directory(s, raw->name);
 
@@ -209,8 +215,9 @@ static int add_directory(Sides *s, const RawEntry *raw) {
                 return r < 0 ? r : add_pure_directory(s, raw);
         if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 || errno == ENOENT)
                 return 0;
-        return errno != EEXIST ? -errno
-                               : keep_from_old(s, raw, "moved into the old tree while the name was taken in the new one");
+        return errno != EEXIST
+                ? -errno
+                : keep_from_old(s, raw, "moved into the old tree while the name was taken in the new one");
 }
 
 /* Where the new directory of m waits or was left: a descriptor of the directory around, and its name. */
@@ -243,8 +250,9 @@ static int part(Sides *s, Node *m, const RawEntry *raw) {
                 char grave[16];
 
                 (void) snprintf(grave, sizeof(grave), "%u", m->grave);
-                r = keep(s->x, s->x->staging.grave_fd, grave, s->node, raw->name,
-                         "renamed in the old tree to a name that was taken in the new one");
+                r =
+                        keep(s->x, s->x->staging.grave_fd, grave, s->node, raw->name,
+                             "renamed in the old tree to a name that was taken in the new one");
         }
         if (m->entry)
                 entry_drop(m->parent, m->entry);

@@ -10,7 +10,7 @@ void times_guard_begin(TimesGuard *g, int dir_fd) {
         char path[sizeof("/proc/self/fd/") + 10];
         struct stat st;
 
-        *g = (TimesGuard) { .dir_fd = dir_fd, .inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK) };
+        *g = (TimesGuard){ .dir_fd = dir_fd, .inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK) };
         (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
         if (g->inotify_fd < 0)
                 return;
@@ -46,6 +46,6 @@ static bool only_ours(int inotify_fd, const char *const *names) {
 
 void times_guard_end(TimesGuard *g, const char *const *names) {
         if (g->inotify_fd >= 0 && only_ours(g->inotify_fd, names))
-                (void) futimens(g->dir_fd, (struct timespec[2]) { { .tv_nsec = UTIME_OMIT }, g->before });
+                (void) futimens(g->dir_fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, g->before });
         g->inotify_fd = fd_close(g->inotify_fd);
 }

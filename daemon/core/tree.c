@@ -165,7 +165,7 @@ void node_note_change(Node *n, const char *name) {
 Changes node_take_changes(Node *n) {
         Changes c = n->changes;
 
-        n->changes = (Changes) { 0 };
+        n->changes = (Changes){ 0 };
         return c;
 }
 
@@ -173,7 +173,7 @@ void changes_done(Changes *c) {
         for (unsigned i = 0; i < c->n; i++)
                 free(c->names[i]);
         free(c->names);
-        *c = (Changes) { 0 };
+        *c = (Changes){ 0 };
 }
 
 unsigned node_depth(const Node *n) {
@@ -193,7 +193,8 @@ void node_set_watch(Node *n, int watch) {
                 HASH_DELETE(hh_watch, t->by_watch, n);
         n->watch = watch;
         if (watch >= 0) {
-                /* The kernel gives one descriptor an inode: who had it stands for a place the directory has left. */
+                /* The kernel gives one descriptor an inode: who had it stands for a place the directory has
+                 * left. */
                 HASH_FIND(hh_watch, t->by_watch, &watch, sizeof(watch), other);
                 if (other) {
                         HASH_DELETE(hh_watch, t->by_watch, other);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A directory tree as it was last synchronised: which names each directory held, and which inodes of the upper they were.
- * The exchange, its reconciliation, the undo and the recovery after a crash all compare the world with such a tree; written
- * to a file (the manifest) it is the snapshot of a running exchange and the record of a finalized directory. */
+/* A directory tree as it was last synchronised: which names each directory held, and which inodes of the
+ * upper they were. The exchange, its reconciliation, the undo and the recovery after a crash all compare the
+ * world with such a tree; written to a file (the manifest) it is the snapshot of a running exchange and the
+ * record of a finalized directory. */
 #pragma once
 
 #include <pthread.h>
@@ -24,15 +25,16 @@ enum {
 /* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
 typedef struct Entry {
         UT_hash_handle hh;
-        Node *dir;          /* DT_DIR: what stands below */
-        uint64_t inode;     /* in the upper file system; of a directory: the old one's */
-        uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0 unknown */
-        unsigned char type; /* DT_ value */
-        bool is_local;      /* made through the overlay: not a name of the lower */
-        bool is_placed;     /* stands in the new tree */
-        bool is_seen;       /* scratch of a comparison */
+        Node *dir;             /* DT_DIR: what stands below */
+        uint64_t inode;        /* in the upper file system; of a directory: the old one's */
+        uint64_t identity;     /* hash of the file handle, which inode numbers reused later do not share; 0
+                                  unknown */
+        unsigned char type;    /* DT_ value */
+        bool is_local;         /* made through the overlay: not a name of the lower */
+        bool is_placed;        /* stands in the new tree */
+        bool is_seen;          /* scratch of a comparison */
         unsigned char missing; /* MISSING_ value */
-        bool is_late;       /* came from the old tree after the exchange */
+        bool is_late;          /* came from the old tree after the exchange */
         char name[];
 } Entry;
 
@@ -46,31 +48,33 @@ typedef struct Changes {
 struct Node {
         UT_hash_handle hh_watch, hh_old;
         Tree *tree;
-        Node *parent;    /* NULL: the root, or detached */
-        Entry *entry;    /* in the parent; NULL for the root */
-        Entry *entries;  /* by name */
-        char *lower;     /* lower path, NULL for a directory without lower counterpart */
+        Node *parent;                  /* NULL: the root, or detached */
+        Entry *entry;                  /* in the parent; NULL for the root */
+        Entry *entries;                /* by name */
+        char *lower;                   /* lower path, NULL for a directory without lower counterpart */
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
-        struct timespec mtime; /* of the old directory when it was watched, before anything in it was copied up */
-        int watch;       /* inotify descriptor, -1 none */
-        unsigned grave;  /* detached: its name in the grave */
-        bool is_buried;  /* it is there */
-        struct { /* of the new directory at the exchange; not known unless is_known */
+        struct timespec
+                mtime;  /* of the old directory when it was watched, before anything in it was copied up */
+        int watch;      /* inotify descriptor, -1 none */
+        unsigned grave; /* detached: its name in the grave */
+        bool is_buried; /* it is there */
+        struct {        /* of the new directory at the exchange; not known unless is_known */
                 bool is_known;
                 mode_t mode;
                 uid_t uid;
                 gid_t gid;
         } remembered;
-        unsigned n_failed; /* entries that could not be placed because somebody changed them: compare again */
-        bool is_merged;  /* the old directory has a lower part */
-        Changes changes; /* what to compare again */
+        unsigned
+                n_failed; /* entries that could not be placed because somebody changed them: compare again */
+        bool is_merged;   /* the old directory has a lower part */
+        Changes changes;  /* what to compare again */
         bool is_deferred; /* it was not where it was: compare again when its parents have been */
         bool is_undressed; /* owner, mode, xattrs and times of the new directory are to be set */
         bool is_untimed;   /* its times alone, because names changed */
         bool is_touched;   /* somebody changed names or attributes since mtime was read */
-        bool is_removed; /* the old directory is gone */
-        char *blocked;   /* why this directory cannot be exchanged */
+        bool is_removed;   /* the old directory is gone */
+        char *blocked;     /* why this directory cannot be exchanged */
         int blocked_state; /* DirectoryState that goes with it */
 };
 
@@ -78,12 +82,12 @@ struct Tree {
         pthread_mutex_t lock; /* the maps and the counters, while a pool works on the tree */
         Node *root;
         Node *by_watch, *by_old; /* by_old: by old_inode */
-        Node *detached;  /* singly linked through parent */
-        char *path;      /* of the root, relative to the overlay's root, when the work began */
-        char *upper;     /* file handle of the root of the upper it stands on */
-        char *id;        /* 16 hex digits; names staging and record */
+        Node *detached;          /* singly linked through parent */
+        char *path;              /* of the root, relative to the overlay's root, when the work began */
+        char *upper;             /* file handle of the root of the upper it stands on */
+        char *id;                /* 16 hex digits; names staging and record */
         bool is_undo;
-        uint64_t usec;   /* realtime */
+        uint64_t usec; /* realtime */
         uint64_t n_nodes, n_entries;
 };
 
@@ -91,12 +95,14 @@ int tree_new(const char *path, const char *id, bool is_undo, Tree **ret);
 Tree *tree_free(Tree *t);
 DEFINE_CLEANUP(Tree *, tree_free);
 
-/* Adds name to n; for DT_DIR with a new Node below it. -EEXIST. Thread-safe as long as one thread works on n. */
+/* Adds name to n; for DT_DIR with a new Node below it. -EEXIST. Thread-safe as long as one thread works on
+ * n. */
 int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
 Entry *node_find(const Node *n, const char *name);
 /* Drops e, and everything below it. */
 void entry_drop(Node *n, Entry *e);
-/* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached node. */
+/* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached
+ * node. */
 char *node_path(const Node *n);
 /* A name in the old directory changed. Many of them make the whole directory dirty. */
 void node_note_change(Node *n, const char *name);

@@ -43,7 +43,7 @@ void keepers_done(Keepers *k) {
         for (size_t i = 0; i < k->n; i++)
                 exchange_free(k->items[i]);
         free(k->items);
-        *k = (Keepers) { 0 };
+        *k = (Keepers){ 0 };
 }
 
 static int keepers_add(Keepers *k, Exchange *x) {
@@ -81,12 +81,13 @@ static int report_blocked(const WorkHooks *hooks, const Blocked *b) {
         return hooks->report ? hooks->report(&r, hooks->userdata) : 0;
 }
 
-/* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange takes the whole
- * subtree. */
+/* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
+ * takes the whole subtree. */
 static int report_ancestors(const WorkHooks *hooks, const char *tried, const Blocked *b) {
         _cleanup_free_ char *reason = NULL, *p = strdup(b->path);
 
-        if (!p || asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
+        if (!p ||
+            asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
                 reason = NULL;
                 return -ENOMEM;
         }
@@ -137,8 +138,9 @@ static int work_open(Work *w, Failure *reterr) {
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
         if (records_n_damaged(w->records) > 0)
-                site_note(w->site, w->path, "%u records in the state directory are damaged and ignored",
-                          records_n_damaged(w->records));
+                site_note(
+                        w->site, w->path, "%u records in the state directory are damaged and ignored",
+                        records_n_damaged(w->records));
         return 0;
 }
 
@@ -165,8 +167,10 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
                 if (r >= 0)
                         r = report_ancestors(w->hooks, tried, b);
                 if (r >= 0 && strcmp(tried, w->path) == 0)
-                        (void) failure_set(&w->failure, b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION,
-                                           EBUSY, "'%s' cannot be exchanged: %s", full(w, buffer, b->path), b->reason);
+                        (void) failure_set(
+                                &w->failure,
+                                b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION, EBUSY,
+                                "'%s' cannot be exchanged: %s", full(w, buffer, b->path), b->reason);
         }
         for (size_t i = 0; r >= 0 && i < result->n_children; i++)
                 r = worklist_add(&w->todo, result->children[i]);
@@ -185,19 +189,27 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
-/* What the kernel says when a second directory would be merged with a lower one that is merged elsewhere (facts E.7). */
+/* What the kernel says when a second directory would be merged with a lower one that is merged elsewhere
+ * (facts E.7). */
 static int explain_stale(const Work *w, const char *path, Failure *f) {
         char buffer[PATH_MAX];
 
         failure_done(f);
-        return failure_set(f, FAILURE_BUSY, EBUSY,
-                           "something still holds what '%s' was before it was finalized; try again when those who used it "
-                           "then have left",
-                           full(w, buffer, path));
+        return failure_set(
+                f, FAILURE_BUSY, EBUSY,
+                "something still holds what '%s' was before it was finalized; try again when those who used "
+                "it "
+                "then have left",
+                full(w, buffer, path));
 }
 
-static int conclude_one(Work *w, const char *path, int r, const ExchangeResult *result, bool *ret_has_merged_child,
-                        Failure *f) {
+static int conclude_one(
+        Work *w,
+        const char *path,
+        int r,
+        const ExchangeResult *result,
+        bool *ret_has_merged_child,
+        Failure *f) {
         int k;
 
         if (r == -EUCLEAN) {
@@ -259,7 +271,8 @@ static int split_root(Work *w) {
         _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
         int r;
 
-        r = exchange_result_block(&result, "", DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
+        r = exchange_result_block(
+                &result, "", DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
         if (r >= 0)
                 r = site_list_directories(w->site, "", &result.children, &result.n_children);
         return r < 0 ? r : split(w, "", &result);
@@ -271,7 +284,8 @@ static int report_and_count(const DirectoryReport *r, void *userdata) {
         return w->hooks->report ? w->hooks->report(r, w->hooks->userdata) : 0;
 }
 
-/* What came of it, by observation: the directory asked for is in the wanted state, or the first failure says why not. */
+/* What came of it, by observation: the directory asked for is in the wanted state, or the first failure says
+ * why not. */
 static int conclude(Work *w, bool is_undo, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         char buffer[PATH_MAX];
@@ -294,8 +308,9 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
                 return report_and_count(&report, w);
         if (report.state == DIRECTORY_FINALIZED || report.state == DIRECTORY_LOCAL)
                 return 0;
-        return failure_set(reterr, FAILURE_BUSY, EBUSY, "'%s' is not finalized: %s", full(w, buffer, w->path),
-                           report.reason ?: directory_state_to_string(report.state));
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY, "'%s' is not finalized: %s", full(w, buffer, w->path),
+                report.reason ?: directory_state_to_string(report.state));
 }
 
 static int conclude_failed(Work *w, int r, Failure *reterr) {
@@ -303,10 +318,12 @@ static int conclude_failed(Work *w, int r, Failure *reterr) {
 
         if (w->is_hung) {
                 failure_done(reterr);
-                (void) failure_set(reterr, FAILURE_CANCELED, ECANCELED,
-                                   "canceled while '%s' waited for a file system that does not answer; what is left of the "
-                                   "work is removed at the next start",
-                                   full(w, buffer, w->path));
+                (void) failure_set(
+                        reterr, FAILURE_CANCELED, ECANCELED,
+                        "canceled while '%s' waited for a file system that does not answer; what is left of "
+                        "the "
+                        "work is removed at the next start",
+                        full(w, buffer, w->path));
                 return r;
         }
         failure_move(reterr, &w->failure);
@@ -316,7 +333,8 @@ static int conclude_failed(Work *w, int r, Failure *reterr) {
 static int audit_target(Work *w, DirectoryReport *ret, Failure *reterr) {
         for (const char *p = w->path; p && *p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL) {
                 if (is_staging_name(p))
-                        return failure_set(reterr, FAILURE_NOT_MANAGED, EINVAL, "'%s' belongs to ovlfind itself", p);
+                        return failure_set(
+                                reterr, FAILURE_NOT_MANAGED, EINVAL, "'%s' belongs to ovlfind itself", p);
         }
         return audit_directory(w->site, w->records, w->path, ret, reterr);
 }
@@ -330,7 +348,13 @@ static int find_todo(Work *w, const DirectoryReport *report) {
         return audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
 }
 
-int work_finalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret, Failure *reterr) {
+int work_finalize(
+        Site *site,
+        const char *path,
+        const WorkHooks *hooks,
+        Keepers *ret_kept,
+        WorkCounts *ret,
+        Failure *reterr) {
         _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
@@ -355,10 +379,12 @@ static int check_aliases(const Work *w, const DirectoryReport *report, Failure *
 
         if (r <= 0)
                 return r;
-        return failure_set(reterr, FAILURE_PRECONDITION, EEXIST,
-                           "'%s' was in '%s' when it was finalized, under another name, and its record is lost: the old "
-                           "name would come back as well, and both would be one file; move it back first, or remove it",
-                           full(w, alias_buffer, alias), full(w, buffer, report->path));
+        return failure_set(
+                reterr, FAILURE_PRECONDITION, EEXIST,
+                "'%s' was in '%s' when it was finalized, under another name, and its record is lost: the "
+                "old "
+                "name would come back as well, and both would be one file; move it back first, or remove it",
+                full(w, alias_buffer, alias), full(w, buffer, report->path));
 }
 
 static int check_record(const Work *w, const DirectoryReport *report, Failure *reterr) {
@@ -368,10 +394,11 @@ static int check_record(const Work *w, const DirectoryReport *report, Failure *r
                 return 0;
         if (w->site->options.force)
                 return check_aliases(w, report, reterr);
-        return failure_set(reterr, FAILURE_PRECONDITION, ENODATA,
-                           "the record of what '%s' held when it was finalized is lost; with --force, lower names that "
-                           "are missing now count as added since, and come back even if they were deleted",
-                           full(w, buffer, report->path));
+        return failure_set(
+                reterr, FAILURE_PRECONDITION, ENODATA,
+                "the record of what '%s' held when it was finalized is lost; with --force, lower names that "
+                "are missing now count as added since, and come back even if they were deleted",
+                full(w, buffer, report->path));
 }
 
 static int check_undo(const Work *w, const char *path, Failure *reterr) {
@@ -432,8 +459,13 @@ static int report_again(Work *w, const Worklist *were_finalized) {
         return 0;
 }
 
-int work_unfinalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret,
-                    Failure *reterr) {
+int work_unfinalize(
+        Site *site,
+        const char *path,
+        const WorkHooks *hooks,
+        Keepers *ret_kept,
+        WorkCounts *ret,
+        Failure *reterr) {
         _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(worklist_done) Worklist were_finalized = { 0 };
@@ -509,7 +541,7 @@ static void wait_any(const Keepers *k, int timeout_msec) {
         _cleanup_free_ struct pollfd *p = calloc(k->n, sizeof(struct pollfd));
 
         for (size_t i = 0; p && i < k->n; i++)
-                p[i] = (struct pollfd) { .fd = exchange_watch_fd(k->items[i]), .events = POLLIN };
+                p[i] = (struct pollfd){ .fd = exchange_watch_fd(k->items[i]), .events = POLLIN };
         (void) poll(p, p ? k->n : 0, timeout_msec);
 }
 

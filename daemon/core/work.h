@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The jobs: which directories are exchanged, one after the other, so that what was asked for is true at the end or it is
- * known why not. */
+/* The jobs: which directories are exchanged, one after the other, so that what was asked for is true at the
+ * end or it is known why not. */
 #pragma once
 
 #include "core/audit.h"
@@ -8,11 +8,11 @@
 
 /* A step of a plan, for --dry-run. */
 typedef struct PlanStep {
-        const char *name;        /* static: "exchange", "exclude", ... */
-        const char *path;        /* relative to the overlay's root */
-        const char *text;        /* what it does, or why not */
+        const char *name; /* static: "exchange", "exclude", ... */
+        const char *path; /* relative to the overlay's root */
+        const char *text; /* what it does, or why not */
         uint64_t n_entries;
-        uint64_t bytes;          /* space it takes in the upper, estimated upwards */
+        uint64_t bytes; /* space it takes in the upper, estimated upwards */
 } PlanStep;
 
 typedef struct WorkHooks {
@@ -35,12 +35,24 @@ typedef struct WorkCounts {
         uint64_t n_excluded;
 } WorkCounts;
 
-/* path and every directory below it. 0 when path itself is finalized (also when it was before); FAILURE_PRECONDITION or
- * FAILURE_BUSY when it could not be, though directories below it may have been. -ESHUTDOWN: threads hang in the kernel after a cancel, leave by _exit(). */
-int work_finalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret, Failure *reterr);
+/* path and every directory below it. 0 when path itself is finalized (also when it was before);
+ * FAILURE_PRECONDITION or FAILURE_BUSY when it could not be, though directories below it may have been.
+ * -ESHUTDOWN: threads hang in the kernel after a cancel, leave by _exit(). */
+int work_finalize(
+        Site *site,
+        const char *path,
+        const WorkHooks *hooks,
+        Keepers *ret_kept,
+        WorkCounts *ret,
+        Failure *reterr);
 /* The finalized directories at or below path become merged again. 0 also when there are none. */
-int work_unfinalize(Site *site, const char *path, const WorkHooks *hooks, Keepers *ret_kept, WorkCounts *ret,
-                    Failure *reterr);
+int work_unfinalize(
+        Site *site,
+        const char *path,
+        const WorkHooks *hooks,
+        Keepers *ret_kept,
+        WorkCounts *ret,
+        Failure *reterr);
 /* What work_finalize() or work_unfinalize() would do, as steps; changes nothing. */
 int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr);
 /* Finishes what a crash left, prunes records, reports every finalized directory. */

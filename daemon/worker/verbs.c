@@ -152,14 +152,16 @@ static int clean_path(const Worker *w, char **ret, Failure *reterr) {
         if (!*ret)
                 return -ENOMEM;
         if (path && path[0] == '/')
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' is not relative to the overlay", path);
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "'%s' is not relative to the overlay", path);
         if (path_simplify(*ret) < 0)
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "'%s' has '..' in it", path);
         return 0;
 }
 
 int worker_run_verb(Worker *w, Failure *reterr) {
-        const char *verb = wire_request_get(&w->request, WIRE_VERB), *name = wire_request_get(&w->request, WIRE_OVERLAY);
+        const char *verb = wire_request_get(&w->request, WIRE_VERB),
+                   *name = wire_request_get(&w->request, WIRE_OVERLAY);
         JobType type = job_type_from_string(verb);
         _cleanup_free_ char *path = NULL;
         int r;
@@ -173,7 +175,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return r;
         if (type == JOB_CHECK)
                 return check_preconditions(w, /* report= */ true, reterr);
-        r = site_open(&w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
+        r = site_open(
+                &w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)
                 return r;
         set_options(w);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ovlfind-worker: does one job on the files of one overlay, in a process of its own, so that a file system that hangs
- * hangs nobody else. It may be killed at any instant: what it leaves, the next one finishes or removes (core/recover.h).
+/* ovlfind-worker: does one job on the files of one overlay, in a process of its own, so that a file system
+ * that hangs hangs nobody else. It may be killed at any instant: what it leaves, the next one finishes or
+ * removes (core/recover.h).
  *
  * Not for people: the daemon starts it with a socket as descriptor 3 (base/wire.h). */
 #include <fcntl.h>
@@ -94,7 +95,9 @@ static void send_result(Worker *w, int r, const Failure *f) {
         WireRecord record;
 
         wire_record_init(&record, WIRE_RESULT);
-        wire_set(record.name, failure_kind_to_string(r < 0 && f->kind == FAILURE_NONE ? FAILURE_FAILED : f->kind));
+        wire_set(
+                record.name,
+                failure_kind_to_string(r < 0 && f->kind == FAILURE_NONE ? FAILURE_FAILED : f->kind));
         record.error = r >= 0 ? 0 : f->error != 0 ? f->error : -r;
         wire_set(record.text, r < 0 && !f->message ? strerror(-r) : f->message);
         record.entries_done = record.entries_total = w->counts.n_entries;
@@ -139,7 +142,8 @@ int main(int argc, char *argv[]) {
         worker.started_usec = now_monotonic_usec();
         worker.reported_state = _JOB_STATE_INVALID;
         worker.site = SITE_INIT;
-        worker.observer = (Observer) { .progress = on_progress, .note = on_note, .kept = on_kept, .userdata = &worker };
+        worker.observer =
+                (Observer){ .progress = on_progress, .note = on_note, .kept = on_kept, .userdata = &worker };
         set_up_process();
         r = run(&worker);
         /* The listener is still waiting; exit() takes it along. */

@@ -3,14 +3,18 @@
 """Compares `ovlfinctl finalize` with the procedure by hand (chown -R -h, ls -lR, umount, mount) on the same tree: elapsed
 time and operations at the lower, as ratios from one run. Usage: bench_finalize.py [FILES [DELAY_USEC...]]"""
 
+import os
 import shutil
 import sys
 import tempfile
 import time
 
-from ovltest import Scene, enter_namespace, missing_privilege, run
-from ovltest.byhand import finalize_by_hand
-from ovltest.tree import many
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.byhand import finalize_by_hand  # noqa: E402
+from ovltest.tree import many  # noqa: E402
 
 D = "software"
 

@@ -119,6 +119,7 @@ def test_names_that_are_not_utf8(scene):
     assert daemon.is_running()
 
 
+@pytest.mark.alone
 def test_long_path(scene):
     """Longer than what the kernel writes into a redirect by itself (256 bytes): done, or left with the reason."""
     source = scene.source()

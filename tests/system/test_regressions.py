@@ -15,7 +15,7 @@ import pytest
 
 from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
-from ovltest.env import end, spawn
+from ovltest.env import SWEEP, end, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import await_gone, await_kept, await_removed, kept_files, surviving, traces
 from ovltest.tree import age, hard_links, write
@@ -82,7 +82,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, most):
     daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
     daemon.use_killer()
     daemon.start()
-    for n in range(most):
+    for n in range(0, most, SWEEP):
         d = overlay / f"{P}/d{n}"
         shell = scene.keep(Shell(d))
         daemon.arm(n + 1, call=call)
@@ -100,7 +100,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, most):
         for name in ("by-path", "late", "new/file"):
             assert os.path.lexists(os.path.join(d, name)), f"{name}: killed at {daemon.struck()}"
     daemon.restart()
-    for n in range(most):
+    for n in range(0, most, SWEEP):
         assert surviving(overlay, b"mine %d" % n)
 
 
@@ -195,7 +195,7 @@ def test_a_directory_renamed_while_it_is_copied(scene, call):
     daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": {"QuietSec": "100ms"}}))
     daemon.use_killer()
     daemon.start()
-    for n in ns:
+    for n in ns[::SWEEP]:
         d = overlay / f"{P}/d{n}"
         before = snapshot(os.path.join(d, "sub"))
         daemon.arm(n, call=call, hold=True)

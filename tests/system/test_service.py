@@ -45,6 +45,7 @@ def show(machine, name):
     return machine.run("systemctl", "show", "-P", name, "ovlfind").stdout.strip()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_installed(machine):
     machine.sh(PREPARE + CONFIGURE)

@@ -52,6 +52,7 @@ def test_control(scene, stage):
     assert totals.operations > 5000
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
 @pytest.mark.parametrize("descriptor_workers", [0, 2], ids=["paths", "descriptors"])
@@ -80,6 +81,7 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
     assert totals.wrong <= 0.5 * exchanges, totals.notes
 
 
+@pytest.mark.alone
 def test_quiet_directories_notice_nothing(scene, stage):
     """Workers pause between operations, and a directory is exchanged when it was quiet: then nobody sees anything."""
     _, overlay = stage

@@ -135,7 +135,7 @@ static void entry_compare(const Entry *was) {
         else if (
                 !S_ISDIR(was->st.st_mode) &&
                 (is.st.st_mtim.tv_sec != was->st.st_mtim.tv_sec ||
-                is.st.st_mtim.tv_nsec != was->st.st_mtim.tv_nsec))
+                 is.st.st_mtim.tv_nsec != was->st.st_mtim.tv_nsec))
                 fail("%s: mtime differs", was->path);
 }
 

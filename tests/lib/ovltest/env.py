@@ -9,6 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("OVLFIND_BUILD", ROOT / "build")).resolve()
 
+# Tests that go through all of many cases take every SWEEPth only.
+SWEEP = int(os.environ.get("OVLFIND_SWEEP", "1"))
+
 BINARIES = {
     "ovlfind": "daemon/ovlfind",
     "ovlfind-worker": "daemon/worker/ovlfind-worker",
