@@ -32,14 +32,16 @@ struct Exchange {
         int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
         int new_fd, new_upper_fd; /* of the new one */
         int inotify_fd;
-        uint64_t changed_usec; /* monotonic; when a name last changed */
-        bool has_moved;        /* the directory itself was renamed or removed */
-        bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
-        uint64_t beside_usec;  /* monotonic; since when path users reach the old tree, 0 never: a deletion
-                                * there may be meant  for what they take it for */
-        bool has_remembered;   /* modes of directories; replay_attributes() */
-        uint64_t late_usec;    /* when something made in the old tree was taken up last */
-        uint64_t missing_usec; /* monotonic; when the first of the deletions that wait was seen, 0 none */
+        uint64_t changed_usec;  /* monotonic; when a name last changed */
+        bool has_moved;         /* the directory itself was renamed or removed */
+        bool was_used;          /* somebody stood in the old tree, or changed it after the exchange */
+        uint64_t beside_usec;   /* monotonic; since when path users reach the old tree, 0 never: a deletion
+                                 * there may be meant  for what they take it for */
+        bool has_remembered;    /* modes of directories; replay_attributes() */
+        uint64_t late_usec;     /* when something made in the old tree was taken up last */
+        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, 0 nobody
+                                 */
+        uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
         bool is_manifest_stale;

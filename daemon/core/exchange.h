@@ -66,6 +66,9 @@ int exchange_run(
 int exchange_retire(Exchange *x, Failure *reterr);
 /* Looks once: 1 removed, 0 somebody still stands in it. */
 int exchange_retire_once(Exchange *x, Failure *reterr);
+/* Whether names were removed in the old tree of which it is not decided yet what they mean: look again soon.
+ */
+bool exchange_is_undecided(const Exchange *x) _pure_;
 /* Becomes readable when something happens in the old tree. */
 int exchange_watch_fd(const Exchange *x) _pure_;
 const char *exchange_path(const Exchange *x) _pure_;

@@ -8,11 +8,15 @@
 
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
+#include "core/raw.h"
 #include "core/standing.h"
 #include "core/times.h"
 
-#define RMDIR_ROUNDS 100 /* of late operations; each makes progress, so this only bounds a mistake of ours  \
-                          */
+/* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
+#define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)
+#define RMDIR_ROUNDS                                                                                        \
+        100 /* of late operations; each makes progress, so this only bounds a mistake of ours               \
+             */
 #define LOOK_MIN_MSEC 200
 #define LOOK_MAX_MSEC 5000 /* nobody tells when a process leaves a directory */
 
@@ -48,12 +52,25 @@ static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         (void) pthread_mutex_unlock(&x->tree->lock);
 }
 
+/* A file that the lower has lost cannot be unlinked through the overlay. Its inode stays in the new tree. */
+static int remove_unresolvable(int old_upper_fd, const Entry *e) {
+        struct stat st;
+        int r;
+
+        if (fstatat(old_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->inode)
+                return -EIO;
+        r = raw_remove_entry(old_upper_fd, e->name);
+        return r < 0 ? r : 1;
+}
+
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
  * somebody there, and goes from the new tree as well, unless it was us before a crash. */
 static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
         int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
                                              : unlink_checked(old_fd, old_upper_fd, e);
 
+        if (r == -EIO)
+                r = remove_unresolvable(old_upper_fd, e);
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)
@@ -318,10 +335,15 @@ static int look(Exchange *x) {
         waits = r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
+        if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)
+                return 0; /* every event leads here; what it said is taken over */
+        x->standing_usec = 0;
         if (r >= 0)
                 r = standing_find(NULL, x->is_beside ? x->beside_name : x->tree->id, &standing);
-        if (r >= 0 && standing.n > 0)
+        if (r >= 0 && standing.n > 0) {
+                x->standing_usec = now_monotonic_usec();
                 return keep_for(x, &standing);
+        }
         return r < 0 ? r : waits == 0;
 }
 
@@ -378,4 +400,8 @@ int exchange_retire(Exchange *x, Failure *reterr) {
                 if (site_is_canceled(x->site))
                         return -ECANCELED;
         }
+}
+
+bool exchange_is_undecided(const Exchange *x) {
+        return x->missing_usec != 0;
 }

@@ -360,9 +360,18 @@ void staging_new_name(Staging *s, char ret[static 16]) {
         (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
 }
 
+/* Exactly what we make: other names that begin so are users' own. */
+static bool is_old_tree_name(const char *name) {
+        size_t n = strlen(OLD_TREE_PREFIX);
+
+        return strncmp(name, OLD_TREE_PREFIX, n) == 0 &&
+                strspn(name + n, "0123456789abcdef") == STAGING_ID_LENGTH &&
+                (name[n + STAGING_ID_LENGTH] == '\0' || name[n + STAGING_ID_LENGTH] == '/');
+}
+
 bool is_staging_name(const char *name) {
         size_t n = strlen(STAGING_NAME);
 
         return (strncmp(name, STAGING_NAME, n) == 0 && (name[n] == '\0' || name[n] == '/')) ||
-                strncmp(name, OLD_TREE_PREFIX, strlen(OLD_TREE_PREFIX)) == 0;
+                is_old_tree_name(name);
 }

@@ -60,16 +60,11 @@ static bool is_in_place(Exchange *x, bool swapped) {
 /* The exchange, and the proof that it took away what we had copied. Should somebody have put another
  * directory there in the last moment, that one goes back; if that fails too, staging_remove() keeps it. */
 static int swap_checked(Exchange *x) {
-        const char *const no_names[] = { NULL };
-        TimesGuard guard;
         int r;
 
         if (!is_in_place(x, /* swapped= */ false))
                 return -EAGAIN;
-        /* xfs touches a directory whose ".." changes (xfs_cross_rename). */
-        times_guard_begin(&guard, x->new_fd);
         r = swap_names(x);
-        times_guard_end(&guard, no_names);
         if (r < 0)
                 return r == -ENOENT ? -EAGAIN : r;
         if (!is_in_place(x, /* swapped= */ true)) {
@@ -78,7 +73,7 @@ static int swap_checked(Exchange *x) {
         }
         x->phase = PHASE_EXCHANGED;
         x->staging.is_published = true;
-        return x->has_standing ? exchange_move_beside(x) : 0;
+        return 0;
 }
 
 /* How long a task that had found its way into the old tree just before the exchange may wait for a processor
@@ -99,18 +94,21 @@ static uint64_t scheduling_grace(void) {
 
 /* What comes late is replayed at once. What comes later still is the business of whoever retires the old
  * tree. */
+static int take_over(Exchange *x) {
+        int r;
+
+        (void) tree_resume_deferred(x->tree);
+        r = watch_drain(x);
+        return r < 0 ? r : reconcile_dirty(x);
+}
+
 static int aftermath(Exchange *x) {
         uint64_t start = now_monotonic_usec(), grace = scheduling_grace();
 
         for (;;) {
-                uint64_t passed;
-                int r;
+                int r = take_over(x);
+                uint64_t passed = now_monotonic_usec() - start;
 
-                (void) tree_resume_deferred(x->tree);
-                r = watch_drain(x);
-                if (r >= 0)
-                        r = reconcile_dirty(x);
-                passed = now_monotonic_usec() - start;
                 if (r < 0 || passed >= grace)
                         return r;
                 r = watch_wait(x, 1 + (int) ((grace - passed) / USEC_PER_MSEC));
@@ -136,13 +134,24 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
 /* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6).
  */
 static int try_exchange(Exchange *x, Failure *reterr) {
-        int r = check_mounts_again(x, reterr);
+        const char *const no_names[] = { NULL };
+        TimesGuard guard;
+        int r;
 
+        /* xfs touches a directory whose ".." changes (xfs_cross_rename). */
+        times_guard_begin(&guard, x->new_fd);
+        r = check_mounts_again(x, reterr);
         if (r >= 0)
                 r = watch_drain(x);
-        if (r != 0)
-                return r < 0 ? r : 1;
-        return swap_checked(x);
+        if (r == 0) {
+                r = swap_checked(x);
+                if (r >= 0)
+                        r = take_over(x);
+        }
+        times_guard_end(&guard, no_names);
+        if (r == 0 && x->has_standing)
+                r = exchange_move_beside(x);
+        return r;
 }
 
 int exchange_now(Exchange *x, Failure *reterr) {

@@ -65,6 +65,10 @@ static int retire(Site *site, Exchange *x, Keepers *kept) {
         if (!x)
                 return 0;
         r = exchange_retire_once(x, &f);
+        if (r == -ESHUTDOWN) { /* threads hang with it */
+                TAKE_PTR(own);
+                return r;
+        }
         if (r < 0)
                 site_note(site, exchange_path(x), "%s", f.message ?: "the old tree is kept");
         if (r == 1)
@@ -545,12 +549,21 @@ static void wait_any(const Keepers *k, int timeout_msec) {
         (void) poll(p, p ? k->n : 0, timeout_msec);
 }
 
+static bool is_any_undecided(const Keepers *k) {
+        for (size_t i = 0; i < k->n; i++)
+                if (exchange_is_undecided(k->items[i]))
+                        return true;
+        return false;
+}
+
 int work_keep(Site *site, Keepers *k) {
         for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0;) {
                 for (size_t i = k->n; i-- > 0;) {
                         _cleanup_failure_ Failure f = FAILURE_INIT;
                         int r = exchange_retire_once(k->items[i], &f);
 
+                        if (r == -ESHUTDOWN)
+                                return r;
                         if (r == 1) {
                                 site_kept(site, exchange_path(k->items[i]), 0, "");
                                 drop_keeper(k, i);
@@ -559,7 +572,7 @@ int work_keep(Site *site, Keepers *k) {
                 if (site_is_canceled(site))
                         return -ECANCELED;
                 if (k->n > 0)
-                        wait_any(k, pause);
+                        wait_any(k, is_any_undecided(k) ? KEEP_LOOK_MIN_MSEC : pause);
                 pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
         }
         return 0;
