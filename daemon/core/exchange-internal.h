@@ -44,6 +44,7 @@ struct Exchange {
         uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
+        bool has_told_failure; /* that the old tree cannot be removed */
         bool is_manifest_stale;
         bool is_record_stale;
         bool has_manifest;

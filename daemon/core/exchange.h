@@ -61,11 +61,10 @@ int exchange_run(
         Exchange **ret_kept,
         Failure *reterr);
 
-/* Waits until nobody stands in the old tree, takes over what still happens there, removes it. Blocks for as
- * long as that takes; -ECANCELED when site_is_canceled(): the tree stays, a later start goes on. */
-int exchange_retire(Exchange *x, Failure *reterr);
-/* Looks once: 1 removed, 0 somebody still stands in it. */
-int exchange_retire_once(Exchange *x, Failure *reterr);
+/* Takes over what happened in the old tree, and removes it if nobody stands in it. 1 removed, 0 somebody
+ * does: try again when exchange_watch_fd() is readable, and from time to time. Errors are noted once; trying
+ * again may help. -ESHUTDOWN: threads hang in the kernel after a cancel, x must not be freed. Blocks. */
+int exchange_retire(Exchange *x);
 /* Whether names were removed in the old tree of which it is not decided yet what they mean: look again soon.
  */
 bool exchange_is_undecided(const Exchange *x) _pure_;

@@ -8,7 +8,6 @@
 
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
-#include "core/raw.h"
 #include "core/standing.h"
 #include "core/times.h"
 
@@ -17,8 +16,6 @@
 #define RMDIR_ROUNDS                                                                                        \
         100 /* of late operations; each makes progress, so this only bounds a mistake of ours               \
              */
-#define LOOK_MIN_MSEC 200
-#define LOOK_MAX_MSEC 5000 /* nobody tells when a process leaves a directory */
 
 /* How long a look stays for deletions to come to an end, when they began right after the exchange. */
 #define EARLY_MSEC 25
@@ -52,25 +49,12 @@ static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         (void) pthread_mutex_unlock(&x->tree->lock);
 }
 
-/* A file that the lower has lost cannot be unlinked through the overlay. Its inode stays in the new tree. */
-static int remove_unresolvable(int old_upper_fd, const Entry *e) {
-        struct stat st;
-        int r;
-
-        if (fstatat(old_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->inode)
-                return -EIO;
-        r = raw_remove_entry(old_upper_fd, e->name);
-        return r < 0 ? r : 1;
-}
-
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
  * somebody there, and goes from the new tree as well, unless it was us before a crash. */
 static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
         int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
                                              : unlink_checked(old_fd, old_upper_fd, e);
 
-        if (r == -EIO)
-                r = remove_unresolvable(old_upper_fd, e);
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)
@@ -371,7 +355,19 @@ static int retire_once(Exchange *x) {
         return r < 0 ? r : 1;
 }
 
-int exchange_retire_once(Exchange *x, Failure *reterr) {
+/* Once, since it is tried again and again. */
+static void tell_failure(Exchange *x, int r) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+
+        if (x->has_told_failure)
+                return;
+        x->has_told_failure = true;
+        failure_move(&f, &x->failure);
+        (void) failure_set_errno(&f, r, "cannot remove the old tree");
+        site_note(x->site, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));
+}
+
+int exchange_retire(Exchange *x) {
         int r;
 
         failure_done(&x->failure); /* of an earlier attempt */
@@ -379,27 +375,9 @@ int exchange_retire_once(Exchange *x, Failure *reterr) {
         r = retire_once(x);
         if (r == 1)
                 x->phase = PHASE_FINAL;
-        if (r < 0) {
-                failure_move(reterr, &x->failure);
-                return failure_set_errno(
-                        reterr, r, "cannot remove the old tree of '%s/%s'; it is tried again later",
-                        x->site->overlay->mount_point, x->tree->path);
-        }
+        if (r < 0 && r != -ESHUTDOWN)
+                tell_failure(x, r);
         return r;
-}
-
-int exchange_retire(Exchange *x, Failure *reterr) {
-        for (int pause = LOOK_MIN_MSEC;; pause = pause * 2 < LOOK_MAX_MSEC ? pause * 2 : LOOK_MAX_MSEC) {
-                int r = exchange_retire_once(x, reterr);
-
-                if (r != 0)
-                        return r;
-                r = watch_wait(x, pause);
-                if (r < 0)
-                        return r;
-                if (site_is_canceled(x->site))
-                        return -ECANCELED;
-        }
 }
 
 bool exchange_is_undecided(const Exchange *x) {

@@ -68,13 +68,3 @@ int raw_discard_tree(int staging_upper_fd, const char *name) {
                 r = -errno;
         return r;
 }
-
-int raw_remove_entry(int upper_dfd, const char *name) {
-        struct stat st;
-
-        if (fstatat(upper_dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        if (st.st_nlink < 2)
-                return -EMLINK;
-        return unlinkat(upper_dfd, name, 0) < 0 ? -errno : 0;
-}

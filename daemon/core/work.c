@@ -59,18 +59,15 @@ static int keepers_add(Keepers *k, Exchange *x) {
 /* Removes the old tree, or keeps the exchange until it can be. */
 static int retire(Site *site, Exchange *x, Keepers *kept) {
         _cleanup_(exchange_freep) Exchange *own = x;
-        _cleanup_failure_ Failure f = FAILURE_INIT;
         int r;
 
         if (!x)
                 return 0;
-        r = exchange_retire_once(x, &f);
+        r = exchange_retire(x);
         if (r == -ESHUTDOWN) { /* threads hang with it */
                 TAKE_PTR(own);
                 return r;
         }
-        if (r < 0)
-                site_note(site, exchange_path(x), "%s", f.message ?: "the old tree is kept");
         if (r == 1)
                 return 0;
         r = keepers_add(kept, x);
@@ -559,8 +556,7 @@ static bool is_any_undecided(const Keepers *k) {
 int work_keep(Site *site, Keepers *k) {
         for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0;) {
                 for (size_t i = k->n; i-- > 0;) {
-                        _cleanup_failure_ Failure f = FAILURE_INIT;
-                        int r = exchange_retire_once(k->items[i], &f);
+                        int r = exchange_retire(k->items[i]);
 
                         if (r == -ESHUTDOWN)
                                 return r;

@@ -257,15 +257,6 @@ def test_lower_gains_names_while_an_old_tree_is_kept(source, lower, overlay, dae
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
 
 
-def test_lower_loses_a_file_while_an_old_tree_is_kept(source, lower, overlay, daemon, stand):
-    shell = stand(f"{D}/sub")
-    os.unlink(os.path.join(source, D, "f2"))
-    lower.invalidate()
-    leave(shell, overlay, daemon)
-    for name in ("f1", "f3", "sub/g1"):
-        assert content(overlay / f"{D}/{name}")
-
-
 def test_same_file_replaced_on_both_sides(overlay, daemon, stand):
     shell = stand()
     write(overlay / f"{D}/t", b"by path")
