@@ -37,15 +37,6 @@ static void proc_fd_path(char *buffer, int fd, const char *name) {
         (void) snprintf(buffer, PROC_FD_MAX, name[0] ? "/proc/self/fd/%d/%s" : "/proc/self/fd/%d", fd, name);
 }
 
-int fd_reopen(int fd, int flags) {
-        char path[PROC_FD_MAX];
-        int r;
-
-        proc_fd_path(path, fd, "");
-        r = open(path, flags | O_CLOEXEC);
-        return r < 0 ? -errno : r;
-}
-
 static bool is_dot(const char *name) {
         return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }

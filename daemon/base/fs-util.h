@@ -13,8 +13,6 @@
 int open_beneath(int dfd, const char *path, int flags);
 /* The same with O_DIRECTORY | O_RDONLY | O_NOFOLLOW. */
 int open_dir_beneath(int dfd, const char *path);
-/* Opens again what an O_PATH descriptor stands for, through /proc/self/fd. */
-int fd_reopen(int fd, int flags);
 
 typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, void *userdata);
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value,

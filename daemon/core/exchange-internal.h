@@ -72,7 +72,6 @@ int exchange_wait(Exchange *x, JobState state);
 /* watch.c */
 int watch_open(Exchange *x);
 int watch_add(Exchange *x, Node *n, int fd);
-void watch_forget(Exchange *x, Node *n);
 /* Reads what is queued, marks nodes. 1: something changed, 0: nothing. */
 int watch_drain(Exchange *x);
 /* Waits for an event, at most timeout_msec. 1: there are some, 0: none. */

@@ -29,12 +29,6 @@ int watch_add(Exchange *x, Node *n, int fd) {
         return 0;
 }
 
-void watch_forget(Exchange *x, Node *n) {
-        if (n->watch >= 0)
-                (void) inotify_rm_watch(x->inotify_fd, n->watch);
-        node_set_watch(n, -1);
-}
-
 static int mark_dirty(Node *n, void *userdata) {
         const Exchange *x = userdata;
 
