@@ -20,9 +20,9 @@
  * time. */
 #define MISSING_QUIET_USEC (1 * USEC_PER_SEC)
 #define MISSING_LATEST_USEC (5 * USEC_PER_SEC)
-/* Programs remove names of theirs a few at a time; a removal of a tree, or a cleaner, goes through all that
- * there is. With half of a directory gone it was not about single names; nor with more than this of a large
- * one, unless names were made there at the same time: who does that works in the directory. */
+/* Programs remove names of theirs a few at a time; a removal of the tree, or a cleaner, goes through all
+ * that there is. With everything gone it was not about single names; nor with more than this, unless names
+ * were made there at the same time: who does that works in the directory. */
 #define MISSING_MAX 64
 /* Operations that had looked the directory up before the exchange come as late as this, one by one, and path
  * users wait for their effect. */
@@ -197,10 +197,8 @@ static void count_entries(const Node *n, Count *c) {
                 if (!e->is_placed || e->type == DT_WHT)
                         continue;
                 c->is_missing = around || e->missing == MISSING_WAITS;
-                if (!e->is_late) { /* whoever stands there made those, and may remove them */
-                        c->n_placed++;
-                        c->n_missing += c->is_missing;
-                }
+                c->n_placed++;
+                c->n_missing += c->is_missing;
                 if (e->dir)
                         count_entries(e->dir, c);
         }
@@ -234,9 +232,9 @@ static int confirm(Node *n, void *userdata) {
 static bool is_meant(const Exchange *x, const Count *c) {
         bool is_worked_in = x->late_usec + MISSING_LATEST_USEC > x->missing_usec;
 
-        if (c->n_missing > 0 && 2 * c->n_missing >= c->n_placed)
+        if (replay_is_root_gone(x) || c->n_missing == c->n_placed)
                 return false;
-        return (c->n_missing <= MISSING_MAX || is_worked_in) && !replay_is_root_gone(x);
+        return c->n_missing <= MISSING_MAX || is_worked_in;
 }
 
 int replay_deletions(Exchange *x) {
