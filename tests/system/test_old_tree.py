@@ -188,6 +188,27 @@ def test_several_stand(scene, overlay, daemon):
     assert_same(before, snapshot(overlay / D), ignore={"mtime"})
 
 
+@pytest.mark.parametrize("command,gone,there", [
+    ("rm f1", "f1", None), ("mv f2 renamed", "f2", "renamed"), ("rm -r sub", "sub", None), ("mv a sub/a", "a", "sub/a"),
+    ("echo made > made", None, "made"), ("mkdir -p new/dir", None, "new/dir")])
+def test_changes_in_an_old_tree_while_the_next_exchange_runs(scene, overlay, daemon, command, gone, there):
+    """What was not taken over yet when its target became an old tree itself arrives all the same."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    shell = scene.keep(Shell(overlay / D))
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_kept(daemon)
+    before = set(os.listdir(overlay / D))
+    # Nobody cleans up: other names are made there as well.
+    shell.do(f"echo witness > witness; {command}")
+    daemon.ctl("finalize", overlay / D).ok()
+    leave(shell, overlay, daemon)
+    assert gone is None or not os.path.lexists(overlay / f"{D}/{gone}"), f"{gone} came back"
+    assert there is None or os.path.lexists(overlay / f"{D}/{there}"), f"{there} is lost"
+    assert before - set(os.listdir(overlay / D)) <= {gone}
+    assert daemon.state_of(overlay / D) == "finalized"
+
+
 # Whatever is done to the trees
 
 def test_removing_the_old_tree_by_name_removes_nothing_else(overlay, daemon, stand):
