@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a job leaves behind for a while: staging, and old trees that somebody stands in."""
 
+import contextlib
 import os
 
 from .daemon import wait_for
@@ -59,8 +60,9 @@ def surviving(overlay, content):
     for d, _, files in os.walk(overlay.point):
         for n in files:
             path = os.path.join(d, n)
-            if os.path.isfile(path) and not os.path.islink(path):
-                with open(path, "rb") as f:
-                    if f.read() == content:
-                        found.append(path)
+            with contextlib.suppress(FileNotFoundError):  # of ours, and just going
+                if os.path.isfile(path) and not os.path.islink(path):
+                    with open(path, "rb") as f:
+                        if f.read() == content:
+                            found.append(path)
     return found
