@@ -79,16 +79,7 @@ int bus_append_directory(
 
 static int send_directory(const Question *q, const Managed *o, const WireRecord *r) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        DirectoryInfo info = {
-                .path = r->path,
-                .state = (DirectoryState) r->state,
-                .reason = r->text,
-                .scheme = r->name,
-                .lower_path = r->lower_path,
-                .entries = r->entries_total,
-                .merge_children = r->merge_children,
-                .finalized_usec = r->usec,
-        };
+        DirectoryInfo info = directory_info_from_record(r);
         int k;
 
         k = sd_bus_message_new_method_return(q->message, &reply);

@@ -326,8 +326,8 @@ int managed_make_request(const Managed *o, JobType verb, const char *path, WireR
         return 0;
 }
 
-int managed_learn(Managed *o, const WireRecord *r) {
-        DirectoryInfo info = {
+DirectoryInfo directory_info_from_record(const WireRecord *r) {
+        return (DirectoryInfo){
                 .path = r->path,
                 .state = (DirectoryState) r->state,
                 .reason = r->text,
@@ -337,6 +337,10 @@ int managed_learn(Managed *o, const WireRecord *r) {
                 .merge_children = r->merge_children,
                 .finalized_usec = r->usec,
         };
+}
+
+int managed_learn(Managed *o, const WireRecord *r) {
+        DirectoryInfo info = directory_info_from_record(r);
         int changed;
 
         if (r->state >= _DIRECTORY_STATE_MAX) {

@@ -64,5 +64,7 @@ unsigned managed_count_kept(const Managed *o) _pure_;
 int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
 /* Takes over a worker that has sent its result: it may keep old trees for a while. */
 void managed_adopt_keeper(Managed *o, Proc *p);
+/* What a WIRE_DIRECTORY record says; the strings are the record's. */
+DirectoryInfo directory_info_from_record(const WireRecord *r);
 /* Takes in a WIRE_DIRECTORY record. 1: the directory became finalized by this. */
 int managed_learn(Managed *o, const WireRecord *r);

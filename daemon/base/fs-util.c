@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -310,6 +311,15 @@ static int handle_parse(const char *text, struct file_handle *ret) {
         }
         ret->handle_bytes = n;
         return 0;
+}
+
+int inotify_watch_fd(int inotify_fd, int fd, uint32_t mask) {
+        char path[PROC_FD_MAX];
+        int r;
+
+        proc_fd_path(path, fd, "");
+        r = inotify_add_watch(inotify_fd, path, mask);
+        return r < 0 ? -errno : r;
 }
 
 int fd_path(int fd, char **ret) {

@@ -14,6 +14,11 @@ int open_beneath(int dfd, const char *path, int flags);
 /* The same with O_DIRECTORY | O_RDONLY | O_NOFOLLOW. */
 int open_dir_beneath(int dfd, const char *path);
 
+/* Whether an open by path failed because the directory is not there any more, or something else is. */
+static inline bool errno_is_gone(int r) {
+        return r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
+}
+
 typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, void *userdata);
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value,
  * never DT_UNKNOWN. Stops at the first negative return and passes it on. */
@@ -27,6 +32,8 @@ int dir_empty(int dfd);
 
 /* Reads a file of at most max bytes; *ret is NUL-terminated and owned by the caller. -E2BIG when larger. */
 int file_read(int dfd, const char *name, size_t max, char **ret, size_t *ret_size);
+/* inotify_add_watch() for an open file, whatever its name is by now. Returns the watch descriptor. */
+int inotify_watch_fd(int inotify_fd, int fd, uint32_t mask);
 /* write(2) until all is written. */
 int fd_write_all(int fd, const void *data, size_t size);
 /* Writes a file so that after a crash either the old or the new content is there: unique name, write,

@@ -65,3 +65,22 @@ char *path_dirname(const char *path) {
 
         return strndup(path, slash ? (size_t) (slash - path) : 0);
 }
+
+int path_list_add(char ***items, size_t *n, const char *path) {
+        char **grown = reallocarray(*items, *n + 1, sizeof(char *));
+
+        if (!grown)
+                return -ENOMEM;
+        *items = grown;
+        grown[*n] = strdup(path);
+        if (!grown[*n])
+                return -ENOMEM;
+        (*n)++;
+        return 0;
+}
+
+void path_list_free(char **items, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                free(items[i]);
+        free(items);
+}

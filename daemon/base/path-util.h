@@ -13,6 +13,9 @@ char *path_join(const char *a, const char *b);
 const char *path_startswith(const char *path, const char *prefix) _pure_;
 /* Removes double slashes and "." in place, and a trailing slash. -EINVAL on "..". */
 int path_simplify(char *path);
+/* A growing array of owned paths. A copy of path is appended. -ENOMEM. */
+int path_list_add(char ***items, size_t *n, const char *path);
+void path_list_free(char **items, size_t n);
 /* The last component (borrowed), and a copy of what precedes it ("" if nothing). */
 const char *path_basename(const char *path) _pure_;
 char *path_dirname(const char *path);

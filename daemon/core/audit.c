@@ -20,7 +20,7 @@ void directory_report_done(DirectoryReport *r) {
 
 /* Removed or replaced while we look, as users do. */
 static bool is_gone(int r) {
-        return r == -ENOENT || r == -ENOTDIR || r == -ESTALE || r == -ELOOP;
+        return errno_is_gone(r) || r == -ESTALE;
 }
 
 typedef struct Census {
@@ -281,16 +281,6 @@ typedef struct Found {
         size_t n;
 } Found;
 
-static int add_path(char ***items, size_t *n, const char *path) {
-        char **grown = reallocarray(*items, *n + 1, sizeof(char *));
-
-        if (!grown)
-                return -ENOMEM;
-        *items = grown;
-        grown[*n] = strdup(path);
-        return grown[*n] ? ((*n)++, 0) : -ENOMEM;
-}
-
 /* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
 static int add_found(const DirectoryReport *r, void *userdata) {
         Found *f = userdata;
@@ -303,7 +293,7 @@ static int add_found(const DirectoryReport *r, void *userdata) {
                         "unfinalized by itself with --force");
                 return 0;
         }
-        k = add_path(&f->items, &f->n, r->path);
+        k = path_list_add(&f->items, &f->n, r->path);
         return k < 0 ? k : 1;
 }
 
@@ -313,9 +303,7 @@ int audit_find_finalized(
         int r = audit_tree(site, records, path, add_found, &found);
 
         if (r < 0) {
-                for (size_t i = 0; i < found.n; i++)
-                        free(found.items[i]);
-                free(found.items);
+                path_list_free(found.items, found.n);
                 return r;
         }
         *ret = found.items;
@@ -398,7 +386,7 @@ static int search_merged(int dfd, const char *name, unsigned char type, const ch
         r = upper_entry_read(dfd, name, &e);
         if (r < 0 || e.class != UPPER_REDIRECT)
                 return r;
-        r = add_path(m->items, m->n, path);
+        r = path_list_add(m->items, m->n, path);
         return r < 0 ? r : 1;
 }
 
@@ -449,10 +437,8 @@ static int note_stray(int dfd, const char *name, unsigned char type, const char 
         const Site *site = userdata;
         const char *id;
 
-        if (type != DT_DIR || strncmp(name, OLD_TREE_PREFIX, strlen(OLD_TREE_PREFIX)) != 0)
-                return 0;
-        id = name + strlen(OLD_TREE_PREFIX);
-        if (strlen(id) != STAGING_ID_LENGTH || strspn(id, "0123456789abcdef") != STAGING_ID_LENGTH)
+        id = type == DT_DIR ? old_tree_id(name) : NULL;
+        if (!id)
                 return 0;
         (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
         if (faccessat(site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
@@ -482,14 +468,12 @@ typedef struct OldTrees {
 static int read_snapshot(const Site *site, const char *id, Tree **ret) {
         char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
         _cleanup_close_ int fd = -EBADF;
-        int r;
 
         (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", id);
         fd = open_dir_beneath(site->upper_fd, path);
         if (fd < 0)
                 return fd;
-        r = manifest_read(fd, STAGING_SNAPSHOT_LAST, ret);
-        return r == -ENOENT || r == -EBADMSG ? manifest_read(fd, STAGING_SNAPSHOT, ret) : r;
+        return staging_read_snapshot(fd, ret);
 }
 
 static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {

@@ -131,9 +131,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         e->inode = st.st_ino;
         e->identity = entry_identity(new_upper_fd, e->name);
         e->is_placed = true;
-        if (S_ISDIR(st.st_mode) || IFTODT(st.st_mode) != e->type)
-                e->type =
-                        IFTODT(st.st_mode); /* replaced by another kind of entry between listing and link */
+        e->type = IFTODT(st.st_mode); /* replaced by another kind of entry since it was listed? */
         return 0;
 }
 
@@ -152,7 +150,7 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
         if (!path)
                 return -ENOMEM;
         old_fd = open_dir_beneath(t->x->old_fd, path);
-        if (old_fd == -ENOENT || old_fd == -ENOTDIR || old_fd == -ELOOP) {
+        if (errno_is_gone(old_fd)) {
                 node_recheck(t->node); /* it was moved, or is gone: its parent tells */
                 return 0;
         }
@@ -170,11 +168,12 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
 
 static void place_task(void *argument, unsigned thread) {
         _cleanup_free_ PlaceTask *t = argument;
-        int r;
+        int scratch_fd, r;
 
         if (exchange_should_stop(t->x))
                 return;
-        r = place_batch(t, t->is_large ? t->x->staging.scratch_fds[thread] : -EBADF);
+        scratch_fd = t->is_large ? staging_scratch(&t->x->staging, thread) : -EBADF;
+        r = t->is_large && scratch_fd < 0 ? scratch_fd : place_batch(t, scratch_fd);
         if (r < 0)
                 exchange_fail(t->x, r, t->node, NULL, "open the directory");
 }
@@ -259,7 +258,7 @@ static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         if (!path)
                 return -ENOMEM;
         old_fd = open_dir_beneath(x->old_fd, path);
-        if (old_fd == -ENOENT || old_fd == -ENOTDIR || old_fd == -ELOOP)
+        if (errno_is_gone(old_fd))
                 return 1;
         new_fd = open_dir_beneath(x->new_fd, path);
         if (old_fd < 0 || new_fd < 0)

@@ -48,8 +48,7 @@ struct Exchange {
         bool is_manifest_stale;
         bool is_record_stale;
         bool has_manifest;
-        bool has_built;    /* the first scan is over */
-        bool must_restart; /* undo: something happened that only a new build can take up */
+        bool has_built; /* the first scan is over */
         atomic_bool has_failed;
         Failure failure; /* the first one of any thread; under tree->lock */
         atomic_ullong n_done, n_total;
@@ -57,6 +56,8 @@ struct Exchange {
 
 /* Records the first fatal error of any thread; the others stop at the next step. */
 void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
+/* Another attempt begins with none. */
+void exchange_forget_failure(Exchange *x);
 bool exchange_should_stop(const Exchange *x);
 /* The error of exchange_fail(), or -ECANCELED, or 0. */
 int exchange_outcome(Exchange *x, Failure *reterr);
@@ -122,8 +123,9 @@ int sync_dirty(Exchange *x);
 
 /* reconcile.c: the same after the exchange, towards a tree that others use. */
 int reconcile_dirty(Exchange *x);
-int reconcile_all(Exchange *x);  /* every directory, whether an event told of it or not */
-int reconcile_gone(Exchange *x); /* entries that are MISSING_GONE leave the new tree */
+int reconcile_events(Exchange *x); /* takes up what is queued, and what had to wait */
+int reconcile_all(Exchange *x);    /* every directory, whether an event told of it or not */
+int reconcile_gone(Exchange *x);   /* entries that are MISSING_GONE leave the new tree */
 /* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
  * its way. */
 int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);

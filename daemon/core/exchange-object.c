@@ -16,9 +16,7 @@ void exchange_result_done(ExchangeResult *r) {
                 free(r->blocked[i].reason);
         }
         free(r->blocked);
-        for (size_t i = 0; i < r->n_children; i++)
-                free(r->children[i]);
-        free(r->children);
+        path_list_free(r->children, r->n_children);
         *r = (ExchangeResult){ 0 };
 }
 
@@ -54,6 +52,11 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
                 &x->failure, r, "cannot %s '%s/%s'", what, x->site->overlay->mount_point, path ?: name);
         (void) pthread_mutex_unlock(&x->tree->lock);
         atomic_store(&x->has_failed, true);
+}
+
+void exchange_forget_failure(Exchange *x) {
+        failure_done(&x->failure);
+        atomic_store(&x->has_failed, false);
 }
 
 bool exchange_should_stop(const Exchange *x) {
@@ -178,14 +181,9 @@ static bool holds_blocked(const Node *n) {
 }
 
 static int add_child(Exchange *x, const Node *n) {
-        ExchangeResult *r = x->result;
-        char **grown = reallocarray(r->children, r->n_children + 1, sizeof(char *));
+        _cleanup_free_ char *path = exchange_node_path(x, n, NULL);
 
-        if (!grown)
-                return -ENOMEM;
-        r->children = grown;
-        r->children[r->n_children] = exchange_node_path(x, n, NULL);
-        return r->children[r->n_children] ? (r->n_children++, 0) : -ENOMEM;
+        return path ? path_list_add(&x->result->children, &x->result->n_children, path) : -ENOMEM;
 }
 
 /* The largest subtrees that hold nothing blocked. */

@@ -10,6 +10,7 @@
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
 #include "core/layer.h"
+#include "core/meta.h"
 #include "core/observe.h"
 #include "core/redirect-max.h"
 
@@ -34,13 +35,13 @@ static int open_parent(Exchange *x, const char *path) {
 /* Brings the directory to the upper, where its inode identifies it. */
 static int open_upper(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
-        struct stat st;
+        int r;
 
         if (!parent)
                 return -ENOMEM;
-        if (fstat(x->old_fd, &st) < 0 ||
-            futimens(x->old_fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
-                return -errno;
+        r = meta_copy_up(x->old_fd);
+        if (r < 0)
+                return r;
         x->parent_upper_fd = open_dir_beneath(x->site->upper_fd, parent);
         if (x->parent_upper_fd < 0)
                 return x->parent_upper_fd;
@@ -173,32 +174,36 @@ static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr
         return r;
 }
 
-static int explain(Exchange *x, int r, Failure *reterr) {
+static int explain(Exchange *x, const char *path, int r, Failure *reterr) {
         int k = x->tree ? exchange_outcome(x, reterr) : 0;
 
         if (k < 0)
                 return k;
         if (r == -EUCLEAN)
                 return r;
-        return failure_set_errno(
-                reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point,
-                x->tree ? x->tree->path : "");
+        return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point, path);
 }
 
 /* An inode in memory stands for a directory as it was before it was finalized (facts E.7): mostly a listing
  * that is about to end, so trying again helps. */
-static int set_stale(Exchange *x, Failure *reterr, bool try_again) {
-        failure_done(&x->failure);
-        atomic_store(&x->has_failed, false);
-        if (!try_again)
-                return failure_set(
-                        reterr, FAILURE_BUSY, EBUSY,
-                        "something still holds what '%s/%s' was before it was finalized; try again when "
-                        "those "
-                        "who used it then have left",
-                        x->site->overlay->mount_point, x->tree ? x->tree->path : "");
-        (void) poll(NULL, 0, STALE_PAUSE_MSEC);
-        return -EAGAIN;
+static bool is_stale(const Exchange *x, bool is_undo, int r) {
+        return is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE));
+}
+
+static int fail_stale(const Site *site, const char *path, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY,
+                "something still holds what '%s/%s' was before it was finalized; try again when those who "
+                "used it then have left",
+                site->overlay->mount_point, path);
+}
+
+static int hand_over(Exchange *x, int r, const char *path, ExchangeResult *ret, Failure *reterr) {
+        x->pool = pool_free(x->pool);
+        ret->n_entries += atomic_load(&x->n_total);
+        ret->n_directories += x->tree->n_nodes;
+        x->result = NULL;
+        return r < 0 ? failure_set_errno(reterr, r, "cannot reconcile '%s'", path) : 0;
 }
 
 int exchange_run(
@@ -211,13 +216,14 @@ int exchange_run(
         Failure *reterr) {
         for (unsigned attempt = 0;; attempt++) {
                 _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
+                _cleanup_failure_ Failure f = FAILURE_INIT; /* of this attempt */
                 int r;
 
                 if (!x)
                         return -ENOMEM;
                 x->records = records;
                 x->result = ret;
-                r = run_once(x, path, is_undo, reterr);
+                r = run_once(x, path, is_undo, &f);
                 redirect_max_restore(site->redirect_max_before);
                 site->redirect_max_before = 0;
                 if (r == -ESHUTDOWN) { /* threads hang in the kernel: nothing of theirs may be freed */
@@ -225,23 +231,24 @@ int exchange_run(
                         return r;
                 }
                 if (r >= 0 || x->phase >= PHASE_EXCHANGED) {
-                        x->pool = pool_free(x->pool);
-                        ret->n_entries += atomic_load(&x->n_total);
-                        ret->n_directories += x->tree->n_nodes;
-                        x->result = NULL;
+                        failure_move(reterr, &f);
+                        r = hand_over(x, r, path, ret, reterr);
                         *ret_kept = TAKE_PTR(x);
-                        return r < 0 ? failure_set_errno(reterr, r, "cannot reconcile '%s'", path) : 0;
+                        return r;
                 }
                 abandon(x);
-                if (is_undo &&
-                    (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE))) {
-                        r = set_stale(x, reterr, attempt < MAX_ATTEMPTS);
-                        if (r != -EAGAIN)
-                                return r;
+                if (is_stale(x, is_undo, r)) {
+                        if (attempt >= MAX_ATTEMPTS)
+                                return fail_stale(site, path, reterr);
+                        exchange_forget_failure(x);
+                        failure_done(&f);
+                        (void) poll(NULL, 0, STALE_PAUSE_MSEC);
+                        r = -EAGAIN;
                 }
                 if (r == -EAGAIN && attempt < MAX_ATTEMPTS && !exchange_should_stop(x) &&
-                    (!reterr || reterr->kind == FAILURE_NONE))
+                    f.kind == FAILURE_NONE)
                         continue;
-                return explain(x, r, reterr);
+                failure_move(reterr, &f);
+                return explain(x, path, r, reterr);
         }
 }

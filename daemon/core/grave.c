@@ -22,19 +22,14 @@ bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
 int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why) {
         _cleanup_free_ char *path = n ? exchange_node_path(x, n, as) : NULL;
         char kept[16];
-        int r;
+        int r = staging_keep(&x->staging, dfd, name, kept);
 
-        do {
-                staging_new_name(&x->staging, kept);
-                r = renameat2(dfd, name, x->staging.kept_fd, kept, RENAME_NOREPLACE) < 0 ? -errno : 0;
-        } while (r == -EEXIST);
-        if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        site_note(
-                x->site, path ?: x->tree->path,
-                "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why, STAGING_NAME,
-                x->staging.id, kept);
-        return 0;
+        if (r > 0)
+                site_note(
+                        x->site, path ?: x->tree->path,
+                        "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why, STAGING_NAME,
+                        x->staging.id, kept);
+        return r < 0 ? r : 0;
 }
 
 int grave_upper(const Exchange *x) {

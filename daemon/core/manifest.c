@@ -7,19 +7,10 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
+#include "base/hash.h"
 #include "base/path-util.h"
 
 #define MAGIC "ovlfind-manifest 1"
-
-/* FNV-1a: tells a cut or mangled file from a whole one; nobody but root can write here, so it need not
- * resist anyone. */
-static uint64_t checksum(const char *data, size_t size) {
-        uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-        for (size_t i = 0; i < size; i++)
-                h = (h ^ (unsigned char) data[i]) * UINT64_C(0x100000001b3);
-        return h;
-}
 
 static int write_node(Node *n, void *userdata) {
         _cleanup_free_ char *path = node_path(n);
@@ -54,7 +45,7 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
         if (fflush(f) != 0 && r >= 0)
                 r = -ENOMEM;
         if (r >= 0)
-                (void) fprintf(f, "Z%" PRIx64 "%c", checksum(buffer, size), 0);
+                (void) fprintf(f, "Z%" PRIx64 "%c", hash_bytes(buffer, size), 0);
         if (fclose(f) != 0 && r >= 0)
                 r = -ENOMEM;
         if (r < 0)
@@ -203,7 +194,7 @@ static int check_end(const char *data, size_t size, size_t *ret_body) {
         if (!last || last[1] != 'Z' || sscanf(last + 2, "%" SCNx64, &sum) != 1)
                 return -EBADMSG;
         *ret_body = (size_t) (last + 1 - data);
-        return checksum(data, *ret_body) == sum ? 0 : -EBADMSG;
+        return hash_bytes(data, *ret_body) == sum ? 0 : -EBADMSG;
 }
 
 static int parse(const char *data, size_t size, Tree **ret) {

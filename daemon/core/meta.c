@@ -79,3 +79,12 @@ int meta_copy_times(int from_fd, int to_fd) {
                 return -errno;
         return 0;
 }
+
+int meta_copy_up(int fd) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0 ||
+            futimens(fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
+                return -errno;
+        return 0;
+}

@@ -120,9 +120,7 @@ static int plan_units(Site *site, char **units, size_t n, const WorkHooks *hooks
 
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = plan_unit(site, units[i], hooks, reterr);
-        for (size_t i = 0; i < n; i++)
-                free(units[i]);
-        free(units);
+        path_list_free(units, n);
         return r;
 }
 

@@ -6,17 +6,13 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
+#include "base/hash.h"
 #include "core/exchange-internal.h"
 
 uint64_t entry_identity(int upper_dfd, const char *name) {
         _cleanup_free_ char *handle = NULL;
-        uint64_t h = UINT64_C(0xcbf29ce484222325);
 
-        if (file_handle_at(upper_dfd, name, &handle) < 0)
-                return 0;
-        for (const char *p = handle; *p; p++)
-                h = (h ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
-        return h;
+        return file_handle_at(upper_dfd, name, &handle) < 0 ? 0 : hash_bytes(handle, strlen(handle));
 }
 
 static int raw_list_add(RawList *l, const char *name, unsigned char type, uint64_t inode) {

@@ -122,18 +122,12 @@ static int compare_moves(Sides *s) {
         return 0;
 }
 
-static bool is_hex_id(const char *s) {
-        return strlen(s) == STAGING_ID_LENGTH && strspn(s, "0123456789abcdef") == STAGING_ID_LENGTH;
-}
-
 /* The old tree of a directory below, moved along by its own keeper. Any other name is a user's, however it
  * begins. */
 static bool is_kept_tree(const Exchange *x, const RawEntry *raw) {
-        size_t n = strlen(OLD_TREE_PREFIX);
+        const char *id = raw->type == DT_DIR ? old_tree_id(raw->name) : NULL;
 
-        return raw->type == DT_DIR && strncmp(raw->name, OLD_TREE_PREFIX, n) == 0 &&
-                is_hex_id(raw->name + n) &&
-                faccessat(x->staging.base_fd, raw->name + n, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+        return id && faccessat(x->staging.base_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
 }
 
 static bool is_in_line(Sides *s, const Entry *e, const RawEntry *raw) {
@@ -439,4 +433,12 @@ int reconcile_dirty(Exchange *x) {
 int reconcile_all(Exchange *x) {
         (void) tree_foreach(x->tree, make_dirty, NULL);
         return reconcile_dirty(x);
+}
+
+int reconcile_events(Exchange *x) {
+        int r;
+
+        (void) tree_resume_deferred(x->tree);
+        r = watch_drain(x);
+        return r < 0 ? r : reconcile_dirty(x);
 }

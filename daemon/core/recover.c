@@ -40,17 +40,6 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
         return 0;
 }
 
-/* The newer snapshot if it is whole, else the one that was made durable. -ENOENT: the exchange had not been
- * prepared. */
-static int read_snapshot(Exchange *x) {
-        int r = manifest_read(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, &x->tree);
-
-        if (r == -ENOENT || r == -EBADMSG)
-                r = manifest_read(x->staging.dir_fd, STAGING_SNAPSHOT, &x->tree);
-        return r == -EBADMSG ? -ENOENT
-                             : r; /* a damaged first one was never complete: the exchange came after it */
-}
-
 /* The new tree was not exchanged in: nobody misses it. */
 static int discard_new(Exchange *x, const Place *new) {
         if (new->is_beside) {
@@ -140,7 +129,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
 
 static int recover(Exchange *x) {
         _cleanup_(place_done) Place old = { 0 }, new = { 0 };
-        int r = read_snapshot(x);
+        int r = staging_read_snapshot(x->staging.dir_fd, &x->tree);
 
         if (r == -ENOENT) {
                 (void) unlinkat(x->site->records_fd, x->staging.id, 0);

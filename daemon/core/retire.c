@@ -296,11 +296,8 @@ static int leave_beside(Exchange *x) {
 
 /* 1: something waits to be decided. */
 static int take_over(Exchange *x) {
-        int r = watch_drain(x);
+        int r = reconcile_events(x);
 
-        (void) tree_resume_deferred(x->tree);
-        if (r >= 0)
-                r = reconcile_dirty(x);
         if (r >= 0)
                 r = replay_attributes(x);
         return r < 0 ? r : replay_deletions(x);
@@ -370,8 +367,7 @@ static void tell_failure(Exchange *x, int r) {
 int exchange_retire(Exchange *x) {
         int r;
 
-        failure_done(&x->failure); /* of an earlier attempt */
-        atomic_store(&x->has_failed, false);
+        exchange_forget_failure(x);
         r = retire_once(x);
         if (r == 1)
                 x->phase = PHASE_FINAL;

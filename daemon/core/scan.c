@@ -10,6 +10,7 @@
 #include "core/audit.h"
 #include "core/exchange-internal.h"
 #include "core/layer.h"
+#include "core/meta.h"
 
 /* An old directory while it is read. */
 typedef struct Open {
@@ -46,7 +47,6 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
 
 /* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
 static int open_old(Exchange *x, Node *n, Open *o) {
-        struct stat st;
         int r;
 
         o->path = node_path(n);
@@ -60,17 +60,16 @@ static int open_old(Exchange *x, Node *n, Open *o) {
                 node_block(n, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
                 return -EUCLEAN;
         }
-        if (o->fd == -ENOENT || o->fd == -ENOTDIR || o->fd == -ELOOP)
+        if (errno_is_gone(o->fd))
                 return 1;
         if (o->fd < 0)
                 return o->fd;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
         if (o->upper_fd != -ENOENT)
                 return o->upper_fd < 0 ? o->upper_fd : 0;
-        /* Writing back the same access time copies up and changes nothing else (facts 1.6). */
-        if (fstat(o->fd, &st) < 0 ||
-            futimens(o->fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
-                return -errno;
+        r = meta_copy_up(o->fd);
+        if (r < 0)
+                return r;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
         return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
 }
@@ -239,11 +238,9 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         struct stat st;
         int r;
 
-        if (x->tree->is_undo && n->lower && x->has_built) {
-                /* Its name in the new tree may have been looked up: too late for a raw edit. */
-                x->must_restart = true;
-                return -EAGAIN;
-        }
+        if (x->tree->is_undo && n->lower && x->has_built)
+                return -EAGAIN; /* its name in the new tree may have been looked up: too late for a raw edit
+                                 */
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
         else

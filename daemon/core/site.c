@@ -99,17 +99,13 @@ typedef struct Directories {
 } Directories;
 
 static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_free_ char *path = NULL;
         Directories *d = userdata;
-        char **grown;
 
         if (type != DT_DIR || is_staging_name(name))
                 return 0;
-        grown = reallocarray(d->items, d->n + 1, sizeof(char *));
-        if (!grown)
-                return -ENOMEM;
-        d->items = grown;
-        d->items[d->n] = path_join(d->path, name);
-        return d->items[d->n] ? (d->n++, 0) : -ENOMEM;
+        path = path_join(d->path, name);
+        return path ? path_list_add(&d->items, &d->n, path) : -ENOMEM;
 }
 
 int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n) {

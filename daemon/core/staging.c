@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "base/fs-util.h"
+#include "base/path-util.h"
 #include "core/layer.h"
 #include "core/raw.h"
 #include "core/times.h"
@@ -112,20 +113,24 @@ static int make_dir(int dfd, const char *name, int *ret) {
         return *ret < 0 ? *ret : 0;
 }
 
-static int make_scratch(Staging *s, unsigned n) {
+static int reserve_scratch(Staging *s, unsigned n) {
         s->scratch_fds = malloc(n * sizeof(int));
         if (!s->scratch_fds)
                 return -ENOMEM;
-        for (; s->n_scratch < n; s->n_scratch++) {
-                char name[32];
-                int r;
-
-                (void) snprintf(name, sizeof(name), "scratch-%u", s->n_scratch);
-                r = make_dir(s->dir_fd, name, s->scratch_fds + s->n_scratch);
-                if (r < 0)
-                        return r;
-        }
+        for (; s->n_scratch < n; s->n_scratch++)
+                s->scratch_fds[s->n_scratch] = -EBADF;
         return 0;
+}
+
+int staging_scratch(Staging *s, unsigned thread) {
+        char name[32];
+        int r;
+
+        if (s->scratch_fds[thread] >= 0)
+                return s->scratch_fds[thread];
+        (void) snprintf(name, sizeof(name), "scratch-%u", thread);
+        r = make_dir(s->dir_fd, name, s->scratch_fds + thread);
+        return r < 0 ? r : s->scratch_fds[thread];
 }
 
 static int new_id(char *ret) {
@@ -158,7 +163,7 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
         if (r >= 0)
                 r = make_dir(s.dir_fd, "kept", &s.kept_fd);
         if (r >= 0)
-                r = make_scratch(&s, n_scratch);
+                r = reserve_scratch(&s, n_scratch);
         if (r < 0) {
                 (void) staging_remove(&s);
                 return failure_set_errno(
@@ -203,7 +208,7 @@ int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr
         int r;
 
         s.site = site;
-        if (strlen(id) != STAGING_ID_LENGTH)
+        if (!is_staging_id(id))
                 return failure_set(
                         reterr, FAILURE_INVALID, EINVAL, "'%s/%s/%s' is not of our making",
                         site->overlay->mount_point, STAGING_NAME, id);
@@ -245,18 +250,24 @@ int staging_own_tree(Staging *s, const char *handle) {
         return s->tree_handle ? 0 : -ENOMEM;
 }
 
+int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
+        do {
+                staging_new_name(s, ret);
+                if (renameat2(dfd, name, s->kept_fd, ret, RENAME_NOREPLACE) >= 0)
+                        return 1;
+        } while (errno == EEXIST);
+        return errno == ENOENT ? 0 : -errno;
+}
+
 static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
         char kept[16];
+        int r = staging_keep(s, dfd, name, kept);
 
-        do
-                staging_new_name(s, kept);
-        while (renameat2(dfd, name, s->kept_fd, kept, RENAME_NOREPLACE) < 0 && errno == EEXIST);
-        if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        site_note(
-                s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why, s->site->overlay->mount_point,
-                STAGING_NAME, s->id, kept);
-        return 0;
+        if (r > 0)
+                site_note(
+                        s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why,
+                        s->site->overlay->mount_point, STAGING_NAME, s->id, kept);
+        return r < 0 ? r : 0;
 }
 
 static int keep_buried(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -329,6 +340,15 @@ int staging_remove(Staging *s) {
         return r;
 }
 
+int staging_read_snapshot(int dir_fd, Tree **ret) {
+        int r = manifest_read(dir_fd, STAGING_SNAPSHOT_LAST, ret);
+
+        if (r == -ENOENT || r == -EBADMSG)
+                r = manifest_read(dir_fd, STAGING_SNAPSHOT, ret);
+        /* A damaged first one was never complete: the exchange came after it. */
+        return r == -EBADMSG ? -ENOENT : r;
+}
+
 typedef struct Walk {
         int (*func)(const char *id, void *userdata);
         void *userdata;
@@ -337,8 +357,7 @@ typedef struct Walk {
 static int visit(int dfd, const char *name, unsigned char type, void *userdata) {
         Walk *w = userdata;
 
-        if (type != DT_DIR || strlen(name) != STAGING_ID_LENGTH ||
-            strspn(name, "0123456789abcdef") != STAGING_ID_LENGTH)
+        if (type != DT_DIR || !is_staging_id(name))
                 return 0;
         return w->func(name, w->userdata);
 }
@@ -360,18 +379,25 @@ void staging_new_name(Staging *s, char ret[static 16]) {
         (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
 }
 
-/* Exactly what we make: other names that begin so are users' own. */
-static bool is_old_tree_name(const char *name) {
+static bool is_id(const char *s, size_t length) {
+        return length == STAGING_ID_LENGTH && strspn(s, "0123456789abcdef") >= length;
+}
+
+bool is_staging_id(const char *s) {
+        return is_id(s, strlen(s));
+}
+
+/* Of the first component of a path; users have names that begin like ours. */
+static bool is_old_tree_name(const char *path) {
         size_t n = strlen(OLD_TREE_PREFIX);
 
-        return strncmp(name, OLD_TREE_PREFIX, n) == 0 &&
-                strspn(name + n, "0123456789abcdef") == STAGING_ID_LENGTH &&
-                (name[n + STAGING_ID_LENGTH] == '\0' || name[n + STAGING_ID_LENGTH] == '/');
+        return strncmp(path, OLD_TREE_PREFIX, n) == 0 && is_id(path + n, strcspn(path + n, "/"));
+}
+
+const char *old_tree_id(const char *name) {
+        return is_old_tree_name(name) ? name + strlen(OLD_TREE_PREFIX) : NULL;
 }
 
 bool is_staging_name(const char *name) {
-        size_t n = strlen(STAGING_NAME);
-
-        return (strncmp(name, STAGING_NAME, n) == 0 && (name[n] == '\0' || name[n] == '/')) ||
-                is_old_tree_name(name);
+        return path_startswith(name, STAGING_NAME) || is_old_tree_name(name);
 }

@@ -11,6 +11,7 @@
  * What stands there says everything a later start must know; see recover.h. */
 #pragma once
 
+#include "core/manifest.h"
 #include "core/site.h"
 
 #define STAGING_TREE "tree"
@@ -45,6 +46,9 @@ typedef struct Staging {
  * to: what is made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind
  * is not ours. */
 int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr);
+/* The directory of a thread's own, made when it is first asked for. Borrowed. Each thread asks for its own.
+ */
+int staging_scratch(Staging *s, unsigned thread);
 /* Opens one that a crash left. -EBUSY: a living worker has it. */
 int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr);
 void staging_done(Staging *s);
@@ -56,11 +60,23 @@ int staging_own_tree(Staging *s, const char *handle);
  * emptied, and is noted. Returns 1 if something is kept. */
 int staging_remove(Staging *s);
 
+/* The snapshot in a staging directory: the newer one if it is whole, else the one that was made durable.
+ * -ENOENT: the exchange had not been prepared. Owned by the caller. */
+int staging_read_snapshot(int dir_fd, Tree **ret);
+
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */
 int staging_foreach(
         const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr);
 
+/* Moves name from dfd to kept/, where its name is ret: 1, 0 if it is gone. Nothing in kept/ is ever deleted;
+ * the caller notes what it was. */
+int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]);
 /* A new name for the grave or for kept/. */
 void staging_new_name(Staging *s, char ret[static 16]);
+/* 16 hex digits: the id of a piece of work. */
+bool is_staging_id(const char *s) _pure_;
+/* The id in the name of an old tree that stands beside its directory, or NULL: users have names that begin
+ * like it. */
+const char *old_tree_id(const char *name) _pure_;
 /* Any name of ours: STAGING_NAME or OLD_TREE_PREFIX. name may go on with '/' and more. */
 bool is_staging_name(const char *name) _pure_;

@@ -94,19 +94,11 @@ static uint64_t scheduling_grace(void) {
 
 /* What comes late is replayed at once. What comes later still is the business of whoever retires the old
  * tree. */
-static int take_over(Exchange *x) {
-        int r;
-
-        (void) tree_resume_deferred(x->tree);
-        r = watch_drain(x);
-        return r < 0 ? r : reconcile_dirty(x);
-}
-
 static int aftermath(Exchange *x) {
         uint64_t start = now_monotonic_usec(), grace = scheduling_grace();
 
         for (;;) {
-                int r = take_over(x);
+                int r = reconcile_events(x);
                 uint64_t passed = now_monotonic_usec() - start;
 
                 if (r < 0 || passed >= grace)
@@ -146,7 +138,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
         if (r == 0) {
                 r = swap_checked(x);
                 if (r >= 0)
-                        r = take_over(x);
+                        r = reconcile_events(x);
         }
         times_guard_end(&guard, no_names);
         if (r == 0 && x->has_standing)

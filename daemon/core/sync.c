@@ -33,8 +33,7 @@ static int pair_open(Exchange *x, const Node *n, Pair *p) {
                 return n->entry || n == x->tree->root ? -ENOMEM : 1;
         p->old_fd = open_dir_beneath(x->old_fd, path);
         p->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (p->old_fd == -ENOENT || p->old_fd == -ENOTDIR || p->old_fd == -ELOOP ||
-            p->old_upper_fd == -ENOENT || p->old_upper_fd == -ENOTDIR)
+        if (errno_is_gone(p->old_fd) || p->old_upper_fd == -ENOENT || p->old_upper_fd == -ENOTDIR)
                 return 1;
         if (p->old_fd < 0 || p->old_upper_fd < 0)
                 return p->old_fd < 0 ? p->old_fd : p->old_upper_fd;
@@ -301,7 +300,7 @@ int sync_dirty(Exchange *x) {
                 r = sync_node(x, d.shallowest);
                 if (r < 0)
                         return r;
-                if (x->must_restart || exchange_should_stop(x))
+                if (exchange_should_stop(x))
                         return -EAGAIN;
         }
         return discard_detached(x);

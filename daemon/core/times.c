@@ -4,17 +4,17 @@
 #include <string.h>
 #include <sys/inotify.h>
 
+#include "base/fs-util.h"
+
 #define NAME_EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
 
 void times_guard_begin(TimesGuard *g, int dir_fd) {
-        char path[sizeof("/proc/self/fd/") + 10];
         struct stat st;
 
         *g = (TimesGuard){ .dir_fd = dir_fd, .inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK) };
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", dir_fd);
         if (g->inotify_fd < 0)
                 return;
-        if (inotify_add_watch(g->inotify_fd, path, NAME_EVENTS) < 0 || fstat(dir_fd, &st) < 0)
+        if (inotify_watch_fd(g->inotify_fd, dir_fd, NAME_EVENTS) < 0 || fstat(dir_fd, &st) < 0)
                 g->inotify_fd = fd_close(g->inotify_fd);
         else
                 g->before = st.st_mtim;

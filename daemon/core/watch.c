@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 
+#include "base/fs-util.h"
 #include "core/exchange-internal.h"
 
 /* Attributes matter only of the directories themselves: files are the same inodes in both trees. */
@@ -18,13 +19,10 @@ int watch_open(Exchange *x) {
 }
 
 int watch_add(Exchange *x, Node *n, int fd) {
-        char path[sizeof("/proc/self/fd/") + 10];
-        int watch;
+        int watch = inotify_watch_fd(x->inotify_fd, fd, WATCH_NAMES | WATCH_SELF | IN_ONLYDIR);
 
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        watch = inotify_add_watch(x->inotify_fd, path, WATCH_NAMES | WATCH_SELF | IN_ONLYDIR);
         if (watch < 0)
-                return -errno;
+                return watch;
         node_set_watch(n, watch);
         return 0;
 }

@@ -20,13 +20,7 @@ typedef struct Worklist {
 } Worklist;
 
 static int worklist_add(Worklist *l, const char *path) {
-        char **grown = reallocarray(l->items, l->n + 1, sizeof(char *));
-
-        if (!grown)
-                return -ENOMEM;
-        l->items = grown;
-        l->items[l->n] = strdup(path);
-        return l->items[l->n] ? (l->n++, 0) : -ENOMEM;
+        return path_list_add(&l->items, &l->n, path);
 }
 
 static char *worklist_take(Worklist *l) {
@@ -34,9 +28,7 @@ static char *worklist_take(Worklist *l) {
 }
 
 static void worklist_done(Worklist *l) {
-        while (l->n > 0)
-                free(worklist_take(l));
-        free(l->items);
+        path_list_free(l->items, l->n);
 }
 
 void keepers_done(Keepers *k) {
@@ -76,10 +68,9 @@ static int retire(Site *site, Exchange *x, Keepers *kept) {
         return r;
 }
 
-static int report_blocked(const WorkHooks *hooks, const Blocked *b) {
-        DirectoryReport r = { .path = b->path, .state = b->state, .reason = b->reason };
-
-        return hooks->report ? hooks->report(&r, hooks->userdata) : 0;
+static int report_state(const WorkHooks *hooks, const char *path, DirectoryState state, char *reason) {
+        return hooks->report(
+                &(DirectoryReport){ .path = path, .state = state, .reason = reason }, hooks->userdata);
 }
 
 /* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
@@ -94,14 +85,13 @@ static int report_ancestors(const WorkHooks *hooks, const char *tried, const Blo
         }
         while (strcmp(p, tried) != 0) {
                 char *parent = path_dirname(p);
-                DirectoryReport r = { .path = parent, .state = b->state, .reason = reason };
                 int k;
 
                 if (!parent)
                         return -ENOMEM;
                 free(p);
                 p = parent;
-                k = hooks->report ? hooks->report(&r, hooks->userdata) : 0;
+                k = report_state(hooks, p, b->state, reason);
                 if (k < 0)
                         return k;
         }
@@ -164,7 +154,7 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
                 const Blocked *b = result->blocked + i;
 
                 w->counts.n_excluded++;
-                r = report_blocked(w->hooks, b);
+                r = report_state(w->hooks, b->path, b->state, b->reason);
                 if (r >= 0)
                         r = report_ancestors(w->hooks, tried, b);
                 if (r >= 0 && strcmp(tried, w->path) == 0)
@@ -178,30 +168,10 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
         return r;
 }
 
-static int report_pending(Work *w, const char *path, const Failure *f) {
-        DirectoryReport r = { .path = path, .state = DIRECTORY_PENDING, .reason = f->message };
-
-        return w->hooks->report ? w->hooks->report(&r, w->hooks->userdata) : 0;
-}
-
 /* Errors that concern the whole job rather than one directory. */
 static bool ends_job(const Failure *f, int r) {
         return r == -ESHUTDOWN || f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
                 f->kind == FAILURE_LOWER_UNREACHABLE;
-}
-
-/* What the kernel says when a second directory would be merged with a lower one that is merged elsewhere
- * (facts E.7). */
-static int explain_stale(const Work *w, const char *path, Failure *f) {
-        char buffer[PATH_MAX];
-
-        failure_done(f);
-        return failure_set(
-                f, FAILURE_BUSY, EBUSY,
-                "something still holds what '%s' was before it was finalized; try again when those who used "
-                "it "
-                "then have left",
-                full(w, buffer, path));
 }
 
 static int conclude_one(
@@ -219,7 +189,7 @@ static int conclude_one(
         }
         if (r >= 0)
                 return 0;
-        k = ends_job(f, r) ? r : report_pending(w, path, f);
+        k = ends_job(f, r) ? r : report_state(w->hooks, path, DIRECTORY_PENDING, f->message);
         failure_move(&w->failure, f);
         return k;
 }
@@ -244,8 +214,6 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
                 if (r >= 0)
                         r = k;
         }
-        if (r == -ESTALE && is_undo)
-                r = explain_stale(w, path, &f);
         r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
         exchange_result_done(result);
         free(result);
@@ -279,12 +247,6 @@ static int split_root(Work *w) {
         return r < 0 ? r : split(w, "", &result);
 }
 
-static int report_and_count(const DirectoryReport *r, void *userdata) {
-        Work *w = userdata;
-
-        return w->hooks->report ? w->hooks->report(r, w->hooks->userdata) : 0;
-}
-
 /* What came of it, by observation: the directory asked for is in the wanted state, or the first failure says
  * why not. */
 static int conclude(Work *w, bool is_undo, Failure *reterr) {
@@ -292,9 +254,7 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
         char buffer[PATH_MAX];
         int r;
 
-        r = reload_records(w);
-        if (r >= 0)
-                r = audit_tree(w->site, w->records, w->path, report_and_count, w);
+        r = audit_tree(w->site, w->records, w->path, w->hooks->report, w->hooks->userdata);
         if (r >= 0)
                 r = audit_directory(w->site, w->records, w->path, &report, reterr);
         if (r < 0)
@@ -306,7 +266,7 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
                 return error > 0 ? -error : -EIO;
         }
         if (is_undo)
-                return report_and_count(&report, w);
+                return w->hooks->report(&report, w->hooks->userdata);
         if (report.state == DIRECTORY_FINALIZED || report.state == DIRECTORY_LOCAL)
                 return 0;
         return failure_set(
@@ -368,6 +328,8 @@ int work_finalize(
         r = find_todo(&w, &report);
         if (r >= 0)
                 r = exchange_all(&w, /* is_undo= */ false);
+        if (r >= 0)
+                r = reload_records(&w);
         *ret = w.counts;
         return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ false, reterr);
 }
@@ -453,7 +415,7 @@ static int report_again(Work *w, const Worklist *were_finalized) {
 
                 if (audit_directory(w->site, w->records, were_finalized->items[i], &report, &f) < 0)
                         continue; /* removed meanwhile */
-                r = report_and_count(&report, w);
+                r = w->hooks->report(&report, w->hooks->userdata);
                 if (r < 0)
                         return r;
         }
@@ -527,7 +489,7 @@ int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *
         if (r >= 0)
                 r = records_prune(w.records, site->records_fd, site->upper_fd);
         if (r >= 0)
-                r = audit_tree(site, w.records, "", report_and_count, &w);
+                r = audit_tree(site, w.records, "", hooks->report, hooks->userdata);
         if (r >= 0)
                 r = audit_note_strays(site);
         return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
