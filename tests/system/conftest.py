@@ -48,6 +48,23 @@ def scene(world, request):
             shutil.rmtree(directory, ignore_errors=True)
 
 
+# What a test file with a fixture `source` (a directory to be the lower) gets by itself.
+
+@pytest.fixture
+def lower(scene, source):
+    return scene.lower(source)
+
+
+@pytest.fixture
+def overlay(scene, lower):
+    return scene.overlay(lower)
+
+
+@pytest.fixture
+def daemon(scene, overlay):
+    return scene.daemon(soft=overlay)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows what the daemon said."""

@@ -24,21 +24,6 @@ def source(scene):
     return top
 
 
-@pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
-@pytest.fixture
-def overlay(scene, lower):
-    return scene.overlay(lower)
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    return scene.daemon(soft=overlay)
-
-
 def bus_error(daemon, path, **options):
     """The D-Bus error name and message Finalize ends with, at once or as the job's."""
     try:
@@ -247,7 +232,7 @@ def test_full_upper(scene, lower, kind):
     assert_same(before, snapshot(overlay / D))
     assert daemon.ctl("is-finalized", overlay / D).code == 1
     assert not os.path.lexists(overlay / ".ovlfind")
-    os.unlink(filler)
+    shutil.rmtree(filler)
     daemon.ctl("finalize", overlay / D).ok()
     assert scene.absent_lookups(lower, overlay / D, 10).enoent == 0
 

@@ -21,11 +21,6 @@ def source(scene):
     return top
 
 
-@pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
 def directories_below(top):
     return [d for d, _, _ in os.walk(top)]
 

@@ -36,11 +36,6 @@ def source(scene):
     return top
 
 
-@pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
 @pytest.mark.parametrize("kind", UPPERS)
 def test_in_use(scene, lower, kind):
     overlay = scene.overlay(lower, upper=kind)

@@ -42,16 +42,6 @@ def source(scene):
 
 
 @pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
-@pytest.fixture
-def overlay(scene, lower):
-    return scene.overlay(lower)
-
-
-@pytest.fixture
 def outside(scene):
     """A directory that is on no overlay at all, and root's."""
     top = scene.source()
@@ -59,11 +49,6 @@ def outside(scene):
     write(os.path.join(top, "x", "f"), SECRET)
     os.chmod(top, 0o700)
     return top
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    return scene.daemon(soft=overlay)
 
 
 class Attacker:

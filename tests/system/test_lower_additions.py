@@ -22,11 +22,6 @@ def source(scene):
     return top
 
 
-@pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
 def add(lower):
     for name in ADDED:
         write(os.path.join(lower.source, D, name))

@@ -46,21 +46,6 @@ def source(scene):
 
 
 @pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
-@pytest.fixture
-def overlay(scene, lower):
-    return scene.overlay(lower)
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    return scene.daemon(soft=overlay)
-
-
-@pytest.fixture
 def stand(scene, overlay, daemon):
     """stand(directory, uid): a shell that stands there, through a finalize of D."""
     def start(directory=D, uid=None, verb="finalize"):

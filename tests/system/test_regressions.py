@@ -40,16 +40,6 @@ def source(scene):
 
 
 @pytest.fixture
-def lower(scene, source):
-    return scene.lower(source)
-
-
-@pytest.fixture
-def overlay(scene, lower):
-    return scene.overlay(lower)
-
-
-@pytest.fixture
 def daemon(scene, overlay):
     """One whose workers can be held, killed and made to fail."""
     d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))

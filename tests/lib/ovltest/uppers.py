@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """File systems for upper layers: images on loop devices, or tmpfs."""
 
+import contextlib
 import os
 
 from .env import run
@@ -44,9 +45,10 @@ class Upper:
         return s.f_bavail * s.f_frsize
 
     def fill(self, leave_bytes=0):
-        """Takes the free space but leave_bytes with a file beside the upper directory; returns its path."""
+        """Takes the free space but leave_bytes with a directory beside the upper directory; returns its path."""
         path = os.path.join(self.point, "filler")
-        with open(path, "wb") as f:
+        os.mkdir(path)
+        with open(os.path.join(path, "data"), "wb") as f:
             block = bytes(64 * 1024)
             try:
                 while self.free_bytes() > leave_bytes:
@@ -54,6 +56,10 @@ class Upper:
                     f.flush()
             except OSError:
                 pass
+        # ext4 keeps some blocks back that only metadata may have, which is all that a metadata copy-up needs.
+        with contextlib.suppress(OSError):
+            for i in range(20_000 if leave_bytes == 0 else 0):
+                os.mkdir(os.path.join(path, f"directory-{i}"))
         return path
 
     def close(self):
