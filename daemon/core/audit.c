@@ -484,7 +484,7 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
                 return failure_set(
                         o->reterr, FAILURE_BUSY, EBUSY,
                         "what '%s/%s' was before it was finalized is still being removed; try again in a "
-                        "moment",
+                        "moment, or, where processes stand in an older tree of it, when they have left",
                         point, t->path);
         return failure_set(
                 o->reterr, FAILURE_BUSY, EBUSY,

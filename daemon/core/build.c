@@ -100,15 +100,13 @@ static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int s
         return r;
 }
 
-/* Whoever comes later than the thread that raises it finds it raised, and tries again as well. */
 static bool raise_redirect_max(Exchange *x) {
-        bool is_raised;
+        int r;
 
         (void) pthread_mutex_lock(&x->tree->lock);
-        (void) redirect_max_raise(&x->site->redirect_max_before);
-        is_raised = x->site->redirect_max_before != 0;
+        r = redirect_max_raise(&x->site->redirect_max_hold);
         (void) pthread_mutex_unlock(&x->tree->lock);
-        return is_raised;
+        return r >= 0;
 }
 
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {

@@ -8,6 +8,7 @@
 #include "core/exchange.h"
 #include "core/pool.h"
 #include "core/staging.h"
+#include "core/standing.h"
 
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
@@ -44,6 +45,9 @@ struct Exchange {
         uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
+        char **older;    /* ids of the works that replay in this one's old tree; older.c */
+        size_t n_older;
+        bool has_older;        /* they were searched */
         bool has_told_failure; /* that the old tree cannot be removed */
         bool is_manifest_stale;
         bool is_record_stale;
@@ -173,6 +177,12 @@ int undo_make_directory(Exchange *x, Node *n);
 Exchange *exchange_new(Site *site);
 /* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
 int exchange_check_blocked(Exchange *x);
+
+/* older.c */
+/* Older old trees are kept, of which changes are replayed in ours: 1, 0 (for good) when there are none. */
+int older_remain(Exchange *x);
+/* Who stands in one of those. */
+int older_standing(const Exchange *x, Standing *ret);
 
 /* settle.c */
 void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */

@@ -143,6 +143,7 @@ Exchange *exchange_free(Exchange *x) {
         (void) fd_close(x->new_upper_fd);
         (void) fd_close(x->inotify_fd);
         failure_done(&x->failure);
+        path_list_free(x->older, x->n_older);
         free(x->name);
         free(x->beside_name);
         free(x);

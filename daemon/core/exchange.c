@@ -224,8 +224,7 @@ int exchange_run(
                 x->records = records;
                 x->result = ret;
                 r = run_once(x, path, is_undo, &f);
-                redirect_max_restore(site->redirect_max_before);
-                site->redirect_max_before = 0;
+                redirect_max_release(&site->redirect_max_hold);
                 if (r == -ESHUTDOWN) { /* threads hang in the kernel: nothing of theirs may be freed */
                         TAKE_PTR(x);
                         return r;

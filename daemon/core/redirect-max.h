@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The overlay module's limit on the length of the redirects the kernel creates (facts 1.5). A longer lower
  * path makes link() fail with EXDEV. The limit is global to the machine and may be changed on a live mount;
- * entries written under a higher one stay valid. */
+ * entries written under a higher one stay valid.
+ *
+ * Whoever needs it raised holds a shared lock on the parameter's file; the last one to leave, or the next
+ * survey after a crash, sets it back to what stands in /run/ovlfind.redirect_max. */
 #pragma once
 
 #include "base/macro.h"
 
-/* Raises the limit if it is below the longest path there is. 1: raised, 0: nothing to raise. *before (0: not
- * raised yet) keeps the value for redirect_max_restore(). Thread-safe in the sense that raising twice is
- * harmless. */
-int redirect_max_raise(unsigned *before);
-void redirect_max_restore(unsigned before);
+/* Raises the limit to the longest path there is, unless somebody has, and keeps it so for as long as *hold
+ * (-EBADF: nothing is held yet) is open. -EACCES, -EROFS, ... where it cannot be raised. */
+int redirect_max_raise(int *hold);
+/* Lets go of it; sets the limit back if nobody else needs it. */
+void redirect_max_release(int *hold);
+/* Sets back what was left raised by a process that was killed. */
+void redirect_max_recover(void);

@@ -328,9 +328,21 @@ static int look(Exchange *x) {
         return r < 0 ? r : waits == 0;
 }
 
-static int retire_once(Exchange *x) {
-        int r = look(x);
+static int wait_for_older(Exchange *x) {
+        Standing standing;
+        int r = older_standing(x, &standing);
 
+        if (r >= 0 && standing.n > 0)
+                site_kept(x->site, x->tree->path, standing.n, standing.who);
+        return r;
+}
+
+static int retire_once(Exchange *x) {
+        int older = older_remain(x), r; /* before the look, which sees what they did last */
+
+        r = look(x);
+        if (r > 0 && older != 0)
+                return older < 0 ? older : wait_for_older(x);
         if (r <= 0)
                 return r;
         if (!replay_is_root_gone(x)) {

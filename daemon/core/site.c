@@ -60,7 +60,7 @@ int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir
 }
 
 void site_done(Site *s) {
-        redirect_max_restore(s->redirect_max_before);
+        redirect_max_release(&s->redirect_max_hold);
         site_forget_inner_mounts(s);
         s->root_fd = fd_close(s->root_fd);
         s->upper_fd = fd_close(s->upper_fd);

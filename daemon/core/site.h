@@ -42,14 +42,14 @@ typedef struct Site {
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
         size_t n_inner_mounts;
-        unsigned redirect_max_before; /* redirect-max.h; put back by site_done() */
+        int redirect_max_hold;   /* redirect-max.h; let go by site_done() */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
                                     see */
 } Site;
 
 #define SITE_INIT                                                                                           \
         (Site) {                                                                                            \
-                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF,                                \
+                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .redirect_max_hold = -EBADF,   \
                 .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32 },                             \
         }
 

@@ -39,7 +39,7 @@ static int swap_names(Exchange *x) {
 
         r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
                                                                                                    : 0;
-        if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_before) <= 0)
+        if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_hold) < 0)
                 return r;
         /* The kernel writes a redirect for the old tree, and found it too long. */
         return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0

@@ -8,6 +8,7 @@
 #include "base/path-util.h"
 #include "core/layer.h"
 #include "core/recover.h"
+#include "core/redirect-max.h"
 #include "core/staging.h"
 
 #define KEEP_LOOK_MIN_MSEC 200
@@ -485,6 +486,7 @@ int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *
                 r = staging_foreach(site, survey_one, &s, reterr);
         if (r < 0)
                 return r;
+        redirect_max_recover();
         r = reload_records(&w); /* of what was not finished there may be none any more */
         if (r >= 0)
                 r = records_prune(w.records, site->records_fd, site->upper_fd);

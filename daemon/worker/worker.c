@@ -122,7 +122,7 @@ static int run(Worker *w) {
                 r = failure_set_errno(&f, -r, "cannot start a thread");
         send_result(w, r, &f);
         if (r == -ESHUTDOWN) { /* threads hang in the kernel; what they left is for the next survey */
-                redirect_max_restore(w->site.redirect_max_before);
+                redirect_max_release(&w->site.redirect_max_hold);
                 _exit(EXIT_FAILURE);
         }
         if (w->kept.n > 0)

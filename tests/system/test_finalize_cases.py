@@ -8,6 +8,7 @@ import pytest
 
 from ovltest import CountingLower, Upper, assert_same, run, snapshot
 from ovltest.daemon import wait_for
+from ovltest.env import redirect_max
 from ovltest.holders import Shell
 from ovltest.tree import odd_entries, release, write
 
@@ -132,8 +133,27 @@ def test_long_path(scene):
         check_finalized(scene, daemon, [lower], overlay / D, before)
     else:
         assert entry["state"] in ("excluded", "pending") and entry["reason"]
-    with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
-        assert f.read().strip() == "256"  # a machine-wide setting is not left changed
+    assert redirect_max() == 256  # a machine-wide setting is not left changed
+
+
+@pytest.mark.alone
+def test_killed_while_the_limit_is_raised(scene):
+    source = scene.source()
+    write(os.path.join(source, D, *(["directory-with-a-rather-long-name"] * 12), "file"))
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=overlay)
+    daemon.use_killer()
+    daemon.restart()
+    before = snapshot(overlay / D)
+    daemon.arm(1, call="linkat", parent=True)
+    daemon.ctl("finalize", overlay / D)
+    assert daemon.struck() and redirect_max() == 4096
+    daemon.process.wait(10)
+    daemon.start()
+    wait_for(lambda: redirect_max() == 256, "redirect_max to be set back")
+    daemon.ctl("finalize", overlay / D).ok()
+    assert_same(before, snapshot(overlay / D), ignore={"nlink"})
+    assert redirect_max() == 256
 
 
 def test_immutable_entry(scene):

@@ -89,9 +89,8 @@ print('ready', flush=True)
 
 def others(overlay):
     """Everything but what is alice's, and what directories above it show of that."""
-    everything = snapshot(overlay.point)
-    return {path: entry for path, entry in everything.items()
-            if path != HOME and not path.startswith(HOME + "/") and ".ovlfind" not in path}
+    everything = snapshot(overlay.point, without=".ovlfind")
+    return {path: entry for path, entry in everything.items() if path != HOME and not path.startswith(HOME + "/")}
 
 
 def assert_others_same(before, overlay):

@@ -167,18 +167,21 @@ def test_several_stand(scene, overlay, daemon):
         os.unlink(overlay / f"{D}/sub/{name}")
     for shell in (*shells, late):
         shell.close()
-    await_kept(daemon)
-    holder.do("exec 7<&-")
+    # What is done in the older tree gets to the directory by way of the later one.
+    holder.do("cd /proc/self/fd/7; exec 7<&-; echo third > third")
+    arrives(overlay / f"{D}/b/third")
+    os.unlink(overlay / f"{D}/b/third")
+    await_kept(daemon, 2)
+    holder.do("cd /")
     await_gone(overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"mtime"})
 
 
 @pytest.mark.parametrize("command,gone,there", [
-    ("mv f2 renamed", "f2", "renamed"), ("mv a sub/a", "a", "sub/a"),
+    ("rm f1", "f1", None), ("mv f2 renamed", "f2", "renamed"), ("rm -r sub", "sub", None), ("mv a sub/a", "a", "sub/a"),
     ("echo made > made", None, "made"), ("mkdir -p new/dir", None, "new/dir")])
 def test_changes_in_an_old_tree_while_the_next_exchange_runs(scene, overlay, daemon, command, gone, there):
-    """What was not taken over yet when its target became an old tree itself arrives all the same. (Deletions alone wait, and
-    can come back so: README, limits.)"""
+    """What was not taken over yet when its target became an old tree itself arrives all the same."""
     daemon.ctl("finalize", overlay / D).ok()
     await_gone(overlay, daemon)
     shell = scene.keep(Shell(overlay / D))

@@ -29,6 +29,12 @@ MS_PRIVATE = 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def redirect_max():
+    """The overlay module's limit, one for the whole machine."""
+    with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
+        return int(f.read())
+
+
 def binary(name):
     """The path of one of our programs in the build under test."""
     path = BUILD / BINARIES[name]

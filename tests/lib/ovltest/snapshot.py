@@ -48,11 +48,14 @@ def entry(path):
     }
 
 
-def snapshot(top):
-    """A dict of relative path ("" is the top itself) to what is there."""
+def snapshot(top, without=None):
+    """A dict of relative path ("" is the top itself) to what is there. without: names that begin so are not looked at, nor
+    what is below them: it may change meanwhile."""
     top = os.fspath(top)
     result = {"": entry(top)}
     for directory, dirs, files in os.walk(top):
+        if without:
+            dirs[:], files = ([n for n in names if not n.startswith(without)] for names in (dirs, files))
         for name in (*dirs, *files):
             path = os.path.join(directory, name)
             result[os.path.relpath(path, top)] = entry(path)
