@@ -175,6 +175,14 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
+/* A directory in the one that was asked for, renamed or removed since it was found: where it went, if it did,
+ * the last audit sees. */
+static bool has_left(const Work *w, const char *path) {
+        _cleanup_close_ int fd = strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
+
+        return errno_is_gone(fd);
+}
+
 static int conclude_one(
         Work *w,
         const char *path,
@@ -188,7 +196,7 @@ static int conclude_one(
                 *ret_has_merged_child = result->has_merged_child;
                 return result->has_merged_child ? 0 : split(w, path, result);
         }
-        if (r >= 0)
+        if (r >= 0 || (!ends_job(f, r) && has_left(w, path)))
                 return 0;
         k = ends_job(f, r) ? r : report_state(w->hooks, path, DIRECTORY_PENDING, f->message);
         failure_move(&w->failure, f);
@@ -384,6 +392,8 @@ static int undo_one(Work *w, const char *path) {
         int r;
 
         r = check_undo(w, path, &f);
+        if (r < 0 && has_left(w, path))
+                return 0;
         if (r < 0) {
                 r = ends_job(&f, r) ? r : 0;
                 failure_move(&w->failure, &f);

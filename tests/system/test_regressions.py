@@ -34,7 +34,8 @@ def build(top):
 def source(scene):
     top = scene.source()
     build(os.path.join(top, D))
-    write(os.path.join(top, P, "other", "file"))
+    for name in ("other", "third"):
+        write(os.path.join(top, P, name, "file"))
     age(top)
     return top
 
@@ -163,6 +164,24 @@ def test_removed_at_the_moment_of_the_exchange(overlay, daemon):
     assert daemon.wait_job(job)["State"] == "failed"
     assert not os.path.lexists(overlay / D)
     await_gone(overlay, daemon)
+
+
+@pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
+def test_what_was_moved_in_moves_out_again(overlay, daemon, verb):
+    """Merged directories that were moved into a finalized one are work of their own; one is gone when its turn comes."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    for name in ("other", "third"):
+        os.rename(overlay / f"{P}/{name}", overlay / f"{D}/{name}")
+    daemon.arm(1, call="exchange", hold=True)
+    job = daemon.ctl("--no-block", verb, overlay / D).ok() and daemon.manager().ListJobs()[-1][1]
+    assert daemon.held(job)
+    for name in ("other", "third"):
+        os.rename(overlay / f"{D}/{name}", overlay / f"{P}/{name}")
+    daemon.release(everything=True)
+    properties = daemon.wait_job(job)
+    assert properties["State"] == "done", properties
+    assert not {"other", "third"} & set(os.listdir(overlay / D))
 
 
 # Renames while the new tree is built
