@@ -18,6 +18,7 @@
 #define MAX_ATTEMPTS 10
 /* Between attempts of an undo whose directories somebody still holds as what they were before. */
 #define STALE_PAUSE_MSEC 50
+#define STALE_PATIENCE_USEC (3 * USEC_PER_SEC)
 
 static int open_parent(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
@@ -214,7 +215,9 @@ int exchange_run(
         ExchangeResult *ret,
         Exchange **ret_kept,
         Failure *reterr) {
-        for (unsigned attempt = 0;; attempt++) {
+        uint64_t stale_usec = 0; /* monotonic; since when something is stale */
+
+        for (unsigned attempt = 0;;) {
                 _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
                 _cleanup_failure_ Failure f = FAILURE_INIT; /* of this attempt */
                 int r;
@@ -236,15 +239,14 @@ int exchange_run(
                         return r;
                 }
                 abandon(x);
-                if (is_stale(x, is_undo, r)) {
-                        if (attempt >= MAX_ATTEMPTS)
+                if (is_stale(x, is_undo, r) && !site_is_canceled(site)) {
+                        stale_usec = stale_usec ?: now_monotonic_usec();
+                        if (now_monotonic_usec() - stale_usec > STALE_PATIENCE_USEC)
                                 return fail_stale(site, path, reterr);
-                        exchange_forget_failure(x);
-                        failure_done(&f);
                         (void) poll(NULL, 0, STALE_PAUSE_MSEC);
-                        r = -EAGAIN;
+                        continue;
                 }
-                if (r == -EAGAIN && attempt < MAX_ATTEMPTS && !exchange_should_stop(x) &&
+                if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !exchange_should_stop(x) &&
                     f.kind == FAILURE_NONE)
                         continue;
                 failure_move(reterr, &f);
