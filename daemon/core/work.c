@@ -175,10 +175,11 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
-/* A directory in the one that was asked for, renamed or removed since it was found: where it went, if it did,
- * the last audit sees. */
+/* A directory in the one that was asked for, renamed or removed since it was found: where it went, if it
+ * did, the last audit sees. */
 static bool has_left(const Work *w, const char *path) {
-        _cleanup_close_ int fd = strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
+        _cleanup_close_ int fd =
+                strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
 
         return errno_is_gone(fd);
 }
