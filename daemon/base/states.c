@@ -31,7 +31,7 @@ static const char *const job_state_table[_JOB_STATE_MAX] = {
 
 static const char *const job_type_table[_JOB_TYPE_MAX] = {
         [JOB_FINALIZE] = "finalize", [JOB_UNFINALIZE] = "unfinalize", [JOB_SURVEY] = "survey",
-        [JOB_INSPECT] = "inspect",   [JOB_CHECK] = "check",
+        [JOB_INSPECT] = "inspect",   [JOB_CHECK] = "check",           [JOB_BLOCKERS] = "blockers",
 };
 
 static const char *const check_level_table[_CHECK_LEVEL_MAX] = {
@@ -40,7 +40,21 @@ static const char *const check_level_table[_CHECK_LEVEL_MAX] = {
         [CHECK_FAIL] = "fail",
 };
 
+static const char *const blocker_kind_table[_BLOCKER_KIND_MAX] = {
+        [BLOCKER_OPEN_WRITE] = "open-write",
+        [BLOCKER_OPEN] = "open",
+        [BLOCKER_CWD] = "cwd",
+        [BLOCKER_ROOT] = "root",
+        [BLOCKER_MMAP] = "mmap",
+        [BLOCKER_LOCK] = "lock",
+        [BLOCKER_SOCKET] = "socket",
+        [BLOCKER_FIFO] = "fifo",
+        [BLOCKER_WATCH] = "watch",
+        [BLOCKER_MOUNT] = "mount",
+};
+
 DEFINE_STRING_TABLE(directory_state, DirectoryState, _DIRECTORY_STATE_MAX);
 DEFINE_STRING_TABLE(job_state, JobState, _JOB_STATE_MAX);
 DEFINE_STRING_TABLE(job_type, JobType, _JOB_TYPE_MAX);
 DEFINE_STRING_TABLE(check_level, CheckLevel, _CHECK_LEVEL_MAX);
+DEFINE_STRING_TABLE(blocker_kind, BlockerKind, _BLOCKER_KIND_MAX);

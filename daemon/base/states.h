@@ -37,9 +37,10 @@ typedef enum JobState {
 typedef enum JobType {
         JOB_FINALIZE,
         JOB_UNFINALIZE,
-        JOB_SURVEY,  /* finish or clean up what a crash left, then report every finalized directory */
-        JOB_INSPECT, /* the state of one directory */
-        JOB_CHECK,   /* preconditions of an overlay */
+        JOB_SURVEY,   /* finish or clean up what a crash left, then report every finalized directory */
+        JOB_INSPECT,  /* the state of one directory */
+        JOB_CHECK,    /* preconditions of an overlay */
+        JOB_BLOCKERS, /* who uses an overlay */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;
@@ -52,6 +53,22 @@ typedef enum CheckLevel {
         _CHECK_LEVEL_INVALID = -EINVAL,
 } CheckLevel;
 
+/* How a process, or another mount, holds on to an overlay. */
+typedef enum BlockerKind {
+        BLOCKER_OPEN_WRITE, /* a file that is open for writing */
+        BLOCKER_OPEN,       /* a file for reading, a directory, a path */
+        BLOCKER_CWD,
+        BLOCKER_ROOT,
+        BLOCKER_MMAP,
+        BLOCKER_LOCK, /* flock(), POSIX, open file description, leases */
+        BLOCKER_SOCKET,
+        BLOCKER_FIFO,
+        BLOCKER_WATCH, /* inotify, fanotify */
+        BLOCKER_MOUNT, /* in another mount namespace, a bind mount, a mount inside */
+        _BLOCKER_KIND_MAX,
+        _BLOCKER_KIND_INVALID = -EINVAL,
+} BlockerKind;
+
 #define DECLARE_STRING_TABLE(name, type)                                                                    \
         const char *name##_to_string(type v) _pure_;                                                        \
         type name##_from_string(const char *s) _pure_
@@ -60,6 +77,7 @@ DECLARE_STRING_TABLE(directory_state, DirectoryState);
 DECLARE_STRING_TABLE(job_state, JobState);
 DECLARE_STRING_TABLE(job_type, JobType);
 DECLARE_STRING_TABLE(check_level, CheckLevel);
+DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
 
 static inline bool job_state_is_final(JobState s) {
         return s == JOB_DONE || s == JOB_FAILED || s == JOB_CANCELED;

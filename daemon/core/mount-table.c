@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "core/proc-scan.h"
 
 static void table_unrefp(struct libmnt_table **t) {
         mnt_unref_table(*t);
@@ -22,6 +23,7 @@ static void entry_done(MountEntry *e) {
         free(e->type);
         free(e->source);
         free(e->vfs_options);
+        free(e->propagation);
         free(e->fs_options);
 }
 
@@ -87,9 +89,10 @@ static int entry_from_fs(struct libmnt_fs *fs, const char *text, MountEntry *ret
                 .type = copy(mnt_fs_get_fstype(fs), ""),
                 .source = copy(mnt_fs_get_source(fs), "none"),
                 .vfs_options = copy(mnt_fs_get_vfs_options(fs), ""),
+                .propagation = copy(mnt_fs_get_optional_fields(fs), ""),
         };
 
-        if (!e.root || !e.target || !e.type || !e.source || !e.vfs_options ||
+        if (!e.root || !e.target || !e.type || !e.source || !e.vfs_options || !e.propagation ||
             raw_options(text, e.id, &e.fs_options) < 0) {
                 entry_done(&e);
                 return -ENOMEM;
@@ -296,22 +299,15 @@ static int seen_add(Seen *s, char **key) {
         return 0;
 }
 
-static bool read_link(int dfd, const char *name, char buffer[static PATH_MAX]) {
-        ssize_t n = readlinkat(dfd, name, buffer, PATH_MAX - 1);
-
-        buffer[n > 0 ? n : 0] = '\0';
-        return n > 0;
-}
-
 /* Kernel threads and processes that are about to end have no root to read. */
 static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
         char name[32], root[PATH_MAX], *key;
 
         (void) snprintf(name, sizeof(name), "%d/ns/mnt", (int) pid);
-        if (!read_link(proc_fd, name, namespace))
+        if (!proc_read_link(proc_fd, name, namespace))
                 return NULL;
         (void) snprintf(name, sizeof(name), "%d/root", (int) pid);
-        if (!read_link(proc_fd, name, root))
+        if (!proc_read_link(proc_fd, name, root))
                 return NULL;
         return asprintf(&key, "%s %s", namespace, root) < 0 ? NULL : key;
 }
@@ -339,17 +335,6 @@ static int visit_process(
         return r < 0 ? r : func(&t, pid, namespace, userdata);
 }
 
-static pid_t pid_from_name(const char *name) {
-        char *end;
-        long v;
-
-        if (name[0] < '1' || name[0] > '9')
-                return 0;
-        errno = 0;
-        v = strtol(name, &end, 10);
-        return errno == 0 && *end == '\0' && v <= INT_MAX ? (pid_t) v : 0;
-}
-
 /* mount_namespaces_foreach() - every mount table of the machine
  * A namespace without a process (kept by a bind mount or a descriptor) is not seen: to read its table one
  * would have to enter it. Source: mount_namespaces(7), proc(5). */
@@ -361,7 +346,7 @@ int mount_namespaces_foreach(const char *proc, mount_namespace_func func, void *
         if (!d)
                 return -errno;
         while ((e = readdir(d))) {
-                pid_t pid = pid_from_name(e->d_name);
+                pid_t pid = proc_pid_from_name(e->d_name);
                 int r;
 
                 if (pid == 0)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/patience.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define LOOK_USEC (300 * USEC_PER_MSEC) /* a look that does not hang takes less than a thousandth of it */
+
+/* Shared by the one who waits and the thread; freed by the last of the two. */
+typedef struct Look {
+        atomic_int n_users;
+        int (*func)(struct Look *l);
+        int result;
+        char *text;
+        mode_t type;
+        char path[];
+} Look;
+
+static void look_unref(Look *l) {
+        if (atomic_fetch_sub(&l->n_users, 1) > 1)
+                return;
+        free(l->text);
+        free(l);
+}
+
+static void look_unrefp(Look **l) {
+        if (*l)
+                look_unref(*l);
+}
+
+static int read_text(Look *l) {
+        _cleanup_fclose_ FILE *f = fopen(l->path, "re");
+        size_t size = 0;
+
+        if (!f)
+                return -errno;
+        errno = 0;
+        if (getdelim(&l->text, &size, '\0', f) < 0 && ferror(f))
+                return errno > 0 ? -errno : -EIO;
+        return 0;
+}
+
+/* Not asking the server for what is cached keeps most file systems from hanging at all. */
+static int read_type(Look *l) {
+        struct statx st;
+
+        if (statx(AT_FDCWD, l->path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+                return -errno;
+        l->type = st.stx_mode & S_IFMT;
+        return 0;
+}
+
+static void *look_run(void *userdata) {
+        Look *l = userdata;
+
+        l->result = l->func(l);
+        look_unref(l);
+        return NULL;
+}
+
+static Look *look_new(const char *path, int (*func)(Look *l)) {
+        size_t size = strlen(path) + 1;
+        Look *l = malloc(sizeof(Look) + size);
+
+        if (!l)
+                return NULL;
+        *l = (Look){ .n_users = 2, .func = func };
+        memcpy(l->path, path, size);
+        return l;
+}
+
+static struct timespec deadline_after(uint64_t usec) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        usec += (uint64_t) t.tv_nsec / NSEC_PER_USEC;
+        t.tv_sec += (time_t) (usec / USEC_PER_SEC);
+        t.tv_nsec = (long) (usec % USEC_PER_SEC * NSEC_PER_USEC);
+        return t;
+}
+
+static int look_start(Patience *p, Look *l) {
+        uint64_t usec = p->left_usec < LOOK_USEC ? p->left_usec : LOOK_USEC;
+        struct timespec deadline = deadline_after(usec);
+        pthread_t thread;
+        int r;
+
+        r = usec > 0 ? pthread_create(&thread, NULL, look_run, l) : ETIMEDOUT;
+        if (r != 0) {
+                look_unref(l); /* for the thread there is not */
+                return -r;
+        }
+        r = pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &deadline);
+        if (r == 0)
+                return l->result;
+        (void) pthread_detach(thread);
+        p->left_usec -= usec;
+        return -r;
+}
+
+int patience_read(Patience *p, const char *path, char **ret) {
+        _cleanup_(look_unrefp) Look *l = look_new(path, read_text);
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        r = look_start(p, l);
+        if (r < 0)
+                return r;
+        if (!l->text) { /* the file is empty */
+                *ret = strdup("");
+                return *ret ? 0 : -ENOMEM;
+        }
+        *ret = TAKE_PTR(l->text);
+        return 0;
+}
+
+int patience_file_type(Patience *p, const char *path, mode_t *ret) {
+        _cleanup_(look_unrefp) Look *l = look_new(path, read_type);
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        r = look_start(p, l);
+        if (r >= 0)
+                *ret = l->type;
+        return r;
+}

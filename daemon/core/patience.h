@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Looks at things of other processes that wait, in the kernel, for what those processes wait for: the memory
+ * map of one that is stuck in a page fault, the type of a file whose server is gone. Each look is a
+ * thread's, which is left behind when it takes too long; it ends whenever the kernel lets it. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/macro.h"
+
+typedef struct Patience {
+        uint64_t left_usec; /* for all looks that hang, together; those that do not cost nothing */
+} Patience;
+
+#define PATIENCE_INIT                                                                                       \
+        (Patience) {                                                                                        \
+                .left_usec = 3 * USEC_PER_SEC                                                               \
+        }
+
+/* The content of a file of /proc, owned by the caller. -ETIMEDOUT, or what reading says. */
+int patience_read(Patience *p, const char *path, char **ret);
+/* The S_IFMT bits of what path leads to. -ETIMEDOUT, or what statx() says. */
+int patience_file_type(Patience *p, const char *path, mode_t *ret);
