@@ -17,6 +17,7 @@ const Verb verb_table[] = {
         { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged",
           verb_directories },
         { "check", 0, 1, 0, "[OVERLAY|MOUNTPOINT]", "Check what finalizing needs", verb_check },
+        { "blockers", 0, 1, 0, "[OVERLAY|PATH]", "List who uses an overlay or an old tree", verb_blockers },
         { "jobs", 0, 1, OPTION_STATE, "[OVERLAY]", "List running and recent jobs", verb_jobs },
         { "cancel", 1, -1, 0, "JOB…", "Cancel jobs", verb_cancel },
         { "pause", 0, 1, 0, "[OVERLAY]", "Start no further jobs", verb_pause },

@@ -23,6 +23,7 @@ const Verb *verb_find(const char *name) _pure_;
  * mean "all"); else -EINVAL and *reterr set to one line. */
 int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr);
 
+int verb_blockers(Ctl *c, int argc, char **argv);
 int verb_cancel(Ctl *c, int argc, char **argv);
 int verb_check(Ctl *c, int argc, char **argv);
 int verb_directories(Ctl *c, int argc, char **argv);

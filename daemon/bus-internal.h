@@ -18,6 +18,7 @@ const char *bus_error_name(FailureKind kind);
 /* Handlers of the methods that only look, in bus-query.c. */
 int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error);
 
 /* CancelJob() and Job.Cancel(). */

@@ -321,6 +321,12 @@ static const sd_bus_vtable vtable[] = {
                 bus_method_list_directories,
                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
+                "ListBlockers",
+                SD_BUS_ARGS("s", overlay),
+                SD_BUS_RESULT("aa{sv}", blockers),
+                bus_method_list_blockers,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
                 "Check",
                 SD_BUS_ARGS("s", overlay),
                 SD_BUS_RESULT("aa{sv}", checks),

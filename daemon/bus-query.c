@@ -264,6 +264,117 @@ int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *erro
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_checks, error);
 }
 
+/* ListBlockers. */
+
+static int append_blocker(sd_bus_message *reply, const Managed *o, const WireRecord *r) {
+        const char *kind = blocker_kind_to_string((BlockerKind) r->state);
+        _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
+        int k;
+
+        if (!path || !kind)
+                return path ? -EIO : -ENOMEM;
+        if ((k = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (k = sd_bus_message_append(reply, "{sv}", "pid", "u", (uint32_t) r->entries_total)) < 0 ||
+            (k = bus_append_string(reply, "command", r->name)) < 0 ||
+            (k = bus_append_string(reply, "kind", kind)) < 0 ||
+            (k = sd_bus_message_append(reply, "{sv}", "blocks", "b", (int) (r->errors > 0))) < 0)
+                return k;
+        if (r->error != ENODATA && (k = bus_append_string(reply, "path", path)) < 0)
+                return k;
+        if (r->lower_path[0] && (k = bus_append_string(reply, "mount_point", r->lower_path)) < 0)
+                return k;
+        return sd_bus_message_close_container(reply);
+}
+
+static int send_blockers(const Question *q, const WireRecord *records, size_t n) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const Managed *o = manager_find_overlay(q->manager, q->overlay);
+        int r;
+
+        if (!o)
+                return -ENOENT;
+        r = sd_bus_message_new_method_return(q->message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; i < n && r >= 0; i++)
+                if (records[i].kind == WIRE_BLOCKER)
+                        r = append_blocker(reply, o, records + i);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static void on_blockers(const WireRecord *records, size_t n, Failure *failure, void *userdata) {
+        _cleanup_(question_freep) Question *q = userdata;
+        int r;
+
+        if (failure->kind != FAILURE_NONE) {
+                question_reply_failure(q, failure);
+                return;
+        }
+        r = send_blockers(q, records, n);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(q->message, r, NULL);
+}
+
+typedef struct OldTrees {
+        const char *path; /* asked about */
+        char ids[4096];   /* more of one directory than fit are not worth a question */
+} OldTrees;
+
+static void add_old_tree(const char *path, const char *id, void *userdata) {
+        OldTrees *t = userdata;
+        size_t used = strlen(t->ids);
+
+        if ((path_startswith(path, t->path) || path_startswith(t->path, path)) &&
+            used + strlen(id) + 2 < sizeof(t->ids))
+                (void) snprintf(t->ids + used, sizeof(t->ids) - used, "%s ", id);
+}
+
+static int find_overlay_or_path(
+        const Manager *m, const char *which, Managed **ret, char **ret_relative, Failure *reterr) {
+        int r;
+
+        if (which[0] == '/')
+                r = manager_find_path(m, which, ret, ret_relative, reterr);
+        else {
+                *ret = manager_find_overlay(m, which);
+                *ret_relative = strdup("");
+                r = !*ret_relative ? -ENOMEM : !*ret ? -ENOENT : 0;
+                if (r < 0)
+                        return failure_set(
+                                reterr, FAILURE_NO_SUCH_OVERLAY, -r, "no overlay '%s' is configured", which);
+        }
+        return r >= 0 && (*ret)->state == MANAGED_ABSENT ? managed_check_usable(*ret, which, reterr) : r;
+}
+
+int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        _cleanup_(wire_request_done) WireRequest request = { 0 };
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        _cleanup_free_ char *relative = NULL;
+        OldTrees trees = { 0 };
+        Manager *m = userdata;
+        const char *which;
+        Question *q;
+        Managed *o;
+        int r;
+
+        r = sd_bus_message_read(message, "s", &which);
+        if (r < 0)
+                return r;
+        r = find_overlay_or_path(m, which, &o, &relative, &failure);
+        if (r < 0)
+                return bus_error_from_failure(error, &failure);
+        trees.path = relative;
+        managed_foreach_kept(o, add_old_tree, &trees);
+        r = managed_make_request(o, JOB_BLOCKERS, relative, &request);
+        if (r >= 0)
+                r = wire_request_add(&request, WIRE_OLD_TREES, trees.ids);
+        if (r >= 0)
+                r = question_new(message, m, o->config->name, &q);
+        return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_blockers, error);
+}
+
 /* ListDirectories. */
 
 /* A bus ends the connection of who sends a message that is too large: 32 MiB on the system bus. */

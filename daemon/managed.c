@@ -18,6 +18,7 @@
 typedef struct KeptTree {
         struct KeptTree *next;
         uint32_t n_processes;
+        char id[sizeof(((WireRecord *) 0)->name)];
         char path[];
 } KeptTree;
 
@@ -290,12 +291,20 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
         return 0;
 }
 
+void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata) {
+        for (const Keeper *k = o->keepers; k; k = k->next)
+                for (const KeptTree *t = k->trees; t; t = t->next)
+                        func(t->path, t->id, userdata);
+}
+
+static void count_one(const char *path, const char *id, void *userdata) {
+        ++*(unsigned *) userdata;
+}
+
 unsigned managed_count_kept(const Managed *o) {
         unsigned n = 0;
 
-        for (const Keeper *k = o->keepers; k; k = k->next)
-                for (const KeptTree *t = k->trees; t; t = t->next)
-                        n++;
+        managed_foreach_kept(o, count_one, &n);
         return n;
 }
 
@@ -363,7 +372,7 @@ int managed_learn(Managed *o, const WireRecord *r) {
 static void keeper_set(Keeper *k, const WireRecord *r) {
         KeptTree **p = &k->trees, *t;
 
-        while (*p && strcmp((*p)->path, r->path) != 0)
+        while (*p && (strcmp((*p)->path, r->path) != 0 || strcmp((*p)->id, r->name) != 0))
                 p = &(*p)->next;
         t = *p;
         if (r->state == 0) {
@@ -381,6 +390,7 @@ static void keeper_set(Keeper *k, const WireRecord *r) {
                 }
                 t->next = NULL;
                 strcpy(t->path, r->path);
+                strcpy(t->id, r->name);
                 *p = t;
                 log_info(
                         "Overlay '%s': the old tree of '%s' stays until %u processes have left it: %s",

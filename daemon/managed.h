@@ -57,7 +57,9 @@ void managed_survey(Managed *o);
 bool managed_is_open(const Managed *o) _pure_;
 /* Why no job can be made for it: 0, or a negative errno and the failure. Starting overlays take jobs. */
 int managed_check_usable(const Managed *o, const char *path, Failure *reterr);
-/* Old trees kept because somebody stands in them. */
+/* Old trees kept because somebody stands in them: of which path (relative), and the id of the work. */
+typedef void (*kept_tree_func)(const char *path, const char *id, void *userdata);
+void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata);
 unsigned managed_count_kept(const Managed *o) _pure_;
 
 /* A request about path (relative) of the overlay with everything the worker needs to know. */

@@ -5,8 +5,9 @@
 
 #include "manager.h"
 
-#define RECORDS_MAX 256 /* no list of preconditions is that long */
-#define STUCK_MAX 4     /* of one overlay, before nobody is sent after them */
+#define RECORDS_MAX                                                                                         \
+        256         /* no list of preconditions is that long; of blockers, the most important come first */
+#define STUCK_MAX 4 /* of one overlay, before nobody is sent after them */
 
 typedef struct Query Query;
 struct Query {
@@ -102,7 +103,7 @@ static void query_on_record(Proc *p, const WireRecord *r, void *userdata) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Query *q = userdata;
 
-        if (r->kind == WIRE_DIRECTORY || r->kind == WIRE_CHECK)
+        if (r->kind == WIRE_DIRECTORY || r->kind == WIRE_CHECK || r->kind == WIRE_BLOCKER)
                 query_add_record(q, r);
         if (r->kind != WIRE_RESULT)
                 return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Questions about an overlay that a worker answers while somebody waits: the state of one directory, the
- * preconditions. They do not queue behind jobs; each has a deadline, so that a lower layer that does not
- * answer costs its clients that long and the daemon nothing. */
+ * preconditions, who uses it. They do not queue behind jobs; each has a deadline, so that a lower layer that
+ * does not answer costs its clients that long and the daemon nothing. */
 #pragma once
 
 #include "base/failure.h"
@@ -15,8 +15,8 @@
 typedef struct Manager Manager;
 typedef struct QueryPool QueryPool;
 
-/* failure->kind is FAILURE_NONE when records (WIRE_DIRECTORY or WIRE_CHECK) hold an answer. Everything is
- * borrowed. Called once for each query, unless the pool is freed before. */
+/* failure->kind is FAILURE_NONE when records (WIRE_DIRECTORY, WIRE_CHECK or WIRE_BLOCKER) hold an answer.
+ * Everything is borrowed. Called once for each query, unless the pool is freed before. */
 typedef void (*query_func)(const WireRecord *records, size_t n, Failure *failure, void *userdata);
 
 int query_pool_new(Manager *m, QueryPool **ret);

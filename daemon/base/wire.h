@@ -34,6 +34,7 @@
 #define WIRE_HARD_LINKS "HARD_LINKS" /* skip, break */
 #define WIRE_WORKERS "WORKERS"       /* threads, 1-256 */
 #define WIRE_DRY_RUN "DRY_RUN"       /* 1: send WIRE_STEP records, change nothing */
+#define WIRE_OLD_TREES "OLD_TREES"   /* ids of old trees of PATH, with blanks between them */
 #define WIRE_FORCE "FORCE"           /* 1: an unfinalize whose record is lost goes ahead */
 
 typedef enum WireKind {
@@ -44,8 +45,12 @@ typedef enum WireKind {
                          * unknown or none), text = reason, name = scheme, counters */
         WIRE_CHECK,     /* state = CheckLevel; name = id, text = finding, lower_path = advice */
         WIRE_NOTE,      /* something a person should know that is no failure: path, text */
-        WIRE_KEPT,      /* state = number of processes standing in the old tree of path, text = who */
-        WIRE_RESULT,    /* name = FailureKind or "None", error = errno, text = message, counters */
+        WIRE_BLOCKER,   /* state = BlockerKind; entries_total = PID, 0 none; errors = 1 if it blocks a swap;
+                         * name =   command, path, lower_path = mount point; error = ENODATA: the path is not
+                         * known */
+        WIRE_KEPT, /* state = number of processes standing in the old tree of path, text = who, name = its id
+                    */
+        WIRE_RESULT, /* name = FailureKind or "None", error = errno, text = message, counters */
         _WIRE_KIND_MAX,
 } WireKind;
 

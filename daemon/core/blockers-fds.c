@@ -3,13 +3,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/blockers-internal.h"
-
-#define KERNEL_MINOR_BITS 20 /* MINORBITS */
 
 typedef struct FdInfo {
         Search *search;
@@ -21,11 +18,6 @@ typedef struct FdInfo {
         bool has_lock;
         int error;
 } FdInfo;
-
-/* How fdinfo and the kernel write a device number: without the detour through the C library's. */
-static unsigned kernel_device(dev_t d) {
-        return major(d) << KERNEL_MINOR_BITS | minor(d);
-}
 
 static int add_watch(const FdInfo *i, const char *line) {
         const char *sdev = strstr(line, " sdev:"), *ino = strstr(line, " ino:"),
@@ -164,7 +156,7 @@ static int socket_path(const Search *s, int task_fd, const char *bound, char **r
 
 static int visit_socket(Search *s, int task_fd, const char *link) {
         _cleanup_free_ char *path = NULL, *relative = NULL;
-        const char *bound;
+        const BoundSocket *bound;
         unsigned long inode;
         int r;
 
@@ -173,10 +165,12 @@ static int visit_socket(Search *s, int task_fd, const char *link) {
         bound = sockets_find(&s->sockets, inode);
         if (!bound)
                 return 0;
-        r = socket_path(s, task_fd, bound, &path);
+        r = socket_path(s, task_fd, bound->path, &path);
         if (r > 0)
                 r = search_resolve(s, path, &relative);
-        return r <= 0 ? r : search_add(s, BLOCKER_SOCKET, true, TAKE_PTR(relative), /* inode= */ 0);
+        if (r < 0 || (r == 0 && !bound->is_on_overlay))
+                return r;
+        return search_add(s, BLOCKER_SOCKET, true, TAKE_PTR(relative), /* inode= */ 0);
 }
 
 typedef struct Walk {

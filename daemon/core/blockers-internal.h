@@ -37,8 +37,9 @@ int places_resolve(const Places *p, const char *namespace, const char *path, cha
 
 /* Unix sockets with a name in a file system. */
 typedef struct BoundSocket {
-        ino_t inode;
-        char *path; /* as it was given to bind() */
+        ino_t inode;        /* of the socket itself */
+        char *path;         /* as it was given to bind() */
+        bool is_on_overlay; /* as the kernel says; else the path is to be looked at */
 } BoundSocket;
 
 typedef struct BoundSockets {
@@ -48,10 +49,10 @@ typedef struct BoundSockets {
         size_t n_namespaces;
 } BoundSockets;
 
-/* Adds those of the network namespace of a process. */
-int sockets_load(BoundSockets *s, int process_fd);
+/* Adds those of the network namespace of a process. device is the overlay's. */
+int sockets_load(BoundSockets *s, int process_fd, unsigned device);
 void sockets_done(BoundSockets *s);
-const char *sockets_find(const BoundSockets *s, ino_t inode) _pure_;
+const BoundSocket *sockets_find(const BoundSockets *s, ino_t inode) _pure_;
 
 /* /proc tells the inode of a watch, not its path: that of a descriptor of the same process, if there is one.
  */
@@ -93,6 +94,9 @@ int search_add(Search *s, BlockerKind kind, bool is_blocking, char *path, ino_t 
 /* Turns a path of that process, from the root of its namespace, into one relative to the overlay: 1, 0 (it
  * leads elsewhere) or -ENOMEM. */
 int search_resolve(const Search *s, const char *path, char **ret);
+
+/* A device number as the kernel has it in fdinfo and netlink. */
+unsigned kernel_device(dev_t d) _pure_;
 
 /* The parts of the search. */
 int search_mounts(Search *s);

@@ -7,6 +7,12 @@
 
 #include "core/blockers-internal.h"
 
+#define MINOR_BITS 20 /* of the kernel's own numbers: MINORBITS */
+
+unsigned kernel_device(dev_t d) {
+        return major(d) << MINOR_BITS | minor(d);
+}
+
 static void forget_inodes(Search *s) {
         for (size_t i = 0; i < s->n_inodes; i++)
                 free(s->inodes[i].path);
@@ -176,7 +182,7 @@ static int visit_process(Search *s, const ProcTask *t) {
         int r;
 
         search_begin(s, t->process);
-        r = sockets_load(&s->sockets, t->process_fd);
+        r = sockets_load(&s->sockets, t->process_fd, kernel_device(s->overlay->device));
         return r < 0 ? r : search_maps(s);
 }
 

@@ -158,6 +158,10 @@ const char *exchange_path(const Exchange *x) {
         return x->tree->path;
 }
 
+const char *exchange_id(const Exchange *x) {
+        return x->staging.id;
+}
+
 static int collect_blocked(Node *n, void *userdata) {
         Exchange *x = userdata;
         _cleanup_free_ char *path = NULL;

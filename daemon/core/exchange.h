@@ -71,5 +71,6 @@ bool exchange_is_undecided(const Exchange *x) _pure_;
 /* Becomes readable when something happens in the old tree. */
 int exchange_watch_fd(const Exchange *x) _pure_;
 const char *exchange_path(const Exchange *x) _pure_;
+const char *exchange_id(const Exchange *x) _pure_;
 Exchange *exchange_free(Exchange *x);
 DEFINE_CLEANUP(Exchange *, exchange_free);

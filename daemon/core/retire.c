@@ -264,7 +264,7 @@ static int keep_for(Exchange *x, const Standing *standing) {
                 r = exchange_move_beside(x);
                 times_guard_end(&guard, names);
         }
-        site_kept(x->site, x->tree->path, standing->n, standing->who);
+        site_kept(x->site, x->tree->path, x->staging.id, standing->n, standing->who);
         return r == -ENOENT ? 0 : r; /* the directory around is gone: it stays in staging */
 }
 
@@ -333,7 +333,7 @@ static int wait_for_older(Exchange *x) {
         int r = older_standing(x, &standing);
 
         if (r >= 0 && standing.n > 0)
-                site_kept(x->site, x->tree->path, standing.n, standing.who);
+                site_kept(x->site, x->tree->path, x->staging.id, standing.n, standing.who);
         return r;
 }
 

@@ -142,9 +142,9 @@ void site_note(const Site *s, const char *path, const char *format, ...) {
         s->observer.note(s->observer.userdata, path, text ?: format);
 }
 
-void site_kept(const Site *s, const char *path, unsigned n_processes, const char *who) {
+void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who) {
         if (s->observer.kept)
-                s->observer.kept(s->observer.userdata, path, n_processes, who);
+                s->observer.kept(s->observer.userdata, path, id, n_processes, who);
 }
 
 static uint64_t now_usec(clockid_t clock) {

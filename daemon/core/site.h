@@ -20,7 +20,8 @@
 typedef struct Observer {
         void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total);
         void (*note)(void *userdata, const char *path, const char *text);
-        void (*kept)(void *userdata, const char *path, unsigned n_processes, const char *who);
+        void (*kept)(
+                void *userdata, const char *path, const char *id, unsigned n_processes, const char *who);
         void *userdata;
 } Observer;
 
@@ -71,7 +72,8 @@ int site_list_directories(const Site *s, const char *path, char ***ret, size_t *
 bool site_is_canceled(const Site *s);
 void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
 void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
-void site_kept(const Site *s, const char *path, unsigned n_processes, const char *who);
+/* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
+void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);
 
 uint64_t now_realtime_usec(void);
 uint64_t now_monotonic_usec(void);

@@ -536,7 +536,7 @@ int work_keep(Site *site, Keepers *k) {
                         if (r == -ESHUTDOWN)
                                 return r;
                         if (r == 1) {
-                                site_kept(site, exchange_path(k->items[i]), 0, "");
+                                site_kept(site, exchange_path(k->items[i]), exchange_id(k->items[i]), 0, "");
                                 drop_keeper(k, i);
                         }
                 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "core/blockers.h"
 #include "core/check.h"
 #include "core/pool.h"
 #include "worker/worker.h"
@@ -102,6 +103,49 @@ static int inspect(Worker *w, const char *path, Failure *reterr) {
         return r < 0 ? r : send_directory(&report, NULL);
 }
 
+static int send_blocker(const Blocker *b) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_BLOCKER);
+        r.state = (uint32_t) b->kind;
+        r.entries_total = (uint64_t) b->pid;
+        r.errors = b->is_blocking;
+        r.error = b->path ? 0 : ENODATA;
+        wire_set(r.name, b->command);
+        wire_set(r.path, b->path ?: "");
+        wire_set(r.lower_path, b->where ?: "");
+        return wire_send(WORKER_FD, &r);
+}
+
+/* Wherever it lies: the ids are random. */
+static bool is_in_old_tree(const char *path, const char *ids) {
+        char id[64];
+        int n;
+
+        for (; ids && sscanf(ids, "%63s%n", id, &n) == 1; ids += n)
+                if (strstr(path, id))
+                        return true;
+        return false;
+}
+
+static int list_blockers(const Worker *w, const char *path, Failure *reterr) {
+        const char *ids = wire_request_get(&w->request, WIRE_OLD_TREES);
+        Blockers b = { 0 };
+        int r = blockers_find(w->overlay, /* proc= */ NULL, &b);
+
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot look for who uses '%s'", w->overlay->mount_point);
+        for (size_t i = 0; i < b.n && r >= 0; i++) {
+                const char *p = b.items[i].path;
+
+                if (path[0] == '\0' || (p && (path_startswith(p, path) || is_in_old_tree(p, ids))))
+                        r = send_blocker(b.items + i);
+        }
+        blockers_done(&b);
+        return r;
+}
+
 static int load_overlay(Worker *w, Failure *reterr) {
         const char *mount_point = wire_request_get(&w->request, WIRE_MOUNT_POINT);
         const char *lower = wire_request_get(&w->request, WIRE_LOWER_DIR);
@@ -175,6 +219,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return r;
         if (type == JOB_CHECK)
                 return check_preconditions(w, /* report= */ true, reterr);
+        if (type == JOB_BLOCKERS)
+                return list_blockers(w, path, reterr);
         r = site_open(
                 &w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)

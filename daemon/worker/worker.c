@@ -47,11 +47,13 @@ static void on_note(void *userdata, const char *path, const char *text) {
         (void) wire_send(WORKER_FD, &r);
 }
 
-static void on_kept(void *userdata, const char *path, unsigned n_processes, const char *who) {
+static void
+on_kept(void *userdata, const char *path, const char *id, unsigned n_processes, const char *who) {
         WireRecord r;
 
         wire_record_init(&r, WIRE_KEPT);
         r.state = n_processes;
+        wire_set(r.name, id);
         wire_set(r.path, path);
         wire_set(r.text, who);
         (void) wire_send(WORKER_FD, &r);

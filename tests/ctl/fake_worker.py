@@ -6,7 +6,7 @@ import socket
 import struct
 
 WORKER_FD = 3
-STEP, DIRECTORY, CHECK, NOTE, KEPT, RESULT = range(1, 7)
+STEP, DIRECTORY, CHECK, NOTE, BLOCKER, KEPT, RESULT = range(1, 8)
 OK, WARNING, FAIL = range(3)
 RECORD = struct.Struct("=IIIi6Q64s4096s4096s1024s")
 

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* blockers: who uses an overlay, or stands in an old tree */
+#include <libsmartcols.h>
+#include <string.h>
+
+#include "ctl/format.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+/* Asks about one overlay or path; appends to *l. */
+static int add_blockers(Ctl *c, const char *subject, sd_bus_error *reterr, RecordList *l) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_list_ RecordList blockers = { 0 };
+        int r;
+
+        r = client_call(&c->client, "ListBlockers", reterr, &reply, "s", subject);
+        if (r >= 0)
+                r = client_read_list(reply, &blockers);
+        for (size_t i = 0; i < blockers.n && r >= 0; i++) {
+                /* 0 stands for nobody in particular. */
+                if (record_get_number(&blockers.items[i], "pid", 0) == 0) {
+                        record_remove(&blockers.items[i], "pid");
+                        record_remove(&blockers.items[i], "command");
+                }
+                r = record_list_take(l, &blockers.items[i]);
+        }
+        return r;
+}
+
+/* A mount elsewhere is told by both its ends. */
+static int path_text(const Record *r, char **ret) {
+        const char *path = record_get_string(r, "path"), *mount_point = record_get_string(r, "mount_point");
+        _cleanup_free_ char *p = format_escape(path ?: ""), *m = format_escape(mount_point ?: "");
+
+        if (!p || !m)
+                return -ENOMEM;
+        if (!mount_point) {
+                *ret = TAKE_PTR(p);
+                return 0;
+        }
+        return asprintf(ret, "%s (mounted at %s)", p, m) < 0 ? (*ret = NULL, -ENOMEM) : 0;
+}
+
+static int print_blockers(Ctl *c, RecordList *l) {
+        static const TableColumn columns[] = {
+                { "PID", "pid", SCOLS_FL_RIGHT, NULL, NULL },
+                { "COMMAND", "command", 0, NULL, NULL },
+                { "KIND", "kind", 0, NULL, NULL },
+                { "BLOCKS", "blocks", 0, NULL, NULL },
+                { "PATH", "path", 0, path_text, NULL },
+        };
+
+        if (c->options.json != JSON_OFF)
+                return ctl_print_json(c, "blockers", l) < 0 ? print_oom() : EXIT_CODE_OK;
+        if (l->n == 0) {
+                if (ctl_want_legend(c))
+                        (void) puts("No blockers.");
+                return EXIT_CODE_OK;
+        }
+        term_open_pager(&c->term);
+        return table_print(c, columns, ELEMENTSOF(columns), l) < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+static int blockers_of_one(Ctl *c, const char *argument) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList l = { 0 };
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (argument_is_path(argument)) {
+                r = path_resolve("list blockers of", argument, &path);
+                if (r != 0)
+                        return r;
+        }
+        r = add_blockers(c, path ?: argument, &e, &l);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "list blockers of '%s'", argument);
+        return print_blockers(c, &l);
+}
+
+/* Nobody uses what is not mounted. */
+static bool is_absent(const Record *overlay) {
+        const char *state = record_get_string(overlay, "state");
+
+        return state && strcmp(state, "absent") == 0;
+}
+
+static int blockers_of_all(Ctl *c) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList overlays = { 0 }, l = { 0 };
+        int r;
+
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "list blockers");
+        for (size_t i = 0; i < overlays.n; i++) {
+                const char *name = record_get_string(&overlays.items[i], "name");
+
+                if (!name || is_absent(&overlays.items[i]))
+                        continue;
+                r = add_blockers(c, name, &e, &l);
+                if (r < 0)
+                        return (int) client_report(&c->client, &e, r, "list blockers of '%s'", name);
+        }
+        return print_blockers(c, &l);
+}
+
+int verb_blockers(Ctl *c, int argc, char **argv) {
+        return argc > 0 ? blockers_of_one(c, argv[0]) : blockers_of_all(c);
+}
