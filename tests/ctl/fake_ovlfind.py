@@ -241,6 +241,19 @@ class Manager(Exported):
                                                      "mount with metacopy=on")]
         return dbus.Array([dbus.Dictionary(dict(zip(("id", "level", "text", "advice"), c)), "sv") for c in checks], "a{sv}")
 
+    @dbus.service.method(MANAGER, "s", "aa{sv}")
+    def ListBlockers(self, what):
+        if what.startswith("/"):
+            self.managed(what)
+        elif what not in self.overlays:
+            raise Failure(ERROR + "NoSuchOverlay", f"there is no overlay '{what}'")
+        point = self.overlays.get(what, self.overlays["soft"]).properties[OVERLAY]["MountPoint"]
+        blockers = [{"pid": dbus.UInt32(0), "command": "", "kind": "mount", "blocks": True, "path": point,
+                     "mount_point": "/else\nwhere"},
+                    {"pid": dbus.UInt32(77), "command": "evil\n\x1b[2J\u202e", "kind": "watch", "blocks": True},
+                    {"pid": dbus.UInt32(1234), "command": "bash", "kind": "cwd", "blocks": False, "path": point + "/d\tx"}]
+        return dbus.Array([dbus.Dictionary(b, "sv") for b in blockers], "a{sv}")
+
     @dbus.service.method(MANAGER, "u", "")
     def CancelJob(self, number):
         if number not in self.jobs:

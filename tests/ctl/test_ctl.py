@@ -35,6 +35,7 @@ def test_usage(bus, args):
 
 @pytest.mark.parametrize("args", [[], ["list"], ["finalize", "/"], ["is-finalized", "/"], ["jobs"], ["cancel", "1"], ["pause"],
                                   ["monitor"], ["reload"], ["log-level"], ["check"], ["check", "soft"], ["directories"],
+                                  ["blockers"], ["blockers", "soft"],
                                   ["status", "soft"], ["status", "/"]])
 @pytest.mark.parametrize("where", ["no bus", "no daemon"])
 def test_unreachable(bus, args, where):
@@ -251,6 +252,22 @@ def test_check(ctl):
     assert r.code == FAILURE and [(c["overlay"], c["level"]) for c in checks] == [
         ("soft", "ok"), ("soft", "warning"), ("away", "ok"), ("away", "fail")]
     assert "advice" not in checks[0]
+
+
+def test_blockers(ctl):
+    r = ctl("blockers", "soft")
+    assert (r.code, [line.split(maxsplit=4) for line in lines(r.out)]) == (OK, [
+        ["PID", "COMMAND", "KIND", "BLOCKS", "PATH"],
+        ["mount", "yes", str(ctl.point), "(mounted", "at /else\\012where)"],
+        ["77", "evil\\012\\033[2J\\342\\200\\256", "watch", "yes"],
+        ["1234", "bash", "cwd", "no", f"{ctl.point}/d\\011x"]])
+    assert len(lines(ctl("blockers", ctl.point, "--no-legend").out)) == 3
+    r = ctl("blockers", "--json=short")
+    blockers = json.loads(r.out)["blockers"]
+    assert [b.get("pid") for b in blockers] == [None, 77, 1234], "the overlay that is not mounted is not asked about"
+    assert blockers[0]["mount_point"] == "/else\nwhere" and "command" not in blockers[0] and "path" not in blockers[1]
+    assert [b["blocks"] for b in blockers] == [True, True, False]
+    assert ctl("blockers", "nope").code == NOT_MANAGED and ctl("blockers", "/").code == NOT_MANAGED
 
 
 @pytest.mark.parametrize("where", ["no bus", "no daemon", "not managed"])

@@ -14,6 +14,7 @@ from ovltest.daemon import wait_for
 from ovltest.env import end, run, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import await_gone, await_kept
+from ovltest.overlay import OverlayMount
 from ovltest.tree import age, write
 
 D = "prog/lib"
@@ -72,6 +73,18 @@ class User:
         self.process.stdin.close()
         end(self.process)
         self.process.stdout.close()
+
+
+class SharedMount:
+    """A mount from which others spread to namespaces made of this one."""
+
+    def __init__(self, point):
+        self.point = point
+        run("mount", "-t", "tmpfs", "shared", point)
+        run("mount", "--make-shared", point)
+
+    def close(self):
+        run("umount", self.point)
 
 
 @pytest.fixture
@@ -183,22 +196,15 @@ def test_mount_inside_and_bind(daemon, overlay, scene):
 
 
 @pytest.mark.parametrize("use,blocks", [("mount namespace", True), ("slave namespace", False)])
-def test_other_mount_namespace(daemon, overlay, use, blocks):
+def test_other_mount_namespace(scene, source, use, blocks):
     """A namespace of its own keeps the old superblock, unless mounts spread to it: then a swap reaches it, too."""
-    parent = os.path.dirname(overlay.point)
-    run("mount", "--bind", parent, parent)
-    overlay.umount()
-    run("mount", "--make-shared", parent)
-    overlay.mount()
-    try:
-        wait_for(lambda: daemon.overlay_states()["soft"] == "active", "the overlay to be seen")
-        with contextlib.closing(User(use, overlay.point)) as user:
-            found = [b for b in blockers(daemon) if b["kind"] == "mount"]
-            assert [(b["pid"], b["path"], b["mount_point"]) for b in found] == ([(user.pid, overlay.point, overlay.point)] if blocks else [])
-    finally:
-        overlay.umount()
-        run("umount", parent)
-        overlay.mount()
+    shared = scene.keep(SharedMount(scene.subdir("shared"))).point
+    overlay = scene.keep(OverlayMount(os.path.join(shared, "ovl"), [source], scene.upper()))
+    daemon = scene.daemon(soft=overlay)
+    with contextlib.closing(User(use, overlay.point)) as user:
+        found = [(b["pid"], b["kind"], b["blocks"], b["path"], b["mount_point"]) for b in blockers(daemon)]
+        assert found == ([(user.pid, "mount", True, overlay.point, overlay.point)] if blocks else [])
+    assert blockers(daemon) == []
 
 
 def test_path(daemon, overlay):
