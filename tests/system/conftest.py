@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 
 from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.machine import Machine  # noqa: E402
 
 
 def is_ci():
@@ -63,6 +64,19 @@ def overlay(scene, lower):
 @pytest.fixture
 def daemon(scene, overlay):
     return scene.daemon(soft=overlay)
+
+
+@pytest.fixture
+def machine(scene):
+    """What was built, installed on a system that has booted; not started."""
+    if not os.path.exists("/lib/systemd/systemd") or not shutil.which("meson"):
+        (pytest.fail if is_ci() else pytest.skip)("needs systemd and meson")
+    m = scene.keep(Machine(scene.subdir("machine")))
+    m.install()
+    if not m.boot():
+        with open(m.log, encoding="utf-8", errors="replace") as f:
+            pytest.fail(f"systemd does not boot here:\n{f.read()}")
+    return m
 
 
 @pytest.hookimpl(hookwrapper=True)

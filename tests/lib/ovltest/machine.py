@@ -2,11 +2,12 @@
 """This machine's own system, copied on write and booted with systemd as PID 1 in namespaces of its own: what is installed
 and started in it is gone with it."""
 
+import json
 import os
 import subprocess
 import time
 
-from .env import BUILD, end, mount, run, spawn
+from .env import BUILD, mount, run, spawn
 
 # What a system in a namespace must not do to the kernel it shares with others.
 MASKED = ["systemd-sysctl.service", "systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
@@ -22,7 +23,7 @@ mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 mount -t tmpfs -o mode=755 dev dev
-for d in null zero full random urandom tty; do mknod -m 666 dev/$d c $(stat -c '%Hr %Lr' /dev/$d); done
+for d in null zero full random urandom tty fuse; do mknod -m 666 dev/$d c $(stat -c '%Hr %Lr' /dev/$d); done
 mkdir dev/pts dev/shm .outside
 mount -t devpts devpts dev/pts
 mount -t tmpfs shm dev/shm
@@ -90,7 +91,18 @@ class Machine:
         """What a shell script prints."""
         return self.run("sh", "-ec", script, **kwargs).stdout
 
+    def show(self, name, unit="ovlfind"):
+        """A property of a unit."""
+        return self.run("systemctl", "show", "-P", name, unit).stdout.strip()
+
+    def journal(self, *matches, unit="ovlfind"):
+        """The entries of a unit, each as a dictionary."""
+        self.run("journalctl", "--sync")
+        out = self.run("journalctl", "-o", "json", "-u", unit, *matches).stdout
+        return [json.loads(line) for line in out.splitlines()]
+
     def close(self):
-        if self._unshare:
-            end(self._unshare)
+        if self._unshare:  # it ignores SIGTERM, and takes its child along
+            self._unshare.kill()
+            self._unshare.wait(20)
         run("umount", "-l", self.root, check=False)
