@@ -64,7 +64,7 @@ static BlockerKind kind_of(const FdInfo *i, const char *fd_path) {
                 return BLOCKER_OPEN;
         /* A FIFO has no position. */
         if (i->position == 0)
-                (void) patience_file_type(&i->search->patience, fd_path, &type);
+                (void) patience_stat(&i->search->patience, fd_path, &type, /* ret_mount_id= */ NULL);
         if (type == S_IFIFO)
                 return BLOCKER_FIFO;
         return type == S_IFREG && (access == O_WRONLY || access == O_RDWR) ? BLOCKER_OPEN_WRITE
@@ -156,7 +156,7 @@ static int socket_path(const Search *s, int task_fd, const char *bound, char **r
 
 static int visit_socket(Search *s, int task_fd, const char *link) {
         _cleanup_free_ char *path = NULL, *relative = NULL;
-        const BoundSocket *bound;
+        BoundSocket *bound;
         unsigned long inode;
         int r;
 
@@ -165,6 +165,7 @@ static int visit_socket(Search *s, int task_fd, const char *link) {
         bound = sockets_find(&s->sockets, inode);
         if (!bound)
                 return 0;
+        bound->is_seen = true;
         r = socket_path(s, task_fd, bound->path, &path);
         if (r > 0)
                 r = search_resolve(s, path, &relative);

@@ -23,6 +23,7 @@ typedef struct Place {
 typedef struct Places {
         Place *items;
         size_t n;
+        bool is_detached; /* the overlay's own mount is in no namespace any more */
 } Places;
 
 int places_load(const Overlay *o, const char *proc, Places *ret);
@@ -40,6 +41,7 @@ typedef struct BoundSocket {
         ino_t inode;        /* of the socket itself */
         char *path;         /* as it was given to bind() */
         bool is_on_overlay; /* as the kernel says; else the path is to be looked at */
+        bool is_seen;       /* somebody has a descriptor of it */
 } BoundSocket;
 
 typedef struct BoundSockets {
@@ -52,7 +54,7 @@ typedef struct BoundSockets {
 /* Adds those of the network namespace of a process. device is the overlay's. */
 int sockets_load(BoundSockets *s, int process_fd, unsigned device);
 void sockets_done(BoundSockets *s);
-const BoundSocket *sockets_find(const BoundSockets *s, ino_t inode) _pure_;
+BoundSocket *sockets_find(const BoundSockets *s, ino_t inode) _pure_;
 
 /* /proc tells the inode of a watch, not its path: that of a descriptor of the same process, if there is one.
  */
@@ -102,4 +104,6 @@ unsigned kernel_device(dev_t d) _pure_;
 int search_mounts(Search *s);
 int search_fds(Search *s, const ProcTask *t);
 int search_maps(Search *s);
+/* Sockets and locks that nobody has a descriptor of, as far as /proc tells. */
+int search_sockets(Search *s);
 int search_lock_table(Search *s);

@@ -225,7 +225,10 @@ static int add_detached(Loading *l) {
                 .root = strdup(""),
         };
 
-        return places_find(l->places, place.id) ? 0 : add_place(l, &place, (Peer){ 0 });
+        if (places_find(l->places, place.id))
+                return 0;
+        l->places->is_detached = true;
+        return add_place(l, &place, (Peer){ 0 });
 }
 
 int places_load(const Overlay *o, const char *proc, Places *ret) {

@@ -27,7 +27,7 @@ void sockets_done(BoundSockets *s) {
         *s = (BoundSockets){ 0 };
 }
 
-const BoundSocket *sockets_find(const BoundSockets *s, ino_t inode) {
+BoundSocket *sockets_find(const BoundSockets *s, ino_t inode) {
         for (size_t i = 0; i < s->n; i++)
                 if (s->items[i].inode == inode)
                         return s->items + i;
@@ -188,4 +188,19 @@ int sockets_load(BoundSockets *s, int process_fd, unsigned device) {
         if (r == -ENOMEM)
                 return r;
         return r < 0 ? 0 : path_list_add(&s->namespaces, &s->n_namespaces, namespace);
+}
+
+int search_sockets(Search *s) {
+        search_begin(s, 0);
+        for (size_t i = 0; i < s->sockets.n; i++) {
+                const BoundSocket *b = s->sockets.items + i;
+                int r;
+
+                if (!b->is_on_overlay || b->is_seen || b->inode == 0)
+                        continue;
+                r = search_add(s, BLOCKER_SOCKET, true, /* path= */ NULL, b->inode);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }

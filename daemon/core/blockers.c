@@ -121,6 +121,23 @@ int search_resolve(const Search *s, const char *path, char **ret) {
         return places_resolve(&s->places, s->namespace, path, ret);
 }
 
+/* A mount that was detached has no mount point: paths on it begin at its root, and say nothing about where
+ * they lead. */
+static int resolve_detached(Search *s, const ProcTask *t, const char *name, const char *link, char **ret) {
+        const Place *place;
+        char path[PATH_MAX];
+        int id = -1;
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", t->fd, name);
+        if (patience_stat(&s->patience, path, /* ret_type= */ NULL, &id) < 0)
+                return 0;
+        place = places_find(&s->places, id);
+        if (!place || place->namespace[0] != '\0')
+                return 0;
+        *ret = place_relative(place, link);
+        return *ret ? 1 : -ENOMEM;
+}
+
 /* cwd and root tell no mount id, but a path. */
 static int search_link(Search *s, const ProcTask *t, const char *name, BlockerKind kind) {
         char link[PATH_MAX], *path;
@@ -129,6 +146,8 @@ static int search_link(Search *s, const ProcTask *t, const char *name, BlockerKi
         if (!proc_read_link(t->fd, name, link))
                 return 0;
         r = search_resolve(s, link, &path);
+        if (r == 0 && s->places.is_detached)
+                r = resolve_detached(s, t, name, link, &path);
         return r <= 0 ? r : search_add(s, kind, false, path, /* inode= */ 0);
 }
 
@@ -297,6 +316,8 @@ int blockers_find(const Overlay *o, const char *proc, Blockers *ret) {
         search_begin(&s, 0);
         if (r >= 0)
                 r = proc_tasks_foreach(s.proc, visit_task, &s);
+        if (r >= 0)
+                r = search_sockets(&s);
         if (r >= 0)
                 r = search_lock_table(&s);
         return r < 0 ? r : take_result(&s, ret);

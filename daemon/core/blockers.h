@@ -2,10 +2,10 @@
 /* Who uses an overlay in a way that a swap of its superblock cuts apart, or at all: processes with open
  * files, locks, sockets, watches, mappings on it, and mount namespaces that hold a copy of the mount.
  *
- * Found through /proc alone, so that no layer is asked for anything. What /proc does not tell is not found:
+ * Found through /proc and netlink, without waiting for any layer. What they do not tell is not found:
  * descriptors on their way through a socket, files that io_uring or the kernel (nfsd, loop devices, swap)
- * has open, namespaces without a process, working directories in a mount that has been detached. Workers of
- * ours are passed over. */
+ * has open, namespaces without a process. Locks and sockets that are held so are found, but not by whom.
+ * Workers of ours are passed over. */
 #pragma once
 
 #include <sys/types.h>

@@ -17,6 +17,7 @@ typedef struct Look {
         int result;
         char *text;
         mode_t type;
+        int mount_id;
         char path[];
 } Look;
 
@@ -45,12 +46,14 @@ static int read_text(Look *l) {
 }
 
 /* Not asking the server for what is cached keeps most file systems from hanging at all. */
-static int read_type(Look *l) {
+static int read_stat(Look *l) {
         struct statx st;
 
-        if (statx(AT_FDCWD, l->path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+        if (statx(AT_FDCWD, l->path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID, &st) <
+            0)
                 return -errno;
         l->type = st.stx_mode & S_IFMT;
+        l->mount_id = (int) st.stx_mnt_id;
         return 0;
 }
 
@@ -119,14 +122,18 @@ int patience_read(Patience *p, const char *path, char **ret) {
         return 0;
 }
 
-int patience_file_type(Patience *p, const char *path, mode_t *ret) {
-        _cleanup_(look_unrefp) Look *l = look_new(path, read_type);
+int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_mount_id) {
+        _cleanup_(look_unrefp) Look *l = look_new(path, read_stat);
         int r;
 
         if (!l)
                 return -ENOMEM;
         r = look_start(p, l);
-        if (r >= 0)
-                *ret = l->type;
-        return r;
+        if (r < 0)
+                return r;
+        if (ret_type)
+                *ret_type = l->type;
+        if (ret_mount_id)
+                *ret_mount_id = l->mount_id;
+        return 0;
 }

@@ -19,5 +19,6 @@ typedef struct Patience {
 
 /* The content of a file of /proc, owned by the caller. -ETIMEDOUT, or what reading says. */
 int patience_read(Patience *p, const char *path, char **ret);
-/* The S_IFMT bits of what path leads to. -ETIMEDOUT, or what statx() says. */
-int patience_file_type(Patience *p, const char *path, mode_t *ret);
+/* The S_IFMT bits of what path leads to, and the id of the mount it is on. Each may be NULL. -ETIMEDOUT, or
+ * what statx() says. */
+int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_mount_id);

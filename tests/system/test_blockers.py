@@ -2,6 +2,7 @@
 """ovlfinctl blockers: who uses an overlay, in which way, and whether a swap would cut it apart."""
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -162,6 +163,19 @@ def test_accepted_connections_do_not_count(daemon, overlay):
         listener.close()
         with accepted:
             assert blockers(daemon) == []
+
+
+def test_held_by_nobody(daemon, overlay):
+    """A descriptor on its way from one process to another keeps lock and socket."""
+    a, b = socket.socketpair()
+    with a, b:
+        with socket.socket(socket.AF_UNIX) as listener, open(overlay / f"{D}/a", "rb") as f:
+            listener.bind(overlay / "s")
+            fcntl.flock(f, fcntl.LOCK_EX)
+            socket.send_fds(a, [b"x"], [listener.fileno(), f.fileno()])
+        found = blockers(daemon)
+        assert sorted((b["kind"], b["blocks"], b.get("path")) for b in found) == [("lock", True, None), ("socket", True, None)]
+    assert blockers(daemon) == []
 
 
 def test_socket_in_another_network_namespace(daemon, overlay, scene):

@@ -3,6 +3,7 @@
  * namespaces and bad moments make of it. tests/system/test_blockers.py has the real thing. */
 #include "unit.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -246,6 +247,25 @@ static void test_detached(void **state) {
         assert_blockers("!900000001 open-write d/f\n");
 }
 
+/* Who stands in it is told by the mount id alone. */
+static void test_standing_in_detached(void **state) {
+        Overlay o = { .mount_point = (char *) "/ovl", .device = makedev(0, 40) };
+        struct statx st;
+        Blockers b;
+
+        make_directory(at("d").s);
+        assert_return_code(statx(AT_FDCWD, at("d").s, 0, STATX_MNT_ID, &st), errno);
+        o.mount_id = (int) st.stx_mnt_id;
+        make_process(A, "mnt:[1]", "/", ROOT);
+        make_task_link(A, "cwd", at("d").s);
+        make_task_link(A, "root", "/proc");
+        assert_return_code(blockers_find(&o, at("proc").s, &b), 0);
+        assert_int_equal(b.n, 1);
+        assert_int_equal(b.items[0].kind, BLOCKER_CWD);
+        assert_string_equal(b.items[0].path, at("d").s + 1);
+        blockers_done(&b);
+}
+
 static void test_text(void **state) {
         Blocker items[] = {
                 { .kind = BLOCKER_MOUNT, .is_blocking = true, .where = (char *) "/b" },
@@ -271,7 +291,8 @@ int main(void) {
                 blockers_test(test_hanging),     blockers_test(test_sockets),
                 blockers_test(test_lock_table),  blockers_test(test_changed_root),
                 blockers_test(test_covered),     blockers_test(test_namespaces),
-                blockers_test(test_detached),    cmocka_unit_test(test_text),
+                blockers_test(test_detached),    blockers_test(test_standing_in_detached),
+                cmocka_unit_test(test_text),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
