@@ -10,6 +10,9 @@
 
 #define LOOK_USEC (300 * USEC_PER_MSEC) /* a look that does not hang takes less than a thousandth of it */
 
+#define LOOK_MIN_USEC                                                                                       \
+        (10 * USEC_PER_MSEC) /* when patience is gone: those that do not hang are answered nevertheless */
+
 /* Shared by the one who waits and the thread; freed by the last of the two. */
 typedef struct Look {
         atomic_int n_users;
@@ -87,12 +90,12 @@ static struct timespec deadline_after(uint64_t usec) {
 }
 
 static int look_start(Patience *p, Look *l) {
-        uint64_t usec = p->left_usec < LOOK_USEC ? p->left_usec : LOOK_USEC;
+        uint64_t usec = p->left_usec < LOOK_USEC ? LOOK_MIN_USEC : LOOK_USEC;
         struct timespec deadline = deadline_after(usec);
         pthread_t thread;
         int r;
 
-        r = usec > 0 ? pthread_create(&thread, NULL, look_run, l) : ETIMEDOUT;
+        r = pthread_create(&thread, NULL, look_run, l);
         if (r != 0) {
                 look_unref(l); /* for the thread there is not */
                 return -r;
@@ -101,7 +104,7 @@ static int look_start(Patience *p, Look *l) {
         if (r == 0)
                 return l->result;
         (void) pthread_detach(thread);
-        p->left_usec -= usec;
+        p->left_usec -= usec < p->left_usec ? usec : p->left_usec;
         return -r;
 }
 

@@ -9,7 +9,7 @@
 #include "base/macro.h"
 
 typedef struct Patience {
-        uint64_t left_usec; /* for all looks that hang, together; those that do not cost nothing */
+        uint64_t left_usec; /* for all looks that hang, together; afterwards each has 10 ms */
 } Patience;
 
 #define PATIENCE_INIT                                                                                       \

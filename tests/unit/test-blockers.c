@@ -135,14 +135,36 @@ static void test_mappings(void **state) {
                 "old/kernel\n");
 }
 
+static void make_hanging(int pid) {
+        make_process(pid, "mnt:[1]", "/", OVERLAY);
+        assert_return_code(unlink(at("proc/%d/maps", pid).s), errno);
+        assert_return_code(mkfifo(at("proc/%d/maps", pid).s, 0600), errno);
+}
+
 /* A process that hangs with its memory map locked; others are seen nevertheless. */
 static void test_hanging(void **state) {
-        assert_return_code(unlink(at("proc/%d/maps", A).s), errno);
-        assert_return_code(mkfifo(at("proc/%d/maps", A).s, 0600), errno);
+        make_hanging(A);
         make_process(B, "mnt:[1]", "/", OVERLAY);
         make_task_link(B, "cwd", "/ovl/d");
         make_task_link(B, "root", "/");
         assert_blockers("!900000001 mmap (unknown)\n900000002 cwd d\n");
+}
+
+/* However many there are: whoever does not hang is not taken for one that does. */
+static void test_many_hanging(void **state) {
+        const Overlay o = { .mount_point = (char *) "/ovl", .mount_id = 40, .device = makedev(0, 40) };
+        Blockers b;
+
+        for (int i = 0; i < 30; i++)
+                if (i % 2 == 0)
+                        make_hanging(A + i);
+                else
+                        make_process(A + i, "mnt:[1]", "/", OVERLAY);
+        assert_return_code(blockers_find(&o, at("proc").s, &b), 0);
+        assert_int_equal(b.n, 15);
+        for (size_t i = 0; i < b.n; i++)
+                assert_int_equal(b.items[i].pid, A + 2 * i);
+        blockers_done(&b);
 }
 
 static void test_sockets(void **state) {
@@ -286,12 +308,19 @@ static void test_text(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                blockers_test(test_descriptors), blockers_test(test_fifo),
-                blockers_test(test_watches),     blockers_test(test_mappings),
-                blockers_test(test_hanging),     blockers_test(test_sockets),
-                blockers_test(test_lock_table),  blockers_test(test_changed_root),
-                blockers_test(test_covered),     blockers_test(test_namespaces),
-                blockers_test(test_detached),    blockers_test(test_standing_in_detached),
+                blockers_test(test_descriptors),
+                blockers_test(test_fifo),
+                blockers_test(test_watches),
+                blockers_test(test_mappings),
+                blockers_test(test_hanging),
+                blockers_test(test_many_hanging),
+                blockers_test(test_sockets),
+                blockers_test(test_lock_table),
+                blockers_test(test_changed_root),
+                blockers_test(test_covered),
+                blockers_test(test_namespaces),
+                blockers_test(test_detached),
+                blockers_test(test_standing_in_detached),
                 cmocka_unit_test(test_text),
         };
 
