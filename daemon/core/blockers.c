@@ -336,17 +336,21 @@ static int to_text(const Blocker *b, char *buffer, size_t size) {
 }
 
 void blockers_to_text(const Blockers *b, char buffer[static BLOCKERS_TEXT_SIZE]) {
-        size_t used = 0, named = 0;
+        size_t used = 0, n = 0;
 
         buffer[0] = '\0';
-        for (; named < b->n_blocking && named < BLOCKERS_NAMED; named++) {
+        for (size_t i = 0; i < b->n_blocking; i++) {
                 char text[BLOCKERS_TEXT_SIZE / 4];
 
-                (void) to_text(b->items + named, text, sizeof(text));
+                if (i > 0 && b->items[i].pid != 0 && b->items[i].pid == b->items[i - 1].pid)
+                        continue; /* once is enough */
+                if (n++ >= BLOCKERS_NAMED)
+                        continue;
+                (void) to_text(b->items + i, text, sizeof(text));
                 used += (size_t) snprintf(
-                        buffer + used, BLOCKERS_TEXT_SIZE - used, "%s%s", named > 0 ? ", " : "", text);
+                        buffer + used, BLOCKERS_TEXT_SIZE - used, "%s%s", n > 1 ? ", " : "", text);
         }
-        if (b->n_blocking > named)
+        if (n > BLOCKERS_NAMED)
                 (void) snprintf(
-                        buffer + used, BLOCKERS_TEXT_SIZE - used, " and %zu more", b->n_blocking - named);
+                        buffer + used, BLOCKERS_TEXT_SIZE - used, " and %zu more", n - BLOCKERS_NAMED);
 }

@@ -39,7 +39,8 @@ typedef struct Blockers {
  * -ENOMEM, or what opening proc (NULL: /proc) says. */
 int blockers_find(const Overlay *o, const char *proc, Blockers *ret);
 void blockers_done(Blockers *b);
-/* Those that block, for a message: "1234 (vim, open-write), mount at '/mnt' and 3 more"; "" for none. */
+/* Those that block, each process once, for a message: "1234 (vim, open-write), mount at '/mnt' and 3 more";
+ * "" for none. */
 #define BLOCKERS_NAMED 3
 #define BLOCKERS_TEXT_SIZE 320
 void blockers_to_text(const Blockers *b, char buffer[static BLOCKERS_TEXT_SIZE]);

@@ -292,15 +292,16 @@ static void test_text(void **state) {
         Blocker items[] = {
                 { .kind = BLOCKER_MOUNT, .is_blocking = true, .where = (char *) "/b" },
                 { .kind = BLOCKER_LOCK, .is_blocking = true, .pid = 5, .command = "vim" },
+                { .kind = BLOCKER_WATCH, .is_blocking = true, .pid = 5, .command = "vim" },
                 { .kind = BLOCKER_MOUNT, .is_blocking = true, .pid = 6, .where = (char *) "/c" },
                 { .kind = BLOCKER_FIFO, .is_blocking = true, .pid = 7, .command = "sh" },
                 { .kind = BLOCKER_CWD, .pid = 8, .command = "bash" },
         };
         char text[BLOCKERS_TEXT_SIZE];
 
-        blockers_to_text(&(Blockers){ .items = items, .n = 5, .n_blocking = 4 }, text);
+        blockers_to_text(&(Blockers){ .items = items, .n = 6, .n_blocking = 5 }, text);
         assert_string_equal(text, "mount at '/b', 5 (vim, lock), 6 (?, mount at '/c') and 1 more");
-        blockers_to_text(&(Blockers){ .items = items + 4, .n = 1 }, text);
+        blockers_to_text(&(Blockers){ .items = items + 5, .n = 1 }, text);
         assert_string_equal(text, "");
 }
 
