@@ -30,8 +30,9 @@ static const char *const job_state_table[_JOB_STATE_MAX] = {
 };
 
 static const char *const job_type_table[_JOB_TYPE_MAX] = {
-        [JOB_FINALIZE] = "finalize", [JOB_UNFINALIZE] = "unfinalize", [JOB_SURVEY] = "survey",
-        [JOB_INSPECT] = "inspect",   [JOB_CHECK] = "check",           [JOB_BLOCKERS] = "blockers",
+        [JOB_FINALIZE] = "finalize", [JOB_UNFINALIZE] = "unfinalize", [JOB_REMOUNT] = "remount",
+        [JOB_SURVEY] = "survey",     [JOB_INSPECT] = "inspect",       [JOB_CHECK] = "check",
+        [JOB_BLOCKERS] = "blockers",
 };
 
 static const char *const check_level_table[_CHECK_LEVEL_MAX] = {

@@ -32,14 +32,15 @@ typedef enum JobState {
         _JOB_STATE_INVALID = -EINVAL,
 } JobState;
 
-/* What a worker can be asked for. FINALIZE and UNFINALIZE are jobs users see; the others are quick questions
- * and the daemon's own housekeeping. */
+/* What a worker can be asked for. FINALIZE, UNFINALIZE and REMOUNT are jobs users see; the others are quick
+ * questions and the daemon's own housekeeping. */
 typedef enum JobType {
         JOB_FINALIZE,
         JOB_UNFINALIZE,
-        JOB_SURVEY,   /* finish or clean up what a crash left, then report every finalized directory */
-        JOB_INSPECT,  /* the state of one directory */
-        JOB_CHECK,    /* preconditions of an overlay */
+        JOB_REMOUNT, /* of an overlay as a whole: reconfigure it, or swap its superblock */
+        JOB_SURVEY,  /* finish or clean up what a crash left, then report every finalized directory */
+        JOB_INSPECT, /* the state of one directory */
+        JOB_CHECK,   /* preconditions of an overlay */
         JOB_BLOCKERS, /* who uses an overlay */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,

@@ -35,7 +35,11 @@
 #define WIRE_WORKERS "WORKERS"       /* threads, 1-256 */
 #define WIRE_DRY_RUN "DRY_RUN"       /* 1: send WIRE_STEP records, change nothing */
 #define WIRE_OLD_TREES "OLD_TREES"   /* ids of old trees of PATH, with blanks between them */
-#define WIRE_FORCE "FORCE"           /* 1: an unfinalize whose record is lost goes ahead */
+#define WIRE_FORCE                                                                                          \
+        "FORCE" /* 1: an unfinalize whose record is lost goes ahead, a swap does not wait for blockers */
+#define WIRE_REMOUNT "REMOUNT" /* reconfigure, swap */
+#define WIRE_SET "SET"         /* options a swap is to change, "OPTION=VALUE,..." */
+#define WIRE_COVER "COVER"     /* 1: where the kernel cannot mount beneath, a swap may cover the old mount */
 
 typedef enum WireKind {
         WIRE_PROGRESS, /* state = JobState, counters */
@@ -50,7 +54,10 @@ typedef enum WireKind {
                          * known */
         WIRE_KEPT, /* state = number of processes standing in the old tree of path, text = who, name = its id
                     */
-        WIRE_RESULT, /* name = FailureKind or "None", error = errno, text = message, counters */
+        WIRE_DRAINING,  /* the old superblock after a swap: state = number of processes that hold it, 0 it is
+                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
+                         * read-only */
+        WIRE_RESULT,    /* name = FailureKind or "None", error = errno, text = message, counters */
         _WIRE_KIND_MAX,
 } WireKind;
 
@@ -66,6 +73,7 @@ typedef struct WireRecord {
         uint64_t bytes; /* WIRE_STEP: space the step will take in the upper, estimated */
         uint64_t errors;
         uint64_t usec; /* WIRE_DIRECTORY: finalized since, realtime, 0 unknown; WIRE_RESULT: duration */
+        uint64_t pause_usec; /* WIRE_RESULT of a swap: how long a lookup may have waited */
         char name[64];
         char path[PATH_MAX]; /* relative to the mount point, "" is the root */
         char lower_path[PATH_MAX];

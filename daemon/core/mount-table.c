@@ -92,6 +92,7 @@ static int entry_from_fs(struct libmnt_fs *fs, const char *text, MountEntry *ret
                 .propagation = copy(mnt_fs_get_optional_fields(fs), ""),
         };
 
+        (void) mnt_fs_get_propagation(fs, &e.propagation_flags);
         if (!e.root || !e.target || !e.type || !e.source || !e.vfs_options || !e.propagation ||
             raw_options(text, e.id, &e.fs_options) < 0) {
                 entry_done(&e);

@@ -6,6 +6,7 @@
 #include "core/blockers.h"
 #include "core/check.h"
 #include "core/pool.h"
+#include "core/reconfigure.h"
 #include "worker/worker.h"
 
 static int send_directory(const DirectoryReport *d, void *userdata) {
@@ -188,6 +189,34 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
                        : work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
 }
 
+static int send_remount_step(const char *name, const char *text, void *userdata) {
+        const PlanStep step = { .name = name, .path = "", .text = text };
+
+        return send_step(&step, userdata);
+}
+
+static int remount(Worker *w, Failure *reterr) {
+        const char *method = wire_request_get(&w->request, WIRE_REMOUNT);
+        const RemountRequest q = {
+                .set = wire_request_get(&w->request, WIRE_SET),
+                .ignore_blockers = w->site.options.force,
+                .may_cover = asks_for(w, WIRE_COVER),
+        };
+
+        if (method && strcmp(method, "reconfigure") == 0)
+                return asks_for(w, WIRE_DRY_RUN)
+                        ? send_remount_step(
+                                  "reconfigure", "make the kernel forget what nobody uses of the overlay",
+                                  NULL)
+                        : remount_reconfigure(w->site.root_fd, reterr);
+        if (!method || strcmp(method, "swap") != 0)
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use reconfigure or swap",
+                        method ?: "");
+        return asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
+                                         : remount_swap(&w->site, &q, &w->remounted, reterr);
+}
+
 /* The daemon sends clean paths; this is for whoever else speaks the protocol. */
 static int clean_path(const Worker *w, char **ret, Failure *reterr) {
         const char *path = wire_request_get(&w->request, WIRE_PATH);
@@ -227,5 +256,7 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return r;
         set_options(w);
         w->site.observer = w->observer;
+        if (type == JOB_REMOUNT)
+                return remount(w, reterr);
         return type == JOB_INSPECT ? inspect(w, path, reterr) : run_job(w, type, path, reterr);
 }

@@ -59,6 +59,18 @@ on_kept(void *userdata, const char *path, const char *id, unsigned n_processes, 
         (void) wire_send(WORKER_FD, &r);
 }
 
+static void
+on_draining(const Drain *d, unsigned n_processes, const char *who, bool is_read_only, void *userdata) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_DRAINING);
+        r.state = n_processes;
+        r.error = is_read_only ? EROFS : 0;
+        wire_set(r.path, d->work);
+        wire_set(r.text, who);
+        (void) wire_send(WORKER_FD, &r);
+}
+
 static void on_signal(int signal) {
         atomic_store(&worker.site.is_canceled, true);
 }
@@ -106,6 +118,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.merge_children = w->counts.n_directories;
         record.errors = w->counts.n_excluded;
         record.usec = now_monotonic_usec() - w->started_usec;
+        record.pause_usec = w->remounted.pause_usec;
         (void) wire_send(WORKER_FD, &record);
 }
 
@@ -129,6 +142,8 @@ static int run(Worker *w) {
         }
         if (w->kept.n > 0)
                 r = work_keep(&w->site, &w->kept);
+        if (w->remounted.drain)
+                (void) drain_wait(&w->site, w->remounted.drain, on_draining, w);
         return r == -ECANCELED && w->kept.n > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -150,6 +165,7 @@ int main(int argc, char *argv[]) {
         r = run(&worker);
         /* The listener is still waiting; exit() takes it along. */
         keepers_done(&worker.kept);
+        worker.remounted.drain = drain_free(worker.remounted.drain);
         site_done(&worker.site);
         worker.overlay = overlay_free(worker.overlay);
         wire_request_done(&worker.request);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/wire.h"
+#include "core/remount.h"
 #include "core/work.h"
 
 /* A worker process and what it was asked for. */
@@ -11,6 +12,7 @@ typedef struct Worker {
         Site site;
         Observer observer; /* handed to the site once it is open */
         Keepers kept;
+        RemountResult remounted;
         WorkCounts counts;
         uint64_t started_usec;  /* monotonic */
         uint64_t reported_usec; /* when the last progress was sent */

@@ -6,13 +6,13 @@ import socket
 import struct
 
 WORKER_FD = 3
-STEP, DIRECTORY, CHECK, NOTE, BLOCKER, KEPT, RESULT = range(1, 8)
+STEP, DIRECTORY, CHECK, NOTE, BLOCKER, KEPT, DRAINING, RESULT = range(1, 9)
 OK, WARNING, FAIL = range(3)
-RECORD = struct.Struct("=IIIi6Q64s4096s4096s1024s")
+RECORD = struct.Struct("=IIIi7Q64s4096s4096s1024s")
 
 
 def record(kind, state=0, error=0, name="", path="", lower_path="", text=""):
-    return RECORD.pack(RECORD.size, kind, state, error, 0, 0, 0, 0, 0, 0, name.encode(), path.encode(), lower_path.encode(),
+    return RECORD.pack(RECORD.size, kind, state, error, 0, 0, 0, 0, 0, 0, 0, name.encode(), path.encode(), lower_path.encode(),
                        text.encode())
 
 

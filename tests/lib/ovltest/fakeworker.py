@@ -15,8 +15,8 @@ import struct
 import sys
 import time
 
-KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "result"]
-RECORD = struct.Struct("=IIIi6Q64s4096s4096s1024s")
+KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result"]
+RECORD = struct.Struct("=IIIi7Q64s4096s4096s1024s")
 DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
 JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
 CHECK_LEVELS = ["ok", "warning", "fail"]
@@ -27,7 +27,7 @@ def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, erro
     for words in (DIRECTORY_STATES, JOB_STATES, CHECK_LEVELS):
         if isinstance(state, str) and state in words:
             state = words.index(state)
-    return RECORD.pack(RECORD.size, KINDS.index(kind), state, error, done, total, merge_children, size, errors, usec,
+    return RECORD.pack(RECORD.size, KINDS.index(kind), state, error, done, total, merge_children, size, errors, usec, 0,
                        name.encode(), path.encode(), lower_path.encode(), text.encode())
 
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Between the files remount*.c only. */
+#pragma once
+
+#include "core/generation.h"
+#include "core/mount-table.h"
+#include "core/overlay-options.h"
+#include "core/remount.h"
+
+#ifndef MOVE_MOUNT_BENEATH
+#define MOVE_MOUNT_BENEATH 0x00000200
+#endif
+
+/* A new superblock and what is known of it. */
+typedef struct Successor {
+        const Overlay *old;
+        OverlayOptions options;
+        Generation generation;
+        int mount_fd; /* the tree of mounts that is to be attached: the overlay, and what is mounted in it */
+} Successor;
+
+/* remount-superblock.c. The mount attributes for flags as the mount table shows them; -EOPNOTSUPP for one
+ * that is not known. */
+int mount_attributes(const char *vfs_options, uint64_t *ret);
+/* A new superblock with the layers of o, the options and the work directory; a descriptor of its mount, not
+ * attached anywhere. */
+int superblock_create(const Overlay *o, const OverlayOptions *l, const char *work, Failure *reterr);
+
+/* remount-rehearse.c. In a mount namespace of its own: attaches the mount, compares its options, adds copies
+ * of the mounts that stand in the old one, compares those. Returns a descriptor of the whole, detached
+ * again. */
+int remount_rehearse(const Overlay *old, const OverlayOptions *l, int mount_fd, Failure *reterr);
+
+/* remount-mounts.c. Both tables or the same; ids of the mounts. Whether what is mounted below one is mounted
+ * below the other in the same way: 1, 0. */
+bool child_mounts_same(const MountTable *a, int id_a, const MountTable *b, int id_b);
+/* Clones each mount that stands directly on old_fd's mount, with all below, onto the same place of new_fd's.
+ */
+int child_mounts_copy(const MountTable *t, int old_id, int old_fd, int new_fd, Failure *reterr);
+/* Which mounts stand in the overlay that cannot be copied; 0 or a failure. */
+int child_mounts_check(const MountTable *t, const Overlay *o, Failure *reterr);
+/* The id of the mount a descriptor is of. */
+int fd_mount_id(int fd);
+const MountEntry *mount_table_find(const MountTable *t, int id) _pure_;

@@ -1,0 +1,630 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/remount.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/check.h"
+#include "core/reconfigure.h"
+#include "core/remount-internal.h"
+#include "core/staging.h"
+
+#define MOUNTINFO "/proc/self/mountinfo"
+#define MARK_XATTR "trusted.ovlfind.swap"
+#define REHEARSALS_MAX 3 /* when mounts below change meanwhile */
+
+#define _cleanup_table_ _cleanup_(mount_table_done)
+
+static void successor_done(Successor *s) {
+        s->mount_fd = fd_close(s->mount_fd);
+        overlay_options_done(&s->options);
+        generation_done(&s->generation);
+}
+
+/* An unknown flag is refused before the descriptors are looked at. */
+static bool kernel_mounts_beneath(void) {
+        return move_mount(
+                       -EBADF, "", -EBADF, "",
+                       MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 &&
+                errno == EBADF;
+}
+
+/* Preconditions. */
+
+/* Those of finalizing that are also ours; the others may be what the swap is to mend. */
+static int check_findings(const Overlay *o, Failure *reterr) {
+        static const char *const ids[] = { "upper", "upper-path", "work-path", "second-overlay",
+                                           "user-namespace" };
+        CheckList l = { 0 };
+        int r = overlay_check(o, &l);
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot check '%s'", o->mount_point);
+        for (size_t i = 0; i < ELEMENTSOF(ids) && r >= 0; i++) {
+                const Check *c = check_list_find(&l, ids[i]);
+
+                if (c && c->level == CHECK_FAIL)
+                        r = failure_set(
+                                reterr, FAILURE_PRECONDITION, EOPNOTSUPP, "'%s' cannot be swapped: %s; %s",
+                                o->mount_point, c->text, c->advice ?: "");
+        }
+        check_list_done(&l);
+        return r;
+}
+
+/* A path that leads into the overlay itself now was given before it was mounted there. */
+static int check_layer(const Overlay *o, const char *path, Failure *reterr) {
+        _cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return failure_set_errno(
+                        reterr, -errno, "cannot open '%s', a layer of '%s': it was moved or unmounted since",
+                        path, o->mount_point);
+        if (st.st_dev != o->device)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                "'%s' cannot be swapped: its layer '%s' is hidden by the overlay itself; mount the layer at "
+                "a second place, "
+                "and the overlay from there",
+                o->mount_point, path);
+}
+
+static int check_layers(const Overlay *o, Failure *reterr) {
+        int r = check_layer(o, o->upper, reterr);
+
+        if (r >= 0)
+                r = check_layer(o, o->work, reterr);
+        for (size_t i = 0; i < o->n_lower && r >= 0; i++)
+                r = check_layer(o, o->lower[i], reterr);
+        for (size_t i = 0; i < o->n_data && r >= 0; i++)
+                r = check_layer(o, o->data[i], reterr);
+        return r;
+}
+
+static int check_mount(const Overlay *o, const RemountRequest *q, Failure *reterr) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *e, *parent;
+        int r = mount_table_read(MOUNTINFO, &t);
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the mount table");
+        e = mount_table_find(&t, o->mount_id);
+        if (!e || mount_table_reach(&t, o->mount_point) != e)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY, "'%s' is being mounted by somebody else, try again",
+                        o->mount_point);
+        if (e->propagation_flags & MS_SLAVE)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                        "'%s' cannot be swapped: it receives mounts from another peer group, which the new "
+                        "mount could "
+                        "not join; do it in the mount namespace it comes from",
+                        o->mount_point);
+        parent = mount_table_find(&t, e->parent_id);
+        if (parent && strcmp(parent->type, "overlay") == 0 && strcmp(parent->target, e->target) == 0)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EBUSY,
+                        "'%s' cannot be swapped: another overlay is mounted beneath it; unmount one of the "
+                        "two",
+                        o->mount_point);
+        if (!kernel_mounts_beneath() && !q->may_cover)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                        "'%s' cannot be swapped: the kernel cannot mount beneath another mount (Linux 6.5 "
+                        "can); "
+                        "CoverOld=yes in [Remount] allows to cover the old mount, which then takes two "
+                        "umounts",
+                        o->mount_point);
+        return child_mounts_check(&t, o, reterr);
+}
+
+static int check_kept(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_close_ int fd = open_dir_beneath(dfd, name);
+
+        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EBUSY : 0;
+}
+
+/* A worker of ours that keeps an old tree watches it through the old superblock, which would tell it nothing
+ * any more. Staging directories are locked as long as their worker lives (staging.h). */
+static int check_old_trees(const Site *site, Failure *reterr) {
+        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, STAGING_NAME);
+
+        if (fd < 0 || dir_foreach(fd, check_kept, NULL) != -EBUSY)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY,
+                "'%s' cannot be swapped while old trees are kept for processes that stand in them; "
+                "'ovlfinctl "
+                "blockers' names these",
+                site->overlay->mount_point);
+}
+
+static int check_all(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr) {
+        const Overlay *o = site->overlay;
+        uint64_t attributes;
+        int r;
+
+        r = overlay_options_carry(o, q->set, ret, reterr);
+        if (r >= 0 && mount_attributes(o->vfs_options, &attributes) < 0)
+                r = failure_set(
+                        reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                        "'%s' cannot be swapped: ovlfind does not know all of its mount flags '%s'",
+                        o->mount_point, o->vfs_options);
+        if (r >= 0)
+                r = check_mount(o, q, reterr);
+        if (r >= 0)
+                r = check_layers(o, reterr);
+        if (r >= 0)
+                r = check_findings(o, reterr);
+        return r < 0 ? r : check_old_trees(site, reterr);
+}
+
+/* Proofs, before anybody can see the new superblock. */
+
+static int open_root(int fd) {
+        int r = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        return r < 0 ? -errno : r;
+}
+
+static bool has_mark(int fd, const char *id) {
+        _cleanup_free_ char *value = NULL;
+
+        return xattr_read_fd(fd, MARK_XATTR, &value) >= 0 && strcmp(value, id) == 0;
+}
+
+/* What is written through the old one must be in the upper and in the new one. An attribute of the root, as
+ * no name has to be made, looked up and forgotten for it. */
+static int prove_upper(const Site *site, int new_fd, Failure *reterr) {
+        const Overlay *o = site->overlay;
+        char id[32];
+        bool is_same;
+
+        (void) snprintf(
+                id, sizeof(id), "%i.%llx", (int) getpid(), (unsigned long long) now_monotonic_usec());
+        if (fsetxattr(site->root_fd, MARK_XATTR, id, strlen(id), 0) < 0)
+                return failure_set_errno(reterr, -errno, "cannot mark the root of '%s'", o->mount_point);
+        is_same = has_mark(site->upper_fd, id) && has_mark(new_fd, id);
+        (void) fremovexattr(site->root_fd, MARK_XATTR);
+        if (is_same)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_PRECONDITION, ESTALE,
+                "'%s' cannot be swapped: a new superblock made of '%s' does not show what the running one "
+                "writes; it was moved or mounted over since",
+                o->mount_point, o->upper);
+}
+
+typedef struct Roots {
+        int old_fd, new_fd;
+        char *differing; /* name of an entry */
+} Roots;
+
+/* Numbers of directories depend on how they are merged, and times of directories on who looks. */
+static bool is_same_entry(const struct stat *a, const struct stat *b) {
+        if (a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid)
+                return false;
+        return S_ISDIR(a->st_mode) ||
+                (a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+                 a->st_mtim.tv_nsec == b->st_mtim.tv_nsec);
+}
+
+static int compare_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        Roots *roots = userdata;
+        struct stat a, b;
+        bool is_new, is_old;
+
+        is_old = fstatat(roots->old_fd, name, &a, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
+        is_new = fstatat(roots->new_fd, name, &b, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
+        if (is_staging_name(name) || (is_old == is_new && (!is_old || is_same_entry(&a, &b))))
+                return 0;
+        free(roots->differing);
+        roots->differing = strdup(name);
+        return roots->differing ? -EUCLEAN : -ENOMEM;
+}
+
+/* Whether the lower layers are those of old: their paths may lead elsewhere by now. The root's entries tell,
+ * and users may change some meanwhile; a name that differs three times in a row is no such change. */
+static int prove_lower(const Site *site, int new_fd, Failure *reterr) {
+        Roots roots = { .old_fd = site->root_fd, .new_fd = new_fd };
+        int r = 0;
+
+        for (unsigned tries = 0; tries < 3; tries++) {
+                r = dir_foreach(roots.old_fd, compare_entry, &roots);
+                if (r >= 0)
+                        r = dir_foreach(roots.new_fd, compare_entry, &roots);
+                if (r != -EUCLEAN)
+                        break;
+                (void) remount_reconfigure(new_fd, NULL);
+        }
+        if (r == -EUCLEAN)
+                r = failure_set(
+                        reterr, FAILURE_PRECONDITION, ESTALE,
+                        "'%s' cannot be swapped: a new superblock of the same layers shows another '%s'; a "
+                        "layer was moved "
+                        "or mounted over since, or changed below the running overlay",
+                        site->overlay->mount_point, roots.differing);
+        free(roots.differing);
+        return r < 0 ? failure_set_errno(
+                               reterr, r, "cannot compare the new superblock with '%s'",
+                               site->overlay->mount_point)
+                     : 0;
+}
+
+/* Whatever the proofs made the new one remember is forgotten: a name it had looked up would stay as it was
+ * then. */
+static int prove(Site *site, int mount_fd, Failure *reterr) {
+        _cleanup_close_ int fd = open_root(mount_fd);
+        int r;
+
+        if (fd < 0)
+                return failure_set_errno(
+                        reterr, fd, "cannot open the new superblock for '%s'", site->overlay->mount_point);
+        r = prove_upper(site, fd, reterr);
+        if (r >= 0)
+                r = prove_lower(site, fd, reterr);
+        return r < 0 ? r : remount_reconfigure(fd, reterr);
+}
+
+/* Making. */
+
+/* Again if mounts below were changed while they were copied. */
+static int rehearse(Successor *s, Failure *reterr) {
+        for (unsigned n = 1;; n++) {
+                _cleanup_failure_ Failure f = FAILURE_INIT;
+                _cleanup_close_ int fd = superblock_create(s->old, &s->options, s->generation.path, reterr);
+                int r;
+
+                if (fd < 0)
+                        return fd;
+                r = remount_rehearse(s->old, &s->options, fd, &f);
+                if (r >= 0) {
+                        s->mount_fd = r;
+                        return 0;
+                }
+                if (r != -EBUSY || n == REHEARSALS_MAX) {
+                        failure_move(reterr, &f);
+                        return r;
+                }
+        }
+}
+
+/* The kernel makes "work" in the directory it was given: whether that is the one we made, and nobody led it
+ * astray. */
+static int check_work(const Successor *s, Failure *reterr) {
+        struct stat st;
+
+        if (fstatat(s->generation.fd, "work", &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_BUSY, ESTALE,
+                "the work directory '%s' was moved while it was mounted; see who changes the directory "
+                "around it",
+                s->generation.path);
+}
+
+static int make_successor(Site *site, Successor *s, Failure *reterr) {
+        int r;
+
+        r = generation_create(s->old, &s->generation, reterr);
+        if (r >= 0)
+                r = rehearse(s, reterr);
+        if (r >= 0)
+                r = check_work(s, reterr);
+        if (r >= 0)
+                r = prove(site, s->mount_fd, reterr);
+        if (r >= 0 && site_is_canceled(site))
+                r = failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled before anything was changed");
+        return r;
+}
+
+/* A superblock that was never attached leaves nothing but its directory. */
+static void discard(Successor *s) {
+        s->mount_fd = fd_close(s->mount_fd);
+        if (s->generation.fd >= 0)
+                (void) generation_remove(&s->generation);
+}
+
+/* Taking the place. */
+
+static int set_propagation(int fd, unsigned long propagation) {
+        struct mount_attr a = { .propagation = propagation };
+
+        if (propagation == 0)
+                return 0;
+        return mount_setattr(fd, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0 ? -errno : 0;
+}
+
+static int attach(const Site *site, int mount_fd, unsigned flags, Failure *reterr) {
+        if (move_mount(
+                    mount_fd, "", site->root_fd, "",
+                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flags) >= 0)
+                return 0;
+        return failure_set_errno(
+                reterr, -errno, "cannot mount the new superblock %s '%s'; the running one was left alone",
+                flags ? "beneath" : "upon", site->overlay->mount_point);
+}
+
+/* /proc/self/fd leads to the mount itself, or to what stands on its root: nothing does, or it would not be
+ * on top. */
+static int detach_top(int root_fd) {
+        char path[32];
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", root_fd);
+        return umount2(path, MNT_DETACH) < 0 ? -errno : 0;
+}
+
+/* What was mounted in the overlay since the rehearsal would go with the old mount. */
+static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *top;
+        int r = mount_table_read(MOUNTINFO, &t);
+
+        if (r < 0)
+                return r;
+        top = mount_table_reach(&t, site->overlay->mount_point);
+        if (!top || top->id != site->overlay->mount_id || top->parent_id != new_id)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "somebody else mounts at '%s'; the new superblock waits beneath, until ovlfind "
+                        "looks at it again",
+                        site->overlay->mount_point);
+        if (child_mounts_same(&t, top->id, &t, new_id))
+                return 0;
+        return child_mounts_copy(&t, top->id, site->root_fd, new_fd, reterr);
+}
+
+static int verify_place(const Overlay *o, int new_id, unsigned long propagation, Failure *reterr) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *e;
+        int r = mount_table_read(MOUNTINFO, &t);
+
+        if (r < 0)
+                return r;
+        e = mount_table_reach(&t, o->mount_point);
+        if (e && e->id == new_id && e->propagation_flags == propagation)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_FAILED, EUCLEAN,
+                "'%s' was swapped, but the mount table does not show the new mount there as it should; see "
+                "findmnt",
+                o->mount_point);
+}
+
+static int read_propagation(const Overlay *o, unsigned long *ret) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *e;
+        int r = mount_table_read(MOUNTINFO, &t);
+
+        if (r < 0)
+                return r;
+        e = mount_table_find(&t, o->mount_id);
+        *ret = e ? e->propagation_flags : 0;
+        return e ? 0 : -EBUSY;
+}
+
+static int uncover(Site *site, Successor *s, int new_id, uint64_t *ret_pause, Failure *reterr) {
+        uint64_t before;
+        int r = catch_up(site, s->mount_fd, new_id, reterr);
+
+        if (r < 0)
+                return r;
+        before = now_monotonic_usec();
+        r = detach_top(site->root_fd);
+        *ret_pause = now_monotonic_usec() - before;
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot detach the old mount at '%s'", site->overlay->mount_point);
+        (void) unlinkat(s->generation.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+        return 0;
+}
+
+/* The new mount is shared by itself when its parent is. */
+static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_pause, Failure *reterr) {
+        unsigned long propagation;
+        uint64_t before;
+        int r, new_id = fd_mount_id(s->mount_fd);
+
+        if (new_id < 0)
+                return new_id;
+        r = read_propagation(s->old, &propagation);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot find the mount of '%s'", s->old->mount_point);
+        if (beneath && mkdirat(s->generation.fd, GENERATION_UNCOVER, 0700) < 0)
+                return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->generation.path);
+        before = now_monotonic_usec();
+        r = attach(site, s->mount_fd, beneath ? MOVE_MOUNT_BENEATH : 0, reterr);
+        if (r < 0)
+                return r;
+        *ret_pause = now_monotonic_usec() - before;
+        r = set_propagation(s->mount_fd, propagation);
+        if (r < 0) /* it has the one of its parent, which nobody who looks up a path notices */
+                site_note(
+                        site, "", "the new mount could not be given the propagation of the old one: %s",
+                        strerror(-r));
+        if (beneath)
+                r = uncover(site, s, new_id, ret_pause, reterr);
+        return r < 0 ? 1 : verify_place(s->old, new_id, propagation, reterr);
+}
+
+Drain *drain_free(Drain *d) {
+        if (!d)
+                return NULL;
+        (void) fd_close(d->root_fd);
+        free(d->work);
+        free(d);
+        return NULL;
+}
+
+static int drain_new(const Site *site, bool is_covered, Drain **ret) {
+        _cleanup_(drain_freep) Drain *d = calloc(1, sizeof(Drain));
+
+        if (!d)
+                return -ENOMEM;
+        *d = (Drain){ .mount_id = site->overlay->mount_id, .is_covered = is_covered };
+        d->work = strdup(site->overlay->work);
+        d->root_fd = openat(site->root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (d->root_fd < 0 || !d->work)
+                return d->root_fd < 0 ? -errno : -ENOMEM;
+        *ret = TAKE_PTR(d);
+        return 0;
+}
+
+int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failure *reterr) {
+        _cleanup_(successor_done)
+                Successor s = { .old = site->overlay, .generation = GENERATION_INIT, .mount_fd = -EBADF };
+        bool beneath = kernel_mounts_beneath();
+        _cleanup_(drain_freep) Drain *d = NULL;
+        int r;
+
+        r = check_all(site, q, &s.options, reterr);
+        if (r >= 0)
+                r = drain_new(site, !beneath, &d);
+        if (r >= 0)
+                r = make_successor(site, &s, reterr);
+        if (r < 0) {
+                discard(&s);
+                return r;
+        }
+        site_progress(site, JOB_APPLYING, 0, 0);
+        r = take_place(site, &s, beneath, &ret->pause_usec, reterr);
+        if (r < 0)
+                discard(&s);
+        if (r != 0)
+                return r < 0 ? r : -EBUSY;
+        ret->drain = TAKE_PTR(d);
+        return 0;
+}
+
+/* The plan. */
+
+typedef struct Steps {
+        remount_step_func func;
+        void *userdata;
+        int error;
+} Steps;
+
+static _printf_(3, 4) void say(Steps *s, const char *name, const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        if (s->error >= 0)
+                s->error = text ? s->func(name, text, s->userdata) : -ENOMEM;
+}
+
+static char *options_text(const OverlayOptions *l) {
+        _cleanup_free_ char *text = strdup("");
+
+        for (size_t i = 0; text && i < l->n; i++) {
+                _cleanup_free_ char *before = TAKE_PTR(text);
+
+                if (asprintf(
+                            &text, "%s%s%s%s%s", before, i > 0 ? "," : "", l->items[i].key,
+                            l->items[i].value ? "=" : "", l->items[i].value ?: "") < 0)
+                        text = NULL;
+        }
+        return TAKE_PTR(text);
+}
+
+int remount_plan(
+        Site *site, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr) {
+        _cleanup_(overlay_options_done) OverlayOptions l = { 0 };
+        Steps s = { .func = step, .userdata = userdata };
+        const Overlay *o = site->overlay;
+        bool beneath = kernel_mounts_beneath();
+        _cleanup_free_ char *options = NULL;
+        int r;
+
+        r = check_all(site, q, &l, reterr);
+        if (r < 0)
+                return r;
+        options = options_text(&l);
+        say(&s, "work-directory", "make a work directory of its own beside '%s'", o->work);
+        say(&s, "create", "make a new superblock of the same layers with %s", options ?: "the options");
+        say(&s, "rehearse",
+            "attach it in a mount namespace of its own, read its options back, copy what is mounted below");
+        say(&s, "prove", "see that it shows what the running one writes, and the same entries");
+        if (beneath)
+                say(&s, "attach", "attach it beneath the running mount");
+        else
+                say(&s, "cover",
+                    "attach it upon the running mount, which stays there: it takes two umounts");
+        if (beneath)
+                say(&s, "detach", "detach the running mount; whoever has something open there keeps it");
+        say(&s, "drain",
+            "make the old superblock read-only when nobody writes through it, remove what it leaves");
+        return s.error;
+}
+
+/* Recovery. */
+
+/* The old mount stands on its successor, which was ready. Whoever killed the worker killed it between the
+ * two steps. */
+static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry *top, Failure *reterr) {
+        const MountEntry *below = mount_table_find(t, top->parent_id);
+        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_free_ char *work = NULL;
+        Overlay o_below = { 0 };
+        int r;
+
+        if (!below || strcmp(below->type, "overlay") != 0 || strcmp(below->target, top->target) != 0 ||
+            mount_options_next(below->fs_options, "workdir", NULL, &work) <= 0)
+                return 0;
+        mount_option_unescape(work);
+        if (!generation_is_sibling(work, o->work))
+                return 0;
+        o_below.work = work;
+        r = generation_open_current(&o_below, &g);
+        if (r <= 0 || faccessat(g.fd, GENERATION_UNCOVER, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return r < 0 && r != -EWOULDBLOCK ? r : 0;
+        if (!child_mounts_same(t, top->id, t, below->id))
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EBUSY,
+                        "a swap of '%s' was interrupted, and its mounts were changed since; unmount what is "
+                        "mounted below it",
+                        o->mount_point);
+        fd = open(o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        r = fd < 0 ? -errno : fd_mount_id(fd);
+        if (r >= 0 && r != top->id)
+                r = -EBUSY;
+        if (r >= 0)
+                r = detach_top(fd);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot finish the interrupted swap of '%s'", o->mount_point);
+        (void) unlinkat(g.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+        return 1;
+}
+
+int remount_recover(const Overlay *o, Failure *reterr) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *top;
+        int r = mount_table_read(MOUNTINFO, &t), k;
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the mount table");
+        top = mount_table_find(&t, o->mount_id);
+        r = top && o->work ? uncover_again(o, &t, top, reterr) : 0;
+        if (r != 0)
+                return r;
+        /* What cannot be removed now may be later, and harms nobody. */
+        k = o->work ? generation_sweep(o) : 0;
+        return k < 0 && k != -EACCES && k != -EROFS && k != -EPERM && k != -ENOENT
+                ? failure_set_errno(
+                          reterr, k, "cannot remove work directories that nobody uses beside '%s'", o->work)
+                : 0;
+}
