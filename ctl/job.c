@@ -132,6 +132,10 @@ char *job_summary(const Record *job, const JobOutcome *o) {
         char *s;
         int r;
 
+        if (path && strcmp(type, "remount") == 0)
+                return asprintf(&s, "%s remounted%s%s", path, duration ? ": " : "", duration ?: "") < 0
+                        ? NULL
+                        : s;
         if (!path || !done || !excluded || !pending)
                 return NULL;
         r = asprintf(

@@ -20,12 +20,14 @@ const OptionInfo option_table[] = {
         { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS",
           "Use another bus than the system bus" },
         { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
-        { OPTION_METHOD, "method", 0, required_argument, "METHOD", "How: auto, exchange or mark" },
+        { OPTION_METHOD, "method", 0, required_argument, "METHOD",
+          "How: auto, exchange, mark; reconfigure, swap" },
         { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
         { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
         { OPTION_DATA, "data", 0, optional_argument, "SIZE", "Also copy up data of files up to SIZE (1M)" },
         { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
         { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on without the record of what was there" },
+        { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
         { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
         { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
 };
@@ -46,15 +48,19 @@ static int parse_json(Options *o, const char *s, char **reterr) {
 }
 
 static int parse_method(Options *o, const char *s, char **reterr) {
-        static const char *const methods[] = { "auto", "exchange", "mark" };
+        static const char *const methods[] = { "auto", "exchange", "mark", "reconfigure", "swap" };
 
         for (size_t i = 0; i < ELEMENTSOF(methods); i++)
                 if (strcmp(methods[i], s) == 0) {
                         o->method = s;
                         return 0;
                 }
-        return asprintf(reterr, "unknown method '%s': it is auto, exchange or mark", s) < 0 ? -ENOMEM
-                                                                                            : -EINVAL;
+        return asprintf(
+                       reterr,
+                       "unknown method '%s': it is auto, exchange or mark; of remount, reconfigure or swap",
+                       s) < 0
+                ? -ENOMEM
+                : -EINVAL;
 }
 
 static int parse_depth(Options *o, const char *s, char **reterr) {
@@ -122,6 +128,9 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
                 return parse_data(o, argument, reterr);
         case OPTION_STATE:
                 return add_states(o, argument);
+        case OPTION_SET:
+                o->set = argument;
+                return 0;
         case OPTION_ADDRESS:
                 o->address = argument;
                 return 0;

@@ -28,6 +28,7 @@ typedef enum OptionId {
         OPTION_FORCE = 1 << 13,
         OPTION_STATE = 1 << 14,
         OPTION_RESET = 1 << 15,
+        OPTION_SET = 1 << 17,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -52,6 +53,7 @@ typedef struct Options {
         JsonFormat json;
         const char *address; /* borrowed from argv, as are the other strings */
         const char *method;
+        const char *set; /* as given; the daemon understands it */
         uint32_t depth;
         uint64_t data_bytes;
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */

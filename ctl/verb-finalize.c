@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* finalize, unfinalize: start a job for each path, wait for them, and say how they ended. */
-#include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
-#include "ctl/job-report.h"
-#include "ctl/job-wait.h"
+#include "ctl/job-run.h"
 #include "ctl/target.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -22,44 +19,25 @@ static void strv_freep(char ***l) {
         free(*l);
 }
 
-static int append_option(sd_bus_message *m, const char *key, const char *type, ...) {
-        va_list ap;
-        int r;
-
-        r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', type);
-        if (r < 0)
-                return r;
-        va_start(ap, type);
-        r = sd_bus_message_appendv(m, type, ap);
-        va_end(ap);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_close_container(m);
-}
-
 /* Only what the user asked for: the daemon's configuration decides the rest. */
 static int append_options(sd_bus_message *m, const Options *o) {
         int r;
 
         r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0 && options_have(o, OPTION_DRY_RUN))
-                r = append_option(m, "dry-run", "b", true);
+                r = job_append_option(m, "dry-run", "b", true);
         if (r >= 0 && options_have(o, OPTION_FORCE))
-                r = append_option(m, "force", "b", true);
+                r = job_append_option(m, "force", "b", true);
         if (r >= 0 && o->method)
-                r = append_option(m, "method", "s", o->method);
+                r = job_append_option(m, "method", "s", o->method);
         if (r >= 0 && options_have(o, OPTION_DEPTH))
-                r = append_option(m, "depth", "u", o->depth);
+                r = job_append_option(m, "depth", "u", o->depth);
         if (r >= 0 && options_have(o, OPTION_PARENTS))
-                r = append_option(m, "parents", "b", true);
+                r = job_append_option(m, "parents", "b", true);
         if (r >= 0 && options_have(o, OPTION_DATA))
-                r = append_option(m, "data", "t", o->data_bytes);
+                r = job_append_option(m, "data", "t", o->data_bytes);
         if (r >= 0 && options_have(o, OPTION_RESET))
-                r = append_option(m, "reset", "b", true);
+                r = job_append_option(m, "reset", "b", true);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -102,66 +80,6 @@ static int resolve_all(const Kind *k, int argc, char **argv, char ***ret) {
         return 0;
 }
 
-static int print_json(Ctl *c, JobWait *w) {
-        _cleanup_record_list_ RecordList list = { 0 };
-
-        for (size_t i = 0; i < job_wait_count(w); i++)
-                if (record_list_take(&list, &job_wait_get(w, i)->record) < 0)
-                        return -ENOMEM;
-        return ctl_print_json(c, "jobs", &list);
-}
-
-/* --no-block: what was started, by number. */
-static int print_started(Ctl *c, JobWait *w) {
-        int r = 0;
-
-        for (size_t i = 0; i < job_wait_count(w) && r >= 0; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-                _cleanup_record_ Record record = { 0 };
-                WaitedJob *j = job_wait_get(w, i);
-
-                r = client_get_all(&c->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
-                if (r < 0)
-                        return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
-                record_done(&j->record);
-                j->record = record;
-                record = (Record){ 0 };
-                if (c->options.json == JSON_OFF)
-                        (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
-        }
-        if (c->options.json != JSON_OFF)
-                r = print_json(c, w);
-        return r < 0 ? print_oom() : EXIT_CODE_OK;
-}
-
-static int report_all(Ctl *c, const Kind *k, JobWait *w) {
-        int code = EXIT_CODE_OK;
-
-        for (size_t i = 0; i < job_wait_count(w); i++) {
-                WaitedJob *j = job_wait_get(w, i);
-                int r = j->is_finished ? job_report(c, k->type, j) : EXIT_CODE_FAILURE;
-
-                code = code == EXIT_CODE_OK ? r : code;
-        }
-        if (c->options.json != JSON_OFF && print_json(c, w) < 0)
-                return print_oom();
-        return code;
-}
-
-static int wait_and_report(Ctl *c, const Kind *k, JobWait *w) {
-        int r, code;
-
-        r = job_wait_run(w);
-        code = report_all(c, k, w);
-        if (r == -EINTR)
-                print_error("left the jobs to themselves; 'ovlfinctl jobs' shows them");
-        else if (r == -ECONNRESET || r == -ENOTCONN)
-                print_error("lost the connection to ovlfind; its journal tells what became of the jobs");
-        else if (r < 0)
-                print_error("cannot wait for the jobs: %s", strerror(-r));
-        return r < 0 ? EXIT_CODE_FAILURE : code;
-}
-
 static int run(Ctl *c, const Kind *k, int argc, char **argv) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_(strv_freep) char **paths = NULL;
@@ -182,7 +100,7 @@ static int run(Ctl *c, const Kind *k, int argc, char **argv) {
         }
         if (job_wait_count(w) == 0)
                 return code;
-        ended = options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, w) : wait_and_report(c, k, w);
+        ended = job_run(c, k->type, w);
         return code == EXIT_CODE_OK ? ended : code;
 }
 

@@ -136,6 +136,29 @@ static int print_options(const char *options) {
         return text ? 0 : -ENOMEM;
 }
 
+/* Old superblocks after a swap, a line each. */
+static int print_draining(const Record *o) {
+        const RecordList *l = record_get_list(o, "draining");
+        const char *label = "Draining";
+
+        for (size_t i = 0; l && i < l->n; i++) {
+                const Record *d = &l->items[i];
+                _cleanup_free_ char *who = format_escape(record_get_string(d, "who") ?: "?"), *text = NULL;
+
+                if (!who ||
+                    asprintf(
+                            &text, "an old superblock%s, used by %s%s",
+                            record_get_boolean(d, "read_only") ? ", read-only" : "", who,
+                            record_get_number(d, "processes", 0) > 3 ? " and others" : "") < 0) {
+                        text = NULL;
+                        return -ENOMEM;
+                }
+                print_line(label, text);
+                label = "";
+        }
+        return 0;
+}
+
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
         _cleanup_free_ char *name = format_escape(record_get_string(o, "name") ?: "?"),
                             *mount_point = format_escape(record_get_string(o, "mount_point") ?: "?");
@@ -166,6 +189,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
                 (void) printf(
                         "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",
                         LABEL_WIDTH, "Kept", n_kept, n_kept == 1 ? "" : "s");
+        if (r >= 0)
+                r = print_draining(o);
         if (r >= 0)
                 r = print_jobs(jobs, record_get_string(o, "name"));
         if (r >= 0 && record_get_string(o, "name"))

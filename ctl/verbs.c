@@ -18,6 +18,8 @@ const Verb verb_table[] = {
           verb_directories },
         { "check", 0, 1, 0, "[OVERLAY|MOUNTPOINT]", "Check what finalizing needs", verb_check },
         { "blockers", 0, 1, 0, "[OVERLAY|PATH]", "List who uses an overlay or an old tree", verb_blockers },
+        { "remount", 1, 1, OPTION_METHOD | OPTION_SET | OPTION_DRY_RUN | OPTION_FORCE | OPTION_NO_BLOCK,
+          "OVERLAY", "Drop caches, or swap the superblock", verb_remount },
         { "jobs", 0, 1, OPTION_STATE, "[OVERLAY]", "List running and recent jobs", verb_jobs },
         { "cancel", 1, -1, 0, "JOB…", "Cancel jobs", verb_cancel },
         { "pause", 0, 1, 0, "[OVERLAY]", "Start no further jobs", verb_pause },

@@ -36,6 +36,7 @@ int verb_log_level(Ctl *c, int argc, char **argv);
 int verb_monitor(Ctl *c, int argc, char **argv);
 int verb_pause(Ctl *c, int argc, char **argv);
 int verb_reload(Ctl *c, int argc, char **argv);
+int verb_remount(Ctl *c, int argc, char **argv);
 int verb_resume(Ctl *c, int argc, char **argv);
 int verb_status(Ctl *c, int argc, char **argv);
 int verb_unfinalize(Ctl *c, int argc, char **argv);

@@ -15,6 +15,7 @@ typedef struct Call {
 static const char *const action_names[_BUS_ACTION_MAX] = {
         [BUS_ACTION_FINALIZE] = "finalize directories",
         [BUS_ACTION_UNFINALIZE] = "unfinalize directories",
+        [BUS_ACTION_REMOUNT] = "remount overlays",
         [BUS_ACTION_MANAGE] = "manage ovlfind",
 };
 

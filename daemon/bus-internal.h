@@ -21,6 +21,9 @@ int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_
 int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error);
 
+/* In bus-remount.c. */
+int bus_method_remount(sd_bus_message *message, void *userdata, sd_bus_error *error);
+
 /* CancelJob() and Job.Cancel(). */
 int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error);
 

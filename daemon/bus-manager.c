@@ -309,6 +309,12 @@ static const sd_bus_vtable vtable[] = {
                 method_unfinalize,
                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
+                "Remount",
+                SD_BUS_ARGS("s", overlay, "a{sv}", options),
+                SD_BUS_RESULT("o", job),
+                bus_method_remount,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
                 "GetDirectory",
                 SD_BUS_ARGS("s", path),
                 SD_BUS_RESULT("a{sv}", directory),
@@ -367,6 +373,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "o", job, "s", result), 0),
         SD_BUS_SIGNAL_WITH_ARGS("DirectoryChanged", SD_BUS_ARGS("s", overlay, "s", path, "s", state), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("Remounted", SD_BUS_ARGS("s", overlay, "s", method, "t", usec), 0),
         SD_BUS_VTABLE_END,
 };
 

@@ -4,6 +4,7 @@
 #include "base/path-util.h"
 #include "bus-internal.h"
 #include "dbus/names.h"
+#include "keeper.h"
 #include "strv.h"
 
 #define PROPERTY_GETTER(name)                                                                               \
@@ -91,6 +92,32 @@ PROPERTY_GETTER(get_n_kept) {
         return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
 }
 
+static int append_draining(sd_bus_message *reply, const Draining *d) {
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{sv}");
+        if (r >= 0)
+                r = bus_append_string(reply, "work_dir", d->work_dir);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{sv}", "processes", "u", d->n_processes);
+        if (r >= 0)
+                r = bus_append_string(reply, "who", d->who);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{sv}", "read_only", "b", (int) d->is_read_only);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_draining) {
+        const Managed *o = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (const Keeper *k = o->keepers; k && r >= 0; k = k->next)
+                if (k->draining.work_dir)
+                        r = append_draining(reply, &k->draining);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 PROPERTY_GETTER(get_paused) {
         const Managed *o = userdata;
 
@@ -111,6 +138,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Paused", "b", get_paused, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

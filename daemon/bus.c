@@ -99,11 +99,21 @@ void bus_send_directory_changed(Manager *m, const Managed *o, const char *path, 
                 "DirectoryChanged");
 }
 
+void bus_send_remounted(Manager *m, const Managed *o, const char *method, uint64_t usec) {
+        if (m->bus)
+                warn_unsent(
+                        sd_bus_emit_signal(
+                                m->bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "Remounted", "sst",
+                                o->config->name, method, usec),
+                        "Remounted");
+}
+
 void bus_send_properties_changed(Manager *m, const char *object) {
         static const char *const manager_names[] = { "Paused", "NOverlays", "NJobs", "NFinalized", NULL };
-        static const char *const overlay_names[] = { "MountPoint",  "State",    "Reason",  "LowerDirs",
-                                                     "DataDirs",    "UpperDir", "WorkDir", "Options",
-                                                     "Directories", "NKept",    "Paused",  NULL };
+        static const char *const overlay_names[] = { "MountPoint",  "State",    "Reason",   "LowerDirs",
+                                                     "DataDirs",    "UpperDir", "WorkDir",  "Options",
+                                                     "Directories", "NKept",    "Draining", "Paused",
+                                                     NULL };
         static const char *const job_names[] = { "State",        "EntriesDone", "EntriesTotal",
                                                  "BytesCopied",  "Errors",      "ErrorName",
                                                  "ErrorMessage", "Notes",       "StartedUSec",

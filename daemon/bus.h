@@ -14,6 +14,7 @@ void bus_announce_job(Manager *m, const Job *j);
 void bus_forget_job(Manager *m, const Job *j);
 void bus_send_job_removed(Manager *m, const Job *j);
 void bus_send_directory_changed(Manager *m, const Managed *o, const char *path, DirectoryState state);
+void bus_send_remounted(Manager *m, const Managed *o, const char *method, uint64_t usec);
 void bus_send_properties_changed(Manager *m, const char *object);
 
 /* Object paths, owned by the caller; NULL on out of memory. */

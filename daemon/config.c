@@ -173,8 +173,9 @@ static const ConfigKey config_keys[] = {
         SETTING("Finalize", "Parents", want_parents, parse_bool, NULL, IGNORED),
         SETTING("Finalize", "OnLowerChange", on_lower_change, parse_word, lower_change_words, IGNORED),
         SETTING("Finalize", "OnLowerRemoved", on_lower_removed, parse_word, lower_removed_words, IGNORED),
-        SETTING("Remount", "Options", remount_options, parse_text, NULL, IGNORED),
-        SETTING("Remount", "Blockers", remount_blockers, parse_word, blockers_words, IGNORED),
+        SETTING("Remount", "Options", remount_options, parse_text, NULL, NULL),
+        SETTING("Remount", "Blockers", remount_blockers, parse_word, blockers_words, NULL),
+        SETTING("Remount", "CoverOld", may_cover_old, parse_bool, NULL, NULL),
 };
 
 static int settings_init(Settings *s) {

@@ -29,6 +29,11 @@ typedef enum Standing {
         STANDING_WAIT,
 } Standing;
 
+typedef enum RemountBlockers {
+        REMOUNT_BLOCKERS_WAIT,
+        REMOUNT_BLOCKERS_IGNORE,
+} RemountBlockers;
+
 typedef struct Settings {
         /* [Watch] */
         char **directories;
@@ -56,7 +61,8 @@ typedef struct Settings {
         int on_lower_removed;
         /* [Remount] */
         char *remount_options;
-        int remount_blockers;
+        int remount_blockers; /* RemountBlockers */
+        bool may_cover_old;
 } Settings;
 
 typedef struct OverlayConfig {

@@ -37,6 +37,14 @@ int job_new(
         return 0;
 }
 
+int job_set_options(Job *j, const JobOptions *options) {
+        if (str_replace(&j->set, options->set) < 0)
+                return -ENOMEM;
+        j->options = *options;
+        j->options.set = j->set;
+        return 0;
+}
+
 void job_clear_steps(Job *j) {
         for (size_t i = 0; i < j->n_steps; i++) {
                 free(j->steps[i].name);
@@ -57,6 +65,7 @@ Job *job_free(Job *j) {
         free(j->overlay);
         free(j->mount_point);
         free(j->path);
+        free(j->set);
         free(j);
         return NULL;
 }
@@ -109,6 +118,7 @@ void job_take_counters(Job *j, const WireRecord *r) {
         j->entries_total = r->entries_total;
         j->bytes_copied = r->bytes;
         j->n_errors = r->errors;
+        j->pause_usec = r->pause_usec;
 }
 
 static int job_fill_step(JobStep *s, const WireRecord *r) {

@@ -19,6 +19,8 @@
 typedef struct JobOptions {
         bool is_dry_run;
         bool is_forced;
+        RemountMethod remount; /* of JOB_REMOUNT */
+        const char *set;       /* options to change; borrowed while the job is made, then the job's own */
 } JobOptions;
 
 typedef struct JobStep {
@@ -34,9 +36,11 @@ typedef struct Job {
         JobType type;
         JobState state;
         JobOptions options;
-        char *overlay;     /* name */
-        char *mount_point; /* of the overlay, when the job was made */
-        char *path;        /* relative to the mount point */
+        char *overlay;       /* name */
+        char *mount_point;   /* of the overlay, when the job was made */
+        char *path;          /* relative to the mount point */
+        char *set;           /* what options.set points to */
+        uint64_t pause_usec; /* of a swap */
         uint64_t entries_done;
         uint64_t entries_total;
         uint64_t bytes_copied;
@@ -67,6 +71,9 @@ int job_new(
         Job **ret);
 Job *job_free(Job *j);
 DEFINE_CLEANUP(Job *, job_free);
+
+/* Copies the strings. */
+int job_set_options(Job *j, const JobOptions *options);
 
 /* The state machine. A job moves back to queued only to be tried again, and never out of a final state. */
 bool job_state_may_follow(JobState from, JobState to) _pure_;

@@ -13,7 +13,7 @@
 #include <systemd/sd-journal.h>
 
 #define MESSAGE_MAX 4096
-#define FIELDS_MAX 13
+#define FIELDS_MAX 14
 
 static int max_level = LOG_INFO;
 static LogTarget target = LOG_TARGET_CONSOLE;
@@ -106,6 +106,8 @@ static void entry_add_fields(Entry *e, const LogFields *f) {
                 entry_add(e, "OVLFIND_ENTRIES=%llu", (unsigned long long) f->entries);
         if (f->duration_usec > 0)
                 entry_add(e, "OVLFIND_DURATION_USEC=%llu", (unsigned long long) f->duration_usec);
+        if (f->pause_usec > 0)
+                entry_add(e, "OVLFIND_PAUSE_USEC=%llu", (unsigned long long) f->pause_usec);
         if (f->error > 0)
                 entry_add(e, "ERRNO=%i", f->error);
 }

@@ -24,6 +24,7 @@ typedef struct LogFields {
         uint32_t job;
         uint64_t entries;
         uint64_t duration_usec;
+        uint64_t pause_usec;
         int error; /* positive errno */
 } LogFields;
 

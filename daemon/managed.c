@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "keeper.h"
 #include "log.h"
 #include "manager.h"
 #include "messages.h"
@@ -14,20 +15,6 @@
 #define SURVEY_PATIENCE_USEC (60 * USEC_PER_SEC) /* then it is told that it takes long */
 #define RETRY_FIRST_USEC (5 * USEC_PER_SEC)
 #define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* who mends a precondition should not wait for long */
-
-typedef struct KeptTree {
-        struct KeptTree *next;
-        uint32_t n_processes;
-        char id[sizeof(((WireRecord *) 0)->name)];
-        char path[];
-} KeptTree;
-
-struct Keeper {
-        Keeper *next;
-        Managed *overlay;
-        Proc *proc;
-        KeptTree *trees;
-};
 
 static const char *const state_names[_MANAGED_STATE_MAX] = { "absent", "starting", "active", "refused" };
 
@@ -48,28 +35,12 @@ int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
         return 0;
 }
 
-static void keeper_free(Keeper *k) {
-        for (Keeper **p = &k->overlay->keepers; *p; p = &(*p)->next)
-                if (*p == k) {
-                        *p = k->next;
-                        break;
-                }
-        for (KeptTree *t = k->trees, *next; t; t = next) {
-                next = t->next;
-                free(t);
-        }
-        free(k);
-}
-
 /* Ends all workers that belong to the mount there was, and forgets what they found. */
 static void managed_clear(Managed *o) {
         o->retry = sd_event_source_disable_unref(o->retry);
         o->survey = proc_free(o->survey);
         o->is_survey_wanted = false;
-        while (o->keepers) {
-                (void) proc_free(o->keepers->proc);
-                keeper_free(o->keepers);
-        }
+        keeper_free_all(o);
         o->overlay = overlay_free(o->overlay);
         free(o->options);
         o->options = NULL;
@@ -101,7 +72,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 /* While a survey runs, its end decides what comes next. */
-static void managed_schedule_retry(Managed *o) {
+void managed_schedule_retry(Managed *o) {
         int r;
 
         if (o->survey) {
@@ -213,6 +184,22 @@ static void managed_load(Managed *o) {
         managed_survey(o);
 }
 
+/* A swap, or what a survey made of one that was interrupted: all that is known of the directories stays
+ * true, the workers that keep old things go on. */
+static bool managed_follow_swap(Managed *o) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        _cleanup_(overlay_freep) Overlay *new = NULL;
+
+        if (!o->overlay || managed_read_mount(o, &new, &failure) < 0 ||
+            !overlay_is_successor(o->overlay, new))
+                return false;
+        (void) overlay_free(o->overlay);
+        o->overlay = TAKE_PTR(new);
+        manager_overlay_changed(o->manager, o);
+        managed_survey(o);
+        return true;
+}
+
 static const MountEntry *managed_find_mount(const Managed *o, const MountTable *table) {
         const MountEntry *e = mount_table_reach(table, o->config->mount_point);
 
@@ -239,6 +226,11 @@ void managed_update_mount(Managed *o, const MountTable *table) {
         }
         if (str_equal(options, o->options))
                 return;
+        if (o->overlay && o->overlay->mount_id != e->id && managed_follow_swap(o)) {
+                free(o->options);
+                o->options = TAKE_PTR(options);
+                return;
+        }
         if (o->overlay && o->overlay->mount_id != e->id)
                 managed_drop(o, "another file system has been mounted in its place");
         if (o->overlay)
@@ -255,11 +247,14 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
                 managed_drop(o, "its configuration has changed");
         (void) overlay_config_unref(o->config);
         o->config = overlay_config_ref(config);
+        o->options_tried_usec = 0;
         if (!is_same) {
                 (void) str_replace(&o->reason, NULL);
                 managed_update_mount(o, table);
         } else if (o->state == MANAGED_REFUSED && o->overlay)
                 managed_survey(o);
+        else if (o->state == MANAGED_ACTIVE)
+                managed_want_options(o);
         manager_overlay_changed(o->manager, o);
 }
 
@@ -289,23 +284,6 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
                         "lower layers answers",
                         path, name, n_stuck);
         return 0;
-}
-
-void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata) {
-        for (const Keeper *k = o->keepers; k; k = k->next)
-                for (const KeptTree *t = k->trees; t; t = t->next)
-                        func(t->path, t->id, userdata);
-}
-
-static void count_one(const char *path, const char *id, void *userdata) {
-        ++*(unsigned *) userdata;
-}
-
-unsigned managed_count_kept(const Managed *o) {
-        unsigned n = 0;
-
-        managed_foreach_kept(o, count_one, &n);
-        return n;
 }
 
 /* Requests. */
@@ -367,111 +345,6 @@ int managed_learn(Managed *o, const WireRecord *r) {
         return changed > 0 && info.state == DIRECTORY_FINALIZED;
 }
 
-/* Workers that keep old trees. */
-
-static void keeper_set(Keeper *k, const WireRecord *r) {
-        KeptTree **p = &k->trees, *t;
-
-        while (*p && (strcmp((*p)->path, r->path) != 0 || strcmp((*p)->id, r->name) != 0))
-                p = &(*p)->next;
-        t = *p;
-        if (r->state == 0) {
-                if (t) {
-                        *p = t->next;
-                        free(t);
-                }
-                return;
-        }
-        if (!t) {
-                t = malloc(sizeof(KeptTree) + strlen(r->path) + 1);
-                if (!t) {
-                        (void) log_oom();
-                        return;
-                }
-                t->next = NULL;
-                strcpy(t->path, r->path);
-                strcpy(t->id, r->name);
-                *p = t;
-                log_info(
-                        "Overlay '%s': the old tree of '%s' stays until %u processes have left it: %s",
-                        k->overlay->config->name, r->path, r->state, r->text);
-        }
-        t->n_processes = r->state;
-}
-
-static Keeper *keeper_get(Managed *o, Proc *p) {
-        Keeper *k = o->keepers;
-
-        while (k && k->proc != p)
-                k = k->next;
-        if (k)
-                return k;
-        k = malloc(sizeof(Keeper));
-        if (!k)
-                return NULL;
-        *k = (Keeper){ .overlay = o, .proc = p, .next = o->keepers };
-        o->keepers = k;
-        return k;
-}
-
-static void managed_take_kept(Managed *o, Proc *p, const WireRecord *r) {
-        Keeper *k = keeper_get(o, p);
-
-        if (!k) {
-                (void) log_oom();
-                return;
-        }
-        keeper_set(k, r);
-        manager_overlay_changed(o->manager, o);
-}
-
-static void managed_forget_keeper(Managed *o, Proc *p) {
-        for (Keeper *k = o->keepers; k; k = k->next)
-                if (k->proc == p) {
-                        keeper_free(k);
-                        manager_overlay_changed(o->manager, o);
-                        return;
-                }
-}
-
-static void managed_log_note(const Managed *o, const WireRecord *r) {
-        _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
-        LogFields f = { .message_id = MESSAGE_RECOVERED, .overlay = o->config->name, .path = path };
-
-        log_fields(LOG_NOTICE, &f, "Overlay '%s', '%s': %s", o->config->name, path ?: r->path, r->text);
-}
-
-static void keeper_on_record(Proc *p, const WireRecord *r, void *userdata) {
-        Managed *o = userdata;
-
-        if (r->kind == WIRE_KEPT)
-                managed_take_kept(o, p, r);
-        else if (r->kind == WIRE_DIRECTORY)
-                (void) managed_learn(o, r);
-        else if (r->kind == WIRE_NOTE)
-                managed_log_note(o, r);
-}
-
-/* Whatever made it end before its work was done, the survey finds what it has left behind. */
-static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
-        Managed *o = userdata;
-
-        managed_forget_keeper(o, p);
-        if (end == PROC_SIGNALED)
-                managed_schedule_retry(o);
-}
-
-static const ProcHandler keeper_handler = { .on_record = keeper_on_record, .on_end = keeper_on_end };
-
-void managed_adopt_keeper(Managed *o, Proc *p) {
-        if (!keeper_get(o, p)) {
-                (void) log_oom();
-                (void) proc_free(p);
-                return;
-        }
-        proc_set_handler(p, &keeper_handler, o);
-}
-
 /* The survey. */
 
 /* There is no limit to what it may find to do, so it is not ended, only no longer silent. */
@@ -508,6 +381,8 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
         manager_wake(o->manager);
         if (o->is_survey_wanted)
                 managed_survey(o);
+        else
+                managed_want_options(o);
 }
 
 static void survey_on_record(Proc *p, const WireRecord *r, void *userdata) {
@@ -519,14 +394,14 @@ static void survey_on_record(Proc *p, const WireRecord *r, void *userdata) {
                 (void) managed_learn(o, r);
                 break;
         case WIRE_NOTE:
-                managed_log_note(o, r);
+                keeper_log_note(o, r);
                 break;
         case WIRE_KEPT:
-                managed_take_kept(o, p, r);
+                keeper_take_kept(o, p, r);
                 break;
         case WIRE_RESULT:
                 kind = failure_kind_from_string(r->name);
-                managed_adopt_keeper(o, p);
+                keeper_adopt(o, p);
                 managed_end_survey(o, kind >= 0 ? kind : FAILURE_FAILED, r->text);
                 break;
         default:
@@ -538,7 +413,7 @@ static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         _cleanup_free_ char *message = NULL;
         Managed *o = userdata;
 
-        managed_forget_keeper(o, p);
+        keeper_forget(o, p);
         if (end == PROC_SIGNALED && ++o->n_survey_failures < SURVEY_FAILURES_MAX) {
                 log_notice(
                         "The worker that surveys overlay '%s' was killed by signal %i, starting another",

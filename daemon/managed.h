@@ -21,7 +21,7 @@ typedef enum ManagedState {
         _MANAGED_STATE_MAX,
 } ManagedState;
 
-typedef struct Keeper Keeper; /* a worker that keeps old trees, in managed.c */
+typedef struct Keeper Keeper; /* a worker that keeps old trees, or an old superblock, in keeper.c */
 
 typedef struct Managed {
         Manager *manager;
@@ -39,6 +39,8 @@ typedef struct Managed {
         sd_event_source *retry; /* or, while a survey runs, what tells that it takes long */
         uint64_t retry_usec;    /* until the next look at a refused overlay */
         Keeper *keepers;
+        uint64_t options_tried_usec; /* monotonic: when the configured options were last to be swapped in; 0:
+                                        never */
 } Managed;
 
 int managed_new(Manager *m, OverlayConfig *config, Managed **ret);
@@ -61,11 +63,16 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr);
 typedef void (*kept_tree_func)(const char *path, const char *id, void *userdata);
 void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata);
 unsigned managed_count_kept(const Managed *o) _pure_;
+/* Whether a remount may start, and why none can be made. */
+bool managed_is_remountable(const Managed *o) _pure_;
+int managed_check_remountable(const Managed *o, Failure *reterr);
+/* Makes the job that swaps in the configured Options= if the running overlay lacks one. */
+void managed_want_options(Managed *o);
+/* Another survey, later each time. */
+void managed_schedule_retry(Managed *o);
 
 /* A request about path (relative) of the overlay with everything the worker needs to know. */
 int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
-/* Takes over a worker that has sent its result: it may keep old trees for a while. */
-void managed_adopt_keeper(Managed *o, Proc *p);
 /* What a WIRE_DIRECTORY record says; the strings are the record's. */
 DirectoryInfo directory_info_from_record(const WireRecord *r);
 /* Takes in a WIRE_DIRECTORY record. 1: the directory became finalized by this. */

@@ -15,7 +15,9 @@ void manager_start_jobs(Manager *m) {
         for (size_t i = 0; i < m->n_overlays; i++) {
                 Managed *o = m->overlays[i];
 
-                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0)
+                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0 ||
+                    queue_admit_remounts(
+                            m->queue, o->config->name, managed_is_remountable(o) && !m->is_paused) < 0)
                         (void) log_oom();
         }
         while ((j = queue_next(m->queue))) {
@@ -51,6 +53,7 @@ static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *
 
 typedef struct JobIds {
         const char *overlay;
+        bool spare_remounts;
         uint32_t *ids;
         size_t n;
 } JobIds;
@@ -59,7 +62,8 @@ static void collect_unfinished(Job *j, void *userdata) {
         JobIds *l = userdata;
         uint32_t *a;
 
-        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0)
+        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0 ||
+            (l->spare_remounts && j->type == JOB_REMOUNT))
                 return;
         a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
         if (!a) {
@@ -70,8 +74,10 @@ static void collect_unfinished(Job *j, void *userdata) {
         a[l->n++] = j->id;
 }
 
+/* A remount may mend what an overlay is refused for. */
 void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
-        JobIds l = { .overlay = o->config->name };
+        JobIds l = { .overlay = o->config->name,
+                     .spare_remounts = o->overlay && o->state == MANAGED_REFUSED };
 
         queue_foreach(m->queue, collect_unfinished, &l);
         for (size_t i = 0; i < l.n; i++) {
@@ -91,7 +97,9 @@ static int manager_queue_job(
         r = job_new(m->last_job_id + 1, type, o->config->name, o->config->mount_point, path, &j);
         if (r < 0)
                 return r;
-        j->options = *options;
+        r = job_set_options(j, options);
+        if (r < 0)
+                return r;
         (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
         r = queue_add(m->queue, j);
         if (r < 0)
@@ -105,18 +113,7 @@ static int manager_queue_job(
         return 0;
 }
 
-int manager_add_job(
-        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
-        _cleanup_free_ char *relative = NULL;
-        Managed *o;
-        int r;
-
-        r = manager_find_path(m, path, &o, &relative, reterr);
-        if (r < 0)
-                return r;
-        r = managed_check_usable(o, path, reterr);
-        if (r < 0)
-                return r;
+static int manager_check_room(const Manager *m, const char *path, Failure *reterr) {
         if (m->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
@@ -124,8 +121,43 @@ int manager_add_job(
                         reterr, FAILURE_BUSY, EBUSY,
                         "%u jobs are waiting already, ask for '%s' when some of them are done",
                         (unsigned) QUEUE_UNFINISHED_MAX, path);
+        return 0;
+}
+
+int manager_add_job(
+        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
+        _cleanup_free_ char *relative = NULL;
+        Managed *o;
+        int r;
+
+        r = manager_find_path(m, path, &o, &relative, reterr);
+        if (r >= 0)
+                r = managed_check_usable(o, path, reterr);
+        if (r >= 0)
+                r = manager_check_room(m, path, reterr);
+        if (r < 0)
+                return r;
         r = manager_queue_job(m, type, o, relative, options, ret);
         return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
+}
+
+int manager_add_remount(
+        Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr) {
+        Managed *o = manager_find_overlay(m, overlay);
+        int r;
+
+        if (!o)
+                return failure_set(
+                        reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+        r = managed_check_remountable(o, reterr);
+        if (r >= 0 && options->set)
+                r = overlay_has_options(o->overlay, options->set, reterr);
+        if (r >= 0)
+                r = manager_check_room(m, o->config->mount_point, reterr);
+        if (r < 0)
+                return r;
+        r = manager_queue_job(m, JOB_REMOUNT, o, "", options, ret);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for overlay '%s'", overlay) : 0;
 }
 
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {

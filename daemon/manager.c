@@ -262,6 +262,18 @@ static void on_mounts(const MountTable *table, void *userdata) {
                 managed_update_mount(m->overlays[i], table);
 }
 
+/* The kernel tells of the change too, but perhaps after somebody has asked. */
+void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec) {
+        _cleanup_(mount_table_done) MountTable table = { 0 };
+        int r = mount_monitor_read(&table);
+
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot read the mount table: %m");
+        else
+                on_mounts(&table, m);
+        bus_send_remounted(m, o, method, usec);
+}
+
 /* Lifecycle. */
 
 static void on_reaped(const char *tag, void *userdata) {

@@ -64,6 +64,9 @@ int manager_find_path(
 /* Makes a job for path. The failure says why there is none. */
 int manager_add_job(
         Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr);
+/* Makes a job that remounts an overlay, by name. */
+int manager_add_remount(
+        Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr);
 /* -ENOENT when there is no such job, -ESRCH when it has finished already. */
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr);
 /* Jobs of overlay (NULL: of all) do not start, or do again. Those that run go on. -ENOENT */
@@ -78,6 +81,7 @@ void manager_load_state(Manager *m);
 /* What parts of the daemon report. */
 void manager_overlay_changed(Manager *m, Managed *o);
 void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state);
+void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec);
 void manager_job_changed(Manager *m, Job *j);
 void manager_job_finished(Manager *m, Job *j);
 /* Ends all jobs of an overlay that cannot go on, with the same failure. */

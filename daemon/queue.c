@@ -11,6 +11,7 @@ typedef struct Lane {
         struct Lane *next;
         char *overlay;
         bool is_open;
+        bool admits_remounts;
         uint64_t last_start; /* by Queue.n_starts; the smallest is served next */
 } Lane;
 
@@ -103,23 +104,49 @@ static Lane *lane_find(const Queue *q, const char *overlay) {
         return l;
 }
 
-int queue_set_open(Queue *q, const char *overlay, bool is_open) {
+/* Made when it is first asked for. */
+static Lane *lane_acquire(Queue *q, const char *overlay) {
         Lane *l = lane_find(q, overlay);
 
-        if (!l) {
-                l = calloc(1, sizeof(Lane));
-                if (!l)
-                        return -ENOMEM;
-                l->overlay = strdup(overlay);
-                if (!l->overlay) {
-                        free(l);
-                        return -ENOMEM;
-                }
-                l->next = q->lanes;
-                q->lanes = l;
+        if (l)
+                return l;
+        l = calloc(1, sizeof(Lane));
+        if (!l)
+                return NULL;
+        l->overlay = strdup(overlay);
+        if (!l->overlay) {
+                free(l);
+                return NULL;
         }
+        l->next = q->lanes;
+        q->lanes = l;
+        return l;
+}
+
+int queue_set_open(Queue *q, const char *overlay, bool is_open) {
+        Lane *l = lane_acquire(q, overlay);
+
+        if (!l)
+                return -ENOMEM;
         l->is_open = is_open;
         return 0;
+}
+
+int queue_admit_remounts(Queue *q, const char *overlay, bool is_admitted) {
+        Lane *l = lane_acquire(q, overlay);
+
+        if (!l)
+                return -ENOMEM;
+        l->admits_remounts = is_admitted;
+        return 0;
+}
+
+bool queue_has_remount(const Queue *q, const char *overlay) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i]->type == JOB_REMOUNT && !job_state_is_final(q->jobs[i]->state) &&
+                    strcmp(q->jobs[i]->overlay, overlay) == 0)
+                        return true;
+        return false;
 }
 
 void queue_remove_lane(Queue *q, const char *overlay) {
@@ -147,11 +174,11 @@ static bool job_is_unobstructed(const Queue *q, size_t i) {
 }
 
 static Job *lane_next(const Queue *q, const Lane *l) {
-        if (!l->is_open || lane_count_running(q, l) >= QUEUE_LANE_MAX)
+        if ((!l->is_open && !l->admits_remounts) || lane_count_running(q, l) >= QUEUE_LANE_MAX)
                 return NULL;
         for (size_t i = 0; i < q->n_jobs; i++)
                 if (q->jobs[i]->state == JOB_QUEUED && strcmp(q->jobs[i]->overlay, l->overlay) == 0 &&
-                    job_is_unobstructed(q, i))
+                    (l->is_open || q->jobs[i]->type == JOB_REMOUNT) && job_is_unobstructed(q, i))
                         return q->jobs[i];
         return NULL;
 }

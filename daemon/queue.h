@@ -29,11 +29,15 @@ unsigned queue_count_running(const Queue *q) _pure_;
 
 /* Whether jobs of the overlay may start now. Lanes are closed until they are opened. */
 int queue_set_open(Queue *q, const char *overlay, bool is_open);
+/* Whether remounts of it may start even when it is closed for other jobs. */
+int queue_admit_remounts(Queue *q, const char *overlay, bool is_admitted);
 void queue_remove_lane(Queue *q, const char *overlay);
 /* The job to start now, or NULL. The caller starts it by job_set_state(), or ends it. */
 Job *queue_next(Queue *q);
 /* The unfinished job at work on path or on a directory above it; NULL if none. */
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
+/* Whether there is an unfinished remount of the overlay. */
+bool queue_has_remount(const Queue *q, const char *overlay) _pure_;
 /* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */
 void queue_trim_plans(Queue *q);
 /* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "keeper.h"
 #include "log.h"
 #include "manager.h"
 #include "messages.h"
@@ -58,7 +59,7 @@ static void job_log_end(const Job *j) {
                 .path = path,
                 .job = j->id,
                 .entries = j->entries_done,
-                .method = "exchange",
+                .method = j->type == JOB_REMOUNT ? remount_method_to_string(j->options.remount) : "exchange",
                 .duration_usec = usec,
                 .error = j->failure.error,
         };
@@ -73,7 +74,7 @@ static void job_log_end(const Job *j) {
                 log_fields(LOG_NOTICE, &f, "Job %u, %s of '%s', was canceled", j->id, type, p);
         } else if (j->options.is_dry_run) {
                 log_fields(LOG_DEBUG, &f, "Job %u, dry run of %s of '%s', is done", j->id, type, p);
-        } else {
+        } else if (j->type != JOB_REMOUNT) {
                 f.message_id = j->type == JOB_FINALIZE ? MESSAGE_FINALIZED : MESSAGE_UNFINALIZED;
                 log_fields(
                         LOG_NOTICE, &f, "%s '%s': %llu entries in %llu ms",
@@ -134,6 +135,26 @@ static void run_take_note(Run *run, const WireRecord *r) {
         manager_job_changed(run->manager, run->job);
 }
 
+/* Who waits for the job finds the overlay as it is now. */
+static void run_take_remount(Run *run, const WireRecord *r) {
+        const char *method = remount_method_to_string(run->job->options.remount);
+        LogFields f = {
+                .message_id = MESSAGE_REMOUNTED,
+                .overlay = run->job->overlay,
+                .path = run->job->mount_point,
+                .method = method,
+                .job = run->job->id,
+                .duration_usec = r->usec,
+                .pause_usec = r->pause_usec,
+        };
+
+        log_fields(
+                LOG_NOTICE, &f, "Remounted '%s' by %s in %llu ms, lookups paused for at most %llu us",
+                run->job->mount_point, method, (unsigned long long) (r->usec / USEC_PER_MSEC),
+                (unsigned long long) r->pause_usec);
+        manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
+}
+
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         FailureKind kind = failure_kind_from_string(r->name);
@@ -144,7 +165,9 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 (void) failure_set(
                         &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
         job_take_counters(run->job, r);
-        managed_adopt_keeper(run->overlay, run->proc);
+        if (run->job->type == JOB_REMOUNT && kind == FAILURE_NONE && !run->job->options.is_dry_run)
+                run_take_remount(run, r);
+        keeper_adopt(run->overlay, run->proc);
         run_finish(run, &failure);
 }
 
@@ -245,6 +268,23 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
 
 static const ProcHandler run_handler = { .on_record = run_on_record, .on_end = run_on_end };
 
+static int add_remount(const Run *run, WireRequest *q) {
+        const JobOptions *options = &run->job->options;
+        int r = wire_request_add(q, WIRE_REMOUNT, remount_method_to_string(options->remount));
+
+        if (r >= 0 && options->set)
+                r = wire_request_add(q, WIRE_SET, options->set);
+        if (r >= 0 && run->overlay->config->settings.may_cover_old)
+                r = wire_request_add(q, WIRE_COVER, "1");
+        return r;
+}
+
+static bool run_is_forced(const Run *run) {
+        return run->job->options.is_forced ||
+                (run->job->type == JOB_REMOUNT &&
+                 run->overlay->config->settings.remount_blockers == REMOUNT_BLOCKERS_IGNORE);
+}
+
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
         const JobOptions *options = &run->job->options;
@@ -253,8 +293,10 @@ static int run_spawn(Run *run) {
         r = managed_make_request(run->overlay, run->job->type, run->job->path, &q);
         if (r >= 0 && options->is_dry_run)
                 r = wire_request_add(&q, WIRE_DRY_RUN, "1");
-        if (r >= 0 && options->is_forced)
+        if (r >= 0 && run_is_forced(run))
                 r = wire_request_add(&q, WIRE_FORCE, "1");
+        if (r >= 0 && run->job->type == JOB_REMOUNT)
+                r = add_remount(run, &q);
         if (r < 0)
                 return r;
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);

@@ -35,6 +35,11 @@ static const char *const job_type_table[_JOB_TYPE_MAX] = {
         [JOB_BLOCKERS] = "blockers",
 };
 
+static const char *const remount_method_table[_REMOUNT_METHOD_MAX] = {
+        [REMOUNT_RECONFIGURE] = "reconfigure",
+        [REMOUNT_SWAP] = "swap",
+};
+
 static const char *const check_level_table[_CHECK_LEVEL_MAX] = {
         [CHECK_OK] = "ok",
         [CHECK_WARNING] = "warning",
@@ -57,5 +62,6 @@ static const char *const blocker_kind_table[_BLOCKER_KIND_MAX] = {
 DEFINE_STRING_TABLE(directory_state, DirectoryState, _DIRECTORY_STATE_MAX);
 DEFINE_STRING_TABLE(job_state, JobState, _JOB_STATE_MAX);
 DEFINE_STRING_TABLE(job_type, JobType, _JOB_TYPE_MAX);
+DEFINE_STRING_TABLE(remount_method, RemountMethod, _REMOUNT_METHOD_MAX);
 DEFINE_STRING_TABLE(check_level, CheckLevel, _CHECK_LEVEL_MAX);
 DEFINE_STRING_TABLE(blocker_kind, BlockerKind, _BLOCKER_KIND_MAX);

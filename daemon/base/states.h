@@ -37,14 +37,21 @@ typedef enum JobState {
 typedef enum JobType {
         JOB_FINALIZE,
         JOB_UNFINALIZE,
-        JOB_REMOUNT, /* of an overlay as a whole: reconfigure it, or swap its superblock */
-        JOB_SURVEY,  /* finish or clean up what a crash left, then report every finalized directory */
-        JOB_INSPECT, /* the state of one directory */
-        JOB_CHECK,   /* preconditions of an overlay */
+        JOB_REMOUNT,  /* of an overlay as a whole: reconfigure it, or swap its superblock */
+        JOB_SURVEY,   /* finish or clean up what a crash left, then report every finalized directory */
+        JOB_INSPECT,  /* the state of one directory */
+        JOB_CHECK,    /* preconditions of an overlay */
         JOB_BLOCKERS, /* who uses an overlay */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;
+
+typedef enum RemountMethod {
+        REMOUNT_RECONFIGURE, /* in place: what is cached of the overlay is dropped */
+        REMOUNT_SWAP,        /* a new superblock takes its place */
+        _REMOUNT_METHOD_MAX,
+        _REMOUNT_METHOD_INVALID = -EINVAL,
+} RemountMethod;
 
 typedef enum CheckLevel {
         CHECK_OK,
@@ -77,6 +84,7 @@ typedef enum BlockerKind {
 DECLARE_STRING_TABLE(directory_state, DirectoryState);
 DECLARE_STRING_TABLE(job_state, JobState);
 DECLARE_STRING_TABLE(job_type, JobType);
+DECLARE_STRING_TABLE(remount_method, RemountMethod);
 DECLARE_STRING_TABLE(check_level, CheckLevel);
 DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
 

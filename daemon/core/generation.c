@@ -31,6 +31,11 @@ bool generation_is_sibling(const char *work, const char *other) {
         return n == base_length(other) && strncmp(work, other, n) == 0;
 }
 
+bool overlay_is_successor(const Overlay *a, const Overlay *b) {
+        return a->upper && b->upper && strcmp(a->upper, b->upper) == 0 && strcmp(a->work, b->work) != 0 &&
+                generation_is_sibling(a->work, b->work);
+}
+
 void generation_done(Generation *g) {
         g->parent_fd = fd_close(g->parent_fd);
         g->fd = fd_close(g->fd);

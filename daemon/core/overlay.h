@@ -84,6 +84,13 @@ int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_dat
  * on out of memory. */
 char *overlay_format_options(const Overlay *o);
 
+/* Whether the running overlay has all of "OPTION=VALUE,...". 1, 0; -EINVAL with the reason for what cannot
+ * be set. */
+int overlay_has_options(const Overlay *o, const char *set, Failure *reterr);
+/* Whether b is what a swap makes of a: the same upper, on a work directory of our making beside that of a.
+ */
+bool overlay_is_successor(const Overlay *a, const Overlay *b) _pure_;
+
 /* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by
  * its path relative to the overlay's root ("" is the root). */
 typedef struct OverlayInnerMount {

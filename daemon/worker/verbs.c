@@ -196,25 +196,36 @@ static int send_remount_step(const char *name, const char *text, void *userdata)
 }
 
 static int remount(Worker *w, Failure *reterr) {
-        const char *method = wire_request_get(&w->request, WIRE_REMOUNT);
+        RemountMethod method = remount_method_from_string(wire_request_get(&w->request, WIRE_REMOUNT));
         const RemountRequest q = {
                 .set = wire_request_get(&w->request, WIRE_SET),
                 .ignore_blockers = w->site.options.force,
                 .may_cover = asks_for(w, WIRE_COVER),
         };
 
-        if (method && strcmp(method, "reconfigure") == 0)
+        if (method < 0)
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL,
+                        "no method to remount was given; use reconfigure or swap");
+        if (method == REMOUNT_RECONFIGURE)
                 return asks_for(w, WIRE_DRY_RUN)
                         ? send_remount_step(
                                   "reconfigure", "make the kernel forget what nobody uses of the overlay",
                                   NULL)
                         : remount_reconfigure(w->site.root_fd, reterr);
-        if (!method || strcmp(method, "swap") != 0)
-                return failure_set(
-                        reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use reconfigure or swap",
-                        method ?: "");
         return asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
                                          : remount_swap(&w->site, &q, &w->remounted, reterr);
+}
+
+/* Before anything else looks at the overlay: what is mounted there may be another superblock afterwards. */
+static int recover_remount(Worker *w, Failure *reterr) {
+        int r = remount_recover(w->overlay, reterr);
+
+        if (r <= 0)
+                return r;
+        w->observer.note(w->observer.userdata, "", "a swap that had been interrupted was completed");
+        w->overlay = overlay_free(w->overlay);
+        return load_overlay(w, reterr);
 }
 
 /* The daemon sends clean paths; this is for whoever else speaks the protocol. */
@@ -250,6 +261,11 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return check_preconditions(w, /* report= */ true, reterr);
         if (type == JOB_BLOCKERS)
                 return list_blockers(w, path, reterr);
+        if (type == JOB_SURVEY) {
+                r = recover_remount(w, reterr);
+                if (r < 0)
+                        return r;
+        }
         r = site_open(
                 &w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)

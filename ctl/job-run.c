@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/job-run.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "ctl/exit-code.h"
+#include "ctl/job-report.h"
+#include "dbus/names.h"
+
+int job_append_option(sd_bus_message *m, const char *key, const char *type, ...) {
+        va_list ap;
+        int r;
+
+        r = sd_bus_message_open_container(m, 'e', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", key);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'v', type);
+        if (r < 0)
+                return r;
+        va_start(ap, type);
+        r = sd_bus_message_appendv(m, type, ap);
+        va_end(ap);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int print_json(Ctl *c, JobWait *w) {
+        _cleanup_record_list_ RecordList list = { 0 };
+
+        for (size_t i = 0; i < job_wait_count(w); i++)
+                if (record_list_take(&list, &job_wait_get(w, i)->record) < 0)
+                        return -ENOMEM;
+        return ctl_print_json(c, "jobs", &list);
+}
+
+/* --no-block: what was started, by number. */
+static int print_started(Ctl *c, JobWait *w) {
+        int r = 0;
+
+        for (size_t i = 0; i < job_wait_count(w) && r >= 0; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+                _cleanup_record_ Record record = { 0 };
+                WaitedJob *j = job_wait_get(w, i);
+
+                r = client_get_all(&c->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
+                if (r < 0)
+                        return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
+                record_done(&j->record);
+                j->record = record;
+                record = (Record){ 0 };
+                if (c->options.json == JSON_OFF)
+                        (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
+        }
+        if (c->options.json != JSON_OFF)
+                r = print_json(c, w);
+        return r < 0 ? print_oom() : EXIT_CODE_OK;
+}
+
+static int report_all(Ctl *c, const char *type, JobWait *w) {
+        int code = EXIT_CODE_OK;
+
+        for (size_t i = 0; i < job_wait_count(w); i++) {
+                WaitedJob *j = job_wait_get(w, i);
+                int r = j->is_finished ? job_report(c, type, j) : EXIT_CODE_FAILURE;
+
+                code = code == EXIT_CODE_OK ? r : code;
+        }
+        if (c->options.json != JSON_OFF && print_json(c, w) < 0)
+                return print_oom();
+        return code;
+}
+
+static int wait_and_report(Ctl *c, const char *type, JobWait *w) {
+        int r, code;
+
+        r = job_wait_run(w);
+        code = report_all(c, type, w);
+        if (r == -EINTR)
+                print_error("left the jobs to themselves; 'ovlfinctl jobs' shows them");
+        else if (r == -ECONNRESET || r == -ENOTCONN)
+                print_error("lost the connection to ovlfind; its journal tells what became of the jobs");
+        else if (r < 0)
+                print_error("cannot wait for the jobs: %s", strerror(-r));
+        return r < 0 ? EXIT_CODE_FAILURE : code;
+}
+
+int job_run(Ctl *c, const char *type, JobWait *w) {
+        return options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, w)
+                                                          : wait_and_report(c, type, w);
+}
