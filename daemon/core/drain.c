@@ -2,13 +2,13 @@
 /* The old superblock after a swap. A descriptor of its root keeps its mount id from being given to another
  * mount, so the processes that use it are those with a descriptor, mapping, program or directory on a mount
  * of that id. */
-#include <ctype.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 
 #include "base/fs-util.h"
 #include "core/generation.h"
+#include "core/proc-scan.h"
 #include "core/reconfigure.h"
 #include "core/remount-internal.h"
 
@@ -19,7 +19,6 @@
 typedef struct Holders {
         int mount_id;
         unsigned n;
-        const char *kind; /* of the process being looked at */
         char who[320];
 } Holders;
 
@@ -42,41 +41,41 @@ static bool any_in(int process_fd, const char *directory, Holders *h) {
         return fd >= 0 && dir_foreach(fd, visit_link, h) == -ECANCELED;
 }
 
-static const char *kind_of_use(int process_fd, Holders *h) {
-        static const char *const links[] = { "cwd", "root", "exe" };
+static const char *kind_of_use(const ProcTask *t, Holders *h) {
+        static const char *const links[] = { "cwd", "root" };
 
-        for (size_t i = 0; i < ELEMENTSOF(links); i++)
-                if (is_on_mount(process_fd, links[i], h->mount_id))
+        for (size_t i = 0; i < ELEMENTSOF(links) && t->has_own_fs; i++)
+                if (is_on_mount(t->fd, links[i], h->mount_id))
                         return links[i];
-        return any_in(process_fd, "fd", h) ? "open" : any_in(process_fd, "map_files", h) ? "mmap" : NULL;
+        if (t->has_own_files && any_in(t->fd, "fd", h))
+                return "open";
+        if (t->process != t->thread)
+                return NULL;
+        return is_on_mount(t->fd, "exe", h->mount_id)   ? "exe"
+                : any_in(t->process_fd, "map_files", h) ? "mmap"
+                                                        : NULL;
 }
 
-static int visit_process(int dfd, const char *name, unsigned char type, void *userdata) {
-        _cleanup_close_ int fd = -EBADF;
-        _cleanup_free_ char *command = NULL;
+static int visit_task(const ProcTask *t, void *userdata) {
+        char command[PROC_COMMAND_SIZE];
         Holders *h = userdata;
+        const char *kind = kind_of_use(t, h);
         size_t used = strlen(h->who);
-        const char *kind;
 
-        if (!isdigit((unsigned char) name[0]) || strtol(name, NULL, 10) == getpid())
+        if (!kind)
                 return 0;
-        fd = openat(dfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        kind = fd < 0 ? NULL : kind_of_use(fd, h);
-        if (!kind || h->n++ >= HOLDERS_NAMED)
-                return 0;
-        if (file_read(fd, "comm", 64, &command, NULL) >= 0)
-                command[strcspn(command, "\n")] = '\0';
+        if (h->n++ >= HOLDERS_NAMED)
+                return 1;
+        proc_read_command(t->process_fd, command);
         (void) snprintf(
-                h->who + used, sizeof(h->who) - used, "%s%s (%s, %s)", used ? ", " : "", name,
-                command ?: "?", kind);
-        return 0;
+                h->who + used, sizeof(h->who) - used, "%s%d (%s, %s)", used ? ", " : "", (int) t->process,
+                command, kind);
+        return 1;
 }
 
 static int holders_find(int mount_id, Holders *ret) {
-        _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
         *ret = (Holders){ .mount_id = mount_id };
-        return fd < 0 ? -errno : dir_foreach(fd, visit_process, ret);
+        return proc_tasks_foreach(NULL, visit_task, ret);
 }
 
 /* Mounts of the same superblock in other namespaces, or elsewhere, hold it without any process. */

@@ -2,6 +2,7 @@
 #include "core/remount.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/file.h>
@@ -11,6 +12,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/blockers.h"
 #include "core/check.h"
 #include "core/reconfigure.h"
 #include "core/remount-internal.h"
@@ -18,6 +20,7 @@
 
 #define MOUNTINFO "/proc/self/mountinfo"
 #define MARK_XATTR "trusted.ovlfind.swap"
+#define BLOCKERS_LOOK_USEC (300 * USEC_PER_MSEC)
 #define REHEARSALS_MAX 3 /* when mounts below change meanwhile */
 
 #define _cleanup_table_ _cleanup_(mount_table_done)
@@ -479,6 +482,48 @@ static int drain_new(const Site *site, bool is_covered, Drain **ret) {
         return 0;
 }
 
+/* Blockers. */
+
+/* Told once for each set of them. */
+static void tell_blockers(const Site *site, const char *who, char told[static BLOCKERS_TEXT_SIZE]) {
+        if (strcmp(who, told) == 0)
+                return;
+        strcpy(told, who);
+        site_note(site, "", "waiting for %s, which a swap would cut apart; --force goes ahead", who);
+}
+
+/* Looks again often enough that who has waited for them to end hardly notices, and costs little when there
+ * are many processes. */
+static int wait_for_blockers(Site *site, Failure *reterr) {
+        char who[BLOCKERS_TEXT_SIZE], told[BLOCKERS_TEXT_SIZE] = "";
+
+        for (;;) {
+                uint64_t before = now_monotonic_usec(), took;
+                Blockers b = { 0 };
+                size_t n;
+                int r = blockers_find(site->overlay, NULL, &b);
+
+                if (r < 0)
+                        return failure_set_errno(
+                                reterr, r, "cannot find out who uses '%s'", site->overlay->mount_point);
+                n = b.n_blocking;
+                blockers_to_text(&b, who);
+                blockers_done(&b);
+                if (n == 0)
+                        return 0;
+                site_progress(site, JOB_WAITING, 0, 0);
+                tell_blockers(site, who, told);
+                took = now_monotonic_usec() - before;
+                if (site_is_canceled(site))
+                        return failure_set(
+                                reterr, FAILURE_CANCELED, ECANCELED, "canceled while it waited for %s", who);
+                (void) poll(
+                        NULL, 0,
+                        (int) ((took > BLOCKERS_LOOK_USEC / 4 ? 4 * took : BLOCKERS_LOOK_USEC) /
+                               USEC_PER_MSEC));
+        }
+}
+
 int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failure *reterr) {
         _cleanup_(successor_done)
                 Successor s = { .old = site->overlay, .generation = GENERATION_INIT, .mount_fd = -EBADF };
@@ -487,6 +532,8 @@ int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failur
         int r;
 
         r = check_all(site, q, &s.options, reterr);
+        if (r >= 0 && !q->ignore_blockers)
+                r = wait_for_blockers(site, reterr);
         if (r >= 0)
                 r = drain_new(site, !beneath, &d);
         if (r >= 0)

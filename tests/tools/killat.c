@@ -4,10 +4,13 @@
  * steps has been tried. KILLAT=N, KILLAT_PARENT=1: the parent instead; KILLAT_LOG=FILE: where to say which
  * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
  *
- * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails; KILLAT_HOLD=FILE:
+ * Calls that change mounts count as well ("beneath": a move_mount beneath another).
+ *
+ * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1: all of them); KILLAT_HOLD=FILE:
  * the Nth call and all that follow wait, as long as FILE and the log exist. */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -15,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
@@ -89,7 +93,7 @@ static int calling(const char *name) {
         n = atomic_fetch_add(&n_calls, 1) + 1;
         if (getenv("KILLAT_HOLD") && n >= at)
                 hold(name, n);
-        if (!getenv("KILLAT_ERROR") || n != at)
+        if (!getenv("KILLAT_ERROR") || (n != at && !getenv("KILLAT_ALWAYS")))
                 return 0;
         log_call(name, n);
         errno = atoi(getenv("KILLAT_ERROR"));
@@ -149,6 +153,28 @@ WRAP(utimensat, (int fd, const char *p, const struct timespec times[2], int flag
 WRAP(setxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
 WRAP(lsetxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
 WRAP(fsetxattr, (int fd, const char *k, const void *v, size_t l, int flags), (fd, k, v, l, flags))
+
+#define MOVE_MOUNT_BENEATH 0x200
+WRAP(mount,
+     (const char *s, const char *t, const char *type, unsigned long flags, const void *data),
+     (s, t, type, flags, data))
+WRAP(umount2, (const char *p, int flags), (p, flags))
+WRAP_AS(move_mount,
+        (int ofd, const char *o, int nfd, const char *n, unsigned flags),
+        (ofd, o, nfd, n, flags),
+        (flags & MOVE_MOUNT_BENEATH) ? "beneath" : "move_mount")
+WRAP(open_tree, (int fd, const char *p, unsigned flags), (fd, p, flags))
+WRAP(fsopen, (const char *name, unsigned flags), (name, flags))
+WRAP(fsmount, (int fd, unsigned flags, unsigned attributes), (fd, flags, attributes))
+WRAP(fspick, (int fd, const char *p, unsigned flags), (fd, p, flags))
+WRAP(fsconfig,
+     (int fd, unsigned command, const char *key, const void *value, int aux),
+     (fd, command, key, value, aux))
+WRAP(mount_setattr,
+     (int fd, const char *p, unsigned flags, struct mount_attr *a, size_t size),
+     (fd, p, flags, a, size))
+WRAP(unshare, (int flags), (flags))
+WRAP(fremovexattr, (int fd, const char *k), (fd, k))
 
 int openat(int fd, const char *p, int flags, ...) {
         int (*f)(int, const char *, int, ...) = (int (*)(int, const char *, int, ...)) next("openat");

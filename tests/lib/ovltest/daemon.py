@@ -79,14 +79,15 @@ exec '{binary("ovlfind-worker")}' "$@"
 """)
         os.chmod(self.worker, 0o755)
 
-    def arm(self, n, parent=False, call=None, error=None, hold=False):
+    def arm(self, n, parent=False, call=None, error=None, hold=False, always=False):
         """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
-        error: that call fails instead. hold: it and all that follow wait instead, see held()."""
+        error: that call fails instead (always: and all like it). hold: it and all that follow wait instead, see held()."""
         self.release(everything=True)
         settings = [f"KILLAT={n}"]
         settings += ["KILLAT_PARENT=1"] if parent else []
         settings += [f"KILLAT_CALL={call}"] if call else []
         settings += [f"KILLAT_ERROR={int(error)}"] if error else []
+        settings += ["KILLAT_ALWAYS=1"] if always else []
         if hold:
             with open(self.killat_hold, "wb"):
                 settings += [f"KILLAT_HOLD={self.killat_hold}"]

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""remount --method=swap: a running overlay gets another superblock, and nobody notices."""
+
+import errno
+import os
+import time
+
+import dbus
+import pytest
+
+from ovltest import assert_same, run, snapshot
+from ovltest.daemon import wait_for
+from ovltest.env import SWEEP, mount
+from ovltest.holders import OpenFile, Running, Shell
+from ovltest.tree import age, write
+
+SET = "--set=metacopy=on,redirect_dir=on"
+
+
+def mounts(point):
+    """Lines of the mount table for a mount point, the topmost last."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return [line.split() for line in f if line.split()[4] == point]
+
+
+def options(point):
+    return mounts(point)[-1][-1].split(",")
+
+
+def generations(overlay):
+    """Work directories of swaps."""
+    return sorted(n for n in os.listdir(overlay.upper.point) if n.startswith("work."))
+
+
+def draining(daemon):
+    path = next(p for n, p in daemon.manager().ListOverlays() if n == "soft")
+    return daemon.properties(path, "org.ovlfind1.Overlay")["Draining"]
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    for i in range(20):
+        write(os.path.join(top, "t", f"d{i % 4}", f"f{i}"), f"content {i}\n".encode())
+    Running.install(os.path.join(top, "t", "program"))
+    age(top)
+    return top
+
+
+@pytest.fixture
+def plain(scene, source):
+    """An overlay as most are: mounted without what finalizing needs."""
+    return scene.overlay(source, metacopy=None, redirect_dir=None)
+
+
+def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain):
+    daemon = scene.daemon(soft=plain)
+    assert daemon.overlay_states() == {"soft": "refused"}
+    held = [scene.keep(h) for h in (OpenFile(plain / "t/d1/f1"), Running(plain / "t/program"), Shell(plain / "t/d2"))]
+    before = snapshot(plain / "t")
+    readers = scene.readers(plain.point)
+    daemon.ctl("remount", "soft", "--method=swap", SET).ok()
+    totals = readers.close()
+    assert totals.operations > 0 and (totals.failures, totals.messages) == (0, []), totals
+    assert len(mounts(plain.point)) == 1
+    assert {"metacopy=on", "redirect_dir=on"} <= set(options(plain.point))
+    held[0].check()
+    assert held[1].process.poll() is None
+    assert held[2].do("cat f2").strip() == "content 2"
+    assert_same(before, snapshot(plain / "t"))
+    wait_for(lambda: daemon.overlay_states() == {"soft": "active"}, "the overlay to be active")
+    daemon.ctl("finalize", plain / "t").ok()
+    assert daemon.state_of(plain / "t") == "finalized"
+    assert "draining" in daemon.ctl("status", "soft").ok().out.lower()
+    who = str(draining(daemon)[0]["who"])
+    assert str(held[2].process.pid) in who or "others" in who, who
+    for h in held:
+        h.close()
+    wait_for(lambda: not draining(daemon), "the old superblock to go")
+    assert len(generations(plain)) == 1
+
+
+def test_configured_options_are_swapped_in_without_being_asked_for(scene, plain):
+    daemon = scene.daemon(soft=(plain, {"Remount": {"Options": "metacopy=on,redirect_dir=on"}}))
+    wait_for(lambda: daemon.overlay_states() == {"soft": "active"}, "the swap")
+    assert {"metacopy=on", "redirect_dir=on"} <= set(options(plain.point))
+    wait_for(lambda: not draining(daemon), "the old superblock to go")
+    daemon.restart()
+    assert len(generations(plain)) == 1, "swapped again although it has the options"
+
+
+def test_what_cannot_be_swapped_is_refused_and_left_alone(scene, source):
+    indexed = scene.overlay(source, index="on", nfs_export="off")
+    volatile = scene.overlay(source, volatile=True)
+    good = scene.overlay(source)
+    daemon = scene.daemon(indexed=indexed, volatile=volatile, good=good)
+    for name, overlay, arguments, reason in (
+            ("indexed", indexed, (), "index=on"), ("volatile", volatile, (), "volatile"),
+            ("good", good, ("--set=index=on",), "cannot be set"), ("good", good, ("--set=redirect_dir=off",), "needs redirect_dir"),
+            ("good", good, ("--set=xino=maybe",), "xino")):
+        before = mounts(overlay.point)
+        result = daemon.ctl("remount", name, "--method=swap", *arguments)
+        assert result.code != 0 and reason in result.err, (name, arguments, result.err)
+        assert mounts(overlay.point) == before and not generations(overlay)
+
+
+def test_reconfigure_makes_new_lower_names_visible(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    before = mounts(overlay.point)
+    assert not os.path.exists(overlay / "t/new")
+    with open(os.path.join(source, "t", "new"), "w", encoding="ascii"):
+        pass
+    assert not os.path.exists(overlay / "t/new"), "nothing is cached: this test tells nothing"
+    daemon.ctl("remount", "soft", "--method=reconfigure").ok()
+    assert os.path.exists(overlay / "t/new")
+    assert mounts(overlay.point) == before
+
+
+def test_mounts_inside_come_along_and_stay_what_they_were(scene, plain):
+    daemon = scene.daemon(soft=plain)
+    inner, deep = plain / "t/d1", plain / "t/d1/deep"
+    mount("inner", inner, "tmpfs", 2, "size=1m")  # nosuid
+    os.mkdir(deep)
+    mount("deep", deep, "tmpfs", 0, "size=1m")
+    write(os.path.join(deep, "x"))
+    before = [line[2:6] for line in mounts(inner) + mounts(deep)]
+    readers = scene.readers(inner)
+    daemon.ctl("remount", "soft", "--method=swap", SET).ok()
+    assert readers.close().failures == 0
+    assert [line[2:6] for line in mounts(inner) + mounts(deep)] == before
+    assert os.path.exists(os.path.join(deep, "x"))
+    run("umount", deep)
+    run("umount", inner)
+    assert os.path.exists(plain / "t/d1/f1")
+
+
+def test_the_old_superblock_is_read_only_once_nobody_writes_through_it(scene, plain):
+    daemon = scene.daemon(soft=plain)
+    write(plain / "local")
+    with open(plain / "local", "r+b") as f:
+        result = daemon.ctl("remount", "soft", "--method=swap", SET, "--force")
+        result.ok()
+        state = wait_for(lambda: draining(daemon), "draining")[0]
+        assert not state["read_only"]
+        f.write(b"through the old one")
+        f.flush()
+        with open(plain / "local", "rb") as g:
+            assert g.read().startswith(b"through the old one")
+    wait_for(lambda: not draining(daemon), "the old superblock to go")
+
+
+def test_a_swap_waits_for_a_writer(scene, plain):
+    daemon = scene.daemon(soft=plain)
+    write(plain / "local")
+    with open(plain / "local", "r+b"):
+        job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
+        daemon.wait_job(job, ("waiting",))
+        assert "open-write" in str(daemon.job(job)["Notes"][0])
+        assert len(mounts(plain.point)) == 1 and not generations(plain)
+    ended = time.monotonic()
+    assert daemon.wait_job(job)["State"] == "done"
+    assert time.monotonic() - ended < 5  # within a second on a machine that does nothing else
+
+
+def test_a_kernel_that_cannot_mount_beneath(scene, plain):
+    daemon = scene.daemon(start=False, soft=plain)
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
+    result = daemon.ctl("remount", "soft", "--method=swap", SET)
+    assert result.code != 0 and "CoverOld=yes" in result.err
+    assert not generations(plain)
+    daemon.add_overlay("soft", plain.point, Remount={"CoverOld": "yes"})
+    daemon.ctl("reload").ok()
+    readers = scene.readers(plain.point)
+    daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
+    daemon.ctl("remount", "soft", "--method=swap", SET).ok()
+    assert readers.close().failures == 0
+    assert len(mounts(plain.point)) == 2 and "metacopy=on" in options(plain.point)
+    # Once: a stack that grows is a leak.
+    daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
+    result = daemon.ctl("remount", "soft", "--method=swap")
+    assert result.code != 0 and "beneath it" in result.err
+
+
+MOST = 400  # gaps
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
+    daemon = scene.daemon(start=False, soft=plain)
+    daemon.use_killer()
+    daemon.start()
+    mount("inner", plain / "t/d3", "tmpfs", 0, "size=1m")
+    write(plain / "t/d3/inside")
+    write(plain / "local")
+    before = snapshot(plain / "t")
+    readers = scene.readers(plain.point, processes=2)
+    struck = []
+    for n in range(0, MOST, SWEEP):
+        daemon.arm(n, parent=victim == "daemon")
+        result = daemon.ctl("remount", "soft", "--method=swap", SET)
+        at = daemon.struck()
+        if at is None:
+            result.ok()
+            break
+        struck.append(at)
+        # Before anybody cleans up: one overlay answers, and no path fails.
+        assert_same(before, snapshot(plain / "t"))
+        if victim == "daemon":
+            daemon.process.wait(10)
+            daemon.start()
+        else:
+            daemon.restart()
+        try:
+            wait_for(lambda: len(mounts(plain.point)) == 1, "one mount", 10)
+            current = next(o for o in options(plain.point) if o.startswith("workdir=")).rpartition("/")[2]
+            wait_for(lambda: set(generations(plain)) <= {current}, f"{generations(plain)} to be removed, but for {current}", 10)
+            assert_same(before, snapshot(plain / "t"))
+            write(plain / f"created{n}")
+            os.unlink(plain / f"created{n}")
+        except Exception as e:
+            raise AssertionError(f"after {victim} was killed at {at}: {e}") from e
+    else:
+        raise AssertionError(f"{MOST} gaps are not enough")
+    assert readers.close().failures == 0
+    with capsys.disabled():
+        print(f"\nswap, {victim} killed in each of {len(struck)} gaps: {', '.join(struck)}")
+    assert {"beneath", "umount2"} <= {s.split()[1] for s in struck}
