@@ -198,7 +198,7 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
     write(plain / "t/d3/inside")
     write(plain / "local")
     before = snapshot(plain / "t")
-    readers = scene.readers(plain.point, processes=2)
+    readers = scene.readers(plain / "t", processes=2)
     struck = []
     for n in range(0, MOST, SWEEP):
         daemon.arm(n, parent=victim == "daemon")
