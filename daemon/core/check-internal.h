@@ -15,9 +15,10 @@ typedef struct CheckContext {
         int root_fd;      /* of the overlay; a negative errno if it could not be opened, as the next two */
         int upper_fd;
         int work_fd;
-        pid_t elsewhere;  /* a process of another mount namespace that shows the overlay; 0: none */
-        char *second;     /* mount point of another overlay with the same upper; NULL: none */
-        pid_t second_pid; /* a process that sees it there */
+        pid_t elsewhere;   /* a process of another mount namespace that shows the overlay; 0: none */
+        char *second;      /* mount point of another overlay with the same upper; NULL: none */
+        pid_t second_pid;  /* a process that sees it there */
+        pid_t swapped_pid; /* a process that sees a mount of the superblock from before a swap; 0: none */
 } CheckContext;
 
 typedef int (*check_func)(const CheckContext *c, Check *f);
@@ -40,8 +41,11 @@ int check_casefold(const CheckContext *c, Check *f);
 int check_space(const CheckContext *c, Check *f);
 int check_inodes(const CheckContext *c, Check *f);
 
+/* check-boot.c */
+int check_boot_entry(const CheckContext *c, Check *f);
+
 /* check-mounts.c */
-int check_scan_namespaces(CheckContext *c); /* sets the last three members of *c */
+int check_scan_namespaces(CheckContext *c); /* sets the last four members of *c */
 int check_xino(const CheckContext *c, Check *f);
 int check_nested_lower(const CheckContext *c, Check *f);
 int check_user_namespace(const CheckContext *c, Check *f);

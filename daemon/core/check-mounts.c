@@ -9,6 +9,7 @@
 
 #include "base/path-util.h"
 #include "core/check-internal.h"
+#include "core/generation.h"
 
 /* By the mount table, without following symlinks: asking a lower layer could hang. */
 static bool is_on_one_file_system(const CheckContext *c) {
@@ -127,6 +128,26 @@ static bool has_our_upper(const CheckContext *c, const MountEntry *e, pid_t pid)
         return is_same_upper(c, path, pid);
 }
 
+/* A swap has made ours of that one, or it of ours. */
+static bool is_from_before_swap(const CheckContext *c, const MountEntry *e) {
+        _cleanup_free_ char *work = NULL;
+
+        if (mount_options_next(e->fs_options, "workdir", NULL, &work) <= 0)
+                return false;
+        mount_option_unescape(work);
+        return strcmp(work, c->o->work) != 0 && generation_is_sibling(work, c->o->work);
+}
+
+static int take_second(CheckContext *c, const MountEntry *e, pid_t pid) {
+        if (is_from_before_swap(c, e)) {
+                c->swapped_pid = pid;
+                return 0;
+        }
+        c->second = strdup(e->target);
+        c->second_pid = pid;
+        return c->second ? 0 : -ENOMEM;
+}
+
 typedef struct Scan {
         CheckContext *c;
         char own[PATH_MAX]; /* mount namespace of this process */
@@ -145,10 +166,10 @@ static int visit_table(const MountTable *t, pid_t pid, const char *namespace, vo
                         if (c->elsewhere == 0 && strcmp(namespace, scan->own) != 0)
                                 c->elsewhere = pid;
                 } else if (!c->second && has_our_upper(c, e, pid)) {
-                        c->second = strdup(e->target);
-                        if (!c->second)
-                                return -ENOMEM;
-                        c->second_pid = pid;
+                        int r = take_second(c, e, pid);
+
+                        if (r < 0)
+                                return r;
                 }
         }
         return 0;
@@ -183,6 +204,14 @@ int check_other_namespaces(const CheckContext *c, Check *f) {
 int check_second_overlay(const CheckContext *c, Check *f) {
         if (!c->o->upper)
                 return 0;
+        if (!c->second && c->swapped_pid > 0)
+                return check_say(
+                               f, CHECK_WARNING,
+                               "process %d sees a mount of the superblock from before a swap: what is "
+                               "renamed or removed "
+                               "here may still show there for a while",
+                               (int) c->swapped_pid)
+                        ?: check_advise(f, "restart the service when it suits");
         if (!c->second)
                 return check_say(f, CHECK_OK, "no other overlay uses the upper layer");
         return check_say(

@@ -295,6 +295,7 @@ static const struct {
         { "volatile", check_volatile },
         { "xino", check_xino },
         { "other-namespaces", check_other_namespaces },
+        { "boot-entry", check_boot_entry },
         { "space", check_space },
         { "inodes", check_inodes },
         { "redirect-max", check_redirect_max },

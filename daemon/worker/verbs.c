@@ -195,6 +195,31 @@ static int send_remount_step(const char *name, const char *text, void *userdata)
         return send_step(&step, userdata);
 }
 
+/* Who swaps options in should hear at once that they go at the next boot, and what that means. What was
+ * loaded before stays: the site works with it. */
+static void note_boot_entry(Worker *w) {
+        _cleanup_failure_ Failure ignored = FAILURE_INIT;
+        Overlay *before = TAKE_PTR(w->overlay);
+        CheckList l = { 0 };
+        const Check *c = NULL;
+
+        if (load_overlay(w, &ignored) >= 0 && overlay_check(w->overlay, &l) >= 0)
+                c = check_list_find(&l, "boot-entry");
+        if (c && c->level == CHECK_WARNING)
+                site_note(&w->site, "", "%s; %s", c->text, c->advice ?: "");
+        check_list_done(&l);
+        (void) overlay_free(w->overlay);
+        w->overlay = before;
+}
+
+static int swap(Worker *w, const RemountRequest *q, Failure *reterr) {
+        int r = remount_swap(&w->site, q, &w->remounted, reterr);
+
+        if (r >= 0 && q->set)
+                note_boot_entry(w);
+        return r;
+}
+
 static int remount(Worker *w, Failure *reterr) {
         RemountMethod method = remount_method_from_string(wire_request_get(&w->request, WIRE_REMOUNT));
         const RemountRequest q = {
@@ -214,7 +239,7 @@ static int remount(Worker *w, Failure *reterr) {
                                   NULL)
                         : remount_reconfigure(w->site.root_fd, reterr);
         return asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
-                                         : remount_swap(&w->site, &q, &w->remounted, reterr);
+                                         : swap(w, &q, reterr);
 }
 
 /* Before anything else looks at the overlay: what is mounted there may be another superblock afterwards. */
