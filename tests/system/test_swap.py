@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """remount --method=swap: a running overlay gets another superblock, and nobody notices."""
 
+import ast
 import errno
 import os
+import subprocess
+import sys
 import time
 
 import dbus
@@ -10,7 +13,7 @@ import pytest
 
 from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
-from ovltest.env import SWEEP, mount
+from ovltest.env import SWEEP, mount, spawn
 from ovltest.holders import OpenFile, Running, Shell
 from ovltest.tree import age, write
 
@@ -230,3 +233,68 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
     with capsys.disabled():
         print(f"\nswap, {victim} killed in each of {len(struck)} gaps: {', '.join(struck)}")
     assert {"beneath", "umount2"} <= {s.split()[1] for s in struck}
+
+
+WRITER = """
+import collections, errno, os, sys
+top, failures, n = sys.argv[1], collections.Counter(), 0
+print("ready", flush=True)
+while os.path.exists(sys.argv[2]):
+    n += 1
+    a, b = f"{top}/file{n}", f"{top}/renamed{n}"
+    steps = [("create", lambda: open(a, "x").write("content")), ("rename", lambda: os.rename(a, b)),
+             ("read", lambda: open(b).read() == "content" or sys.exit("wrong content")), ("unlink", lambda: os.unlink(b)),
+             ("mkdir", lambda: os.mkdir(a)), ("rename directory", lambda: os.rename(a, b)), ("rmdir", lambda: os.rmdir(b))]
+    for what, step in steps:
+        try:
+            step()
+        except OSError as e:
+            failures[f"{what}: {errno.errorcode[e.errno]}"] += 1
+            if what.startswith("rename") and e.errno == errno.EXDEV:
+                step()  # as mv would
+print(n, dict(failures), flush=True)
+"""
+
+
+def kernel_objects(daemon):
+    """What a leak would add to."""
+    with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as f:
+        memory = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return {"mounts": len(f.readlines()), "descriptors": len(os.listdir(f"/proc/{daemon.process.pid}/fd")), "kib": memory}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):
+    n_swaps = int(os.environ.get("OVLFIND_SWAPS", "25"))
+    daemon = scene.daemon(soft=plain)
+    running = os.path.join(scene.dir, "running")
+    write(running)
+    os.mkdir(plain / "scratch")
+    readers = scene.readers(plain / "t", processes=4)
+    writer = spawn(sys.executable, "-c", WRITER, plain / "scratch", running, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                   text=True)
+    assert writer.stdout.readline() == "ready\n"
+    before = None
+    for i in range(n_swaps):
+        option = ("metacopy=on,redirect_dir=on", "metacopy=off,redirect_dir=on")[i % 2]
+        daemon.ctl("remount", "soft", "--method=swap", f"--set={option}", "--force").ok()
+        assert option.split(",", maxsplit=1)[0] in options(plain.point) or i % 2
+        if i == 4:
+            wait_for(lambda: not draining(daemon) and not daemon.workers(), "old superblocks to go")
+            before = kernel_objects(daemon)
+    os.unlink(running)
+    operations, _, failures = writer.communicate(timeout=30)[0].partition(" ")
+    totals = readers.close()
+    wait_for(lambda: not draining(daemon) and not daemon.workers(), "old superblocks to go")
+    after = kernel_objects(daemon)
+    with capsys.disabled():
+        print(f"\n{n_swaps} swaps: {totals.operations} reads, {totals.failures} failed; {operations} rounds of a writer, "
+              f"failed: {failures.strip()}; {before} -> {after}")
+    assert (totals.failures, totals.messages) == (0, [])
+    # Both paths of a rename may be resolved on either side of a swap.
+    assert set(ast.literal_eval(failures)) <= {"rename: EXDEV", "rename directory: EXDEV"}
+    assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
+    assert after["kib"] < before["kib"] + 2048
+    assert len(generations(plain)) == 1
