@@ -88,8 +88,9 @@ static int advise_mount(const Overlay *o, Check *f) {
                         f, "unmount %s and mount it with metacopy=on,redirect_dir=on", mount_point);
         return check_advise(
                 f,
-                "set metacopy=on,redirect_dir=on (in /etc/fstab too): umount %s; mount -t overlay -o %s %s "
-                "%s",
+                "set metacopy=on,redirect_dir=on (in /etc/fstab too), by 'ovlfinctl remount --method=swap "
+                "--set=metacopy=on,redirect_dir=on' while it is in use, or: umount %s; mount -t overlay -o %s "
+                "%s %s",
                 mount_point, quoted_options, source, mount_point);
 }
 
