@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The old superblock after a swap. A descriptor of its root keeps its mount id from being given to another
- * mount, so the processes that use it are those with a descriptor, mapping, program or directory on a mount
- * of that id. */
+/* The old superblock after a swap. A descriptor of its root keeps its mount id and device from being given to
+ * another mount, so blockers_find() can tell who uses it. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 
 #include "base/fs-util.h"
+#include "core/blockers.h"
 #include "core/generation.h"
-#include "core/proc-scan.h"
 #include "core/reconfigure.h"
 #include "core/remount-internal.h"
 
@@ -16,80 +15,44 @@
 #define LOOK_MAX_USEC (10 * USEC_PER_SEC)
 #define HOLDERS_NAMED 3
 
+/* Processes that use the old superblock; mounts of it in other namespaces count as one each. */
 typedef struct Holders {
-        int mount_id;
         unsigned n;
         char who[320];
 } Holders;
 
-/* O_PATH through the link gets to the kernel's file and asks no file system. */
-static bool is_on_mount(int dfd, const char *name, int mount_id) {
-        _cleanup_close_ int fd = openat(dfd, name, O_PATH | O_CLOEXEC);
-
-        return fd >= 0 && fd_mount_id(fd) == mount_id;
-}
-
-static int visit_link(int dfd, const char *name, unsigned char type, void *userdata) {
-        Holders *h = userdata;
-
-        return is_on_mount(dfd, name, h->mount_id) ? -ECANCELED : 0;
-}
-
-static bool any_in(int process_fd, const char *directory, Holders *h) {
-        _cleanup_close_ int fd = openat(process_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        return fd >= 0 && dir_foreach(fd, visit_link, h) == -ECANCELED;
-}
-
-static const char *kind_of_use(const ProcTask *t, Holders *h) {
-        static const char *const links[] = { "cwd", "root" };
-
-        for (size_t i = 0; i < ELEMENTSOF(links) && t->has_own_fs; i++)
-                if (is_on_mount(t->fd, links[i], h->mount_id))
-                        return links[i];
-        if (t->has_own_files && any_in(t->fd, "fd", h))
-                return "open";
-        if (t->process != t->thread)
-                return NULL;
-        return is_on_mount(t->fd, "exe", h->mount_id)   ? "exe"
-                : any_in(t->process_fd, "map_files", h) ? "mmap"
-                                                        : NULL;
-}
-
-static int visit_task(const ProcTask *t, void *userdata) {
-        char command[PROC_COMMAND_SIZE];
-        Holders *h = userdata;
-        const char *kind = kind_of_use(t, h);
+static void add_holder(Holders *h, const Blocker *b) {
         size_t used = strlen(h->who);
 
-        if (!kind)
-                return 0;
         if (h->n++ >= HOLDERS_NAMED)
-                return 1;
-        proc_read_command(t->process_fd, command);
-        (void) snprintf(
-                h->who + used, sizeof(h->who) - used, "%s%d (%s, %s)", used ? ", " : "", (int) t->process,
-                command, kind);
-        return 1;
+                return;
+        if (b->pid > 0)
+                (void) snprintf(
+                        h->who + used, sizeof(h->who) - used, "%s%d (%s, %s)", used ? ", " : "",
+                        (int) b->pid, b->command, blocker_kind_to_string(b->kind));
+        else
+                (void) snprintf(
+                        h->who + used, sizeof(h->who) - used, "%sa %s", used ? ", " : "",
+                        blocker_kind_to_string(b->kind));
 }
 
-static int holders_find(int mount_id, Holders *ret) {
-        *ret = (Holders){ .mount_id = mount_id };
-        return proc_tasks_foreach(NULL, visit_task, ret);
+static bool is_named_before(const Blockers *l, size_t i) {
+        for (size_t k = 0; k < i; k++)
+                if (l->items[k].pid > 0 && l->items[k].pid == l->items[i].pid)
+                        return true;
+        return false;
 }
 
-/* Mounts of the same superblock in other namespaces, or elsewhere, hold it without any process. */
-static int count_mount(const MountTable *t, pid_t pid, const char *namespace, void *userdata) {
-        const dev_t *device = userdata;
+static int holders_find(const Overlay *old, Holders *ret) {
+        Blockers l = { 0 };
+        int r = blockers_find(old, NULL, &l);
 
-        for (size_t i = 0; i < t->n; i++)
-                if (t->items[i].device == *device)
-                        return -ECANCELED;
-        return 0;
-}
-
-static bool is_mounted_elsewhere(dev_t device) {
-        return mount_namespaces_foreach(NULL, count_mount, &device) == -ECANCELED;
+        *ret = (Holders){ 0 };
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                if (!is_named_before(&l, i))
+                        add_holder(ret, l.items + i);
+        blockers_done(&l);
+        return r;
 }
 
 /* A cancel, or the end of whoever asked, ends the pause within its steps. */
@@ -111,15 +74,9 @@ static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdat
                 int r;
 
                 is_read_only = is_read_only || superblock_make_read_only(d->root_fd) >= 0;
-                r = holders_find(d->mount_id, &h);
-                if (r < 0)
+                r = holders_find(site->overlay, &h);
+                if (r < 0 || h.n == 0)
                         return r;
-                if (h.n == 0 && !is_mounted_elsewhere(site->overlay->device))
-                        return 0;
-                if (h.n == 0) {
-                        h.n = 1;
-                        (void) snprintf(h.who, sizeof(h.who), "another mount of it");
-                }
                 if (h.n != before.n || strcmp(h.who, before.who) != 0 || is_read_only != was_read_only) {
                         report(d, &h, is_read_only, func, userdata);
                         pause = LOOK_MIN_USEC;

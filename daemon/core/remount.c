@@ -473,7 +473,7 @@ static int drain_new(const Site *site, bool is_covered, Drain **ret) {
 
         if (!d)
                 return -ENOMEM;
-        *d = (Drain){ .mount_id = site->overlay->mount_id, .is_covered = is_covered };
+        *d = (Drain){ .is_covered = is_covered };
         d->work = strdup(site->overlay->work);
         d->root_fd = openat(site->root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (d->root_fd < 0 || !d->work)

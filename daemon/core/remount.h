@@ -20,7 +20,6 @@ typedef struct RemountRequest {
 /* What a swap leaves behind: the old superblock, until nobody has anything open in it. */
 typedef struct Drain {
         int root_fd;     /* O_PATH, of the old root */
-        int mount_id;    /* of the old mount */
         char *work;      /* of the old superblock */
         bool is_covered; /* not detached but covered: it goes when it is unmounted */
 } Drain;

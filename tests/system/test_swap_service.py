@@ -4,12 +4,10 @@ mount namespaces of their own, and the rights of the new superblock."""
 
 import json
 import os
-import shutil
 
 import pytest
 
 from ovltest.daemon import wait_for
-from ovltest.machine import Machine
 
 PREPARE = """
 for n in 1 2; do
@@ -52,18 +50,6 @@ stat -c %u:%g:%a other | grep -qx 1234:1235:600
 stat -c %u moved/x | grep -qx 1234
 mv /ovl{n}/d /ovl{n}/renamed; test -e /ovl{n}/renamed/f3; mv /ovl{n}/renamed /ovl{n}/d
 """
-
-
-@pytest.fixture
-def machine(scene):
-    if not os.path.exists("/lib/systemd/systemd") or not shutil.which("meson"):
-        pytest.skip("needs systemd and meson")
-    m = scene.keep(Machine(scene.subdir("machine")))
-    m.install()
-    if not m.boot():
-        with open(m.log, encoding="utf-8", errors="replace") as f:
-            pytest.fail(f"systemd does not boot here:\n{f.read()}")
-    return m
 
 
 def mount_state(machine, unit):
