@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/macro.h"
 
@@ -31,6 +32,7 @@ typedef struct Entry {
 typedef struct Shared {
         atomic_ullong operations;
         atomic_ullong failures;
+        atomic_ullong longest_nsec; /* operation since all were ready */
         atomic_uint ready;
         atomic_uint n_messages;
         char messages[MESSAGES_MAX][512];
@@ -159,19 +161,39 @@ static void on_signal(int sig) {
         stopping = 1;
 }
 
-static void round_go(size_t first) {
-        for (size_t i = 0; i < n_entries && !stopping; i++)
+static unsigned long long now_nsec(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (unsigned long long) ts.tv_sec * 1000000000 + (unsigned long long) ts.tv_nsec;
+}
+
+static void note_longest(unsigned long long nsec) {
+        unsigned long long longest = atomic_load(&shared->longest_nsec);
+
+        while (nsec > longest && !atomic_compare_exchange_weak(&shared->longest_nsec, &longest, nsec))
+                ;
+}
+
+static void round_go(size_t first, bool is_timed) {
+        unsigned long long before = now_nsec(), after;
+
+        for (size_t i = 0; i < n_entries && !stopping; i++, before = after) {
                 entry_compare(&entries[(first + i) % n_entries]);
+                after = now_nsec();
+                if (is_timed)
+                        note_longest(after - before);
+        }
 }
 
 static int child_run(unsigned number, unsigned n_processes) {
         size_t first = n_entries * number / n_processes; /* spread, so that all parts are hit at all times */
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-        round_go(first);
+        round_go(first, false);
         atomic_fetch_add(&shared->ready, 1);
         while (!stopping)
-                round_go(first);
+                round_go(first, true);
         return 0;
 }
 
@@ -207,8 +229,8 @@ static int report(void) {
 
         for (unsigned i = 0; i < n && i < MESSAGES_MAX; i++)
                 printf("failure: %s\n", shared->messages[i]);
-        printf("operations %llu failures %llu\n", atomic_load(&shared->operations),
-               atomic_load(&shared->failures));
+        printf("operations %llu failures %llu longest_nsec %llu\n", atomic_load(&shared->operations),
+               atomic_load(&shared->failures), atomic_load(&shared->longest_nsec));
         return atomic_load(&shared->failures) == 0 ? 0 : 1;
 }
 

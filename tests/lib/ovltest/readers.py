@@ -13,6 +13,7 @@ from .env import binary, end, spawn
 class ReaderTotals:
     operations: int = 0
     failures: int = 0
+    longest_msec: float = 0.0
     messages: list = field(default_factory=list)
 
 
@@ -34,8 +35,9 @@ class Readers:
             end(self.process, 30)
             self.totals = ReaderTotals()
             for line in self.process.stdout:
-                if m := re.match(r"operations (\d+) failures (\d+)", line):
+                if m := re.match(r"operations (\d+) failures (\d+) longest_nsec (\d+)", line):
                     self.totals.operations, self.totals.failures = int(m[1]), int(m[2])
+                    self.totals.longest_msec = int(m[3]) / 1e6
                 else:
                     self.totals.messages.append(line.strip())
             self.process.stdout.close()
