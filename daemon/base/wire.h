@@ -54,10 +54,10 @@ typedef enum WireKind {
                          * known */
         WIRE_KEPT, /* state = number of processes standing in the old tree of path, text = who, name = its id
                     */
-        WIRE_DRAINING,  /* the old superblock after a swap: state = number of processes that hold it, 0 it is
-                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
-                         * read-only */
-        WIRE_RESULT,    /* name = FailureKind or "None", error = errno, text = message, counters */
+        WIRE_DRAINING, /* the old superblock after a swap: state = number of processes that hold it, 0 it is
+                        * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
+                        * read-only */
+        WIRE_RESULT,   /* name = FailureKind or "None", error = errno, text = message, counters */
         _WIRE_KIND_MAX,
 } WireKind;
 

@@ -89,7 +89,8 @@ static int advise_mount(const Overlay *o, Check *f) {
         return check_advise(
                 f,
                 "set metacopy=on,redirect_dir=on (in /etc/fstab too), by 'ovlfinctl remount --method=swap "
-                "--set=metacopy=on,redirect_dir=on' while it is in use, or: umount %s; mount -t overlay -o %s "
+                "--set=metacopy=on,redirect_dir=on' while it is in use, or: umount %s; mount -t overlay -o "
+                "%s "
                 "%s %s",
                 mount_point, quoted_options, source, mount_point);
 }

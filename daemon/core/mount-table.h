@@ -17,7 +17,7 @@ typedef struct MountEntry {
         char *type;   /* of the file system */
         char *source; /* "none" if there is none */
         unsigned long propagation_flags; /* the same as MS_SHARED, MS_SLAVE, MS_UNBINDABLE, MS_PRIVATE */
-        char *vfs_options; /* of the mount */
+        char *vfs_options;               /* of the mount */
         char *propagation; /* the optional fields: "shared:1 master:2", "" for a private mount */
         char *fs_options;  /* of the superblock; octal escapes not decoded, so that a ',' always separates
                               options */

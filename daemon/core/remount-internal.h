@@ -19,6 +19,16 @@ typedef struct Successor {
         int mount_fd; /* the tree of mounts that is to be attached: the overlay, and what is mounted in it */
 } Successor;
 
+/* remount-check.c. */
+bool kernel_mounts_beneath(void);
+/* All that must hold, and the options for the new superblock. */
+int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
+/* Until nobody uses the overlay in a way that a swap would cut apart, or the site is canceled. */
+int remount_wait_for_blockers(Site *site, Failure *reterr);
+
+/* remount.c. Detaches the topmost mount; root_fd is its root. */
+int mount_detach_top(int root_fd);
+
 /* remount-superblock.c. The mount attributes for flags as the mount table shows them; -EOPNOTSUPP for one
  * that is not known. */
 int mount_attributes(const char *vfs_options, uint64_t *ret);

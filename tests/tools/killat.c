@@ -6,8 +6,9 @@
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another).
  *
- * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1: all of them); KILLAT_HOLD=FILE:
- * the Nth call and all that follow wait, as long as FILE and the log exist. */
+ * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
+ * all of them); KILLAT_HOLD=FILE: the Nth call and all that follow wait, as long as FILE and the log exist.
+ */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sched.h>
