@@ -271,7 +271,8 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
     assert readers.close().failures == 0
     with capsys.disabled():
         print(f"\nswap, {victim} killed in each of {len(struck)} gaps: {', '.join(struck)}")
-    assert {"beneath", "umount2"} <= {s.split()[1] for s in struck}
+    assert SWEEP > 1 or {"beneath", "umount2"} <= {s.split()[1] for s in struck}
+    assert len(struck) > 20 // SWEEP
 
 
 WRITER = """
