@@ -61,44 +61,55 @@ static int read_flag(sd_bus_message *message, bool *ret) {
         return r;
 }
 
-static int read_method(sd_bus_message *message, Failure *reterr) {
+static int read_method(sd_bus_message *message, JobOptions *options, Failure *reterr) {
         const char *method;
         int r;
 
         r = sd_bus_message_read(message, "v", "s", &method);
         if (r < 0)
                 return r;
-        if (strcmp(method, "auto") == 0 || strcmp(method, "exchange") == 0)
+        options->method = method_from_string(method);
+        options->has_method = true;
+        if (options->method >= 0)
                 return 0;
-        if (strcmp(method, "mark") == 0)
-                return failure_set(
-                        reterr, FAILURE_INVALID, EOPNOTSUPP,
-                        "method 'mark' is not available yet in this version");
         return failure_set(
-                reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto or exchange", method);
+                reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto, exchange or mark", method);
 }
 
 static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
-        static const struct {
-                const char *key, *why;
-        } later[] = {
-                { "depth", "needs method 'mark', which is not available yet in this version" },
-                { "parents", "needs method 'mark', which is not available yet in this version" },
-                { "data", "is not available yet in this version" },
-                { "reset", "is not available yet in this version" },
-        };
-
         if (strcmp(key, "dry-run") == 0)
                 return read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
                 return read_flag(message, &options->is_forced);
         if (strcmp(key, "method") == 0)
-                return read_method(message, reterr);
-        for (size_t i = 0; i < ELEMENTSOF(later); i++)
-                if (strcmp(key, later[i].key) == 0)
-                        return failure_set(
-                                reterr, FAILURE_INVALID, EOPNOTSUPP, "option '%s' %s", key, later[i].why);
+                return read_method(message, options, reterr);
+        options->has_depth |= strcmp(key, "depth") == 0;
+        if (strcmp(key, "depth") == 0)
+                return sd_bus_message_read(message, "v", "u", &options->depth);
+        if (strcmp(key, "parents") == 0)
+                return read_flag(message, &options->want_parents);
+        if (strcmp(key, "data") == 0 || strcmp(key, "reset") == 0)
+                return failure_set(
+                        reterr, FAILURE_INVALID, EOPNOTSUPP,
+                        "option '%s' is not available yet in this version", key);
         return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown option '%s'", key);
+}
+
+/* What an option asks for has to be possible: better no job than another one. */
+static int check_options(JobType type, const JobOptions *options, Failure *reterr) {
+        bool needs_mark = options->has_depth || options->want_parents;
+
+        if (type == JOB_UNFINALIZE && (needs_mark || options->has_method))
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL,
+                        "a directory is unfinalized by exchange, with all below it: 'method', 'depth' and "
+                        "'parents' are for finalizing");
+        if (needs_mark && options->has_method && options->method == METHOD_EXCHANGE)
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL,
+                        "an exchange takes a directory with all below it: 'depth' and 'parents' need method "
+                        "'mark'");
+        return 0;
 }
 
 static int read_options(sd_bus_message *message, JobOptions *options, Failure *reterr) {
@@ -137,6 +148,8 @@ static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_err
         r = sd_bus_message_read(message, "s", &path);
         if (r >= 0)
                 r = read_options(message, &options, &failure);
+        if (r >= 0)
+                r = check_options(type, &options, &failure);
         if (r >= 0)
                 r = manager_add_job(m, type, path, &options, &j, &failure);
         if (r < 0)

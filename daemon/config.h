@@ -18,12 +18,6 @@ typedef enum Scheme {
         SCHEME_FINALIZED,
 } Scheme;
 
-typedef enum Method {
-        METHOD_AUTO,
-        METHOD_EXCHANGE,
-        METHOD_MARK,
-} Method;
-
 typedef enum Standing {
         STANDING_KEEP,
         STANDING_WAIT,

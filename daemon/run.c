@@ -48,6 +48,12 @@ void run_free_all(Manager *m) {
                 run_free(m->runs);
 }
 
+static const char *job_method(const Job *j) {
+        if (j->type == JOB_REMOUNT)
+                return remount_method_to_string(j->options.remount);
+        return j->options.method == METHOD_MARK || j->options.has_depth ? "mark" : "exchange";
+}
+
 static void job_log_end(const Job *j) {
         _cleanup_free_ char *path = job_path(j);
         const char *type = job_type_to_string(j->type), *p = path ?: j->path;
@@ -59,7 +65,7 @@ static void job_log_end(const Job *j) {
                 .path = path,
                 .job = j->id,
                 .entries = j->entries_done,
-                .method = j->type == JOB_REMOUNT ? remount_method_to_string(j->options.remount) : "exchange",
+                .method = job_method(j),
                 .duration_usec = usec,
                 .error = j->failure.error,
         };
@@ -285,6 +291,21 @@ static bool run_is_forced(const Run *run) {
                  run->overlay->config->settings.remount_blockers == REMOUNT_BLOCKERS_IGNORE);
 }
 
+/* What was asked for, or else what is configured. */
+static int add_method(const Run *run, WireRequest *q) {
+        const Settings *s = &run->overlay->config->settings;
+        const JobOptions *o = &run->job->options;
+        Method method = o->has_method ? o->method : (Method) s->method;
+        int r;
+
+        r = wire_request_add(q, WIRE_METHOD, method_to_string(method));
+        if (r >= 0 && o->has_depth)
+                r = wire_request_addf(q, WIRE_DEPTH, "%u", o->depth);
+        if (r >= 0 && (o->want_parents || (s->want_parents && method != METHOD_EXCHANGE)))
+                r = wire_request_add(q, WIRE_PARENTS, "1");
+        return r;
+}
+
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
         const JobOptions *options = &run->job->options;
@@ -295,8 +316,8 @@ static int run_spawn(Run *run) {
                 r = wire_request_add(&q, WIRE_DRY_RUN, "1");
         if (r >= 0 && run_is_forced(run))
                 r = wire_request_add(&q, WIRE_FORCE, "1");
-        if (r >= 0 && run->job->type == JOB_REMOUNT)
-                r = add_remount(run, &q);
+        if (r >= 0)
+                r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
         if (r < 0)
                 return r;
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);

@@ -79,6 +79,24 @@ int path_list_add(char ***items, size_t *n, const char *path) {
         return 0;
 }
 
+static int compare_paths(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+size_t path_list_sort(char **items, size_t n) {
+        size_t kept = 0;
+
+        if (n > 0)
+                qsort(items, n, sizeof(char *), compare_paths);
+        for (size_t i = 0; i < n; i++) {
+                if (kept > 0 && strcmp(items[kept - 1], items[i]) == 0)
+                        free(items[i]);
+                else
+                        items[kept++] = items[i];
+        }
+        return kept;
+}
+
 void path_list_free(char **items, size_t n) {
         for (size_t i = 0; i < n; i++)
                 free(items[i]);

@@ -15,6 +15,8 @@ const char *path_startswith(const char *path, const char *prefix) _pure_;
 int path_simplify(char *path);
 /* A growing array of owned paths. A copy of path is appended. -ENOMEM. */
 int path_list_add(char ***items, size_t *n, const char *path);
+/* Sorts, parents before what is below them, and frees doubles. Returns how many are left. */
+size_t path_list_sort(char **items, size_t n);
 void path_list_free(char **items, size_t n);
 /* The last component (borrowed), and a copy of what precedes it ("" if nothing). */
 const char *path_basename(const char *path) _pure_;

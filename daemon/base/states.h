@@ -53,6 +53,15 @@ typedef enum RemountMethod {
         _REMOUNT_METHOD_INVALID = -EINVAL,
 } RemountMethod;
 
+/* How directories become finalized. */
+typedef enum Method {
+        METHOD_AUTO, /* exchange, and mark for what that cannot serve */
+        METHOD_EXCHANGE,
+        METHOD_MARK,
+        _METHOD_MAX,
+        _METHOD_INVALID = -EINVAL,
+} Method;
+
 typedef enum CheckLevel {
         CHECK_OK,
         CHECK_WARNING,
@@ -85,6 +94,7 @@ DECLARE_STRING_TABLE(directory_state, DirectoryState);
 DECLARE_STRING_TABLE(job_state, JobState);
 DECLARE_STRING_TABLE(job_type, JobType);
 DECLARE_STRING_TABLE(remount_method, RemountMethod);
+DECLARE_STRING_TABLE(method, Method);
 DECLARE_STRING_TABLE(check_level, CheckLevel);
 DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
 

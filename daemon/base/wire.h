@@ -33,6 +33,9 @@
 #define WIRE_STANDING "STANDING"     /* keep, wait */
 #define WIRE_HARD_LINKS "HARD_LINKS" /* skip, break */
 #define WIRE_WORKERS "WORKERS"       /* threads, 1-256 */
+#define WIRE_METHOD "METHOD"         /* method_to_string() */
+#define WIRE_DEPTH "DEPTH"           /* levels below PATH to be marked; absent: all */
+#define WIRE_PARENTS "PARENTS"       /* 1: mark the directories above PATH, too */
 #define WIRE_DRY_RUN "DRY_RUN"       /* 1: send WIRE_STEP records, change nothing */
 #define WIRE_OLD_TREES "OLD_TREES"   /* ids of old trees of PATH, with blanks between them */
 #define WIRE_FORCE                                                                                          \

@@ -84,7 +84,8 @@ int meta_copy_up(int fd) {
         struct stat st;
 
         if (fstat(fd, &st) < 0 ||
-            futimens(fd, (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }) < 0)
+            utimensat(fd, "", (struct timespec[2]){ st.st_atim, { .tv_nsec = UTIME_OMIT } }, AT_EMPTY_PATH) <
+                    0)
                 return -errno;
         return 0;
 }

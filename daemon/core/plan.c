@@ -11,7 +11,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/staging.h"
-#include "core/work.h"
+#include "core/work-internal.h"
 
 /* Space an entry takes in the upper, at most (facts 6.4): inode, directory entry, and where the inode has no
  * room for it a block for the redirect. */
@@ -163,6 +163,11 @@ int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks
         r = audit_directory(site, records, path, &report, reterr);
         if (r < 0)
                 return r;
+        if (!is_undo && (site_wants_mark(site) || site->options.want_parents)) {
+                r = work_mark_plan(site, path, hooks, reterr);
+                if (r < 0 || site_wants_mark(site))
+                        return r;
+        }
         if (!is_undo)
                 return plan_finalize(site, path, &report, hooks, reterr);
         r = audit_find_finalized(site, records, path, &units, &n);

@@ -125,17 +125,6 @@ static int identify(Exchange *x, Node *n, int upper_fd) {
         return r < 0 ? r : find_lower(x, n, upper_fd);
 }
 
-/* Whether name is a name of the lower: the upper entry was copied up, and not renamed since. */
-static bool is_lower_name(const UpperEntry *e, const char *name) {
-        if (e->class == UPPER_MISSING || e->class == UPPER_WHITEOUT)
-                return true;
-        if (e->class == UPPER_OPAQUE)
-                return false;
-        if (e->redirect)
-                return strcmp(path_basename(e->redirect), name) == 0;
-        return e->has_origin || e->class == UPPER_METACOPY;
-}
-
 typedef struct Listing {
         Exchange *x;
         Node *node;
@@ -151,7 +140,7 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         if (r < 0)
                 return r == -EEXIST ? 0 : r;
         e->inode = ue->inode;
-        e->is_local = l->node->is_merged ? !is_lower_name(ue, name) : !known || known->is_local;
+        e->is_local = l->node->is_merged ? !upper_entry_is_lower_name(ue, name) : !known || known->is_local;
         atomic_fetch_add(&l->x->n_total, 1);
         return 0;
 }

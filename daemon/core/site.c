@@ -92,6 +92,10 @@ bool site_has_inner_mount(const Site *s, const char *path) {
         return false;
 }
 
+bool site_wants_mark(const Site *s) {
+        return s->options.method == METHOD_MARK || s->options.depth != DEPTH_INFINITE;
+}
+
 typedef struct Directories {
         const char *path;
         char **items;

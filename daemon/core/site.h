@@ -25,12 +25,17 @@ typedef struct Observer {
         void *userdata;
 } Observer;
 
+#define DEPTH_INFINITE UINT32_MAX
+
 typedef struct SiteOptions {
         uint64_t quiet_usec; /* names must not have changed for so long before a directory is exchanged */
         unsigned n_threads;
         bool wait_for_standing; /* rather than keep the old tree beside the new one */
         bool break_hard_links;
         bool force;
+        Method method;
+        uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
+        bool want_parents; /* the directories above, too; by marks */
 } SiteOptions;
 
 typedef struct Site {
@@ -51,7 +56,7 @@ typedef struct Site {
 #define SITE_INIT                                                                                           \
         (Site) {                                                                                            \
                 .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .redirect_max_hold = -EBADF,   \
-                .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32 },                             \
+                .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32, .depth = DEPTH_INFINITE },    \
         }
 
 /* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of
@@ -66,6 +71,8 @@ void site_forget_inner_mounts(Site *s);
 const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path);
 /* Whether one lies at or below path. */
 bool site_has_inner_mount(const Site *s, const char *path);
+/* Whether what was asked for is to be marked, rather than exchanged. */
+bool site_wants_mark(const Site *s) _pure_;
 /* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */
 int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n);
 

@@ -133,7 +133,7 @@ int staging_scratch(Staging *s, unsigned thread) {
         return r < 0 ? r : s->scratch_fds[thread];
 }
 
-static int new_id(char *ret) {
+int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
         uint64_t random;
 
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
@@ -151,7 +151,7 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
         r = open_base(site, /* create= */ true, &s.base_fd, reterr);
         if (r < 0)
                 return r;
-        r = new_id(s.id);
+        r = staging_new_id(s.id);
         if (r >= 0 && mkdirat(s.base_fd, s.id, 0700) < 0)
                 r = -errno;
         if (r == -ENOENT)

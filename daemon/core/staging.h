@@ -42,6 +42,8 @@ typedef struct Staging {
                 .kept_fd = -EBADF,                                                                          \
         }
 
+/* A random id. */
+int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]);
 /* Makes a staging directory with a new id. Proves that the upper layer we read is the one the mount writes
  * to: what is made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind
  * is not ours. */

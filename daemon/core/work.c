@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/work.h"
+#include "core/work-internal.h"
 
 #include <poll.h>
 #include <string.h>
@@ -7,6 +7,8 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/layer.h"
+#include "core/mark.h"
+#include "core/reconfigure.h"
 #include "core/recover.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
@@ -74,31 +76,6 @@ static int report_state(const WorkHooks *hooks, const char *path, DirectoryState
                 &(DirectoryReport){ .path = path, .state = state, .reason = reason }, hooks->userdata);
 }
 
-/* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
- * takes the whole subtree. */
-static int report_ancestors(const WorkHooks *hooks, const char *tried, const Blocked *b) {
-        _cleanup_free_ char *reason = NULL, *p = strdup(b->path);
-
-        if (!p ||
-            asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
-                reason = NULL;
-                return -ENOMEM;
-        }
-        while (strcmp(p, tried) != 0) {
-                char *parent = path_dirname(p);
-                int k;
-
-                if (!parent)
-                        return -ENOMEM;
-                free(p);
-                p = parent;
-                k = report_state(hooks, p, b->state, reason);
-                if (k < 0)
-                        return k;
-        }
-        return 0;
-}
-
 typedef struct Work {
         Site *site;
         const char *path; /* what was asked for */
@@ -107,14 +84,17 @@ typedef struct Work {
         WorkCounts counts;
         Records *records;
         Worklist todo;
+        Worklist around; /* directories above blocked ones: what marks can still do */
         Failure failure; /* the first thing that went wrong */
-        bool is_hung;    /* threads hang in the kernel: what they use must not be freed */
+        bool may_mark;
+        bool is_hung; /* threads hang in the kernel: what they use must not be freed */
 } Work;
 
 static void work_done(Work *w) {
         if (w->is_hung)
                 return;
         worklist_done(&w->todo);
+        worklist_done(&w->around);
         records_free(w->records);
         failure_done(&w->failure);
         site_forget_inner_mounts(w->site);
@@ -146,6 +126,37 @@ static const char *full(const Work *w, char *buffer, const char *path) {
         return buffer;
 }
 
+/* A mount holds all directories above in memory. */
+static bool may_mark(const Work *w, const char *path) {
+        return w->may_mark && !site_has_inner_mount(w->site, path);
+}
+
+/* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
+ * takes the whole subtree. A mark takes one directory. */
+static int report_ancestors(Work *w, const char *tried, const Blocked *b) {
+        _cleanup_free_ char *reason = NULL, *p = strdup(b->path);
+
+        if (!p ||
+            asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
+                reason = NULL;
+                return -ENOMEM;
+        }
+        while (strcmp(p, tried) != 0) {
+                char *parent = path_dirname(p);
+                int k;
+
+                if (!parent)
+                        return -ENOMEM;
+                free(p);
+                p = parent;
+                k = may_mark(w, p) ? worklist_add(&w->around, p)
+                                   : report_state(w->hooks, p, b->state, reason);
+                if (k < 0)
+                        return k;
+        }
+        return 0;
+}
+
 /* Some directories stand in the way: say which, go on with what is not affected. */
 static int split(Work *w, const char *tried, const ExchangeResult *result) {
         char buffer[PATH_MAX];
@@ -157,8 +168,9 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
                 w->counts.n_excluded++;
                 r = report_state(w->hooks, b->path, b->state, b->reason);
                 if (r >= 0)
-                        r = report_ancestors(w->hooks, tried, b);
-                if (r >= 0 && strcmp(tried, w->path) == 0)
+                        r = report_ancestors(w, tried, b);
+                if (r >= 0 && strcmp(tried, w->path) == 0 &&
+                    (strcmp(b->path, tried) == 0 || !may_mark(w, tried)))
                         (void) failure_set(
                                 &w->failure,
                                 b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION, EBUSY,
@@ -315,8 +327,46 @@ static int find_todo(Work *w, const DirectoryReport *report) {
                 return split_root(w);
         if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
                 return worklist_add(&w->todo, w->path);
+        if (report->state == DIRECTORY_PENDING) { /* marked, and used by somebody then */
+                int r = remount_reconfigure(w->site->root_fd, &w->failure);
+
+                if (r < 0)
+                        return r;
+        }
         /* In effect already, but for merged directories that were moved in since. */
         return audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+}
+
+static int mark_subtree(Work *w) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = work_mark_subtree(w->site, w->path, w->hooks, &w->counts, &f, &w->failure);
+
+        failure_move(&w->failure, &f);
+        return r;
+}
+
+/* What the exchange had to leave, one by one. */
+static int mark_around(Work *w) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = work_mark(
+                w->site, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &f, &w->failure);
+
+        failure_move(&w->failure, &f);
+        return r;
+}
+
+static int exchange_subtree(Work *w, const DirectoryReport *report) {
+        int r;
+
+        w->may_mark = w->site->options.method == METHOD_AUTO;
+        r = find_todo(w, report);
+        if (r >= 0)
+                r = exchange_all(w, /* is_undo= */ false);
+        if (r >= 0 && w->around.n > 0) {
+                w->around.n = path_list_sort(w->around.items, w->around.n);
+                r = mark_around(w);
+        }
+        return r;
 }
 
 int work_finalize(
@@ -335,9 +385,11 @@ int work_finalize(
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
                 return r;
-        r = find_todo(&w, &report);
-        if (r >= 0)
-                r = exchange_all(&w, /* is_undo= */ false);
+        r = site_wants_mark(site) ? mark_subtree(&w) : exchange_subtree(&w, &report);
+        if (r >= 0 && site->options.want_parents)
+                r = work_mark_parents(site, path, hooks, &w.counts, &w.failure);
+        if (r == -ESHUTDOWN)
+                w.is_hung = true;
         if (r >= 0)
                 r = reload_records(&w);
         *ret = w.counts;
@@ -385,6 +437,19 @@ static int check_undo(const Work *w, const char *path, Failure *reterr) {
         return r < 0 || !report.lower_path ? r : audit_check_old_trees(w->site, report.lower_path, reterr);
 }
 
+/* An undo rebuilds the tree, and so needs what is below to be exchangeable; a mark did not. */
+static int fail_around(Work *w, const char *path) {
+        char buffer[PATH_MAX];
+
+        (void) failure_set(
+                &w->failure, FAILURE_PRECONDITION, EBUSY,
+                "'%s' was marked around a directory that cannot be exchanged, so it cannot be rebuilt while "
+                "it is mounted; take the hindrance away that 'finalize --method=exchange' tells, or "
+                "unfinalize it with --offline",
+                full(w, buffer, path));
+        return 0;
+}
+
 /* Merged directories moved in since must be pure before the tree around them can be rebuilt. */
 static int undo_one(Work *w, const char *path) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
@@ -411,7 +476,10 @@ static int undo_one(Work *w, const char *path) {
         }
         if (r >= 0)
                 r = reload_records(w);
-        return r < 0 ? r : exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
+        has_merged_child = false;
+        if (r >= 0)
+                r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
+        return r < 0 || !has_merged_child ? r : fail_around(w, path);
 }
 
 static int note_finalized(const DirectoryReport *r, void *userdata) {
@@ -498,6 +566,9 @@ int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *
         if (r < 0)
                 return r;
         redirect_max_recover();
+        r = mark_repair(site, reterr);
+        if (r < 0)
+                return r;
         r = reload_records(&w); /* of what was not finished there may be none any more */
         if (r >= 0)
                 r = records_prune(w.records, site->records_fd, site->upper_fd);

@@ -73,6 +73,7 @@ static void set_options(Worker *w) {
         SiteOptions *o = &w->site.options;
         const char *standing = wire_request_get(&w->request, WIRE_STANDING);
         const char *hard_links = wire_request_get(&w->request, WIRE_HARD_LINKS);
+        Method method = method_from_string(wire_request_get(&w->request, WIRE_METHOD));
         uint64_t n = number(w, WIRE_WORKERS, o->n_threads);
 
         o->quiet_usec = number(w, WIRE_QUIET_USEC, o->quiet_usec);
@@ -80,6 +81,9 @@ static void set_options(Worker *w) {
         o->wait_for_standing = standing && strcmp(standing, "wait") == 0;
         o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
         o->force = asks_for(w, WIRE_FORCE);
+        o->method = method < 0 ? METHOD_AUTO : method;
+        o->depth = (uint32_t) number(w, WIRE_DEPTH, DEPTH_INFINITE);
+        o->want_parents = asks_for(w, WIRE_PARENTS);
 }
 
 static int check_preconditions(const Worker *w, bool report, Failure *reterr) {

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/states.h"
 #include "config-file.h"
 #include "config.h"
 #include "strv.h"

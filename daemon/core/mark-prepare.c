@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The harmless part of the mark method: every entry of a directory is copied up through the overlay, one
+ * after the other, so that the kernel can put the directory's times back; directories wait for the lower
+ * side by side. Coverage is monotone: what is renamed or deleted in a merged directory leaves a whiteout, so
+ * once nothing is missing, nothing will be (facts 2.1). */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/layer.h"
+#include "core/mark-internal.h"
+#include "core/meta.h"
+
+/* Listings until nothing was missing; each repetition means that somebody moved something in between. */
+#define MAX_PASSES 20
+
+static const OverlayInnerMount *find_mount_below(const Site *s, const char *path) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (path_startswith(s->inner_mounts[i].path, path))
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+/* A mount holds the directory it is made upon, or shows, and with it all directories above. */
+static int check_mounts(const Mark *m, MarkDirectory *d) {
+        const OverlayInnerMount *i = find_mount_below(m->site, d->path);
+
+        if (!i)
+                return 0;
+        mark_block(
+                d, DIRECTORY_PENDING,
+                "the mount at '%s' (seen by process %d) uses '%s': it can be marked once that is unmounted",
+                i->where, (int) i->pid, i->path);
+        return -EUCLEAN;
+}
+
+static int open_upper(const Mark *m, MarkDirectory *d) {
+        _cleanup_close_ int fd = open_dir_beneath(m->site->root_fd, d->path);
+        int r;
+
+        if (fd == -EXDEV)
+                mark_block(d, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
+        if (errno_is_gone(fd))
+                mark_block(d, DIRECTORY_PENDING, "it is not there any more");
+        if (fd < 0)
+                return d->blocked ? -EUCLEAN : fd;
+        d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
+        if (d->upper_fd != -ENOENT)
+                return d->upper_fd < 0 ? d->upper_fd : 0;
+        r = meta_copy_up(fd);
+        if (r >= 0)
+                d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
+        return r < 0 ? r : d->upper_fd < 0 ? d->upper_fd : 0;
+}
+
+/* 1: it answers from the upper alone already, or has no lower counterpart. */
+static int find_lower(const Mark *m, MarkDirectory *d) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        bool in_upper;
+        int r = upper_lower_path(m->site->upper_fd, d->path, &d->node->lower, &in_upper);
+
+        if (r < 0 || !d->node->lower)
+                return r < 0 ? r : 1;
+        r = upper_entry_read(d->upper_fd, "", &e);
+        if (r < 0)
+                return r;
+        if (e.has_origin)
+                return 0;
+        mark_block(
+                d, DIRECTORY_PENDING,
+                "the upper directory has no origin mark, without which deleted names would show in "
+                "listings");
+        return -EUCLEAN;
+}
+
+typedef struct Pass {
+        const Mark *m;
+        MarkDirectory *d;
+        unsigned n_new;
+} Pass;
+
+/* Copying up one of several lower names of a file breaks the links between them, unless the index keeps them
+ * (facts 1.6). */
+static bool is_hard_link(const Mark *m, const struct stat *st) {
+        return !m->site->options.break_hard_links && m->site->overlay->index != TRI_YES &&
+                S_ISREG(st->st_mode) && st->st_nlink > 1;
+}
+
+static int copy_up(const Pass *p, int dfd, const char *name) {
+        _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
+        struct stat st;
+
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (is_hard_link(p->m, &st))
+                return -EMLINK;
+        return meta_copy_up(fd);
+}
+
+static int block_entry(MarkDirectory *d, const char *name, int r) {
+        static const struct {
+                int error;
+                const char *text;
+        } reasons[] = {
+                { -EMLINK, "has several hard links in the lower layer (HardLinks=skip)" },
+                { -EPERM, "is immutable or append-only in the lower layer" },
+                { -EXDEV, "is a mount point" },
+                { -EOVERFLOW, "has an owner without a number in the overlay's user namespace" },
+                { -EREMOTE, "lies behind an automount point or another overlay" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(reasons); i++)
+                if (reasons[i].error == r) {
+                        mark_block(d, DIRECTORY_EXCLUDED, "'%s' %s", name, reasons[i].text);
+                        return -EUCLEAN;
+                }
+        return r;
+}
+
+static int cover_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        Pass *p = userdata;
+        struct stat st;
+        int r;
+
+        if (is_staging_name(name))
+                return 0;
+        if (fstatat(p->d->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return 0;
+        if (errno != ENOENT)
+                return -errno;
+        if (site_is_canceled(p->m->site))
+                return -ECANCELED;
+        r = copy_up(p, dfd, name);
+        p->n_new++;
+        /* Renamed or removed meanwhile (EEXIST: facts 1.6): the next pass tells. */
+        return r < 0 && !errno_is_gone(r) && r != -EEXIST && r != -ESTALE ? block_entry(p->d, name, r) : 0;
+}
+
+static int cover(const Mark *m, MarkDirectory *d) {
+        for (unsigned i = 0; i < MAX_PASSES; i++) {
+                Pass p = { .m = m, .d = d };
+                _cleanup_close_ int fd = -EBADF;
+                int r = mark_open(m, d, &fd);
+
+                if (r >= 0)
+                        r = dir_foreach(fd, cover_entry, &p);
+                if (r < 0 || p.n_new == 0)
+                        return r;
+        }
+        mark_block(d, DIRECTORY_PENDING, "its names change all the time");
+        return -EUCLEAN;
+}
+
+/* Name by name, what the directory holds now; all of the lower's names are among them, deleted ones as
+ * whiteouts. An undo goes by it. */
+static int record_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
+        Pass *p = userdata;
+        Entry *e;
+        int r;
+
+        if (is_staging_name(name))
+                return 0;
+        r = upper_entry_read(dfd, name, &ue);
+        if (r < 0 || ue.class == UPPER_MISSING)
+                return r;
+        if (ue.class == UPPER_WHITEOUT)
+                type = DT_WHT;
+        r = node_add(p->d->node, name, type, &e);
+        if (r == -EEXIST)
+                e = node_find(p->d->node, name);
+        else if (r < 0)
+                return r;
+        e->inode = ue.inode;
+        e->is_placed = true;
+        e->is_local = !upper_entry_is_lower_name(&ue, name);
+        p->n_new += type != DT_WHT;
+        return 0;
+}
+
+static int record(Mark *m, MarkDirectory *d) {
+        Pass p = { .m = m, .d = d };
+        int r = dir_foreach(d->upper_fd, record_entry, &p);
+
+        atomic_fetch_add(&m->n_entries, p.n_new);
+        return r;
+}
+
+static int prepare(Mark *m, MarkDirectory *d) {
+        int r = check_mounts(m, d);
+
+        if (r >= 0)
+                r = open_upper(m, d);
+        if (r >= 0)
+                r = mark_watch(m, d);
+        if (r >= 0)
+                r = find_lower(m, d);
+        if (r == 1) {
+                d->is_out = true;
+                return 0;
+        }
+        if (r >= 0)
+                r = cover(m, d);
+        return r < 0 ? r : record(m, d);
+}
+
+int mark_prepare(Mark *m, MarkDirectory *d, Failure *reterr) {
+        int r = prepare(m, d);
+
+        if (errno_is_gone(r) || r == -ESTALE)
+                mark_block(d, DIRECTORY_PENDING, "it was moved or removed while it was prepared; try again");
+        if (r >= 0 || d->blocked)
+                return 0;
+        return failure_set_errno(
+                reterr, r, "cannot copy up '%s/%s'", m->site->overlay->mount_point, d->path);
+}

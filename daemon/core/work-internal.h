@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Between work.c (jobs) and work-mark.c (their part that marks). */
+#pragma once
+
+#include "core/work.h"
+
+/* Marks these directories, in any order, and reports those that stay as they are. *ret_target: why target is
+ * one of them, if it is. -ESHUTDOWN as mark_run(). */
+int work_mark(
+        Site *site,
+        char **paths,
+        size_t n,
+        const char *target,
+        const WorkHooks *hooks,
+        WorkCounts *counts,
+        Failure *ret_target,
+        Failure *reterr);
+/* The directory at path, and those below as deep as the options say. */
+int work_mark_subtree(
+        Site *site,
+        const char *path,
+        const WorkHooks *hooks,
+        WorkCounts *counts,
+        Failure *ret_target,
+        Failure *reterr);
+/* The directories above path but for the root. What becomes of them is reported; it fails nothing. */
+int work_mark_parents(
+        Site *site, const char *path, const WorkHooks *hooks, WorkCounts *counts, Failure *reterr);
+/* The steps of the former, for --dry-run. */
+int work_mark_plan(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr);
