@@ -13,6 +13,7 @@
  * one of those uses that keep it from being marked. */
 typedef struct MarkDirectory {
         const char *path; /* borrowed */
+        size_t parent;    /* index of the one above, SIZE_MAX if that is not among them */
         Node *node;       /* in the record; its lower is the lower path */
         int upper_fd;
         int watch;

@@ -33,10 +33,13 @@ static int set_pin(const Mark *m, int dfd, const char *name) {
         return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
 }
 
-/* 1: it is still in memory. */
-static int take_pin(const Mark *m, int dfd, const char *name) {
-        if (fanotify_mark(m->fanotify_fd, FAN_MARK_REMOVE | MARK_FLAGS, FAN_OPEN, dfd, name) >= 0)
-                return 1;
+/* 1: it is still in memory. A directory is asked about twice, as itself and as an entry: the mark stays. */
+static int has_pin(const Mark *m, int dfd, const char *name) {
+        if (fanotify_mark(m->fanotify_fd, FAN_MARK_REMOVE | MARK_FLAGS, FAN_OPEN, dfd, name) >= 0) {
+                int r = set_pin(m, dfd, name);
+
+                return r < 0 ? r : 1;
+        }
         return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
 }
 
@@ -205,7 +208,7 @@ static int link_once(Mark *m, int dfd, const char *name) {
 }
 
 static int check_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {
-        int r = take_pin(m, fd, name);
+        int r = has_pin(m, fd, name);
 
         if (r <= 0 || d->blocked)
                 return r;
@@ -218,7 +221,7 @@ static int check_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool
 
 static int check_self(Mark *m, MarkDirectory *d, int fd) {
         char users[USERS_TEXT_SIZE];
-        int r = take_pin(m, fd, ".");
+        int r = has_pin(m, fd, ".");
 
         if (r <= 0 || d->blocked)
                 return r;

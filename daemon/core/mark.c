@@ -112,6 +112,20 @@ static int make_node(Tree *t, const char *path, Node **ret) {
         return 0;
 }
 
+static bool is_parent(const char *parent, const char *path) {
+        const char *below = path_startswith(path, parent);
+
+        return below && *below && !strchr(below, '/');
+}
+
+/* Among those before it. */
+static size_t find_parent(const Mark *m, const char *path) {
+        for (size_t i = m->n; i-- > 0;)
+                if (is_parent(m->items[i].path, path))
+                        return i;
+        return SIZE_MAX;
+}
+
 static int make_record(Mark *m, char *const *paths, size_t n) {
         char id[STAGING_ID_LENGTH + 1];
         int r = staging_new_id(id);
@@ -126,8 +140,13 @@ static int make_record(Mark *m, char *const *paths, size_t n) {
         if (r >= 0 && !m->items)
                 return -ENOMEM;
         for (; r >= 0 && m->n < n; m->n++) {
-                m->items[m->n] = (MarkDirectory){ .path = paths[m->n], .upper_fd = -EBADF, .watch = -1 };
-                r = make_node(m->tree, paths[m->n], &m->items[m->n].node);
+                MarkDirectory *d = m->items + m->n;
+
+                *d = (MarkDirectory){ .path = paths[m->n],
+                                      .parent = find_parent(m, paths[m->n]),
+                                      .upper_fd = -EBADF,
+                                      .watch = -1 };
+                r = make_node(m->tree, d->path, &d->node);
         }
         return r;
 }
@@ -149,17 +168,50 @@ typedef struct PrepareTask {
         MarkDirectory *d;
 } PrepareTask;
 
+static void fail(Mark *m, int r, Failure *f) {
+        (void) failure_set_errno(f, r, "cannot prepare to mark");
+        (void) pthread_mutex_lock(&m->tree->lock);
+        failure_move(&m->failure, f);
+        (void) pthread_mutex_unlock(&m->tree->lock);
+        atomic_store(&m->has_failed, true);
+}
+
+static int submit_children(Mark *m, size_t parent);
+
+/* A directory is copied up by its parent's turn: of two copy-ups in one directory at a time, one may leave
+ * the directory with the time of the other. */
 static void prepare_task(void *task, unsigned thread) {
         _cleanup_free_ PrepareTask *t = task;
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Mark *m = t->mark;
+        int r;
 
-        if (atomic_load(&m->has_failed) || site_is_canceled(m->site) || mark_prepare(m, t->d, &f) >= 0)
+        if (atomic_load(&m->has_failed) || site_is_canceled(m->site))
                 return;
-        (void) pthread_mutex_lock(&m->tree->lock);
-        failure_move(&m->failure, &f);
-        (void) pthread_mutex_unlock(&m->tree->lock);
-        atomic_store(&m->has_failed, true);
+        r = mark_prepare(m, t->d, &f);
+        if (r >= 0)
+                r = submit_children(m, (size_t) (t->d - m->items));
+        if (r < 0)
+                fail(m, r, &f);
+}
+
+static int submit_children(Mark *m, size_t parent) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < m->n; i++) {
+                PrepareTask *t;
+
+                if (m->items[i].parent != parent)
+                        continue;
+                t = malloc(sizeof(PrepareTask));
+                if (!t)
+                        return -ENOMEM;
+                *t = (PrepareTask){ .mark = m, .d = m->items + i };
+                r = pool_submit(m->pool, prepare_task, t);
+                if (r < 0)
+                        free(t);
+        }
+        return r;
 }
 
 /* Waits for the pool; threads that hang in the kernel after a cancel are left to it. */
@@ -183,24 +235,12 @@ static int wait_prepared(Mark *m, Failure *reterr) {
 }
 
 static int prepare_all(Mark *m, Failure *reterr) {
-        int r = 0, k;
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = submit_children(m, SIZE_MAX);
 
-        for (size_t i = 0; r >= 0 && i < m->n; i++) {
-                PrepareTask *t = malloc(sizeof(PrepareTask));
-
-                if (!t)
-                        r = -ENOMEM;
-                else {
-                        *t = (PrepareTask){ .mark = m, .d = m->items + i };
-                        r = pool_submit(m->pool, prepare_task, t);
-                        if (r < 0)
-                                free(t);
-                }
-        }
         if (r < 0)
-                atomic_store(&m->has_failed, true);
-        k = wait_prepared(m, reterr);
-        return k < 0 ? k : r;
+                fail(m, r, &f);
+        return wait_prepared(m, reterr);
 }
 
 /* Looks through the directory and writes what is missing: *ret_n, 0 says that all was as it should be. */

@@ -3,10 +3,12 @@
 reason; nothing that users do to entries before, meanwhile or after makes any of them lead elsewhere."""
 
 import os
+import subprocess
 
 import pytest
 
-from ovltest import assert_same, snapshot
+from ovltest import assert_same, run, snapshot
+from ovltest.env import end, spawn
 from ovltest.holders import OpenFile, Shell
 from ovltest.tree import odd_entries, release, write
 
@@ -25,8 +27,23 @@ def directories_below(top):
     return [d for d, _, _ in os.walk(top)]
 
 
-def reason(daemon, path):
-    return daemon.ctl("status", path, "--json=short").ok().json["directories"][0].get("reason", "")
+def left(daemon):
+    """Path to state and reason of every directory that is not finalized, as the last job left it."""
+    listed = daemon.ctl("directories", "--json=short").ok().json["directories"]
+    return {e["path"]: (e["state"], e.get("reason", "")) for e in listed if e["state"] != "finalized"}
+
+
+def marked(overlay, path):
+    try:
+        return os.getxattr(overlay.upper_path(path), "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def overlay_forget(daemon, overlay):
+    """Nothing is cached any more."""
+    assert daemon.stop() == 0
+    overlay.remount()
 
 
 def test_a_tree_and_back(scene, lower, overlay, daemon):
@@ -51,7 +68,165 @@ def test_a_tree_and_back(scene, lower, overlay, daemon):
     daemon.ctl("unfinalize", d).ok()
     assert_same(changed, snapshot(d))
     assert daemon.state_of(d) in ("merged", "copied-up")
-    write(os.path.join(scene.sources[0] if hasattr(scene, "sources") else lower.source, D, "lib", "added"))
+    write(os.path.join(lower.source, D, "lib", "added"))
     lower.invalidate()
     overlay.remount()
     assert os.path.exists(os.path.join(d, "lib", "added"))
+
+
+@pytest.mark.parametrize("hold", ["file", "directory"])
+def test_a_directory_in_use_waits(scene, lower, overlay, daemon, hold):
+    """Pending, with who uses it; what nobody uses is finalized all the same. Later it works."""
+    d = overlay / D
+    before = snapshot(d)
+    lib = os.path.join(d, "lib")
+    holder = OpenFile(os.path.join(lib, "libpart1.so.1.0")) if hold == "file" else Shell(lib)
+    pid = os.getpid() if hold == "file" else holder.process.pid
+    r = daemon.ctl("finalize", "--method=mark", d)
+    assert r.code == 1 and str(pid) in r.err, r.err
+    assert left(daemon).keys() == {d, lib}
+    for state, reason in left(daemon).values():
+        assert state == "pending" and str(pid) in reason, reason
+    assert not marked(overlay, D) and not marked(overlay, D + "/lib")
+    assert daemon.state_of(os.path.join(d, "bin")) == "finalized"
+    assert_same(before, snapshot(d))
+    holder.close()
+    daemon.ctl("finalize", "--method=mark", d).ok()
+    assert scene.absent_lookups(lower, directories_below(d), 5).enoent == 0
+    assert_same(before, snapshot(d))
+
+
+def test_less_than_a_subtree_and_more(scene, lower, overlay, daemon):
+    d = overlay / D
+    before = snapshot(d)
+    daemon.ctl("finalize", "--depth=0", d).ok()
+    states = {p: daemon.state_of(p) for p in directories_below(d)}
+    assert states.pop(d) == "finalized" and "finalized" not in states.values()
+    daemon.ctl("finalize", "--method=mark", "--depth=1", "--parents", os.path.join(d, "lib")).ok()
+    done = {p for p in directories_below(overlay.point) if daemon.state_of(p) == "finalized"}
+    assert done == {overlay / p for p in ("software", D, D + "/lib", D + "/lib/python3")}
+    assert scene.absent_lookups(lower, sorted(done), 5).enoent == 0
+    assert_same(before, snapshot(d))
+    daemon.ctl("unfinalize", overlay / "software").ok()
+    assert not [p for p in directories_below(overlay.point) if daemon.state_of(p) == "finalized"]
+    assert_same(before, snapshot(d))
+
+
+def test_options_that_contradict_each_other(overlay, daemon):
+    for options in (["--method=exchange", "--depth=0"], ["--method=exchange", "--parents"]):
+        r = daemon.ctl("finalize", *options, overlay / D)
+        assert r.code != 0 and "mark" in r.err
+    assert daemon.ctl("unfinalize", "--depth=0", overlay / D).code != 0
+
+
+def test_around_what_cannot_be_exchanged(scene, lower, source):
+    """Method auto: the exchange takes what it can, marks take the directories around the rest, one by one."""
+    os.link(os.path.join(source, D, "share/doc/README"), os.path.join(source, D, "share/doc/LICENSE"))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    d = overlay / D
+    before = snapshot(d)
+    daemon.ctl("finalize", d).ok()
+    doc = os.path.join(d, "share/doc")
+    assert left(daemon).keys() == {doc} and left(daemon)[doc][0] == "excluded" and "hard links" in left(daemon)[doc][1]
+    done = [p for p in directories_below(d) if p != doc]
+    assert {daemon.state_of(p) for p in done} == {"finalized"}
+    assert scene.absent_lookups(lower, done, 5).enoent == 0
+    assert_same(before, snapshot(d))
+    r = daemon.ctl("unfinalize", d)
+    assert r.code == 1 and "--offline" in r.err, r.err
+    assert_same(before, snapshot(d))
+
+
+def test_a_mount_below(scene, lower, overlay, daemon):
+    """Holds all directories above it in memory; the others are marked."""
+    d = overlay / D
+    point = os.path.join(d, "share/doc")
+    run("mount", "-t", "tmpfs", "below", point)
+    try:
+        r = daemon.ctl("finalize", "--method=mark", d)
+        assert r.code == 1 and point in r.err, r.err
+        assert left(daemon).keys() == {d, os.path.dirname(point), point} and not marked(overlay, D)
+        assert daemon.state_of(os.path.join(d, "lib")) == "finalized"
+    finally:
+        run("umount", point)
+    daemon.ctl("finalize", "--method=mark", d).ok()
+    assert scene.absent_lookups(lower, directories_below(d), 5).enoent == 0
+
+
+class Watches:
+    """A user's inotify watches: they hold inodes in memory that no descriptor tells of."""
+
+    def __init__(self, *paths):
+        self.process = spawn("/usr/bin/python3", "-c", WATCH, *paths, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+        assert self.process.stdout.readline() == "watching\n"
+
+    def close(self):
+        self.process.stdin.close()
+        end(self.process)
+        self.process.stdout.close()
+
+
+WATCH = """import ctypes, os, sys
+libc = ctypes.CDLL(None)
+fd = libc.inotify_init()
+for path in sys.argv[1:]:
+    assert libc.inotify_add_watch(fd, os.fsencode(path), 0x2) >= 0  # IN_MODIFY
+print("watching", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_watched_entries_are_renamed(scene, lower, overlay, daemon):
+    """A watch on a child directory: the kernel would write a relative redirect when it is renamed, and below an opaque
+    directory its content would vanish. It is pending; a watched file is no hindrance."""
+    d = overlay / D
+    lib = os.path.join(d, "lib")
+    watches = scene.keep(Watches(os.path.join(lib, "python3"), os.path.join(lib, "libpart0.so.1.0")))
+    r = daemon.ctl("finalize", "--method=mark", "--depth=0", lib)
+    assert r.code == 1 and str(watches.process.pid) in r.err and "python3" in r.err, r.err
+    assert not marked(overlay, D + "/lib")
+    content = snapshot(os.path.join(lib, "python3"))
+    os.rename(os.path.join(lib, "python3"), os.path.join(lib, "python4"))
+    watches.close()
+    watches = scene.keep(Watches(os.path.join(lib, "libpart0.so.1.0"), lib))
+    daemon.ctl("finalize", "--method=mark", "--depth=0", lib).ok()
+    before = snapshot(lib)
+    os.rename(os.path.join(lib, "libpart0.so.1.0"), os.path.join(lib, "renamed"))
+    os.rename(os.path.join(lib, "python4"), os.path.join(lib, "python5"))
+    watches.close()
+    overlay_forget(daemon, overlay)
+    assert_same(content, snapshot(os.path.join(lib, "python5")))
+    assert before["libpart0.so.1.0"] == snapshot(lib)["renamed"]
+
+
+def test_a_moved_directory(scene, lower, overlay, daemon, source):
+    """What stands in the lower under the new name is another directory's: redirects follow the old one, also those of
+    entries that were watched, then moved elsewhere."""
+    os.makedirs(os.path.join(source, "software/new"))
+    for name in ("libpart0.so.1.0", "python3/x"):
+        write(os.path.join(source, "software/new", name), b"another")
+    lower.invalidate()
+    overlay.remount()
+    new = overlay / "software/moved"
+    lib = os.path.join(overlay / D, "lib")
+    content = snapshot(lib)
+    os.rename(lib, new)
+    os.rename(overlay / "software/new", overlay / "software/away")
+    os.rename(new, overlay / "software/new")
+    new = overlay / "software/new"
+    watches = scene.keep(Watches(os.path.join(new, "libpart0.so.1.0"), os.path.join(new, "libpart2.so.1.0")))
+    daemon.ctl("finalize", "--method=mark", new).ok()
+    assert scene.absent_lookups(lower, [new], 5).enoent == 0
+    os.mkdir(overlay / "elsewhere")
+    os.rename(os.path.join(new, "libpart0.so.1.0"), overlay / "elsewhere/a")
+    os.link(os.path.join(new, "libpart2.so.1.0"), overlay / "elsewhere/b")
+    os.rename(os.path.join(new, "python3"), overlay / "elsewhere/python3")
+    watches.close()
+    daemon.stop()
+    overlay.remount()
+    assert snapshot(overlay / "elsewhere")["a"]["content"] == content["libpart0.so.1.0"]["content"]
+    assert snapshot(overlay / "elsewhere")["b"]["content"] == content["libpart2.so.1.0"]["content"]
+    assert_same({k[8:]: v for k, v in content.items() if k.startswith("python3/")},
+                {k: v for k, v in snapshot(overlay / "elsewhere/python3").items() if k})
