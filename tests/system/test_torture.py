@@ -83,6 +83,36 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
 
 
 @pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.parametrize("hold", [0, 1], ids=["light", "medium"])
+def test_marks_in_a_loop(scene, stage, hold, capsys):
+    """Method mark has no moment in which anything is wrong: not one result may be. What is in use is not marked, so each
+    directory is tried until it is, one level at a time."""
+    _, overlay = stage
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"Method": "mark"}}))
+    torture = scene.keep(Torture([overlay / d for d in DIRECTORIES], seed=SEED, descriptor_workers=0, hold=hold))
+    waiting, tries = set(DIRECTORIES), 0
+    deadline = time.monotonic() + SECONDS
+    while waiting and time.monotonic() < deadline:
+        for directory in sorted(waiting):
+            tries += 1
+            if daemon.ctl("finalize", "--depth=0", overlay / directory).code == 0:
+                waiting.remove(directory)
+    time.sleep(2)  # the workers go on in marked directories
+    torture.command("stop")
+    totals = verify(torture, "at rest")
+    assert daemon.stop() == 0
+    overlay.remount()
+    verify(torture, "after a remount")
+    with capsys.disabled():
+        print(f"\n{totals.operations} operations, {tries} tries, {len(waiting)} of {len(DIRECTORIES)} still in use: "
+              f"wrong {totals.wrong} by path, {totals.wrong_fd} with descriptors")
+    assert (totals.wrong, totals.wrong_fd) == (0, 0), totals.notes
+    assert len(waiting) < len(DIRECTORIES)
+
+
+@pytest.mark.alone
 def test_quiet_directories_notice_nothing(scene, stage):
     """Workers pause between operations, and a directory is exchanged when it was quiet: then nobody sees anything."""
     _, overlay = stage

@@ -190,20 +190,25 @@ static void step_link(Worker *w, Slot *s) {
                 wrong(w, "link", from_path, errno);
 }
 
+static void held_check(Worker *w, Held *h) {
+        char expected[32];
+
+        snprintf(expected, sizeof(expected), "content %u\n", h->content);
+        if (content_check_fd(h->fd, h->content) != 0 ||
+            (h->map && memcmp(h->map, expected, strlen(expected)) != 0))
+                wrong(w, "held file", expected, 0);
+        if (h->map)
+                (void) munmap(h->map, 4096);
+        *h = (Held){ .fd = fd_close(h->fd) };
+}
+
 /* Holds a file open and mapped, and looks after a while whether it still is what it was. */
 static void step_hold(Worker *w, Slot *s) {
-        Held *h = &w->held[worker_random(w, HELD_MAX)];
-        char path[PATH_MAX], expected[32];
+        Held *h = &w->held[w->n_held > 0 ? worker_random(w, w->n_held) : 0];
+        char path[PATH_MAX];
 
-        if (h->fd >= 0) {
-                snprintf(expected, sizeof(expected), "content %u\n", h->content);
-                if (content_check_fd(h->fd, h->content) != 0 ||
-                    (h->map && memcmp(h->map, expected, strlen(expected)) != 0))
-                        wrong(w, "held file", expected, 0);
-                if (h->map)
-                        (void) munmap(h->map, 4096);
-                *h = (Held){ .fd = fd_close(h->fd) };
-        }
+        if (h->fd >= 0)
+                held_check(w, h);
         if (s->is_dir)
                 return;
         slot_path(w, s, AT_FDCWD, "", path);
@@ -216,6 +221,8 @@ static void step_hold(Worker *w, Slot *s) {
         h->map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, h->fd, 0);
         if (h->map == MAP_FAILED)
                 h->map = NULL;
+        if (w->n_held == 0)
+                held_check(w, h);
 }
 
 static Slot *slot_by_name(Worker *w, unsigned directory, const char *name) {

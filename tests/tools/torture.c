@@ -137,9 +137,10 @@ int main(int argc, char *argv[]) {
                 { "workers", required_argument, NULL, 'w' },
                 { "descriptor-workers", required_argument, NULL, 'd' },
                 { "pause", required_argument, NULL, 'p' },
+                { "hold", required_argument, NULL, 'h' },
                 {},
         };
-        unsigned numbers[128] = { ['s'] = 1, ['w'] = 4, ['d'] = 1, ['p'] = 0 };
+        unsigned numbers[128] = { ['s'] = 1, ['w'] = 4, ['d'] = 1, ['p'] = 0, ['h'] = HELD_MAX };
         static Worker w;
         int c, r;
 
@@ -148,14 +149,16 @@ int main(int argc, char *argv[]) {
                         return 2;
                 numbers[c] = (unsigned) strtoul(optarg, NULL, 10);
         }
-        if (optind == argc || numbers['w'] > WORKERS_MAX || numbers['d'] > numbers['w']) {
-                fputs("torture [--seed=N] [--workers=N] [--descriptor-workers=N] [--pause=USEC] "
+        if (optind == argc || numbers['w'] > WORKERS_MAX || numbers['d'] > numbers['w'] ||
+            numbers['h'] > HELD_MAX) {
+                fputs("torture [--seed=N] [--workers=N] [--descriptor-workers=N] [--pause=USEC] [--hold=N] "
                       "DIRECTORY...\n",
                       stderr);
                 return 2;
         }
         w.directories = argv + optind;
         w.n_directories = (unsigned) (argc - optind);
+        w.n_held = numbers['h'];
         w.directory_fds = calloc(w.n_directories, sizeof(int));
         w.shared = mmap(NULL, sizeof(*w.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (!w.directory_fds || w.shared == MAP_FAILED)

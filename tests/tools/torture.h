@@ -62,6 +62,7 @@ typedef struct Worker {
         unsigned n_directories;
         unsigned n_names; /* ever made */
         Slot slots[SLOTS_MAX];
+        unsigned n_held; /* how many files to hold open, at most HELD_MAX; 0: each one only for a moment */
         Held held[HELD_MAX];
         int *directory_fds; /* opened some time ago, -EBADF when not */
         Shared *shared;
