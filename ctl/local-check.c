@@ -2,23 +2,11 @@
 #include "ctl/local-check.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/path-util.h"
-#include "base/wire.h"
-
-extern char **environ;
-
-static const char *worker_path(void) {
-        const char *e = getenv("OVLFIND_WORKER");
-
-        return e && *e ? e : WORKER_PATH;
-}
+#include "ctl/local-worker.h"
 
 /* STATX_ATTR_MOUNT_ROOT: since Linux 5.8, probed by stx_attributes_mask. */
 static bool is_mount_root(const char *path) {
@@ -42,39 +30,6 @@ char *mount_root(const char *path) {
         if (!p)
                 return NULL;
         return *p ? TAKE_PTR(p) : strdup("/");
-}
-
-/* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
-static int worker_spawn(int *ret_fd, pid_t *ret_pid) {
-        _cleanup_close_ int ours = -EBADF, theirs = -EBADF;
-        const char *path = worker_path();
-        char *argv[] = { (char *) path_basename(path), NULL };
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        sigset_t defaults;
-        int fds[2], r;
-
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-                return -errno;
-        ours = fds[0];
-        theirs = fds[1];
-        r = -posix_spawn_file_actions_init(&actions);
-        if (r < 0)
-                return r;
-        (void) sigemptyset(&defaults);
-        (void) sigaddset(&defaults, SIGPIPE); /* ignored here, and that would be inherited */
-        (void) posix_spawnattr_init(&attributes);
-        (void) posix_spawnattr_setsigdefault(&attributes, &defaults);
-        (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-        /* Also right when theirs is WORKER_FD already: the action then clears its close-on-exec flag. */
-        r = -posix_spawn_file_actions_adddup2(&actions, theirs, WORKER_FD);
-        if (r >= 0)
-                r = -posix_spawn(ret_pid, path, &actions, &attributes, argv, environ);
-        (void) posix_spawnattr_destroy(&attributes);
-        (void) posix_spawn_file_actions_destroy(&actions);
-        if (r >= 0)
-                *ret_fd = TAKE_FD(ours);
-        return r;
 }
 
 static int request_send(int fd, const char *mount_point) {
@@ -111,15 +66,6 @@ static int list_add(RecordList *l, const WireRecord *wire, const char *mount_poi
         return r < 0 ? r : record_list_take(l, &record);
 }
 
-/* What the final record says. */
-static int result_to_failure(const WireRecord *wire, Failure *reterr) {
-        FailureKind k = failure_kind_from_string(wire->name);
-
-        if (k == FAILURE_NONE)
-                return 0;
-        return failure_set(reterr, k < 0 ? FAILURE_FAILED : k, wire->error, "%s", wire->text);
-}
-
 static int results_receive(int fd, const char *mount_point, RecordList *l, Failure *reterr) {
         _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
         int r;
@@ -128,7 +74,7 @@ static int results_receive(int fd, const char *mount_point, RecordList *l, Failu
                 return failure_set_errno(reterr, -ENOMEM, "cannot check");
         while ((r = wire_receive(fd, wire)) > 0) {
                 if (wire->kind == WIRE_RESULT)
-                        return result_to_failure(wire, reterr);
+                        return worker_result_to_failure(wire, reterr);
                 if (wire->kind == WIRE_CHECK)
                         r = list_add(l, wire, mount_point);
                 if (r < 0)
@@ -137,13 +83,6 @@ static int results_receive(int fd, const char *mount_point, RecordList *l, Failu
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the worker's answer");
         return failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
-}
-
-static void worker_wait(pid_t pid) {
-        int status;
-
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-                ;
 }
 
 int local_check(const char *mount_point, RecordList *ret, Failure *reterr) {

@@ -30,6 +30,9 @@ const OptionInfo option_table[] = {
         { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
         { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
         { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
+        { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
+        { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer" },
+        { OPTION_LOWER, "lower", 0, required_argument, "DIR[:DIR…]", "  its lower layers, as in lowerdir=" },
 };
 const size_t n_options = ELEMENTSOF(option_table);
 
@@ -120,6 +123,12 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
         switch (id) {
         case OPTION_JSON:
                 return parse_json(o, argument, reterr);
+        case OPTION_UPPER:
+                o->upper = argument;
+                return 0;
+        case OPTION_LOWER:
+                o->lower = argument;
+                return 0;
         case OPTION_METHOD:
                 return parse_method(o, argument, reterr);
         case OPTION_DEPTH:

@@ -28,7 +28,10 @@ typedef enum OptionId {
         OPTION_FORCE = 1 << 13,
         OPTION_STATE = 1 << 14,
         OPTION_RESET = 1 << 15,
-        OPTION_SET = 1 << 17,
+        OPTION_OFFLINE = 1 << 16,
+        OPTION_UPPER = 1 << 17,
+        OPTION_LOWER = 1 << 18,
+        OPTION_SET = 1 << 19,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -54,6 +57,8 @@ typedef struct Options {
         const char *address; /* borrowed from argv, as are the other strings */
         const char *method;
         const char *set; /* as given; the daemon understands it */
+        const char *upper;
+        const char *lower; /* as in lowerdir= */
         uint32_t depth;
         uint64_t data_bytes;
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ctl/job-run.h"
+#include "ctl/local-job.h"
 #include "ctl/target.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -86,6 +87,8 @@ static int run(Ctl *c, const Kind *k, int argc, char **argv) {
         _cleanup_(job_wait_freep) JobWait *w = NULL;
         int r, code = EXIT_CODE_OK, ended;
 
+        if (options_have(&c->options, OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER))
+                return local_job(c, k->type, argc, argv);
         r = resolve_all(k, argc, argv, &paths);
         if (r != 0)
                 return r;

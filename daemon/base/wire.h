@@ -29,6 +29,7 @@
 #define WIRE_LOWER_DIR "LOWER_DIR" /* overrides from the configuration, optional */
 #define WIRE_UPPER_DIR "UPPER_DIR"
 #define WIRE_WORK_DIR "WORK_DIR"
+#define WIRE_OFFLINE "OFFLINE" /* 1: not mounted; UPPER_DIR and LOWER_DIR say where it is */
 #define WIRE_QUIET_USEC "QUIET_USEC"
 #define WIRE_STANDING "STANDING"     /* keep, wait */
 #define WIRE_HARD_LINKS "HARD_LINKS" /* skip, break */

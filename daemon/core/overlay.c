@@ -395,7 +395,7 @@ char *overlay_format_options(const Overlay *o) {
         p = stpcpy(p, "lowerdir=");
         for (char **s = o->lower; *s; s++)
                 p = append_escaped(s == o->lower ? p : stpcpy(p, ":"), *s, "\\,:");
-        for (char **s = o->data; *s; s++)
+        for (char **s = o->data; s && *s; s++)
                 p = append_escaped(stpcpy(p, "::"), *s, "\\,:");
         if (o->upper)
                 p = append_escaped(stpcpy(p, ",upperdir="), o->upper, "\\,");

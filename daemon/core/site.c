@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/offline.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
 
@@ -41,6 +42,34 @@ static int open_records(Site *s, const char *state_dir, Failure *reterr) {
         return 0;
 }
 
+static int adopt_record(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Site *s = userdata;
+
+        /* Another worker may be at it. */
+        return renameat(dfd, name, s->records_fd, name) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* Those of work that was done while it was not mounted, under no name. */
+static int adopt_records(Site *s, const char *state_dir, Failure *reterr) {
+        _cleanup_free_ char *name = offline_default_name(s->overlay->upper), *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!name || asprintf(&path, "%s/records/%s", state_dir, name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        if (strcmp(name, s->name) == 0)
+                return 0;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+                return 0;
+        r = fd < 0 ? -errno : dir_foreach(fd, adopt_record, s);
+        if (r >= 0 && (fsync(s->records_fd) < 0 || (rmdir(path) < 0 && errno != ENOENT)))
+                r = -errno;
+        return r < 0 ? failure_set_errno(reterr, r, "cannot take over the records in '%s'", path) : 0;
+}
+
 int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr) {
         int r;
 
@@ -54,6 +83,8 @@ int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir
         r = open_layers(s, reterr);
         if (r >= 0 && state_dir)
                 r = open_records(s, state_dir, reterr);
+        if (r >= 0 && state_dir)
+                r = adopt_records(s, state_dir, reterr);
         if (r < 0)
                 site_done(s);
         return r;

@@ -178,11 +178,42 @@ static int load_overlay(Worker *w, Failure *reterr) {
         return r;
 }
 
+static int load_offline(Worker *w, Failure *reterr) {
+        const char *upper = wire_request_get(&w->request, WIRE_UPPER_DIR),
+                   *lower = wire_request_get(&w->request, WIRE_LOWER_DIR),
+                   *state_dir = wire_request_get(&w->request, WIRE_STATE_DIR);
+        int r;
+
+        if (!upper || !lower || !state_dir)
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "upper and lower layers are to be given");
+        r = offline_mount(upper, lower, &w->offline, reterr);
+        if (r < 0)
+                return r;
+        r = offline_records_name(state_dir, upper, &w->name);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the records in '%s'", state_dir);
+        return overlay_load(NULL, w->offline.mount_point, &(OverlayLayers){ 0 }, &w->overlay, reterr);
+}
+
+static int ignore_report(const DirectoryReport *d, void *userdata) {
+        return 0;
+}
+
+/* No daemon looks after it: what a crash left is put in order here. */
+static int survey_offline(Worker *w, Failure *reterr) {
+        const WorkHooks hooks = { .report = ignore_report };
+
+        return work_survey(&w->site, &hooks, &w->kept, reterr);
+}
+
 static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         const WorkHooks hooks = { .report = send_directory, .step = send_step };
         bool is_undo = type == JOB_UNFINALIZE;
         int r = check_preconditions(w, /* report= */ false, reterr);
 
+        if (r >= 0 && asks_for(w, WIRE_OFFLINE))
+                r = survey_offline(w, reterr);
         if (r < 0)
                 return r;
         if (type == JOB_SURVEY)
@@ -283,7 +314,7 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown verb '%s'", verb ?: "");
         r = clean_path(w, &path, reterr);
         if (r >= 0)
-                r = load_overlay(w, reterr);
+                r = asks_for(w, WIRE_OFFLINE) ? load_offline(w, reterr) : load_overlay(w, reterr);
         if (r < 0)
                 return r;
         if (type == JOB_CHECK)
@@ -296,7 +327,7 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                         return r;
         }
         r = site_open(
-                &w->site, w->overlay, name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
+                &w->site, w->overlay, w->name ?: name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)
                 return r;
         set_options(w);

@@ -159,6 +159,7 @@ int main(int argc, char *argv[]) {
         worker.started_usec = now_monotonic_usec();
         worker.reported_state = _JOB_STATE_INVALID;
         worker.site = SITE_INIT;
+        worker.offline = OFFLINE_INIT;
         worker.observer =
                 (Observer){ .progress = on_progress, .note = on_note, .kept = on_kept, .userdata = &worker };
         set_up_process();
@@ -167,6 +168,8 @@ int main(int argc, char *argv[]) {
         keepers_done(&worker.kept);
         worker.remounted.drain = drain_free(worker.remounted.drain);
         site_done(&worker.site);
+        offline_done(&worker.offline);
+        free(worker.name);
         worker.overlay = overlay_free(worker.overlay);
         wire_request_done(&worker.request);
         return r;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/wire.h"
+#include "core/offline.h"
 #include "core/remount.h"
 #include "core/work.h"
 
@@ -9,6 +10,8 @@
 typedef struct Worker {
         WireRequest request;
         Overlay *overlay;
+        Offline offline;
+        char *name; /* under which records are kept */
         Site site;
         Observer observer; /* handed to the site once it is open */
         Keepers kept;

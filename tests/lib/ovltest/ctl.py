@@ -33,11 +33,12 @@ def ctl_environment(address):
     return env
 
 
-def run_ctl(*args, address=None, cwd=None, uid=None, timeout=120):
+def run_ctl(*args, address=None, cwd=None, uid=None, env=None, timeout=120):
     """address None: no bus at all. uid: as that user."""
     command = [binary("ovlfinctl"), *map(str, args)]
     if uid is not None:
         command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *command]
-    p = subprocess.run(command, env=ctl_environment(address), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    env = {**ctl_environment(address), **(env or {})}
+    p = subprocess.run(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                        stderr=subprocess.PIPE, text=True, errors="surrogateescape", timeout=timeout, check=False)
     return CtlResult(p.returncode, p.stdout, p.stderr)

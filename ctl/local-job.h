@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* finalize and unfinalize with --offline: a worker of our own, on an overlay that is not mounted. */
+#pragma once
+
+#include "ctl/ctl.h"
+
+/* type: "finalize" or "unfinalize"; paths are relative to the root of the overlay. Blocks until all are
+ * done. Returns an ExitCode, after a message if it is not 0. */
+int local_job(Ctl *c, const char *type, int argc, char **argv);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/local-worker.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "base/path-util.h"
+
+extern char **environ;
+
+const char *worker_path(void) {
+        const char *e = getenv("OVLFIND_WORKER");
+
+        return e && *e ? e : WORKER_PATH;
+}
+
+int worker_spawn(int *ret_fd, pid_t *ret_pid) {
+        _cleanup_close_ int ours = -EBADF, theirs = -EBADF;
+        const char *path = worker_path();
+        char *argv[] = { (char *) path_basename(path), NULL };
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
+        sigset_t defaults;
+        int fds[2], r;
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+                return -errno;
+        ours = fds[0];
+        theirs = fds[1];
+        r = -posix_spawn_file_actions_init(&actions);
+        if (r < 0)
+                return r;
+        (void) sigemptyset(&defaults);
+        (void) sigaddset(&defaults, SIGPIPE); /* ignored here, and that would be inherited */
+        (void) posix_spawnattr_init(&attributes);
+        (void) posix_spawnattr_setsigdefault(&attributes, &defaults);
+        (void) posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+        /* Also right when theirs is WORKER_FD already: the action then clears its close-on-exec flag. */
+        r = -posix_spawn_file_actions_adddup2(&actions, theirs, WORKER_FD);
+        if (r >= 0)
+                r = -posix_spawn(ret_pid, path, &actions, &attributes, argv, environ);
+        (void) posix_spawnattr_destroy(&attributes);
+        (void) posix_spawn_file_actions_destroy(&actions);
+        if (r >= 0)
+                *ret_fd = TAKE_FD(ours);
+        return r;
+}
+
+void worker_wait(pid_t pid) {
+        int status;
+
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                ;
+}
+
+int worker_result_to_failure(const WireRecord *wire, Failure *reterr) {
+        FailureKind k = failure_kind_from_string(wire->name);
+
+        if (k == FAILURE_NONE)
+                return 0;
+        return failure_set(reterr, k < 0 ? FAILURE_FAILED : k, wire->error, "%s", wire->text);
+}

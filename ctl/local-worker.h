@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A worker without a daemon: what the verbs need that work on an overlay no daemon knows. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/wire.h"
+
+const char *worker_path(void);
+/* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
+int worker_spawn(int *ret_fd, pid_t *ret_pid);
+void worker_wait(pid_t pid);
+/* What the final record says: 0, or the failure. */
+int worker_result_to_failure(const WireRecord *wire, Failure *reterr);

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""finalize and unfinalize --offline: an overlay that is not mounted, without a daemon."""
+
+import os
+
+import pytest
+
+from ovltest import assert_same, run, snapshot
+from ovltest.ctl import run_ctl
+from ovltest.daemon import wait_for
+from ovltest.env import binary
+from ovltest.tree import odd_entries, release, write
+
+D = "software/prog"
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    release(os.path.join(top, D))
+    odd_entries(os.path.join(top, D, "odd"))
+    return top
+
+
+@pytest.fixture
+def stage(scene, lower, overlay):
+    """(overlay, what D looks like, ctl): not mounted, with local changes."""
+    d = overlay / D
+    write(os.path.join(d, "local"))
+    os.unlink(os.path.join(d, "bin", "prog-wrapper"))
+    before = snapshot(d)
+    overlay.umount()
+    state = scene.subdir("state")
+
+    def ctl(verb, *args, lowers=None, **env):
+        return run_ctl(verb, "--offline", f"--upper={overlay.upper.upper}", f"--lower={lowers or lower.point}", *args,
+                       env={"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": state, **env})
+
+    ctl.state = state
+    return overlay, before, ctl
+
+
+def beside(overlay):
+    return sorted(os.listdir(overlay.upper.point))
+
+
+def directories_below(top):
+    return [d for d, _, _ in os.walk(top)]
+
+
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+def test_finalize_then_mount(scene, lower, stage, method):
+    overlay, before, ctl = stage
+    was = beside(overlay)
+    ctl("finalize", f"--method={method}", D).ok()
+    assert beside(overlay) == was and not overlay.is_mounted()
+    overlay.mount()
+    assert_same(before, snapshot(overlay / D))
+    assert scene.absent_lookups(lower, directories_below(overlay / D), 5).enoent == 0
+    os.unlink(overlay / D + "/lib/libpart0.so")
+    before = snapshot(overlay / D)
+    overlay.umount()
+    ctl("unfinalize", D).ok()
+    overlay.mount()
+    assert_same(before, snapshot(overlay / D))
+    assert scene.absent_lookups(lower, overlay / D, 5).enoent > 0
+
+
+def test_the_daemon_goes_on_with_it(scene, stage):
+    """Also with the record of what the directories held."""
+    overlay, before, ctl = stage
+    r = ctl("finalize", "--json=short", D).ok().json["jobs"][0]
+    assert (r["path"], r["state"]) == (D, "done") and r["entries_done"] > 20
+    overlay.mount()
+    daemon = scene.daemon(start=False, soft=overlay)
+    run("cp", "-a", ctl.state + "/.", daemon.state)
+    daemon.start()
+    assert daemon.state_of(overlay / D) == "finalized"
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert_same(before, snapshot(overlay / D))
+
+
+def test_refusals(scene, lower, stage):
+    overlay, _, ctl = stage
+    was = beside(overlay)
+    r = ctl("finalize", D, lowers="/nonexistent/lower")
+    assert r.code == 1 and "/nonexistent/lower" in r.err
+    assert ctl("finalize", "nothing/here").code == 1
+    assert ctl("finalize", "--dry-run", D).code == 2
+    assert run_ctl("finalize", "--upper=/x", D).code == 2
+    overlay.mount()
+    r = ctl("finalize", D)
+    assert r.code == 1 and "in use" in r.err, r.err
+    run("umount", "-l", overlay.point)
+    with_index = scene.overlay(lower, upper=scene.upper(), index="on")
+    with_index.umount()
+    r = ctl("finalize", f"--upper={with_index.upper.upper}", D)
+    assert r.code == 1 and "index=on" in r.err, r.err
+    assert beside(overlay) == was
+
+
+def test_mounted_where_nobody_looks(stage):
+    """In another mount namespace, and detached: still in use."""
+    overlay, _, ctl = stage
+    overlay.mount()
+    with open(os.path.join(overlay / D, "local"), "rb"):
+        run("umount", "-l", overlay.point)
+        r = ctl("finalize", D)
+        assert r.code == 1 and "in use" in r.err, r.err
+    wait_for(lambda: ctl("finalize", D).code == 0, "the last user to be gone")
+
+
+@pytest.mark.slow
+def test_killed(scene, lower, stage):
+    """At some of the gaps: whatever is left, the next one takes over."""
+    overlay, before, ctl = stage
+    log = os.path.join(ctl.state, "killat")
+    killer = os.path.join(ctl.state, "worker")
+    with open(killer, "w", encoding="utf-8") as f:
+        f.write(f"#!/bin/sh\nexec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' "
+                f"'{binary('ovlfind-worker')}'\n")
+    os.chmod(killer, 0o755)
+    was = beside(overlay)
+    for n in (1, 5, 9, 20, 60, 100, 140):
+        if os.path.exists(log):
+            os.unlink(log)
+        r = ctl("finalize", "--method=mark", D, OVLFIND_WORKER=killer, N=str(n))
+        assert r.code == 1 and os.path.exists(log), n
+        overlay.mount()
+        assert_same(before, snapshot(overlay / D))
+        overlay.umount()
+    ctl("finalize", "--method=mark", D).ok()
+    assert beside(overlay) == was
+    overlay.mount()
+    assert_same(before, snapshot(overlay / D))
+    assert scene.absent_lookups(lower, directories_below(overlay / D), 5).enoent == 0
