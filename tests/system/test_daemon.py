@@ -79,7 +79,10 @@ def test_what_a_worker_is_asked(scene):
     assert request == {
         "VERB": "finalize", "OVERLAY": "soft", "MOUNT_POINT": fake.overlay.point, "PATH": "a/b",
         "STATE_DIR": fake.daemon.state, "QUIET_USEC": "60000000", "STANDING": "wait", "HARD_LINKS": "break", "WORKERS": "7",
-        "DRY_RUN": "1", "FORCE": "1"}
+        "DRY_RUN": "1", "FORCE": "1", "METHOD": "exchange"}
+    fake.daemon.wait_job(fake.finalize("c", parents=True, depth=dbus.UInt32(2)))
+    request = fake.asked("finalize")[1]
+    assert (request["METHOD"], request["DEPTH"], request["PARENTS"]) == ("auto", "2", "1")
 
 
 def test_nothing_of_the_daemon_is_inherited(fake):
@@ -378,8 +381,8 @@ def test_check(fake):
 # Arguments and permissions
 
 def test_bad_arguments(fake):
-    for options, word in (({"method": "mark"}, "not available yet"), ({"method": "odd"}, "odd"), ({"depth": dbus.UInt32(1)}, "depth"),
-                          ({"parents": True}, "parents"), ({"data": dbus.UInt64(1)}, "data"), ({"reset": True}, "reset"),
+    for options, word in (({"method": "odd"}, "odd"), ({"depth": dbus.UInt32(1), "method": "exchange"}, "depth"),
+                          ({"depth": "1"}, "depth"), ({"parents": True, "method": "exchange"}, "parents"), ({"data": dbus.UInt64(1)}, "data"), ({"reset": True}, "reset"),
                           ({"colour": "red"}, "colour"), ({"dry-run": "yes"}, "dry-run")):
         with pytest.raises(dbus.DBusException) as e:
             fake.finalize(**options)

@@ -325,7 +325,7 @@ def test_lower_that_fails(daemon, overlay, lower):
 def test_invalid_options(daemon, overlay):
     name, message = bus_error(daemon, overlay / D, bogus=True)
     assert name == ERROR + "Invalid" and "bogus" in message
-    for options in ({"method": "nonesuch"}, {"depth": dbus.UInt32(0)}, {"parents": True}, {"dry-run": "yes"}):
+    for options in ({"method": "nonesuch"}, {"depth": "0"}, {"parents": 1, "method": "exchange"}, {"dry-run": "yes"}):
         assert bus_error(daemon, overlay / D, **options)[0] == ERROR + "Invalid", options
     with pytest.raises(dbus.DBusException) as e:
         daemon.finalize("relative/path")

@@ -121,7 +121,7 @@ def test_killed(scene, lower, stage):
                 f"'{binary('ovlfind-worker')}'\n")
     os.chmod(killer, 0o755)
     was = beside(overlay)
-    for n in (1, 5, 9, 20, 60, 100, 140):
+    for n in (1, 5, 9, 20, 60, 100):
         if os.path.exists(log):
             os.unlink(log)
         r = ctl("finalize", "--method=mark", D, OVLFIND_WORKER=killer, N=str(n))
