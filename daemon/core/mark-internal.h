@@ -66,11 +66,11 @@ int mark_pins_set(Mark *m, Failure *reterr);
 int mark_pins_check(Mark *m, Failure *reterr);
 
 /* mark-write.c: the raw edits. */
-/* Gives each entry of the directory that needs a lower layer an absolute redirect. *ret_n: how many had
- * none. */
-int mark_write_redirects(int upper_fd, const char *lower, unsigned *ret_n);
+/* Gives each entry of the directory that needs a lower layer an absolute redirect. is_opaque: whether the
+ * directory is marked. *ret_n: how many had none. */
+int mark_write_redirects(int upper_fd, const char *lower, bool is_opaque, unsigned *ret_n);
 /* The same for one entry. A name that is gone is no error. 1 it had none, 0 nothing to do. */
-int mark_write_redirect(int upper_fd, const char *name, const char *lower);
+int mark_write_redirect(int upper_fd, const char *name, const char *lower, bool is_opaque);
 /* The redirect of the directory itself, which the kernel does not read once it is opaque: it tells later
  * what the directory was. 1 written, 0 it was there. */
 int mark_write_own(int upper_fd, const char *lower);

@@ -52,7 +52,8 @@ repair_directory(int dfd, const char *name, unsigned char type, const char *path
         if (r < 0 || e.class != UPPER_OPAQUE || !upper_entry_has_absolute_redirect(&e))
                 return r < 0 && !errno_is_gone(r) ? r : 0;
         upper_fd = open_dir_beneath(dfd, name);
-        r = upper_fd < 0 ? upper_fd : mark_write_redirects(upper_fd, e.redirect + 1, &n);
+        r = upper_fd < 0 ? upper_fd
+                         : mark_write_redirects(upper_fd, e.redirect + 1, /* is_opaque= */ true, &n);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
         repair->n_repaired += n;

@@ -31,16 +31,17 @@ static int set_redirect(int fd, const char *directory, const char *name) {
 
 /* A plain directory in a merged one is merged by its name, if the lower has that name: the redirect says the
  * same. Where the lower has none it leads nowhere, which the kernel takes for a directory of the upper
- * alone. */
-static bool needs_redirect(const UpperEntry *e) {
+ * alone. In an opaque directory it is one that somebody made there since, and nothing else. */
+static bool needs_redirect(const UpperEntry *e, bool is_opaque) {
         if (upper_entry_has_absolute_redirect(e))
                 return false;
-        return e->class == UPPER_METACOPY || e->class == UPPER_REDIRECT || e->class == UPPER_PLAIN;
+        return e->class == UPPER_METACOPY || e->class == UPPER_REDIRECT ||
+                (e->class == UPPER_PLAIN && !is_opaque);
 }
 
 /* The descriptor comes first, then the redirect: one that is absent then has never been renamed, so its
  * lower name is the one it was opened by, whatever becomes of the name meanwhile (facts 2.1). */
-int mark_write_redirect(int upper_fd, const char *name, const char *lower) {
+int mark_write_redirect(int upper_fd, const char *name, const char *lower, bool is_opaque) {
         _cleanup_close_ int fd = open_beneath(upper_fd, name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         int r;
@@ -48,7 +49,7 @@ int mark_write_redirect(int upper_fd, const char *name, const char *lower) {
         if (fd < 0)
                 return errno_is_gone(fd) ? 0 : fd;
         r = upper_entry_read(fd, "", &e);
-        if (r < 0 || !needs_redirect(&e))
+        if (r < 0 || !needs_redirect(&e, is_opaque))
                 return r;
         r = set_redirect(fd, lower, e.redirect ?: name);
         return r < 0 ? r : 1;
@@ -56,6 +57,7 @@ int mark_write_redirect(int upper_fd, const char *name, const char *lower) {
 
 typedef struct Writing {
         const char *lower;
+        bool is_opaque;
         unsigned n;
 } Writing;
 
@@ -65,13 +67,13 @@ static int write_entry(int dfd, const char *name, unsigned char type, void *user
 
         if (type != DT_REG && type != DT_DIR)
                 return 0;
-        r = mark_write_redirect(dfd, name, w->lower);
+        r = mark_write_redirect(dfd, name, w->lower, w->is_opaque);
         w->n += r > 0;
         return r < 0 ? r : 0;
 }
 
-int mark_write_redirects(int upper_fd, const char *lower, unsigned *ret_n) {
-        Writing w = { .lower = lower };
+int mark_write_redirects(int upper_fd, const char *lower, bool is_opaque, unsigned *ret_n) {
+        Writing w = { .lower = lower, .is_opaque = is_opaque };
         int r = dir_foreach(upper_fd, write_entry, &w);
 
         *ret_n = w.n;

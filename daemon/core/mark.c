@@ -245,7 +245,7 @@ static int prepare_all(Mark *m, Failure *reterr) {
 
 /* Looks through the directory and writes what is missing: *ret_n, 0 says that all was as it should be. */
 static int write_directory(MarkDirectory *d, unsigned *ret_n) {
-        int r = mark_write_redirects(d->upper_fd, d->node->lower, ret_n);
+        int r = mark_write_redirects(d->upper_fd, d->node->lower, d->is_marked, ret_n);
 
         if (r >= 0) {
                 r = mark_write_own(d->upper_fd, d->node->lower);
@@ -255,7 +255,7 @@ static int write_directory(MarkDirectory *d, unsigned *ret_n) {
 }
 
 static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
-        int r = mark_write_redirect(d->upper_fd, name, d->node->lower);
+        int r = mark_write_redirect(d->upper_fd, name, d->node->lower, d->is_marked);
 
         d->is_restless |= r > 0;
         return r < 0 ? r : 0;

@@ -24,6 +24,10 @@ int mark_list(const Site *site, const char *path, uint32_t depth, char ***items,
  * the kernel after a cancel, leave by _exit(). Blocks. */
 int mark_run(Site *site, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr);
 
+/* Takes the mark from a directory of an overlay that nobody else uses (site->options.is_private). What users
+ * deleted since stays deleted, as far as the record tells. 1 done, 0 it has no mark. */
+int mark_undo(Site *site, const char *path, const Records *records, Failure *reterr);
+
 /* After a crash, or an older program: entries of marked directories that need a lower layer and have a
  * relative redirect, which an opaque directory cannot resolve, get the absolute one. Then the overlay is
  * reconfigured if a marked directory is not in effect. Walks the upper. */

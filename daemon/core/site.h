@@ -33,6 +33,7 @@ typedef struct SiteOptions {
         bool wait_for_standing; /* rather than keep the old tree beside the new one */
         bool break_hard_links;
         bool force;
+        bool is_private; /* mounted for this job alone; offline.h */
         Method method;
         uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
         bool want_parents; /* the directories above, too; by marks */

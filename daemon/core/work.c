@@ -450,6 +450,16 @@ static int fail_around(Work *w, const char *path) {
         return 0;
 }
 
+/* What is finalized below a directory that is not any more. */
+static int add_finalized(Work *w, const char *path) {
+        _cleanup_(worklist_done) Worklist below = { 0 };
+        int r = audit_find_finalized(w->site, w->records, path, &below.items, &below.n);
+
+        for (size_t i = 0; r >= 0 && i < below.n; i++)
+                r = worklist_add(&w->todo, below.items[i]);
+        return r;
+}
+
 /* Merged directories moved in since must be pure before the tree around them can be rebuilt. */
 static int undo_one(Work *w, const char *path) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
@@ -464,6 +474,11 @@ static int undo_one(Work *w, const char *path) {
                 r = ends_job(&f, r) ? r : 0;
                 failure_move(&w->failure, &f);
                 return r;
+        }
+        if (w->site->options.is_private) {
+                r = mark_undo(w->site, path, w->records, &w->failure);
+                if (r != 0)
+                        return r < 0 ? r : add_finalized(w, path);
         }
         r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
         if (r < 0 || !has_merged_child)

@@ -81,6 +81,7 @@ static void set_options(Worker *w) {
         o->wait_for_standing = standing && strcmp(standing, "wait") == 0;
         o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
         o->force = asks_for(w, WIRE_FORCE);
+        o->is_private = asks_for(w, WIRE_OFFLINE);
         o->method = method < 0 ? METHOD_AUTO : method;
         o->depth = (uint32_t) number(w, WIRE_DEPTH, DEPTH_INFINITE);
         o->want_parents = asks_for(w, WIRE_PARENTS);

@@ -65,6 +65,12 @@ def test_a_tree_and_back(scene, lower, overlay, daemon):
     os.rename(os.path.join(d, "lib", "python3"), os.path.join(d, "moved"))
     write(os.path.join(d, "lib", "local"))
     changed = snapshot(d)
+    os.mkdir(os.path.join(d, "lib", "python3"))  # the lower has that name, too: it must not show through
+    changed = snapshot(d)
+    daemon.restart()
+    overlay_forget(daemon, overlay)
+    assert_same(changed, snapshot(d))
+    daemon.start()
     daemon.ctl("unfinalize", d).ok()
     assert_same(changed, snapshot(d))
     assert daemon.state_of(d) in ("merged", "copied-up")

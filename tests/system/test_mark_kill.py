@@ -77,6 +77,8 @@ def test_relative_redirects_are_mended(scene, stage):
     d = overlay / "t/d000"
     before = snapshot(d)
     daemon.ctl("finalize", "--method=mark", "--depth=0", d).ok()
+    write(os.path.join(d, "made/here"))
+    before = snapshot(d)
     daemon.stop()
     overlay.umount()
     for name in ("a", "sub"):

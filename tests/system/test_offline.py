@@ -66,6 +66,29 @@ def test_finalize_then_mount(scene, lower, stage, method):
     assert scene.absent_lookups(lower, overlay / D, 5).enoent > 0
 
 
+def test_undo_of_what_cannot_be_rebuilt(scene, lower, source, stage):
+    """Marked around a directory with hard links: an exchange cannot undo it, but where nobody looks on, marks can go."""
+    overlay, before, ctl = stage
+    os.link(os.path.join(source, D, "share/doc/README"), os.path.join(source, D, "share/doc/LICENSE"))
+    ctl("finalize", D).ok()
+    overlay.mount()
+    d = overlay / D
+    done = [p for p in directories_below(d) if not p.endswith("doc")]
+    assert scene.absent_lookups(lower, done, 5).enoent == 0
+    os.rename(d + "/lib", d + "/moved")
+    os.mkdir(d + "/lib")
+    os.unlink(d + "/bin/prog")
+    before = snapshot(d)
+    overlay.umount()
+    ctl("unfinalize", D).ok()
+    overlay.mount()
+    assert_same(before, snapshot(d))
+    write(os.path.join(source, D, "added"))
+    overlay.remount()
+    assert os.path.exists(d + "/added") and not os.path.exists(d + "/lib/libpart0.so.1.0")
+    assert not os.path.exists(d + "/bin/prog")
+
+
 def test_the_daemon_goes_on_with_it(scene, stage):
     """Also with the record of what the directories held."""
     overlay, before, ctl = stage
