@@ -170,7 +170,7 @@ int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
  * it, directories that a crash left there go back to their places. */
 int grave_clear(Exchange *x, bool is_final);
 
-/* undo.c: the only raw edits of an upper: a tree that was never looked up. */
+/* undo.c: raw edits of a tree that was never looked up. */
 int undo_make_directory(Exchange *x, Node *n);
 
 /* exchange-object.c */

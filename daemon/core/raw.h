@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Raw edits of an upper layer: all of them are in undo.c. */
+/* Raw edits of staging on the upper layer: all of them are in undo.c. */
 #pragma once
 
 #include "base/macro.h"
