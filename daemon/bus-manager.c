@@ -99,10 +99,12 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
 static int check_options(JobType type, const JobOptions *options, Failure *reterr) {
         bool needs_mark = options->has_depth || options->want_parents;
 
-        if (type == JOB_UNFINALIZE && (needs_mark || options->has_method))
+        if (type == JOB_UNFINALIZE &&
+            (needs_mark || (options->has_method && options->method == METHOD_MARK)))
                 return failure_set(
                         reterr, FAILURE_INVALID, EINVAL,
-                        "a directory is unfinalized by exchange, with all below it: 'method', 'depth' and "
+                        "a directory is unfinalized by exchange, with all below it: method 'mark', 'depth' "
+                        "and "
                         "'parents' are for finalizing");
         if (needs_mark && options->has_method && options->method == METHOD_EXCHANGE)
                 return failure_set(

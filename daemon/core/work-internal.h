@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Between work.c (jobs) and work-mark.c (their part that marks). */
+/* Between work.c (jobs), work-mark.c (their part that marks) and work-keep.c (what they leave). */
 #pragma once
 
 #include "core/work.h"
 
+/* Takes x over, unless it fails. */
+int keepers_add(Keepers *k, Exchange *x);
 /* Marks these directories, in any order, and reports those that stay as they are. *ret_target: why target is
  * one of them, if it is. -ESHUTDOWN as mark_run(). */
 int work_mark(

@@ -126,11 +126,27 @@ static void test_parts(void **state) {
         }
 }
 
+static void test_list_sort(void **state) {
+        static const char *const paths[] = { "a/b", "b", "a", "a/b", "a/b/c", "a" };
+        static const char *const sorted[] = { "a", "a/b", "a/b/c", "b" };
+        char **items = NULL;
+        size_t n = 0;
+
+        assert_int_equal(path_list_sort(items, n), 0);
+        for (size_t i = 0; i < ELEMENTSOF(paths); i++)
+                assert_int_equal(path_list_add(&items, &n, paths[i]), 0);
+        n = path_list_sort(items, n);
+        assert_int_equal(n, ELEMENTSOF(sorted));
+        for (size_t i = 0; i < n; i++)
+                assert_string_equal(items[i], sorted[i]);
+        path_list_free(items, n);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_join),     cmocka_unit_test(test_startswith),
                 cmocka_unit_test(test_simplify), cmocka_unit_test(test_simplify_any),
-                cmocka_unit_test(test_parts),
+                cmocka_unit_test(test_parts),    cmocka_unit_test(test_list_sort),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

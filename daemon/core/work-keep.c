@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Old trees that a job leaves, looked at until they are gone. */
+#include <poll.h>
+
+#include "core/work-internal.h"
+
+#define KEEP_LOOK_MIN_MSEC 200
+#define KEEP_LOOK_MAX_MSEC 5000
+
+void keepers_done(Keepers *k) {
+        for (size_t i = 0; i < k->n; i++)
+                exchange_free(k->items[i]);
+        free(k->items);
+        *k = (Keepers){ 0 };
+}
+
+int keepers_add(Keepers *k, Exchange *x) {
+        Exchange **grown = reallocarray(k->items, k->n + 1, sizeof(Exchange *));
+
+        if (!grown)
+                return -ENOMEM;
+        k->items = grown;
+        k->items[k->n++] = x;
+        return 0;
+}
+
+static void drop_keeper(Keepers *k, size_t i) {
+        exchange_free(k->items[i]);
+        k->items[i] = k->items[--k->n];
+}
+
+static void wait_any(const Keepers *k, int timeout_msec) {
+        _cleanup_free_ struct pollfd *p = calloc(k->n, sizeof(struct pollfd));
+
+        for (size_t i = 0; p && i < k->n; i++)
+                p[i] = (struct pollfd){ .fd = exchange_watch_fd(k->items[i]), .events = POLLIN };
+        (void) poll(p, p ? k->n : 0, timeout_msec);
+}
+
+static bool is_any_undecided(const Keepers *k) {
+        for (size_t i = 0; i < k->n; i++)
+                if (exchange_is_undecided(k->items[i]))
+                        return true;
+        return false;
+}
+
+int work_keep(Site *site, Keepers *k) {
+        for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0;) {
+                for (size_t i = k->n; i-- > 0;) {
+                        int r = exchange_retire(k->items[i]);
+
+                        if (r == -ESHUTDOWN)
+                                return r;
+                        if (r == 1) {
+                                site_kept(site, exchange_path(k->items[i]), exchange_id(k->items[i]), 0, "");
+                                drop_keeper(k, i);
+                        }
+                }
+                if (site_is_canceled(site))
+                        return -ECANCELED;
+                if (k->n > 0)
+                        wait_any(k, is_any_undecided(k) ? KEEP_LOOK_MIN_MSEC : pause);
+                pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
+        }
+        return 0;
+}
