@@ -6,6 +6,8 @@
 
 /* Takes x over, unless it fails. */
 int keepers_add(Keepers *k, Exchange *x);
+/* work_keep(), but for so long at most. */
+int work_keep_for(Site *site, Keepers *k, uint64_t usec);
 /* Marks these directories, in any order, and reports those that stay as they are. *ret_target: why target is
  * one of them, if it is. -ESHUTDOWN as mark_run(). */
 int work_mark(

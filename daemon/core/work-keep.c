@@ -44,8 +44,10 @@ static bool is_any_undecided(const Keepers *k) {
         return false;
 }
 
-int work_keep(Site *site, Keepers *k) {
-        for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0;) {
+int work_keep_for(Site *site, Keepers *k, uint64_t usec) {
+        uint64_t start = now_monotonic_usec();
+
+        for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0 && now_monotonic_usec() - start < usec;) {
                 for (size_t i = k->n; i-- > 0;) {
                         int r = exchange_retire(k->items[i]);
 
@@ -63,4 +65,8 @@ int work_keep(Site *site, Keepers *k) {
                 pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
         }
         return 0;
+}
+
+int work_keep(Site *site, Keepers *k) {
+        return work_keep_for(site, k, USEC_INFINITY);
 }

@@ -12,6 +12,9 @@
 #include "core/redirect-max.h"
 #include "core/staging.h"
 
+/* For old trees somebody stands in for a moment. */
+#define KEPT_PATIENCE_USEC (5 * USEC_PER_SEC)
+
 /* Paths still to be done. */
 typedef struct Worklist {
         char **items;
@@ -341,6 +344,9 @@ static int exchange_subtree(Work *w, const DirectoryReport *report) {
         r = find_todo(w, report);
         if (r >= 0)
                 r = exchange_all(w, /* is_undo= */ false);
+        /* An old tree of ours beside a directory is a use of the one around. */
+        if (r >= 0 && w->around.n > 0)
+                r = work_keep_for(w->site, w->kept, KEPT_PATIENCE_USEC);
         if (r >= 0 && w->around.n > 0) {
                 w->around.n = path_list_sort(w->around.items, w->around.n);
                 r = mark_around(w);
