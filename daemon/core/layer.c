@@ -128,14 +128,6 @@ bool upper_entry_has_absolute_redirect(const UpperEntry *e) {
         return e->redirect && e->redirect[0] == '/';
 }
 
-bool upper_entry_is_lower_name(const UpperEntry *e, const char *name) {
-        if (e->class == UPPER_MISSING || e->class == UPPER_WHITEOUT)
-                return true;
-        if (e->redirect)
-                return strcmp(path_basename(e->redirect), name) == 0;
-        return e->class != UPPER_OPAQUE && (e->has_origin || e->class == UPPER_METACOPY);
-}
-
 /* The kernel takes "/a/b" and "name"; an empty value, a trailing or double '/' and a '/' in a name are
  * EINVAL, "." and ".." are EACCES at lookup (tried on 6.18). What follows a NUL does not count. */
 static bool redirect_is_valid(const char *s) {

@@ -42,9 +42,6 @@ void upper_entry_done(UpperEntry *e);
  * resolvable without its parent (absolute redirect) is the second question. */
 bool upper_entry_is_merge_child(const UpperEntry *e) _pure_;
 bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
-/* Whether name, in a merged directory, is a name of the lower: the entry was copied up (or is a whiteout, or
- * was marked as finalized itself), and not renamed since. */
-bool upper_entry_is_lower_name(const UpperEntry *e, const char *name) _pure_;
 
 /* Follows path (relative to the overlay's root) through the upper with facts 1.3.
  * Sets *ret_lower to the lower path without leading '/' ("" is the root), or NULL when the directory has no

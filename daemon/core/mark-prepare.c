@@ -177,7 +177,6 @@ static int record_entry(int dfd, const char *name, unsigned char type, void *use
                 return r;
         e->inode = ue.inode;
         e->is_placed = true;
-        e->is_local = !upper_entry_is_lower_name(&ue, name);
         p->n_new += type != DT_WHT;
         return 0;
 }

@@ -140,7 +140,9 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         if (r < 0)
                 return r == -EEXIST ? 0 : r;
         e->inode = ue->inode;
-        e->is_local = l->node->is_merged ? !upper_entry_is_lower_name(ue, name) : !known || known->is_local;
+        /* In a merged directory also what was made here may cover a lower name, which only the lower could
+         * tell: it counts as one, so that it never shows once it is deleted. */
+        e->is_local = !l->node->is_merged && (!known || known->is_local);
         atomic_fetch_add(&l->x->n_total, 1);
         return 0;
 }

@@ -25,12 +25,12 @@ enum {
 /* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
 typedef struct Entry {
         UT_hash_handle hh;
-        Node *dir;             /* DT_DIR: what stands below */
-        uint64_t inode;        /* in the upper file system; of a directory: the old one's */
-        uint64_t identity;     /* hash of the file handle, which inode numbers reused later do not share; 0
-                                  unknown */
-        unsigned char type;    /* DT_ value */
-        bool is_local;         /* made through the overlay: not a name of the lower */
+        Node *dir;          /* DT_DIR: what stands below */
+        uint64_t inode;     /* in the upper file system; of a directory: the old one's */
+        uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0
+                               unknown */
+        unsigned char type; /* DT_ value */
+        bool is_local; /* came while the directory was pure, or being rebuilt: surely no name of the lower */
         bool is_placed;        /* stands in the new tree */
         bool is_seen;          /* scratch of a comparison */
         unsigned char missing; /* MISSING_ value */

@@ -3,6 +3,7 @@
 reason; nothing that users do to entries before, meanwhile or after makes any of them lead elsewhere."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -236,3 +237,21 @@ def test_a_moved_directory(scene, lower, overlay, daemon, source):
     assert snapshot(overlay / "elsewhere")["b"]["content"] == content["libpart2.so.1.0"]["content"]
     assert_same({k[8:]: v for k, v in content.items() if k.startswith("python3/")},
                 {k: v for k, v in snapshot(overlay / "elsewhere/python3").items() if k})
+
+
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+def test_what_covers_a_lower_name_stays_deleted(overlay, daemon, method):
+    """A child that was finalized before, and what users made in the place of lower entries: deleted while their directory is
+    finalized, nothing of the lower comes back with the undo."""
+    d = overlay / D
+    daemon.ctl("finalize", os.path.join(d, "bin")).ok()
+    for name in ("lib", "share"):
+        shutil.rmtree(os.path.join(d, name))
+    os.mkdir(os.path.join(d, "lib"))
+    write(os.path.join(d, "share"), b"a file now")
+    daemon.ctl("finalize", f"--method={method}", d).ok()
+    shutil.rmtree(os.path.join(d, "bin"))
+    os.rmdir(os.path.join(d, "lib"))
+    os.unlink(os.path.join(d, "share"))
+    daemon.ctl("unfinalize", d).ok()
+    assert os.listdir(d) == ["odd"]
