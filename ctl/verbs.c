@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define OPTIONS_JOB                                                                                         \
-        (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS | \
+        (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS |  \
          OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER)
 
 const Verb verb_table[] = {

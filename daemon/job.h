@@ -21,7 +21,7 @@ typedef struct JobOptions {
         bool is_forced;
         RemountMethod remount; /* of JOB_REMOUNT */
         const char *set;       /* options to change; borrowed while the job is made, then the job's own */
-        bool has_method; /* otherwise as configured */
+        bool has_method;       /* otherwise as configured */
         Method method;
         bool has_depth; /* otherwise everything below */
         uint32_t depth;
