@@ -42,6 +42,7 @@ typedef enum JobType {
         JOB_INSPECT,  /* the state of one directory */
         JOB_CHECK,    /* preconditions of an overlay */
         JOB_BLOCKERS, /* who uses an overlay */
+        JOB_WATCH,    /* tell how much directories are used, until told to end */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;

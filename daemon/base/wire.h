@@ -3,11 +3,11 @@
  * socketpair that the worker finds as descriptor WORKER_FD.
  *
  * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
- * packet "cancel". End of file means that whoever asked is gone: the worker ends at the next step. From the
- * worker: WireRecords of fixed size. The last one a job sends is WIRE_RESULT; a worker that keeps an old
- * tree for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and
- * simply exits at the end. Both sides are of one build, so there is no version negotiation: a packet of
- * another size is an error. */
+ * packet "cancel"; a watcher also takes "rearm" and "rearm PATH" (core/watcher.h). End of file means that
+ * whoever asked is gone: the worker ends at the next step. From the worker: WireRecords of fixed size. The
+ * last one a job sends is WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on
+ * afterwards, sends WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one
+ * build, so there is no version negotiation: a packet of another size is an error. */
 #pragma once
 
 #include <limits.h>
@@ -44,6 +44,15 @@
 #define WIRE_REMOUNT "REMOUNT" /* reconfigure, swap */
 #define WIRE_SET "SET"         /* options a swap is to change, "OPTION=VALUE,..." */
 #define WIRE_COVER "COVER"     /* 1: where the kernel cannot mount beneath, a swap may cover the old mount */
+#define WIRE_ADAPT "ADAPT"     /* 1: use fewer threads as long as more are no faster */
+#define WIRE_RATE "RATE"       /* entries a second; absent: any number */
+#define WIRE_MIN_FREE_SPACE "MIN_FREE_SPACE" /* "5%" or bytes */
+#define WIRE_MIN_FREE_INODES "MIN_FREE_INODES"
+#define WIRE_MAX_ENTRIES "MAX_ENTRIES" /* of a tree; absent: any number */
+#define WIRE_BACKGROUND "BACKGROUND"   /* 1: nobody waits for it */
+#define WIRE_DIRECTORIES "DIRECTORIES" /* patterns, separated by blanks (glob.h) */
+#define WIRE_EXCLUDE "EXCLUDE"
+#define WIRE_MAX_WATCHES "MAX_WATCHES"
 
 typedef enum WireKind {
         WIRE_PROGRESS, /* state = JobState, counters */
@@ -62,8 +71,18 @@ typedef enum WireKind {
                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
                         * read-only */
         WIRE_RESULT,   /* name = FailureKind or "None", error = errno, text = message, counters */
+        WIRE_HEAT,     /* path, entries_done = opens in it since the last one */
+        WIRE_WATCH,    /* of a watcher: state = WatchState, entries_total = directories known, entries_done =
+                        * watches, errors = directories left out, text = why, "" if watching is complete */
         _WIRE_KIND_MAX,
 } WireKind;
+
+typedef enum WatchState {
+        WATCH_IDLE, /* sleeps until something happens */
+        WATCH_BUSY, /* walks: the next record comes within WATCH_PATIENCE_USEC, or its file system hangs */
+} WatchState;
+
+#define WATCH_PATIENCE_USEC (5 * USEC_PER_SEC)
 
 typedef struct WireRecord {
         uint32_t size; /* sizeof(WireRecord) */

@@ -141,6 +141,16 @@ typedef struct PlaceTask {
         Entry *entries[BATCH_ENTRIES];
 } PlaceTask;
 
+/* An undo must be possible when the upper is full. */
+static bool has_room(Exchange *x) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        if (x->tree->is_undo || guard_room(x->site, x->tree->path, &failure) >= 0)
+                return true;
+        exchange_refuse(x, &failure);
+        return false;
+}
+
 static int place_batch(PlaceTask *t, int scratch_fd) {
         _cleanup_free_ char *path = node_path(t->node);
         _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF, new_upper_fd = -EBADF;
@@ -156,9 +166,19 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
         new_upper_fd = open_dir_beneath(t->x->new_upper_fd, path);
         if (old_fd < 0 || new_fd < 0 || new_upper_fd < 0)
                 return old_fd < 0 ? old_fd : new_fd < 0 ? new_fd : new_upper_fd;
+        if (!has_room(t->x))
+                return 0;
         for (unsigned i = 0; i < t->n && !exchange_should_stop(t->x); i++) {
+                bool copies_up = t->entries[i]->inode == 0;
+                uint64_t begin;
+
+                throttle_wait(t->x->site->throttle, t->x->site, 1);
+                begin = now_monotonic_usec();
                 if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, scratch_fd) == 1)
                         node_recheck(t->node);
+                if (copies_up)
+                        throttle_observe(
+                                t->x->site->throttle, t->x->pool, PACE_ENTRY, now_monotonic_usec() - begin);
                 atomic_fetch_add(&t->x->n_done, 1);
         }
         return 0;

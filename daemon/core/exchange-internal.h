@@ -60,6 +60,8 @@ struct Exchange {
 
 /* Records the first fatal error of any thread; the others stop at the next step. */
 void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
+/* The same with a failure that says all itself. Takes it. */
+void exchange_refuse(Exchange *x, Failure *failure);
 /* Another attempt begins with none. */
 void exchange_forget_failure(Exchange *x);
 bool exchange_should_stop(const Exchange *x);

@@ -54,6 +54,13 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
         atomic_store(&x->has_failed, true);
 }
 
+void exchange_refuse(Exchange *x, Failure *failure) {
+        (void) pthread_mutex_lock(&x->tree->lock);
+        failure_move(&x->failure, failure);
+        (void) pthread_mutex_unlock(&x->tree->lock);
+        atomic_store(&x->has_failed, true);
+}
+
 void exchange_forget_failure(Exchange *x) {
         failure_done(&x->failure);
         atomic_store(&x->has_failed, false);
@@ -105,7 +112,9 @@ int exchange_wait(Exchange *x, JobState state) {
         uint64_t canceled_usec = 0;
 
         while (pool_wait(x->pool, 100) == 0) {
-                site_progress(x->site, state, atomic_load(&x->n_done), atomic_load(&x->n_total));
+                site_progress(
+                        x->site, throttle_is_waiting(x->site->throttle) ? JOB_WAITING : state,
+                        atomic_load(&x->n_done), atomic_load(&x->n_total));
                 if (!site_is_canceled(x->site))
                         continue;
                 canceled_usec = canceled_usec ?: now_monotonic_usec();

@@ -87,8 +87,10 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                 r = watch_open(x);
         if (r >= 0)
                 r = pool_new(x->site->options.n_threads, &x->pool);
-        if (r >= 0)
+        if (r >= 0) {
+                throttle_apply(x->site->throttle, x->pool);
                 return 0;
+        }
         return failure_set_errno(reterr, r, "cannot open '%s/%s'", x->site->overlay->mount_point, path);
 }
 

@@ -25,6 +25,7 @@ struct Pool {
         pthread_cond_t work, idle;
         Task *top;
         unsigned n_pending; /* queued and running */
+        unsigned n_running, limit;
         bool is_ending;
         unsigned n_threads;
         Thread threads[];
@@ -33,12 +34,13 @@ struct Pool {
 static Task *take_task(Pool *p) {
         Task *t;
 
-        while (!p->top && !p->is_ending)
+        while ((!p->top || p->n_running >= p->limit) && !p->is_ending)
                 (void) pthread_cond_wait(&p->work, &p->lock);
         if (p->is_ending)
                 return NULL;
         t = p->top;
         p->top = t->next;
+        p->n_running++;
         return t;
 }
 
@@ -53,6 +55,9 @@ static void *thread_main(void *userdata) {
                 t->func(t->argument, self->index);
                 free(t);
                 (void) pthread_mutex_lock(&p->lock);
+                p->n_running--;
+                if (p->top)
+                        (void) pthread_cond_signal(&p->work);
                 if (--p->n_pending == 0)
                         (void) pthread_cond_broadcast(&p->idle);
         }
@@ -90,6 +95,7 @@ int pool_new(unsigned n_threads, Pool **ret) {
         p = calloc(1, sizeof(Pool) + n_threads * sizeof(Thread));
         if (!p)
                 return -ENOMEM;
+        p->limit = n_threads;
         (void) pthread_condattr_init(&attr);
         (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         (void) pthread_mutex_init(&p->lock, NULL);
@@ -121,6 +127,13 @@ Pool *pool_free(Pool *p) {
         (void) pthread_mutex_destroy(&p->lock);
         free(p);
         return NULL;
+}
+
+void pool_set_limit(Pool *p, unsigned n) {
+        (void) pthread_mutex_lock(&p->lock);
+        p->limit = n < 1 ? 1 : n;
+        (void) pthread_cond_broadcast(&p->work);
+        (void) pthread_mutex_unlock(&p->lock);
 }
 
 int pool_submit(Pool *p, pool_func func, void *task) {

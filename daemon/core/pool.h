@@ -18,6 +18,8 @@ int pool_new(unsigned n_threads, Pool **ret);
 Pool *pool_free(Pool *p);
 DEFINE_CLEANUP(Pool *, pool_free);
 
+/* At most n tasks run at once from now on; 1 to n_threads. */
+void pool_set_limit(Pool *p, unsigned n);
 /* Newest first: a walk goes deep before it goes wide, which keeps the queue short. -ENOMEM. */
 int pool_submit(Pool *p, pool_func func, void *task);
 /* Waits until no task is queued or running, at most timeout_msec (-1: for ever). 1 idle, 0 time is up. */

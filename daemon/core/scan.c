@@ -45,6 +45,15 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
         return -EUCLEAN;
 }
 
+static int check_excluded(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = n->parent ? exchange_node_path(x, n, NULL) : NULL;
+
+        if (!path || !globs_match_within(&x->site->options.exclude, path))
+                return !n->parent || path ? 0 : -ENOMEM;
+        node_block(n, DIRECTORY_EXCLUDED, "Exclude= says so");
+        return -EUCLEAN;
+}
+
 /* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
 static int open_old(Exchange *x, Node *n, Open *o) {
         int r;
@@ -53,6 +62,8 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         if (!o->path)
                 return -ENOMEM;
         r = check_mounts(x, n, NULL);
+        if (r >= 0 && !x->tree->is_undo)
+                r = check_excluded(x, n);
         if (r < 0)
                 return r;
         o->fd = open_dir_beneath(x->old_fd, o->path);
@@ -132,6 +143,18 @@ typedef struct Listing {
         const Node *recorded;
 } Listing;
 
+static int refuse_size(Exchange *x) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(
+                &failure, FAILURE_PRECONDITION, EFBIG,
+                "'%s/%s' holds more than MaxEntries=%llu entries; finalize it by hand, or raise MaxEntries=",
+                x->site->overlay->mount_point, x->tree->path,
+                (unsigned long long) x->site->options.max_entries);
+        exchange_refuse(x, &failure);
+        return -EFBIG;
+}
+
 static int note_entry(Listing *l, const char *name, unsigned char type, const UpperEntry *ue) {
         Entry *e, *known = l->recorded ? node_find(l->recorded, name) : NULL;
         int r;
@@ -143,8 +166,9 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         /* In a merged directory also what was made here may cover a lower name, which only the lower could
          * tell: it counts as one, so that it never shows once it is deleted. */
         e->is_local = !l->node->is_merged && (!known || known->is_local);
-        atomic_fetch_add(&l->x->n_total, 1);
-        return 0;
+        if (atomic_fetch_add(&l->x->n_total, 1) < l->x->site->options.max_entries)
+                return 0;
+        return refuse_size(l->x);
 }
 
 static int list_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -333,11 +357,15 @@ static void scan_outcome(Exchange *x, Node *n, int r) {
 
 static void scan_task(void *argument, unsigned thread) {
         _cleanup_free_ ScanTask *t = argument;
+        uint64_t begin;
         int r;
 
         if (exchange_should_stop(t->x))
                 return;
+        throttle_wait(t->x->site->throttle, t->x->site, 1);
+        begin = now_monotonic_usec();
         r = scan_node(t->x, t->node);
+        throttle_observe(t->x->site->throttle, t->x->pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
         if (r == 0) {
                 if (t->node->parent)
                         atomic_fetch_add(&t->x->n_done, 1);

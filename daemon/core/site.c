@@ -91,6 +91,8 @@ int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir
 }
 
 void site_done(Site *s) {
+        globs_done(&s->options.exclude);
+        s->throttle = throttle_free(s->throttle);
         redirect_max_release(&s->redirect_max_hold);
         site_forget_inner_mounts(s);
         s->root_fd = fd_close(s->root_fd);

@@ -6,8 +6,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "base/glob.h"
 #include "base/states.h"
 #include "core/overlay.h"
+#include "core/throttle.h"
 
 /* Names of ours in an overlay; interface.md section 1. Nothing that starts so is ever listed, finalized or
  * watched. */
@@ -37,9 +39,12 @@ typedef struct SiteOptions {
         Method method;
         uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
         bool want_parents; /* the directories above, too; by marks */
+        Floor min_free_space, min_free_inodes;
+        uint64_t max_entries; /* of one exchange; UINT64_MAX: any number */
+        Globs exclude;        /* directories that stay as they are, but for one that was asked for itself */
 } SiteOptions;
 
-typedef struct Site {
+struct Site {
         const Overlay *overlay; /* borrowed */
         const char *name;       /* of the configured overlay; borrowed */
         int root_fd;            /* the overlay's root */
@@ -52,12 +57,16 @@ typedef struct Site {
         int redirect_max_hold;   /* redirect-max.h; let go by site_done() */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
                                     see */
-} Site;
+        Throttle *throttle;      /* NULL: no restraint */
+};
 
 #define SITE_INIT                                                                                           \
         (Site) {                                                                                            \
                 .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .redirect_max_hold = -EBADF,   \
-                .options = { .quiet_usec = 2 * USEC_PER_SEC, .n_threads = 32, .depth = DEPTH_INFINITE },    \
+                .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
+                             .n_threads = 32,                                                               \
+                             .depth = DEPTH_INFINITE,                                                       \
+                             .max_entries = UINT64_MAX },                                                   \
         }
 
 /* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of

@@ -193,7 +193,10 @@ static int conclude_one(
         }
         if (r >= 0 || (!ends_job(f, r) && has_left(w, path)))
                 return 0;
-        k = ends_job(f, r) ? r : report_state(w->hooks, path, DIRECTORY_PENDING, f->message);
+        k = ends_job(f, r)
+                ? r
+                : report_state(
+                          w->hooks, path, r == -EFBIG ? DIRECTORY_EXCLUDED : DIRECTORY_PENDING, f->message);
         failure_move(&w->failure, f);
         return k;
 }
@@ -365,11 +368,15 @@ int work_finalize(
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
 
-        r = work_open(&w, reterr);
+        r = guard_room(site, path, reterr);
+        if (r >= 0)
+                r = work_open(&w, reterr);
         if (r >= 0)
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
                 return r;
+        if (globs_match_within(&site->options.exclude, path))
+                globs_done(&site->options.exclude); /* it was named by whoever asked */
         r = site_wants_mark(site) ? mark_subtree(&w) : exchange_subtree(&w, &report);
         if (r >= 0 && site->options.want_parents)
                 r = work_mark_parents(site, path, hooks, &w.counts, &w.failure);

@@ -69,7 +69,53 @@ static uint64_t number(const Worker *w, const char *key, uint64_t missing) {
         return v ? strtoull(v, NULL, 10) : missing;
 }
 
-static void set_options(Worker *w) {
+char **worker_split(const Worker *w, const char *key, char **buffer) {
+        const char *value = wire_request_get(&w->request, key) ?: "";
+        char **l = calloc(strlen(value) / 2 + 2, sizeof(char *)), *state;
+        size_t n = 0;
+
+        *buffer = strdup(value);
+        if (!l || !*buffer) {
+                free(l);
+                return NULL;
+        }
+        for (char *s = strtok_r(*buffer, " ", &state); s; s = strtok_r(NULL, " ", &state))
+                l[n++] = s;
+        return l;
+}
+
+static Floor floor_of(const Worker *w, const char *key) {
+        const char *v = wire_request_get(&w->request, key);
+        Floor f = { 0 };
+        char *end;
+
+        if (v) {
+                f.value = strtoull(v, &end, 10);
+                f.is_percent = *end == '%';
+        }
+        return f;
+}
+
+static int set_restraints(Worker *w) {
+        SiteOptions *o = &w->site.options;
+        _cleanup_free_ char *buffer = NULL;
+        _cleanup_free_ char **exclude = worker_split(w, WIRE_EXCLUDE, &buffer);
+        int r;
+
+        if (!exclude)
+                return -ENOMEM;
+        o->min_free_space = floor_of(w, WIRE_MIN_FREE_SPACE);
+        o->min_free_inodes = floor_of(w, WIRE_MIN_FREE_INODES);
+        o->max_entries = number(w, WIRE_MAX_ENTRIES, UINT64_MAX);
+        r = globs_new(exclude, &o->exclude);
+        if (r < 0)
+                return r;
+        return throttle_new(
+                o->n_threads, asks_for(w, WIRE_ADAPT), number(w, WIRE_RATE, UINT64_MAX),
+                asks_for(w, WIRE_BACKGROUND), &w->site.throttle);
+}
+
+static int set_options(Worker *w) {
         SiteOptions *o = &w->site.options;
         const char *standing = wire_request_get(&w->request, WIRE_STANDING);
         const char *hard_links = wire_request_get(&w->request, WIRE_HARD_LINKS);
@@ -85,6 +131,7 @@ static void set_options(Worker *w) {
         o->method = method < 0 ? METHOD_AUTO : method;
         o->depth = (uint32_t) number(w, WIRE_DEPTH, DEPTH_INFINITE);
         o->want_parents = asks_for(w, WIRE_PARENTS);
+        return set_restraints(w);
 }
 
 static int check_preconditions(const Worker *w, bool report, Failure *reterr) {
@@ -318,6 +365,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 r = asks_for(w, WIRE_OFFLINE) ? load_offline(w, reterr) : load_overlay(w, reterr);
         if (r < 0)
                 return r;
+        if (type == JOB_WATCH)
+                return worker_watch(w, reterr);
         if (type == JOB_CHECK)
                 return check_preconditions(w, /* report= */ true, reterr);
         if (type == JOB_BLOCKERS)
@@ -331,7 +380,9 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 &w->site, w->overlay, w->name ?: name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)
                 return r;
-        set_options(w);
+        r = set_options(w);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot use the options of the job");
         w->site.observer = w->observer;
         if (type == JOB_REMOUNT)
                 return remount(w, reterr);

@@ -5,6 +5,7 @@
  *
  * Not for people: the daemon starts it with a socket as descriptor 3 (base/wire.h). */
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "core/redirect-max.h"
 #include "worker/worker.h"
@@ -105,6 +107,12 @@ static void set_up_process(void) {
         }
 }
 
+/* The disk and the processors are everybody else's first; threads inherit that. */
+static void step_aside(void) {
+        (void) setpriority(PRIO_PROCESS, 0, 19);
+        (void) syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+}
+
 static void send_result(Worker *w, int r, const Failure *f) {
         WireRecord record;
 
@@ -130,7 +138,11 @@ static int run(Worker *w) {
         r = wire_request_receive(WORKER_FD, &w->request);
         if (r <= 0)
                 return EXIT_FAILURE;
-        r = pthread_create(&listener, NULL, listen_for_cancel, NULL);
+        if (worker_is_watcher(w))
+                (void) signal(SIGTERM, SIG_DFL); /* there is nothing to finish */
+        if (wire_request_get(&w->request, WIRE_BACKGROUND))
+                step_aside();
+        r = worker_is_watcher(w) ? 0 : pthread_create(&listener, NULL, listen_for_cancel, NULL);
         if (r == 0)
                 r = worker_run_verb(w, &f);
         else

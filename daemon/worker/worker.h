@@ -22,5 +22,11 @@ typedef struct Worker {
         JobState reported_state;
 } Worker;
 
+/* Words of a value of the request: an array that ends with NULL and points into *buffer; NULL on out of
+ * memory. The caller frees both. */
+char **worker_split(const Worker *w, const char *key, char **buffer);
+/* Whether it is a watcher, which listens for itself. */
+bool worker_is_watcher(const Worker *w);
+int worker_watch(Worker *w, Failure *reterr);
 /* Runs the request's verb, sends what there is to tell but the result. */
 int worker_run_verb(Worker *w, Failure *reterr);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The verb "watch": from what the watcher finds to records. */
+#include <string.h>
+
+#include "core/watcher.h"
+#include "worker/worker.h"
+
+bool worker_is_watcher(const Worker *w) {
+        return job_type_from_string(wire_request_get(&w->request, WIRE_VERB)) == JOB_WATCH;
+}
+
+static int send_heat(const char *path, uint64_t n_opens, void *userdata) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_HEAT);
+        r.entries_done = n_opens;
+        wire_set(r.path, path);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_status(const WatcherStatus *s, void *userdata) {
+        WireRecord r;
+
+        wire_record_init(&r, WIRE_WATCH);
+        r.state = s->is_busy ? WATCH_BUSY : WATCH_IDLE;
+        r.entries_total = s->n_known;
+        r.entries_done = s->n_watches;
+        r.errors = s->n_left_out;
+        wire_set(r.text, s->reason);
+        return wire_send(WORKER_FD, &r);
+}
+
+int worker_watch(Worker *w, Failure *reterr) {
+        const char *most = wire_request_get(&w->request, WIRE_MAX_WATCHES);
+        _cleanup_free_ char *wanted = NULL, *excluded = NULL;
+        _cleanup_free_ char **directories = worker_split(w, WIRE_DIRECTORIES, &wanted);
+        _cleanup_free_ char **exclude = worker_split(w, WIRE_EXCLUDE, &excluded);
+        const WatcherConfig c = {
+                .overlay = w->overlay,
+                .directories = directories,
+                .exclude = exclude,
+                .max_watches = most ? strtoull(most, NULL, 10) : 8192,
+                .control_fd = WORKER_FD,
+                .heat = send_heat,
+                .status = send_status,
+        };
+
+        if (!directories || !exclude)
+                return failure_set_errno(reterr, -ENOMEM, "cannot watch '%s'", w->overlay->mount_point);
+        return watcher_run(&c, reterr);
+}
