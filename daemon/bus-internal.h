@@ -18,6 +18,7 @@ const char *bus_error_name(FailureKind kind);
 /* Handlers of the methods that only look, in bus-query.c. */
 int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_method_list_hot(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error);
 
@@ -33,6 +34,9 @@ int bus_append_text(sd_bus_message *m, const char *text);
 /* Appends {sv} entries; strings as above. */
 int bus_append_string(sd_bus_message *m, const char *key, const char *value);
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
+/* The entries of an a{sv} as below. */
+int bus_append_directory_entries(
+        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
 /* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes
  * of it. */
 int bus_append_directory(

@@ -53,6 +53,18 @@ PROPERTY_GETTER(get_dry_run) {
         return sd_bus_message_append(reply, "b", (int) j->options.is_dry_run);
 }
 
+PROPERTY_GETTER(get_automatic) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->is_automatic);
+}
+
+PROPERTY_GETTER(get_stalled) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->is_stalled);
+}
+
 PROPERTY_GETTER(get_notes) {
         const Job *j = userdata;
         int r;
@@ -139,8 +151,10 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Type", "s", get_type, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Overlay", "s", NULL, offsetof(Job, overlay), SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Path", "s", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Automatic", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Stalled", "b", get_stalled, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY(
                 "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY(

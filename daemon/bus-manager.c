@@ -342,6 +342,12 @@ static const sd_bus_vtable vtable[] = {
                 bus_method_list_directories,
                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
+                "ListHot",
+                SD_BUS_ARGS("s", overlay, "u", most),
+                SD_BUS_RESULT("aa{sv}", directories),
+                bus_method_list_hot,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
                 "ListBlockers",
                 SD_BUS_ARGS("s", overlay),
                 SD_BUS_RESULT("aa{sv}", blockers),

@@ -118,6 +118,26 @@ PROPERTY_GETTER(get_draining) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+PROPERTY_GETTER(get_watching) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(reply, "s", watching_state_to_string(o->watching.state));
+}
+
+PROPERTY_GETTER(get_watching_reason) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->watching.reason);
+}
+
+PROPERTY_GETTER(get_n_watched) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(
+                reply, "u",
+                (uint32_t) (strcmp(property, "NKnown") == 0 ? o->watching.n_known : o->watching.n_watches));
+}
+
 PROPERTY_GETTER(get_paused) {
         const Managed *o = userdata;
 
@@ -139,6 +159,10 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Watching", "s", get_watching, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("WatchingReason", "s", get_watching_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NKnown", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NWatches", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Paused", "b", get_paused, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

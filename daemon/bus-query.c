@@ -51,7 +51,7 @@ static DirectoryState state_with_job(DirectoryState s, const Job *j) {
         return is_at_work && (s == DIRECTORY_MERGED || s == DIRECTORY_COPIED_UP) ? DIRECTORY_COPYING : s;
 }
 
-int bus_append_directory(
+int bus_append_directory_entries(
         sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
         _cleanup_free_ char *path = path_join(o->config->mount_point, i->path);
         const Job *j = queue_find_job_at(m->queue, o->config->name, i->path);
@@ -60,8 +60,7 @@ int bus_append_directory(
 
         if (!path)
                 return -ENOMEM;
-        if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
-            (r = bus_append_string(message, "overlay", o->config->name)) < 0 ||
+        if ((r = bus_append_string(message, "overlay", o->config->name)) < 0 ||
             (r = bus_append_string(message, "path", path)) < 0 ||
             (r = bus_append_string(message, "state", directory_state_to_string(state))) < 0 ||
             (r = bus_append_string(message, "reason", i->reason)) < 0 ||
@@ -72,7 +71,15 @@ int bus_append_directory(
                 return r;
         if (i->finalized_usec > 0 && (r = bus_append_u64(message, "finalized_usec", i->finalized_usec)) < 0)
                 return r;
-        if (j && (r = sd_bus_message_append(message, "{sv}", "job", "u", j->id)) < 0)
+        return j ? sd_bus_message_append(message, "{sv}", "job", "u", j->id) : 0;
+}
+
+int bus_append_directory(
+        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
+        int r;
+
+        if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
+            (r = bus_append_directory_entries(message, m, o, i)) < 0)
                 return r;
         return sd_bus_message_close_container(message);
 }

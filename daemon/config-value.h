@@ -15,8 +15,6 @@ int value_parse_bool(const char *s, bool *ret);
 int value_parse_uint(const char *s, uint64_t *ret);
 /* Index of s in a NULL-terminated list of words. */
 int value_parse_word(const char *s, const char *const *words, int *ret);
-/* "always", or windows of time like "*-*-* 20:00..06:00", separated by ';'. Only the form is checked. */
-int value_check_schedule(const char *s);
 
 /* A part of a whole, in percent, or an absolute number. */
 typedef struct Amount {

@@ -4,10 +4,12 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/glob.h"
 #include "base/path-util.h"
 #include "config-file.h"
 #include "log.h"
 #include "messages.h"
+#include "schedule.h"
 #include "strv.h"
 
 #define WORKERS_MAX 256 /* what the worker accepts, see WIRE_WORKERS */
@@ -54,6 +56,16 @@ static int parse_count_or_infinity(const char *value, void *dest, const char *co
         return 0;
 }
 
+static int parse_rate(const char *value, void *dest, const char *const *words) {
+        uint64_t v;
+        int r = parse_count_or_infinity(value, &v, words);
+
+        if (r < 0 || v == 0)
+                return r < 0 ? r : -ERANGE;
+        *(uint64_t *) dest = v;
+        return 0;
+}
+
 static int parse_timespan(const char *value, void *dest, const char *const *words) {
         return value_parse_timespan(value, dest);
 }
@@ -71,7 +83,7 @@ static int parse_text(const char *value, void *dest, const char *const *words) {
 }
 
 static int parse_schedule(const char *value, void *dest, const char *const *words) {
-        int r = value_check_schedule(value);
+        int r = schedule_check(value);
 
         return r < 0 ? r : str_replace(dest, value);
 }
@@ -127,6 +139,25 @@ static int parse_list(const char *value, void *dest, const char *const *words) {
         return 0;
 }
 
+/* What cannot be used is not added. */
+static int parse_globs(const char *value, void *dest, const char *const *words) {
+        _cleanup_strv_free_ char **grown = NULL;
+        _cleanup_(globs_done) Globs globs = { 0 };
+        char ***list = dest;
+        int r;
+
+        r = strv_copy(*list, &grown);
+        if (r >= 0)
+                r = parse_list(value, &grown, words);
+        if (r >= 0)
+                r = globs_new(grown, &globs);
+        if (r < 0)
+                return r;
+        (void) strv_free(*list);
+        *list = TAKE_PTR(grown);
+        return 0;
+}
+
 static int parse_path(const char *value, void *dest, const char *const *words) {
         _cleanup_free_ char *p = strdup(value);
 
@@ -152,20 +183,21 @@ static const ConfigKey config_keys[] = {
         OVERLAY_KEY("LowerDir", lower, parse_text),
         OVERLAY_KEY("UpperDir", upper, parse_path),
         OVERLAY_KEY("WorkDir", work, parse_path),
-        SETTING("Watch", "Directories", directories, parse_list, NULL, IGNORED),
-        SETTING("Watch", "Exclude", exclude, parse_list, NULL, IGNORED),
-        SETTING("Watch", "HotOpens", hot_opens, parse_count, NULL, IGNORED),
-        SETTING("Watch", "HotWindowSec", hot_window_usec, parse_timespan, NULL, IGNORED),
-        SETTING("Watch", "MaxWatches", max_watches, parse_count, NULL, IGNORED),
+        SETTING("Watch", "Directories", directories, parse_globs, NULL, NULL),
+        SETTING("Watch", "Exclude", exclude, parse_globs, NULL, NULL),
+        SETTING("Watch", "HotOpens", hot_opens, parse_count, NULL, NULL),
+        SETTING("Watch", "HotWindowSec", hot_window_usec, parse_timespan, NULL, NULL),
+        SETTING("Watch", "MaxWatches", max_watches, parse_count, NULL, NULL),
         SETTING("CopyUp", "Workers", workers, parse_workers, auto_word, NULL),
         SETTING("CopyUp", "MaxWorkers", max_workers, parse_workers, NULL, NULL),
-        SETTING("CopyUp", "EntriesPerSecond", entries_per_second, parse_count_or_infinity, NULL, IGNORED),
+        SETTING("CopyUp", "EntriesPerSecond", entries_per_second, parse_rate, NULL, NULL),
+        SETTING("CopyUp", "MaxEntries", max_entries, parse_count_or_infinity, NULL, NULL),
         SETTING("CopyUp", "Data", data_max_bytes, parse_data, NULL, IGNORED),
         SETTING("CopyUp", "HardLinks", hard_links, parse_word, hard_links_words, NULL),
-        SETTING("CopyUp", "MinFreeSpace", min_free_space, parse_amount, NULL, IGNORED),
-        SETTING("CopyUp", "MinFreeInodes", min_free_inodes, parse_amount, NULL, IGNORED),
-        SETTING("CopyUp", "Schedule", schedule, parse_schedule, NULL, IGNORED),
-        SETTING("Finalize", "Automatic", is_automatic, parse_bool, NULL, IGNORED),
+        SETTING("CopyUp", "MinFreeSpace", min_free_space, parse_amount, NULL, NULL),
+        SETTING("CopyUp", "MinFreeInodes", min_free_inodes, parse_amount, NULL, NULL),
+        SETTING("CopyUp", "Schedule", schedule, parse_schedule, NULL, NULL),
+        SETTING("Finalize", "Automatic", is_automatic, parse_bool, NULL, NULL),
         SETTING("Finalize", "Scheme", scheme, parse_word, scheme_words, "finalized"),
         SETTING("Finalize", "Method", method, parse_word, method_words, NULL),
         SETTING("Finalize", "QuietSec", quiet_usec, parse_timespan, NULL, NULL),
@@ -185,6 +217,7 @@ static int settings_init(Settings *s) {
                 .max_watches = 8192,
                 .max_workers = 32,
                 .entries_per_second = UINT64_MAX,
+                .max_entries = 100000,
                 .hard_links = HARD_LINKS_SKIP,
                 .min_free_space = { .is_percent = true, .value = 5 },
                 .min_free_inodes = { .is_percent = true, .value = 5 },

@@ -39,6 +39,7 @@ typedef struct Settings {
         uint64_t workers; /* 0: auto */
         uint64_t max_workers;
         uint64_t entries_per_second; /* UINT64_MAX: no limit */
+        uint64_t max_entries;        /* of a tree that is finalized by itself; UINT64_MAX: no limit */
         uint64_t data_max_bytes;     /* 0: none, UINT64_MAX: all */
         int hard_links;              /* HardLinks; int for the table of words, as the enums below */
         Amount min_free_space;

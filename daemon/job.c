@@ -183,6 +183,20 @@ bool job_conflicts(const Job *a, const Job *b) {
                 (path_startswith(a->path, b->path) || path_startswith(b->path, a->path));
 }
 
+bool job_may_pause(const Job *j, const Failure *failure) {
+        return j->is_automatic && !j->is_cancel_wanted &&
+                (failure->kind == FAILURE_LOWER_UNREACHABLE || failure->error == EIO ||
+                 failure->error == ESTALE || failure->error == ETIMEDOUT);
+}
+
+void job_pause(Job *j, uint64_t not_before_usec, uint64_t now_usec) {
+        (void) job_set_state(j, JOB_QUEUED, now_usec);
+        j->not_before_usec = not_before_usec;
+        j->n_pauses++;
+        j->n_attempts = 0;
+        j->is_stalled = false;
+}
+
 bool job_may_retry(const Job *j) {
         return j->n_attempts < JOB_ATTEMPTS_MAX && !j->is_cancel_wanted && !job_state_is_final(j->state);
 }

@@ -56,6 +56,11 @@ typedef struct Job {
         uint64_t finished_usec;
         unsigned n_attempts; /* workers started for it */
         bool is_cancel_wanted;
+        bool is_automatic;        /* nobody has asked for it */
+        double heat;              /* of an automatic one, when it was made */
+        uint64_t not_before_usec; /* realtime; not to be started before, 0 at any time */
+        unsigned n_pauses;        /* how often it has had to wait so */
+        bool is_stalled; /* has not got on for a while, though nothing holds it up that we know of */
         Failure failure;
         char **notes; /* the first ones, within the limits above */
         size_t n_notes;
@@ -98,5 +103,9 @@ int job_add_note(Job *j, const char *note);
 char *job_path(const Job *j);
 /* Whether two jobs may not run at the same time: same overlay, and one path at or below the other. */
 bool job_conflicts(const Job *a, const Job *b) _pure_;
+/* Whether a failure is of the kind that goes away by itself, and nobody waits for the job. */
+bool job_may_pause(const Job *j, const Failure *failure) _pure_;
+/* Back to the queue, not to be started before then. */
+void job_pause(Job *j, uint64_t not_before_usec, uint64_t now_usec);
 /* Whether the worker of a failed attempt is to be tried again. */
 bool job_may_retry(const Job *j) _pure_;

@@ -28,8 +28,10 @@ int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
         if (!o)
                 return -ENOMEM;
         *o = (Managed){ .manager = m, .config = overlay_config_ref(config), .retry_usec = RETRY_FIRST_USEC };
+        o->watching.overlay = o;
         o->directories = directory_table_new();
-        if (!o->directories)
+        o->heat = heat_table_new();
+        if (!o->directories || !o->heat)
                 return -ENOMEM;
         *ret = TAKE_PTR(o);
         return 0;
@@ -50,6 +52,9 @@ Managed *managed_free(Managed *o) {
         if (!o)
                 return NULL;
         managed_clear(o);
+        watching_done(&o->watching);
+        (void) sd_event_source_disable_unref(o->automatic_timer);
+        o->heat = heat_table_free(o->heat);
         o->directories = directory_table_free(o->directories);
         (void) overlay_config_unref(o->config);
         free(o->reason);
@@ -64,6 +69,8 @@ static void managed_set_state(Managed *o, ManagedState state, FailureKind refusa
         o->refusal = refusal;
         (void) str_replace(&o->reason, reason);
         manager_overlay_changed(o->manager, o);
+        watching_update(&o->watching);
+        o->is_heat_changed = true; /* what may be done about it */
 }
 
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -253,8 +260,13 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
                 managed_update_mount(o, table);
         } else if (o->state == MANAGED_REFUSED && o->overlay)
                 managed_survey(o);
-        else if (o->state == MANAGED_ACTIVE)
-                managed_want_options(o);
+        else {
+                watching_restart(&o->watching);
+                if (o->state == MANAGED_ACTIVE)
+                        managed_want_options(o);
+        }
+        heat_table_forgive_all(o->heat);
+        o->is_heat_changed = true;
         manager_overlay_changed(o->manager, o);
 }
 
@@ -292,6 +304,35 @@ static int add_optional(WireRequest *q, const char *key, const char *value) {
         return value ? wire_request_add(q, key, value) : 0;
 }
 
+static int add_floor(WireRequest *q, const char *key, const Amount *a) {
+        return wire_request_addf(q, key, "%llu%s", (unsigned long long) a->value, a->is_percent ? "%" : "");
+}
+
+static int add_restraints(const Settings *s, WireRequest *q) {
+        _cleanup_free_ char *exclude = strv_join(s->exclude);
+        int r;
+
+        if (!exclude)
+                return -ENOMEM;
+        if ((s->workers == 0 && (r = wire_request_add(q, WIRE_ADAPT, "1")) < 0) ||
+            (s->entries_per_second != UINT64_MAX &&
+             (r = wire_request_addf(q, WIRE_RATE, "%llu", (unsigned long long) s->entries_per_second)) <
+                     0) ||
+            (exclude[0] && (r = wire_request_add(q, WIRE_EXCLUDE, exclude)) < 0) ||
+            (r = add_floor(q, WIRE_MIN_FREE_SPACE, &s->min_free_space)) < 0)
+                return r;
+        return add_floor(q, WIRE_MIN_FREE_INODES, &s->min_free_inodes);
+}
+
+int managed_make_background(const Managed *o, WireRequest *q) {
+        uint64_t most = o->config->settings.max_entries;
+        int r = wire_request_add(q, WIRE_BACKGROUND, "1");
+
+        return r < 0 || most == UINT64_MAX
+                ? r
+                : wire_request_addf(q, WIRE_MAX_ENTRIES, "%llu", (unsigned long long) most);
+}
+
 int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q) {
         const OverlayConfig *c = o->config;
         const Settings *s = &c->settings;
@@ -310,7 +351,7 @@ int managed_make_request(const Managed *o, JobType verb, const char *path, WireR
             (r = wire_request_add(q, WIRE_HARD_LINKS, hard_links_to_string(s->hard_links))) < 0 ||
             (r = wire_request_addf(q, WIRE_WORKERS, "%u", settings_worker_threads(s))) < 0)
                 return r;
-        return 0;
+        return add_restraints(s, q);
 }
 
 DirectoryInfo directory_info_from_record(const WireRecord *r) {

@@ -9,7 +9,9 @@
 #include "core/mount-table.h"
 #include "core/overlay.h"
 #include "directory-table.h"
+#include "heat.h"
 #include "proc.h"
+#include "watching.h"
 
 typedef struct Manager Manager;
 
@@ -41,6 +43,10 @@ typedef struct Managed {
         Keeper *keepers;
         uint64_t options_tried_usec; /* monotonic: when the configured options were last to be swapped in; 0:
                                         never */
+        Watching watching;
+        HeatTable *heat;
+        bool is_heat_changed;
+        sd_event_source *automatic_timer; /* when time alone may let a job be made or started */
 } Managed;
 
 int managed_new(Manager *m, OverlayConfig *config, Managed **ret);
@@ -73,6 +79,8 @@ void managed_schedule_retry(Managed *o);
 
 /* A request about path (relative) of the overlay with everything the worker needs to know. */
 int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
+/* What such a request says besides when nobody waits for the answer. */
+int managed_make_background(const Managed *o, WireRequest *q);
 /* What a WIRE_DIRECTORY record says; the strings are the record's. */
 DirectoryInfo directory_info_from_record(const WireRecord *r);
 /* Takes in a WIRE_DIRECTORY record. 1: the directory became finalized by this. */

@@ -2,7 +2,9 @@
 /* The manager's half that is about jobs: which are made, started, ended, remembered. */
 #include <string.h>
 
+#include "automatic.h"
 #include "bus.h"
+#include "heat-state.h"
 #include "log.h"
 #include "manager.h"
 #include "state.h"
@@ -15,10 +17,16 @@ void manager_start_jobs(Manager *m) {
         for (size_t i = 0; i < m->n_overlays; i++) {
                 Managed *o = m->overlays[i];
 
+                if (o->is_heat_changed) {
+                        o->is_heat_changed = false;
+                        automatic_run(o);
+                }
+
                 if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0 ||
                     queue_admit_remounts(
                             m->queue, o->config->name, managed_is_remountable(o) && !m->is_paused) < 0)
                         (void) log_oom();
+                queue_set_automatic_open(m->queue, o->config->name, automatic_is_open(o));
         }
         while ((j = queue_next(m->queue))) {
                 Managed *o = manager_find_overlay(m, j->overlay);
@@ -30,12 +38,15 @@ void manager_start_jobs(Manager *m) {
 }
 
 void manager_job_finished(Manager *m, Job *j) {
+        Managed *o = manager_find_overlay(m, j->overlay);
         Job *expired;
 
         m->is_manager_changed = m->is_state_changed = true;
         manager_job_changed(m, j);
         manager_flush(m);
         bus_send_job_removed(m, j);
+        if (o && !j->options.is_dry_run)
+                automatic_job_ended(o, j);
         queue_trim_plans(m->queue);
         while ((expired = queue_expire(m->queue))) {
                 bus_forget_job(m, expired);
@@ -90,7 +101,13 @@ void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *rea
 }
 
 static int manager_queue_job(
-        Manager *m, JobType type, Managed *o, const char *path, const JobOptions *options, Job **ret) {
+        Manager *m,
+        JobType type,
+        Managed *o,
+        const char *path,
+        const JobOptions *options,
+        const double *heat, /* of an automatic one */
+        Job **ret) {
         _cleanup_(job_freep) Job *j = NULL;
         int r;
 
@@ -100,6 +117,8 @@ static int manager_queue_job(
         r = job_set_options(j, options);
         if (r < 0)
                 return r;
+        j->is_automatic = heat != NULL;
+        j->heat = heat ? *heat : 0;
         (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
         r = queue_add(m->queue, j);
         if (r < 0)
@@ -137,7 +156,7 @@ int manager_add_job(
                 r = manager_check_room(m, path, reterr);
         if (r < 0)
                 return r;
-        r = manager_queue_job(m, type, o, relative, options, ret);
+        r = manager_queue_job(m, type, o, relative, options, /* heat= */ NULL, ret);
         return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
 }
 
@@ -156,8 +175,17 @@ int manager_add_remount(
                 r = manager_check_room(m, o->config->mount_point, reterr);
         if (r < 0)
                 return r;
-        r = manager_queue_job(m, JOB_REMOUNT, o, "", options, ret);
+        r = manager_queue_job(m, JOB_REMOUNT, o, "", options, /* heat= */ NULL, ret);
         return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for overlay '%s'", overlay) : 0;
+}
+
+int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat) {
+        static const JobOptions options = { 0 };
+        Job *j;
+
+        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
+                return -EBUSY;
+        return manager_queue_job(m, JOB_FINALIZE, o, path, &options, &heat, &j);
 }
 
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
@@ -207,6 +235,41 @@ void manager_save_state(Manager *m) {
                         r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
 }
 
+static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        m->heat_timer = sd_event_source_disable_unref(m->heat_timer);
+        manager_save_heat(m);
+        return 0;
+}
+
+void manager_heat_changed(Manager *m, Managed *o) {
+        o->is_heat_changed = true;
+        manager_wake(m);
+        if (!m->heat_timer &&
+            sd_event_add_time_relative(
+                    m->event, &m->heat_timer, CLOCK_MONOTONIC, HEAT_SAVE_USEC, HEAT_SAVE_USEC / 2,
+                    on_heat_time, m) < 0)
+                (void) log_oom();
+}
+
+void manager_save_heat(Manager *m) {
+        uint64_t now = 0;
+        int r;
+
+        (void) sd_event_now(m->event, CLOCK_REALTIME, &now);
+        r = heat_state_save(m->state_dir, m->overlays, m->n_overlays, now);
+        if (r < 0)
+                (void) log_warning_errno(r, "Cannot write the heat to '%s', ignoring: %m", m->state_dir);
+}
+
+static void on_saved_heat(const SavedHeat *s, void *userdata) {
+        Managed *o = manager_find_overlay(userdata, s->overlay);
+
+        if (o && heat_table_restore(o->heat, s->path, s->heat, s->n_opens, s->usec) < 0)
+                (void) log_oom();
+}
+
 /* A job the last daemon did not finish: readable as one that failed, so that nobody waits for it in vain. */
 static void on_saved_job(const SavedJob *s, void *userdata) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
@@ -243,4 +306,11 @@ void manager_load_state(Manager *m) {
                 (void) log_warning_errno(
                         r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
         m->is_state_changed = true;
+        r = heat_state_load(m->state_dir, on_saved_heat, m);
+        if (r == -EBADMSG)
+                log_warning(
+                        "The heat of directories in '%s' cannot be read; moved aside, it is found out anew",
+                        m->state_dir);
+        else if (r < 0 && r != -ENOENT)
+                (void) log_warning_errno(r, "Cannot read the heat in '%s', ignoring: %m", m->state_dir);
 }

@@ -271,6 +271,11 @@ void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint6
                 (void) log_error_errno(r, "Cannot read the mount table: %m");
         else
                 on_mounts(&table, m);
+        /* Watches have died and do not tell. */
+        if (strcmp(method, "swap") == 0)
+                watching_restart(&o->watching);
+        else
+                watching_rearm(&o->watching, NULL);
         bus_send_remounted(m, o, method, usec);
 }
 
@@ -281,8 +286,10 @@ static void on_reaped(const char *tag, void *userdata) {
         Managed *o = manager_find_overlay(m, tag);
 
         log_info("A worker for overlay '%s' that hung in the kernel has ended", tag);
-        if (o)
+        if (o) {
                 managed_survey(o);
+                watching_update(&o->watching);
+        }
         manager_wake(m);
 }
 
@@ -390,6 +397,7 @@ Manager *manager_free(Manager *m) {
         (void) sd_event_source_disable_unref(m->work_source);
         (void) sd_event_source_disable_unref(m->flush_source);
         (void) sd_event_source_disable_unref(m->stop_timer);
+        (void) sd_event_source_disable_unref(m->heat_timer);
         (void) sd_event_unref(m->event);
         free(m->state_dir);
         free(m);
@@ -432,6 +440,7 @@ void manager_stop(Manager *m) {
         if (m->is_stopping)
                 return;
         manager_save_state(m);
+        manager_save_heat(m);
         notifier_stopping(m->notifier);
         notifier_status(m->notifier, "Waiting for the workers to stop");
         log_info("Stopping");

@@ -36,7 +36,8 @@ typedef struct Manager {
         sd_event_source *stop_timer;
         char **changed_objects; /* object paths whose properties changed since the last flush */
         bool is_manager_changed;
-        bool is_state_changed; /* what state.h saves */
+        bool is_state_changed;       /* what state.h saves */
+        sd_event_source *heat_timer; /* saves it */
         bool is_paused;
         bool is_ready;
         bool is_stopping;
@@ -67,6 +68,8 @@ int manager_add_job(
 /* Makes a job that remounts an overlay, by name. */
 int manager_add_remount(
         Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr);
+/* A job nobody has asked for. */
+int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat);
 /* -ENOENT when there is no such job, -ESRCH when it has finished already. */
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr);
 /* Jobs of overlay (NULL: of all) do not start, or do again. Those that run go on. -ENOENT */
@@ -77,9 +80,13 @@ void manager_start_jobs(Manager *m);
 /* The list of jobs in the state directory, see state.h. */
 void manager_save_state(Manager *m);
 void manager_load_state(Manager *m);
+/* How much directories are used, see heat-state.h. */
+void manager_save_heat(Manager *m);
 
 /* What parts of the daemon report. */
 void manager_overlay_changed(Manager *m, Managed *o);
+/* Directories have been used: soon it is seen whether they are hot. */
+void manager_heat_changed(Manager *m, Managed *o);
 void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state);
 void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec);
 void manager_job_changed(Manager *m, Job *j);

@@ -216,12 +216,16 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-void proc_cancel(Proc *p) {
-        static const char packet[] = "cancel";
+int proc_send(Proc *p, const char *packet) {
+        if (p->fd < 0)
+                return -EPIPE;
+        return send(p->fd, packet, strlen(packet), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
 
+void proc_cancel(Proc *p) {
         if (p->is_killed || p->timer)
                 return;
-        if (p->fd < 0 || send(p->fd, packet, strlen(packet), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        if (proc_send(p, "cancel") < 0)
                 (void) kill(p->pid, SIGTERM);
         proc_start_timer(p, PROC_CANCEL_USEC);
 }

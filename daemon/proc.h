@@ -67,6 +67,8 @@ void proc_set_handler(Proc *p, const ProcHandler *handler, void *userdata);
 /* Asks it to stop, and sees to it that it does: SIGKILL after PROC_CANCEL_USEC. */
 void proc_cancel(Proc *p);
 void proc_kill(Proc *p);
+/* Sends a packet to one that listens for more than "cancel". Does not wait: -EAGAIN. */
+int proc_send(Proc *p, const char *packet);
 /* Nobody listens to it any more: it is asked to end (end of file and SIGTERM), and sees SIGKILL after
  * PROC_CANCEL_USEC. NULL is fine. */
 Proc *proc_free(Proc *p);

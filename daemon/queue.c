@@ -12,6 +12,7 @@ typedef struct Lane {
         char *overlay;
         bool is_open;
         bool admits_remounts;
+        bool is_automatic_closed;
         uint64_t last_start; /* by Queue.n_starts; the smallest is served next */
 } Lane;
 
@@ -96,6 +97,14 @@ static unsigned lane_count_running(const Queue *q, const Lane *l) {
         return n;
 }
 
+static bool lane_runs_automatic(const Queue *q, const Lane *l) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i]->is_automatic && job_is_running(q->jobs[i]) &&
+                    strcmp(q->jobs[i]->overlay, l->overlay) == 0)
+                        return true;
+        return false;
+}
+
 static Lane *lane_find(const Queue *q, const char *overlay) {
         Lane *l = q->lanes;
 
@@ -160,12 +169,35 @@ void queue_remove_lane(Queue *q, const char *overlay) {
                 }
 }
 
+void queue_set_automatic_open(Queue *q, const char *overlay, bool is_open) {
+        Lane *l = lane_find(q, overlay);
+
+        if (l)
+                l->is_automatic_closed = !is_open;
+}
+
+/* Whether job number a is to be started before job number b: what somebody waits for, then what is hotter.
+ */
+static bool is_before(const Queue *q, size_t a, size_t b) {
+        const Job *x = q->jobs[a], *y = q->jobs[b];
+
+        if (x->is_automatic != y->is_automatic)
+                return y->is_automatic;
+        if (x->is_automatic && x->heat != y->heat)
+                return x->heat > y->heat;
+        return a < b;
+}
+
+static bool job_is_ready(const Job *j) {
+        return j->state == JOB_QUEUED && j->not_before_usec == 0;
+}
+
 /* Whether the queued job number i may start beside those that run, without overtaking a related one before
  * it. */
 static bool job_is_unobstructed(const Queue *q, size_t i) {
         for (size_t k = 0; k < q->n_jobs; k++) {
                 const Job *other = q->jobs[k];
-                bool goes_first = job_is_running(other) || (k < i && other->state == JOB_QUEUED);
+                bool goes_first = job_is_running(other) || (job_is_ready(other) && is_before(q, k, i));
 
                 if (k != i && goes_first && job_conflicts(q->jobs[i], other))
                         return false;
@@ -174,13 +206,21 @@ static bool job_is_unobstructed(const Queue *q, size_t i) {
 }
 
 static Job *lane_next(const Queue *q, const Lane *l) {
+        bool has_automatic = lane_runs_automatic(q, l);
+        size_t best = SIZE_MAX;
+
         if ((!l->is_open && !l->admits_remounts) || lane_count_running(q, l) >= QUEUE_LANE_MAX)
                 return NULL;
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i]->state == JOB_QUEUED && strcmp(q->jobs[i]->overlay, l->overlay) == 0 &&
-                    (l->is_open || q->jobs[i]->type == JOB_REMOUNT) && job_is_unobstructed(q, i))
-                        return q->jobs[i];
-        return NULL;
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                const Job *j = q->jobs[i];
+
+                if (job_is_ready(j) && (l->is_open || j->type == JOB_REMOUNT) &&
+                    strcmp(j->overlay, l->overlay) == 0 &&
+                    !(j->is_automatic && (has_automatic || l->is_automatic_closed)) &&
+                    (best == SIZE_MAX || is_before(q, i, best)) && job_is_unobstructed(q, i))
+                        best = i;
+        }
+        return best == SIZE_MAX ? NULL : q->jobs[best];
 }
 
 Job *queue_next(Queue *q) {
@@ -214,6 +254,45 @@ Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path) {
                         return j;
         }
         return NULL;
+}
+
+unsigned queue_count_automatic(const Queue *q, const char *overlay) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += q->jobs[i]->is_automatic && !job_state_is_final(q->jobs[i]->state) &&
+                        strcmp(q->jobs[i]->overlay, overlay) == 0;
+        return n;
+}
+
+Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char *path) {
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                Job *j = q->jobs[i];
+
+                if (j->is_automatic && j->state == JOB_QUEUED && strcmp(j->overlay, overlay) == 0 &&
+                    path_startswith(j->path, path))
+                        return j;
+        }
+        return NULL;
+}
+
+uint64_t queue_next_release(const Queue *q, const char *overlay) {
+        uint64_t first = USEC_INFINITY;
+
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                const Job *j = q->jobs[i];
+
+                if (j->state == JOB_QUEUED && j->not_before_usec > 0 && j->not_before_usec < first &&
+                    strcmp(j->overlay, overlay) == 0)
+                        first = j->not_before_usec;
+        }
+        return first;
+}
+
+void queue_release(Queue *q, uint64_t now_usec) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (q->jobs[i]->not_before_usec <= now_usec)
+                        q->jobs[i]->not_before_usec = 0;
 }
 
 void queue_trim_plans(Queue *q) {

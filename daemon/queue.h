@@ -32,12 +32,24 @@ int queue_set_open(Queue *q, const char *overlay, bool is_open);
 /* Whether remounts of it may start even when it is closed for other jobs. */
 int queue_admit_remounts(Queue *q, const char *overlay, bool is_admitted);
 void queue_remove_lane(Queue *q, const char *overlay);
-/* The job to start now, or NULL. The caller starts it by job_set_state(), or ends it. */
+/* Whether automatic jobs of the overlay may start as well. They may until they may not. */
+void queue_set_automatic_open(Queue *q, const char *overlay, bool is_open);
+/* The job to start now, or NULL. Manual ones come first, then hotter ones,
+ * which go one at a time on an overlay: there is no hurry. The caller starts it by
+ * job_set_state(), or ends it. */
 Job *queue_next(Queue *q);
 /* The unfinished job at work on path or on a directory above it; NULL if none. */
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
 /* Whether there is an unfinished remount of the overlay. */
 bool queue_has_remount(const Queue *q, const char *overlay) _pure_;
+/* Automatic jobs that are not finished. */
+unsigned queue_count_automatic(const Queue *q, const char *overlay) _pure_;
+/* An automatic job that has not been started, for a directory below path; NULL if none. */
+Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char *path);
+/* When the first of the jobs that must not start before some time may; USEC_INFINITY if there is none. */
+uint64_t queue_next_release(const Queue *q, const char *overlay) _pure_;
+/* Jobs whose time has come may start. */
+void queue_release(Queue *q, uint64_t now_usec);
 /* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */
 void queue_trim_plans(Queue *q);
 /* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "automatic.h"
 #include "base/path-util.h"
 #include "keeper.h"
 #include "log.h"
@@ -11,12 +12,15 @@
 
 #define NOTES_LOGGED_MAX 20 /* of one job; all others are in the job, or at level debug */
 
+#define STALL_USEC (5 * USEC_PER_SEC) /* without getting on; then it is told */
+
 struct Run {
         Run *next;
         Manager *manager;
         Managed *overlay;
         Job *job;
         Proc *proc;
+        sd_event_source *stall_timer;
 };
 
 static uint64_t now_realtime(const Manager *m) {
@@ -32,6 +36,8 @@ static void run_free(Run *run) {
                         *p = run->next;
                         break;
                 }
+        run->job->is_stalled = false;
+        (void) sd_event_source_disable_unref(run->stall_timer);
         free(run);
 }
 
@@ -104,10 +110,47 @@ static void run_finish(Run *run, Failure *failure) {
         run_conclude(m, j, failure);
 }
 
+static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
+        Run *run = userdata;
+        Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_STALLED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        if (j->state == JOB_WAITING)
+                return 0; /* it has said so */
+        j->is_stalled = true;
+        log_fields(
+                LOG_WARNING, &f,
+                "Job %u, %s of '%s', does not get on; see whether the lower layers of overlay '%s' answer",
+                j->id, job_type_to_string(j->type), path ?: j->path, j->overlay);
+        manager_job_changed(run->manager, j);
+        return 0;
+}
+
+/* A worker tells how far it is also while all its threads hang: what counts is that it is further. */
+static void run_note_life(Run *run) {
+        int r = 0;
+
+        run->job->is_stalled = false;
+        if (!run->stall_timer)
+                r = sd_event_add_time_relative(
+                        run->manager->event, &run->stall_timer, CLOCK_MONOTONIC, STALL_USEC, USEC_PER_SEC,
+                        on_stall, run);
+        else if ((r = sd_event_source_set_time_relative(run->stall_timer, STALL_USEC)) >= 0)
+                r = sd_event_source_set_enabled(run->stall_timer, SD_EVENT_ONESHOT);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a deadline for job %u: %m", run->job->id);
+}
+
 static void run_take_progress(Run *run, const WireRecord *r) {
         Job *j = run->job;
         int k;
 
+        if (r->state != (uint32_t) j->state || r->entries_done != j->entries_done ||
+            r->entries_total != j->entries_total || r->state == JOB_WAITING)
+                run_note_life(run);
         job_take_counters(j, r);
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
                 k = job_set_state(j, (JobState) r->state, now_realtime(run->manager));
@@ -161,6 +204,34 @@ static void run_take_remount(Run *run, const WireRecord *r) {
         manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
 }
 
+/* What keeps it from its work is likely to pass: later, and later each time. */
+static void run_pause(Run *run, const Failure *failure) {
+        Manager *m = run->manager;
+        Managed *o = run->overlay;
+        Job *j = run->job;
+        uint64_t now = now_realtime(m), pause = automatic_pause(failure->kind, j->n_pauses + 1);
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_PAUSED,
+                .overlay = j->overlay,
+                .path = path,
+                .job = j->id,
+                .error = failure->error,
+        };
+
+        log_fields(
+                LOG_NOTICE, &f, "Job %u, finalize of '%s', is tried again in %llu s: %s", j->id,
+                path ?: j->path, (unsigned long long) (pause / USEC_PER_SEC),
+                failure->message ?: "no reason given");
+        if (job_add_note(j, failure->message ?: "it will be tried again") < 0)
+                (void) log_oom();
+        run_free(run);
+        job_pause(j, now + pause, now);
+        o->is_heat_changed = true; /* a time to look at it again */
+        manager_wake(m);
+        manager_job_changed(m, j);
+}
+
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         FailureKind kind = failure_kind_from_string(r->name);
@@ -174,7 +245,10 @@ static void run_take_result(Run *run, const WireRecord *r) {
         if (run->job->type == JOB_REMOUNT && kind == FAILURE_NONE && !run->job->options.is_dry_run)
                 run_take_remount(run, r);
         keeper_adopt(run->overlay, run->proc);
-        run_finish(run, &failure);
+        if (job_may_pause(run->job, &failure))
+                run_pause(run, &failure);
+        else
+                run_finish(run, &failure);
 }
 
 static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
@@ -318,6 +392,8 @@ static int run_spawn(Run *run) {
                 r = wire_request_add(&q, WIRE_FORCE, "1");
         if (r >= 0)
                 r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
+        if (r >= 0 && run->job->is_automatic)
+                r = managed_make_background(run->overlay, &q);
         if (r < 0)
                 return r;
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
@@ -340,8 +416,10 @@ void run_start(Manager *m, Managed *o, Job *j) {
         if (r < 0) {
                 (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));
                 run_finish(run, &failure);
-        } else
-                manager_job_changed(m, j);
+                return;
+        }
+        run_note_life(run);
+        manager_job_changed(m, j);
 }
 
 void run_cancel(Manager *m, Job *j) {

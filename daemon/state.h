@@ -19,7 +19,8 @@ typedef struct SavedJob {
 
 typedef void (*saved_job_func)(const SavedJob *j, void *userdata);
 
-/* Dry runs are not worth it. */
+/* Dry runs are not worth it, and automatic jobs come again by themselves: the heat of their directories is
+ * saved. */
 int state_save(const char *state_dir, uint32_t last_id, Queue *q);
 /* Calls func for every job. -ENOENT: nothing saved; -EBADMSG: not understood, moved aside. *ret_last_id is
  * set on success only. */

@@ -44,6 +44,18 @@ int strv_copy(char *const *a, char ***ret) {
         return 0;
 }
 
+char *strv_join(char *const *l) {
+        size_t size = 1;
+        char *joined, *p;
+
+        STRV_FOREACH (s, l)
+                size += strlen(*s) + 1;
+        joined = p = calloc(1, size);
+        STRV_FOREACH (s, joined ? l : NULL)
+                p += sprintf(p, "%s%s", p > joined ? " " : "", *s);
+        return joined;
+}
+
 bool strv_equal(char *const *a, char *const *b) {
         size_t n = strv_length(a);
 

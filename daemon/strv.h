@@ -11,6 +11,8 @@ DEFINE_CLEANUP(char **, strv_free);
 int strv_extend(char ***l, const char *s);
 /* Copies a; 0 or -ENOMEM. */
 int strv_copy(char *const *a, char ***ret);
+/* One string, words separated by blanks; "" for none. NULL on out of memory. */
+char *strv_join(char *const *l);
 bool strv_equal(char *const *a, char *const *b) _pure_;
 
 /* Whether both are NULL or the same text. */

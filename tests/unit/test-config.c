@@ -352,23 +352,6 @@ static void test_sizes_and_amounts(void **state) {
         assert_true(!a.is_percent && a.value == 10 << 20);
 }
 
-static void test_schedules(void **state) {
-        static const char *const good[] = {
-                "always",
-                "20:00..06:00",
-                "*-*-* 20:00..06:00",
-                "Sat,Sun 00:00..23:59:59",
-                "20:00..06:00; Sun 06:00..20:00",
-        };
-        static const char *const bad[] = { "",       "never",        "20:00",           "20:00..",
-                                           "20..06", "24:00..06:00", "x$ 20:00..06:00", "20:00..06:00;" };
-
-        for (size_t i = 0; i < ELEMENTSOF(good); i++)
-                assert_int_equal(value_check_schedule(good[i]), 0);
-        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
-                assert_true(value_check_schedule(bad[i]) < 0);
-}
-
 static void test_folders(void **state) {
         _cleanup_strv_free_ char **own = NULL, **system = NULL;
 
@@ -398,7 +381,6 @@ int main(void) {
                 unit_test_scratch(test_no_file),
                 cmocka_unit_test(test_timespans),
                 cmocka_unit_test(test_sizes_and_amounts),
-                cmocka_unit_test(test_schedules),
                 cmocka_unit_test(test_folders),
         };
 

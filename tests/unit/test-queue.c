@@ -102,6 +102,86 @@ static void test_a_retried_job_keeps_its_place(void **state) {
         assert_ptr_equal(start(b), second);
 }
 
+static Job *add_automatic(Bench *b, const char *overlay, const char *path, double heat) {
+        Job *j = add(b, overlay, path);
+
+        j->is_automatic = true;
+        j->heat = heat;
+        return j;
+}
+
+static void test_asked_for_first_then_hotter(void **state) {
+        Bench *b = *state;
+        Job *warm = add_automatic(b, "o", "warm", 20), *hot = add_automatic(b, "o", "hot", 90);
+        Job *asked = add(b, "o", "asked");
+
+        open_lane(b, "o");
+        assert_ptr_equal(start(b), asked);
+        assert_ptr_equal(start(b), hot);
+        assert_null(start(b));
+        finish(b, asked);
+        assert_null(start(b)); /* one at a time */
+        finish(b, hot);
+        assert_ptr_equal(start(b), warm);
+}
+
+/* A job somebody asks for overtakes those that come by themselves, also on related paths. */
+static void test_asked_for_overtakes_related(void **state) {
+        Bench *b = *state;
+        Job *below = add_automatic(b, "o", "a/b", 50), *asked = add(b, "o", "a");
+
+        open_lane(b, "o");
+        assert_ptr_equal(start(b), asked);
+        assert_null(start(b));
+        finish(b, asked);
+        assert_ptr_equal(start(b), below);
+}
+
+static void test_windows_hold_back_automatic_jobs(void **state) {
+        Bench *b = *state;
+        Job *automatic = add_automatic(b, "o", "a", 50), *asked = add(b, "o", "b");
+
+        open_lane(b, "o");
+        queue_set_automatic_open(b->queue, "o", false);
+        assert_ptr_equal(start(b), asked);
+        assert_null(start(b));
+        queue_set_automatic_open(b->queue, "o", true);
+        assert_ptr_equal(start(b), automatic);
+}
+
+static void test_pauses(void **state) {
+        Bench *b = *state;
+        Job *paused = add_automatic(b, "o", "a", 50), *related = add(b, "o", "a/b");
+
+        open_lane(b, "o");
+        assert_int_equal(queue_next_release(b->queue, "o"), USEC_INFINITY);
+        paused->not_before_usec = 1000;
+        assert_int_equal(queue_next_release(b->queue, "o"), 1000);
+        assert_int_equal(queue_next_release(b->queue, "p"), USEC_INFINITY);
+        assert_ptr_equal(start(b), related); /* who waits holds up nobody */
+        finish(b, related);
+        queue_release(b->queue, 999);
+        assert_null(start(b));
+        queue_release(b->queue, 1000);
+        assert_ptr_equal(start(b), paused);
+}
+
+static void test_automatic_jobs_below(void **state) {
+        Bench *b = *state;
+        Job *below = add_automatic(b, "o", "a/b", 50);
+
+        (void) add(b, "o", "a/c");
+        (void) add_automatic(b, "p", "a/d", 1);
+        (void) add_automatic(b, "o", "ab", 1);
+        assert_int_equal(queue_count_automatic(b->queue, "o"), 2);
+        assert_ptr_equal(queue_find_automatic_below(b->queue, "o", "a"), below);
+        open_lane(b, "o");
+        queue_set_automatic_open(b->queue, "o", true);
+        while (start(b))
+                ;
+        assert_null(queue_find_automatic_below(b->queue, "o", "a"));
+}
+
 static void test_overlays_take_turns(void **state) {
         Bench *b = *state;
         char name[3] = "o0", path[8];
@@ -261,6 +341,11 @@ int main(void) {
                 queue_test(test_first_come_first_served),
                 queue_test(test_related_paths_keep_their_order),
                 queue_test(test_a_retried_job_keeps_its_place),
+                queue_test(test_asked_for_first_then_hotter),
+                queue_test(test_asked_for_overtakes_related),
+                queue_test(test_windows_hold_back_automatic_jobs),
+                queue_test(test_pauses),
+                queue_test(test_automatic_jobs_below),
                 queue_test(test_overlays_take_turns),
                 queue_test(test_limit_of_all),
                 queue_test(test_closed_lanes),

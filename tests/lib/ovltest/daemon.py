@@ -115,8 +115,8 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def add_overlay(self, name, point, **sections):
         """Writes overlays.d/NAME.conf. sections: Finalize={"QuietSec": "0"} and so on; a test has no time to wait for
-        quiet unless it is about that."""
-        sections = {"Overlay": {}, "Finalize": {}, **sections}
+        quiet unless it is about that. Nor is anything watched, unless there is a section for it."""
+        sections = {"Overlay": {}, "Finalize": {}, "Watch": {"MaxWatches": "0"}, **sections}
         sections["Overlay"] = {"MountPoint": point, **sections["Overlay"]}
         sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", **sections["Finalize"]}
         text = "\n".join(f"[{s}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items()) for s, keys in sections.items() if keys)

@@ -41,3 +41,21 @@ class ProgramStart:
                 else:
                     result[1] += 1
                     return
+
+
+class SearchPath:
+    """Programs that look for their files in directories (relative to a top), and find one in each."""
+
+    def __init__(self, directories, absent=5):
+        self.directories, self.names = directories, [f"absent{n}" for n in range(absent)]
+
+    def run(self, top):
+        """One start: names that are not there, a listing, and one file that is opened."""
+        for directory in self.directories:
+            path = os.path.join(top, directory)
+            for name in self.names:
+                if os.path.exists(os.path.join(path, name)):
+                    raise AssertionError(f"{path}/{name} exists")
+            found = next(e for e in os.scandir(path) if e.is_file())
+            with open(found.path, "rb"):
+                pass

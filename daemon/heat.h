@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How much the directories of an overlay are used: opens in a window that decays, by path. Pure functions of
+ * events and times; where the events come from is nobody's business here. A steady N opens per window show
+ * as a heat of N; the half-life is window * ln 2. */
+#pragma once
+
+#include "base/macro.h"
+
+#define HEAT_DIRECTORIES_MAX 16384 /* remembered by one overlay; the coldest are forgotten */
+
+typedef struct HeatEntry {
+        const char *path; /* relative to the mount point; borrowed from the table */
+        double heat;      /* as of the time asked for */
+        double rate;      /* opens a second, over the last few seconds */
+        uint64_t n_opens; /* in all, since it was last forgotten */
+        /* What came of the last attempt to finalize it by itself. */
+        uint64_t not_before_usec; /* realtime; no attempt before that, 0 at any time */
+        unsigned n_failures;      /* in a row */
+} HeatEntry;
+
+typedef struct HeatTable HeatTable;
+
+/* What is left of heat after a time. 0 window: nothing. */
+double heat_decay(double heat, uint64_t elapsed_usec, uint64_t window_usec);
+/* Whether a heat, rounded, reaches the threshold. 0 never does: an unused directory is not hot. */
+bool heat_is_hot(double heat, uint64_t hot_opens);
+
+HeatTable *heat_table_new(void);
+HeatTable *heat_table_free(HeatTable *t);
+DEFINE_CLEANUP(HeatTable *, heat_table_free);
+/* now_usec: realtime; a clock that was set back counts as one that stood still. -ENOMEM. */
+int heat_table_add(
+        HeatTable *t, const char *path, uint64_t n_opens, uint64_t now_usec, uint64_t window_usec);
+/* Puts back what was saved: heat as of usec. */
+int heat_table_restore(HeatTable *t, const char *path, double heat, uint64_t n_opens, uint64_t usec);
+/* 1 and *ret as of now, 0 when nothing is known of path. */
+int heat_table_get(
+        const HeatTable *t, const char *path, uint64_t now_usec, uint64_t window_usec, HeatEntry *ret);
+void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec);
+void heat_table_forgive(HeatTable *t, const char *path);
+/* All may be tried again. */
+void heat_table_forgive_all(HeatTable *t);
+void heat_table_remove(HeatTable *t, const char *path);
+size_t heat_table_size(const HeatTable *t) _pure_;
+/* Forgets what has cooled down to next to nothing, and the coldest beyond max. */
+void heat_table_trim(HeatTable *t, size_t max, uint64_t now_usec, uint64_t window_usec);
+/* Calls func for the hottest, hottest first, at most `most` (0: all). A negative return ends it and is
+ * passed on. func must not change the table, but for failures. */
+int heat_table_foreach(
+        const HeatTable *t,
+        size_t most,
+        uint64_t now_usec,
+        uint64_t window_usec,
+        int (*func)(const HeatEntry *e, void *userdata),
+        void *userdata);
