@@ -29,6 +29,9 @@ const OptionInfo option_table[] = {
         { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on without the record of what was there" },
         { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
         { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
+        { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N",
+          "Look so many times, a second apart" },
+        { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
         { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
         { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
         { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer" },
@@ -70,6 +73,12 @@ static int parse_depth(Options *o, const char *s, char **reterr) {
         if (parse_u32(s, &o->depth) >= 0)
                 return 0;
         return asprintf(reterr, "--depth= wants a number, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+}
+
+static int parse_iterations(Options *o, const char *s, char **reterr) {
+        if (parse_u32(s, &o->iterations) >= 0 && o->iterations > 0)
+                return 0;
+        return asprintf(reterr, "--iterations= wants a number above 0, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
 }
 
 static int parse_data(Options *o, const char *s, char **reterr) {
@@ -133,6 +142,8 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
                 return parse_method(o, argument, reterr);
         case OPTION_DEPTH:
                 return parse_depth(o, argument, reterr);
+        case OPTION_ITERATIONS:
+                return parse_iterations(o, argument, reterr);
         case OPTION_DATA:
                 return parse_data(o, argument, reterr);
         case OPTION_STATE:
@@ -160,8 +171,11 @@ static void getopt_tables(struct option *ret_long, char *ret_short) {
                         .has_arg = option_table[i].has_argument,
                         .val = LONG_ONLY + (int) i,
                 };
-                if (option_table[i].short_name != 0)
-                        *s++ = option_table[i].short_name;
+                if (option_table[i].short_name == 0)
+                        continue;
+                *s++ = option_table[i].short_name;
+                if (option_table[i].has_argument == required_argument)
+                        *s++ = ':';
         }
         ret_long[n_options] = (struct option){ 0 };
         *s = '\0';
@@ -191,7 +205,7 @@ static int complain(int value, char **argv, char **reterr) {
 
 int options_parse(int argc, char **argv, Options *ret, char **reterr) {
         struct option long_options[ELEMENTSOF(option_table) + 1];
-        char short_options[ELEMENTSOF(option_table) + 2];
+        char short_options[2 * ELEMENTSOF(option_table) + 2];
         Options o = { 0 };
         int r = 0, value;
 

@@ -32,6 +32,8 @@ typedef enum OptionId {
         OPTION_UPPER = 1 << 17,
         OPTION_LOWER = 1 << 18,
         OPTION_SET = 1 << 19,
+        OPTION_ITERATIONS = 1 << 20,
+        OPTION_BATCH = 1 << 21,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -59,6 +61,7 @@ typedef struct Options {
         const char *set; /* as given; the daemon understands it */
         const char *upper;
         const char *lower; /* as in lowerdir= */
+        uint32_t iterations;
         uint32_t depth;
         uint64_t data_bytes;
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */

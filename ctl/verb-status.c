@@ -159,6 +159,27 @@ static int print_draining(const Record *o) {
         return 0;
 }
 
+/* "2021 directories", or what is the matter. */
+static int print_watching(const Record *o) {
+        const char *state = record_get_string(o, "watching"),
+                   *reason = record_get_string(o, "watching_reason");
+        _cleanup_free_ char *known =
+                format_quantity(record_get_number(o, "n_known", 0), "directory", "directories");
+        _cleanup_free_ char *escaped = format_escape(reason ?: "");
+
+        if (!known || !escaped)
+                return -ENOMEM;
+        if (!state || strcmp(state, "off") == 0)
+                return 0;
+        if (strcmp(state, "stalled") == 0)
+                (void) printf("%*s: stalled: %s\n", LABEL_WIDTH, "Watching", escaped);
+        else
+                (void) printf(
+                        "%*s: %s%s%s%s\n", LABEL_WIDTH, "Watching", known,
+                        strcmp(state, "starting") == 0 ? " so far" : "", escaped[0] ? "; " : "", escaped);
+        return 0;
+}
+
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
         _cleanup_free_ char *name = format_escape(record_get_string(o, "name") ?: "?"),
                             *mount_point = format_escape(record_get_string(o, "mount_point") ?: "?");
@@ -185,6 +206,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
                 r = print_value(o, "Scheme", "scheme");
         if (r >= 0)
                 r = print_value(o, "Directories", "directories");
+        if (r >= 0)
+                r = print_watching(o);
         if (n_kept > 0)
                 (void) printf(
                         "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",

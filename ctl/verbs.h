@@ -39,5 +39,6 @@ int verb_reload(Ctl *c, int argc, char **argv);
 int verb_remount(Ctl *c, int argc, char **argv);
 int verb_resume(Ctl *c, int argc, char **argv);
 int verb_status(Ctl *c, int argc, char **argv);
+int verb_top(Ctl *c, int argc, char **argv);
 int verb_unfinalize(Ctl *c, int argc, char **argv);
 int verb_version(Ctl *c, int argc, char **argv);

@@ -220,6 +220,14 @@ class Manager(Exported):
         return dbus.Array([d for d in found if wanted.get("state") in (None, d["state"]) and
                            f"{d['path']}/".startswith(f"{wanted.get('path', '')}/")], "a{sv}")
 
+    @dbus.service.method(MANAGER, "su", "aa{sv}")
+    def ListHot(self, overlay, most):
+        if overlay not in ("", *self.overlays):
+            raise Failure(ERROR + "NoSuchOverlay", f"there is no overlay '{overlay}'")
+        hot = [{**self.directory(f"{self.point}/{name}"), "heat": dbus.UInt64(heat), "opens_per_minute": dbus.UInt64(heat * 3),
+                "opens": dbus.UInt64(1000 * heat)} for name, heat in (("quick", 90), ("other", 7))]
+        return dbus.Array(hot[:most or None], "a{sv}")
+
     @dbus.service.method(MANAGER, "", "a(so)")
     def ListOverlays(self):
         return [(name, f"{PATH}/overlay/{name}") for name in self.overlays]

@@ -412,3 +412,41 @@ def test_pager(ctl):
     assert "PAGED:" not in on_terminal(ctl, "list", "--json=short", env=env)[1]
     assert "PAGED:" not in on_terminal(ctl, "list", env={"SYSTEMD_PAGER": "", "PAGER": "sed s/^/PAGED:/"})[1]
     assert "PAGED:" in on_terminal(ctl, "list", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"})[1]
+
+
+# top
+
+
+def test_top(ctl):
+    r = ctl("top", "-n1", "--batch")
+    assert (r.code, r.err) == (OK, "")
+    header, first, second = lines(r.out)
+    assert header.split() == ["HEAT", "OPENS/S", "STATE", "PATH"]
+    assert first.split() == ["90", "4.5", "finalized", str(ctl.point / "quick")]
+    assert second.split()[:2] == ["7", "0.3"]
+    assert ctl("top").out == r.out, "a pipe gets one answer"
+    assert len(lines(ctl("top", "--iterations=2", "-b", "--no-legend").out)) == 4
+
+
+def test_top_json(ctl):
+    listed = json.loads(ctl("top", "--json=short").out)["directories"]
+    assert [(d["heat"], d["opens_per_minute"], d["opens"]) for d in listed] == [(90, 270, 90000), (7, 21, 7000)]
+    assert listed[0]["path"] == str(ctl.point / "quick")
+    assert ctl("top", "nobody").code == NOT_MANAGED
+    assert ctl("top", "-n0").code == USAGE
+
+
+def test_top_live(ctl):
+    """A terminal is rewritten until Ctrl-C."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen([binary("ovlfinctl"), "top"], stdout=follower, stderr=follower, stdin=follower,
+                          env={**ctl.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"}) as p:
+        os.close(follower)
+        text = b""
+        while text.count(b"\033[H\033[J") < 2:
+            assert select.select([leader], [], [], 20)[0], text
+            text += os.read(leader, 65536)
+        p.send_signal(signal.SIGINT)
+        p.wait(10)
+    os.close(leader)
+    assert b"quick" in text

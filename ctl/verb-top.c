@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* top: the directories that are used most, again and again. */
+#include <libsmartcols.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "ctl/format.h"
+#include "ctl/state-color.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+#include "ctl/verbs.h"
+
+#define ROWS_DEFAULT 24
+#define ROWS_BESIDE 3 /* of the screen: the head, the header line, and where the cursor stays */
+
+static int opens_text(const Record *r, char **ret) {
+        uint64_t n = record_get_number(r, "opens_per_minute", 0);
+
+        return asprintf(ret, "%.1f", (double) n / 60) < 0 ? -ENOMEM : 0;
+}
+
+static Color state_color(const Record *r) {
+        return directory_state_color(record_get_string(r, "state"));
+}
+
+static unsigned screen_rows(void) {
+        struct winsize ws = { 0 };
+
+        return ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) >= 0 && ws.ws_row > ROWS_BESIDE ? ws.ws_row
+                                                                                     : ROWS_DEFAULT;
+}
+
+static int print_hot(Ctl *c, RecordList *list, bool is_live) {
+        static const TableColumn columns[] = {
+                { "HEAT", "heat", SCOLS_FL_RIGHT, NULL, NULL },
+                { "OPENS/S", "opens_per_minute", SCOLS_FL_RIGHT, opens_text, NULL },
+                { "STATE", "state", 0, NULL, state_color },
+                { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
+        };
+
+        if (c->options.json != JSON_OFF)
+                return ctl_print_json(c, "directories", list);
+        if (is_live)
+                (void) fputs("\033[H\033[J", stdout);
+        if (list->n > 0)
+                return table_print(c, columns, ELEMENTSOF(columns), list);
+        if (ctl_want_legend(c))
+                (void) puts("Nothing is used.");
+        return 0;
+}
+
+/* One look. */
+static int look(Ctl *c, const char *overlay, bool is_live) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList list = { 0 };
+        uint32_t most = is_live ? screen_rows() - ROWS_BESIDE : 0;
+        int r;
+
+        r = client_call(&c->client, "ListHot", &e, &reply, "su", overlay, most);
+        if (r >= 0)
+                r = client_read_list(reply, &list);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "list the directories that are used most");
+        if (print_hot(c, &list, is_live) < 0)
+                return print_oom();
+        /* Nobody reads any more: that is told once, at the end. */
+        return fflush(stdout) == 0 ? EXIT_CODE_OK : EXIT_CODE_FAILURE;
+}
+
+int verb_top(Ctl *c, int argc, char **argv) {
+        bool is_live = c->term.is_terminal && c->options.json == JSON_OFF &&
+                term_is_interactive(STDOUT_FILENO) && !options_have(&c->options, OPTION_BATCH);
+        /* Whoever reads a pipe, and does not say how often, wants an answer. */
+        bool is_endless = is_live && !options_have(&c->options, OPTION_ITERATIONS);
+        uint32_t n = options_have(&c->options, OPTION_ITERATIONS) ? c->options.iterations : 1;
+        _cleanup_free_ char *overlay = NULL;
+        int r = 0;
+
+        if (argc > 0)
+                r = overlay_resolve(c, "show the directories of", argv[0], &overlay, NULL);
+        for (uint32_t i = 0; r == 0 && (is_endless || i < n); i++) {
+                if (i > 0)
+                        (void) nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
+                r = look(c, overlay ?: "", is_live);
+        }
+        return r;
+}
