@@ -70,7 +70,8 @@ def test_a_job_from_start_to_end(fake):
 
 def test_what_a_worker_is_asked(scene):
     fake = Fake(scene, start=False)
-    fake.daemon.add_overlay("soft", fake.overlay.point, CopyUp={"HardLinks": "break", "Workers": "7"},
+    fake.daemon.add_overlay("soft", fake.overlay.point, Watch={"MaxWatches": "0", "Exclude": "tmp/** cache"},
+                            CopyUp={"HardLinks": "break", "Workers": "7", "EntriesPerSecond": "12", "MinFreeInodes": "4K"},
                             Finalize={"QuietSec": "1min", "Standing": "wait"})
     fake.start()
     fake.daemon.wait_job(fake.finalize("a/b", **{"dry-run": True, "force": True, "method": "exchange"}))
@@ -79,7 +80,8 @@ def test_what_a_worker_is_asked(scene):
     assert request == {
         "VERB": "finalize", "OVERLAY": "soft", "MOUNT_POINT": fake.overlay.point, "PATH": "a/b",
         "STATE_DIR": fake.daemon.state, "QUIET_USEC": "60000000", "STANDING": "wait", "HARD_LINKS": "break", "WORKERS": "7",
-        "DRY_RUN": "1", "FORCE": "1", "METHOD": "exchange"}
+        "MIN_FREE_SPACE": "5%", "MIN_FREE_INODES": "4096", "RATE": "12", "EXCLUDE": "tmp/** cache", "DRY_RUN": "1",
+        "FORCE": "1", "METHOD": "exchange"}
     fake.daemon.wait_job(fake.finalize("c", parents=True, depth=dbus.UInt32(2)))
     request = fake.asked("finalize")[1]
     assert (request["METHOD"], request["DEPTH"], request["PARENTS"]) == ("auto", "2", "1")

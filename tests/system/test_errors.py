@@ -222,7 +222,7 @@ def test_read_only_upper(daemon, overlay):
 @pytest.mark.parametrize("kind", ["ext4-256", "xfs", "tmpfs"])
 def test_full_upper(scene, lower, kind):
     overlay = scene.overlay(lower, upper=kind)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"MinFreeSpace": "0", "MinFreeInodes": "0"}}))
     before = snapshot(overlay / D)
     filler = overlay.upper.fill()
     result = daemon.ctl("finalize", overlay / D)

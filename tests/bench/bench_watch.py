@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What watching many directories costs: memory of the daemon and of the watcher per directory, wakeups while nothing happens,
+time from the start until the daemon answers and until all is watched. Usage: bench_watch.py [DIRECTORIES [SECONDS]]"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.daemon import wait_for  # noqa: E402
+
+WATCHES = "/proc/sys/fs/inotify/max_user_watches"
+
+
+def status(pid, key):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith(key + ":"))
+
+
+def private_bytes(pid):
+    """Memory that is this process's own."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return sum(int(line.split()[1]) * 1024 for line in f if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
+def wakeups(pid):
+    return status(pid, "voluntary_ctxt_switches")
+
+
+def tree(top, n):
+    for i in range(0, n, 1000):
+        for j in range(i, min(i + 1000, n)):
+            os.makedirs(os.path.join(top, f"group{i // 1000:03}", f"directory{j:06}"))
+
+
+def watching(daemon):
+    path = daemon.manager().ListOverlays()[0][1]
+    return daemon.properties(path, "org.ovlfind1.Overlay")
+
+
+def measure(scene, n, idle_seconds):
+    """(memory of daemon, of watcher, seconds to ready, to watching, wakeups of both in idle_seconds)"""
+    source = scene.source()
+    tree(source, n)
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(start=False, soft=(overlay, {"Watch": {"MaxWatches": "1000000"}, "Finalize": {"Automatic": "yes"}}))
+    begin = time.monotonic()
+    daemon.start()
+    ready = time.monotonic() - begin
+    wait_for(lambda: watching(daemon)["Watching"] in ("on", "partly"), "all to be watched", 900, step=0.2)
+    done = time.monotonic() - begin
+    pids = daemon.process.pid, daemon.workers()[0]
+    known = int(watching(daemon)["NKnown"]), int(watching(daemon)["NWatches"])
+    time.sleep(1)
+    before = [wakeups(pid) for pid in pids]
+    time.sleep(idle_seconds)
+    woken = [wakeups(pid) - b for pid, b in zip(pids, before)]
+    memory = [private_bytes(pid) for pid in pids]
+    daemon.stop()
+    return memory, ready, done, woken, known
+
+
+def main():
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    idle_seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+    if reason := missing_privilege():
+        print(f"skipped: {reason}")
+        return 77
+    enter_namespace()
+    base = tempfile.mkdtemp(prefix="ovlbench-")
+    run("mount", "-t", "tmpfs", "-o", "mode=755,nr_inodes=0", "ovlbench", base)
+    results = []
+    try:
+        for count in (10, n):
+            scene = Scene(tempfile.mkdtemp(dir=base))
+            try:
+                results.append(measure(scene, count, idle_seconds))
+            finally:
+                scene.close()
+                shutil.rmtree(scene.dir, ignore_errors=True)
+    finally:
+        run("umount", "-l", base, check=False)
+        shutil.rmtree(base, ignore_errors=True)
+    (few, *_), (many, ready, done, woken, (known, watches)) = results
+    daemon, watcher = ((m - f) / n for m, f in zip(many, few))
+    print(f"{known:,} directories known, {watches:,} watches\n"
+          f"  answers after {ready:.2f} s, all watched after {done:.1f} s\n"
+          f"  bytes per directory: daemon {daemon:.0f}, watcher {watcher:.0f}; in all {many[0] / 1e6:.1f} and {many[1] / 1e6:.1f} MB\n"
+          f"  wakeups per second while nothing happens: daemon {woken[0] / idle_seconds:.2f}, watcher {woken[1] / idle_seconds:.2f}")
+    return 0 if daemon + watcher < 300 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

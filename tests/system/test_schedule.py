@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""When automatic jobs run, how fast, what they leave alone, and what they do about a lower that fails."""
+
+import os
+import time
+
+import dbus
+import pytest
+
+from ovltest.daemon import wait_for
+from ovltest.fakedaemon import DONE, Fake
+from ovltest.tree import age, many, write
+
+NAMES = ("file", "other")
+MANAGER = "org.ovlfind1.Manager"
+
+
+def build(scene, directories):
+    source = scene.source()
+    for d in directories:
+        for name in NAMES:
+            write(os.path.join(source, d, name))
+    age(source)
+    return source
+
+
+def start(scene, overlay, **sections):
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"Automatic": "yes"}, "Watch": {}, **sections}))
+    path = daemon.manager().ListOverlays()[0][1]
+    wait_for(lambda: daemon.properties(path, "org.ovlfind1.Overlay")["Watching"] == "on", "watching")
+    return daemon
+
+
+def use(overlay, directory, times=40):
+    for i in range(times):
+        with open(overlay / os.path.join(directory, NAMES[i % 2]), "rb"):
+            pass
+
+
+def jobs(daemon):
+    """Properties of all jobs."""
+    return [daemon.job(path) for _, path in daemon.manager().ListJobs()]
+
+
+def the_job(daemon):
+    wait_for(lambda: jobs(daemon), "a job")
+    assert len(jobs(daemon)) == 1
+    return jobs(daemon)[0]
+
+
+def window(begin, minutes):
+    """A window of Schedule= that begins so many minutes from now."""
+    def text(m):
+        return time.strftime("%H:%M", time.localtime(time.time() + m * 60))
+    return f"{text(begin)}..{text(begin + minutes)}"
+
+
+def test_windows(scene):
+    """Outside of a window automatic jobs wait, what somebody asks for does not."""
+    lower = scene.lower(build(scene, ["hot", "asked"]))
+    overlay = scene.overlay(lower)
+    daemon = start(scene, overlay, CopyUp={"Schedule": window(120, 60)})
+    use(overlay, "hot")
+    assert the_job(daemon)["State"] == "queued"
+    daemon.ctl("finalize", overlay / "asked").ok()
+    assert {str(j["Path"]): str(j["State"]) for j in jobs(daemon)} == {overlay / "hot": "queued", overlay / "asked": "done"}
+    daemon.add_overlay("soft", overlay.point, Finalize={"Automatic": "yes"}, Watch={}, CopyUp={"Schedule": window(-60, 120)})
+    daemon.ctl("reload").ok()
+    wait_for(lambda: daemon.state_of(overlay / "hot") == "finalized", "the job in its window")
+
+
+def test_pause(scene):
+    lower = scene.lower(build(scene, ["a"]))
+    overlay = scene.overlay(lower)
+    daemon = start(scene, overlay)
+    daemon.ctl("pause", "soft").ok()
+    use(overlay, "a")
+    assert the_job(daemon)["State"] == "queued"
+    daemon.ctl("resume", "soft").ok()
+    wait_for(lambda: daemon.state_of(overlay / "a") == "finalized", "the job")
+
+
+def test_one_job_for_a_tree(scene):
+    """A job for a directory takes over those that wait for directories below it."""
+    lower = scene.lower(build(scene, ["a", "a/b", "a/c"]))
+    overlay = scene.overlay(lower)
+    daemon = start(scene, overlay)
+    daemon.ctl("pause", "soft").ok()
+    use(overlay, "a/b")
+    use(overlay, "a/c")
+    wait_for(lambda: len(jobs(daemon)) == 2, "two jobs")
+    use(overlay, "a")
+    wait_for(lambda: len(jobs(daemon)) == 3, "a third one")
+    daemon.ctl("resume", "soft").ok()
+    wait_for(lambda: daemon.state_of(overlay / "a/b") == "finalized", "the job")
+    wait_for(lambda: all(str(j["State"]) in ("done", "canceled") for j in jobs(daemon)), "the jobs to end")
+    assert sorted((os.path.relpath(j["Path"], overlay.point), str(j["State"])) for j in jobs(daemon)) == [
+        ("a", "done"), ("a/b", "canceled"), ("a/c", "canceled")]
+
+
+def test_no_faster_than_it_may(scene):
+    source = scene.source()
+    many(os.path.join(source, "d"), 60, per_directory=20)
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"EntriesPerSecond": "20"}}))
+    begin = time.monotonic()
+    daemon.ctl("finalize", overlay / "d").ok()
+    assert time.monotonic() - begin >= 63 / 20 - 0.1  # files and directories, but for the first
+
+
+# What is left alone
+
+def test_excluded_below(scene):
+    lower = scene.lower(build(scene, ["a", "a/keep", "a/tmp", "a/tmp/deep"]))
+    overlay = scene.overlay(lower)
+    daemon = start(scene, overlay, Watch={"Exclude": "*/tmp"})
+    use(overlay, "a/tmp")
+    use(overlay, "a")
+    wait_for(lambda: daemon.state_of(overlay / "a/keep") == "finalized", "what may be done")
+    listed = {os.path.relpath(d["path"], overlay.point): (str(d["state"]), str(d["reason"]))
+              for d in daemon.manager().ListDirectories("", dbus.Dictionary({"state": "excluded"}, "sv"))}
+    assert listed["a/tmp"] == ("excluded", "Exclude= says so")
+    assert daemon.state_of(overlay / "a/tmp/deep") != "finalized"
+    daemon.ctl("finalize", overlay / "a/tmp").ok()  # who names it means it
+    assert daemon.state_of(overlay / "a/tmp/deep") == "finalized"
+
+
+def test_too_large_to_be_done_unasked(scene):
+    source = build(scene, ["small"])
+    many(os.path.join(source, "large"), 50, per_directory=50)
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    directory = "large/dir0000"
+    daemon = start(scene, overlay, CopyUp={"MaxEntries": "20"})
+    for i in range(40):
+        with open(overlay / f"{directory}/file{i:06}", "rb"):
+            pass
+    job = daemon.wait_job(wait_for(lambda: [p for _, p in daemon.manager().ListJobs()], "a job")[0])
+    assert job["State"] == "failed" and "MaxEntries=20" in job["ErrorMessage"]
+    use(overlay, "small")
+    wait_for(lambda: daemon.state_of(overlay / "small") == "finalized", "the small one")
+    assert len(jobs(daemon)) == 2, "it is not tried again at once"
+    daemon.ctl("finalize", overlay / directory).ok()
+
+
+@pytest.mark.parametrize("key", ["MinFreeSpace", "MinFreeInodes"])
+def test_room_is_left(scene, key):
+    lower = scene.lower(build(scene, ["a"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {key: "1000T"}}))
+    result = daemon.ctl("finalize", overlay / "a")
+    assert result.code == 1 and f"{key}=" in result.err and overlay / "a" in result.err
+    daemon.add_overlay("soft", overlay.point, CopyUp={key: "1"})
+    daemon.ctl("reload").ok()
+    daemon.ctl("finalize", overlay / "a").ok()
+
+
+# A lower that fails, or hangs
+
+@pytest.mark.timeout(90)
+def test_tried_again(scene):
+    """An automatic job waits for a lower that fails, and is done when that is over; others are done meanwhile."""
+    bad_lower, good_lower = (scene.lower(build(scene, ["a"]), timeout=0) for _ in range(2))
+    bad, good = scene.overlay(bad_lower), scene.overlay(good_lower)
+    sections = {"Finalize": {"Automatic": "yes"}, "Watch": {}}
+    daemon = scene.daemon(bad=(bad, sections), good=(good, sections))
+    for _, path in daemon.manager().ListOverlays():
+        wait_for(lambda p=path: daemon.properties(p, "org.ovlfind1.Overlay")["Watching"] == "on", "watching")
+    daemon.ctl("pause", "bad").ok()
+    use(bad, "a")
+    wait_for(lambda: jobs(daemon), "a job")
+    bad_lower.fail("EIO")
+    daemon.ctl("resume", "bad").ok()
+    job = wait_for(lambda: (j := jobs(daemon)[0])["Notes"] and j, "it to be put off")
+    assert (job["State"], job["Automatic"]) == ("queued", True)
+    use(good, "a")
+    wait_for(lambda: daemon.state_of(good / "a") == "finalized", "the other overlay")
+    bad_lower.recover()
+    wait_for(lambda: daemon.state_of(bad / "a") == "finalized", "another attempt", 60)
+    assert [int(j["Id"]) for j in jobs(daemon) if j["Path"] == bad / "a"] == [int(job["Id"])]
+
+
+@pytest.mark.timeout(90)
+def test_stalled(scene):
+    lower = scene.lower(build(scene, [f"a/d{i}" for i in range(40)]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    try:
+        lower.delay(20_000)
+        path = daemon.finalize(overlay / "a")
+        wait_for(lambda: daemon.job(path)["EntriesTotal"], "it to have begun")
+        lower.hang()
+        wait_for(lambda: daemon.job(path)["Stalled"], "it to be told", 15)
+        assert "does not get on" in daemon.log()
+    finally:
+        lower.recover()
+    lower.delay(0)
+    assert daemon.wait_job(path)["State"] == "done"
+    assert not daemon.job(path)["Stalled"]
+
+
+# What workers are asked, with a scripted one
+
+def test_automatic_jobs_in_the_background(scene):
+    """They come one after the other, hottest first, say that nobody waits, and do not come back after a restart as interrupted."""
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, Watch={"HotOpens": "5"}, Finalize={"Automatic": "yes"})
+
+    def heat(path, n):
+        return ["send", {"kind": "heat", "path": path, "done": n}]
+    fake.play({"watch": [heat("", 500), heat("cold", 4), heat("hot", 90), heat("warm", 10), ["wait-cancel", {}]],
+               "finalize": [["wait-file", {"file": fake.file("go")}], DONE]})
+    fake.start()
+    wait_for(lambda: len(fake.daemon.manager().ListJobs()) == 2, "two jobs")
+    assert [r["PATH"] for r in wait_for(lambda: fake.asked("finalize"), "the first one")] == ["hot"]
+    fake.touch("go")
+    requests = wait_for(lambda: len(r := fake.asked("finalize")) == 2 and r, "the other one")
+    assert requests[1]["PATH"] == "warm"
+    assert all(r["BACKGROUND"] == "1" and r["MAX_ENTRIES"] == "100000" for r in requests)
+    watch = fake.asked("watch")[0]
+    assert (watch["DIRECTORIES"], watch["MAX_WATCHES"], watch["BACKGROUND"]) == ("", "8192", "1")
+    fake.daemon.kill()
+    fake.start()
+    assert not fake.daemon.manager().ListJobs()

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Directories that are used are found, and nobody has to ask; whatever keeps the watcher from it is told."""
+
+import os
+import signal
+import time
+
+import dbus
+import pytest
+
+from ovltest import run
+from ovltest.daemon import wait_for
+from ovltest.env import binary
+from ovltest.replay import SearchPath
+from ovltest.tree import age, write
+
+OVERLAY = "org.ovlfind1.Overlay"
+NAMES = ("file", "other")
+AUTOMATIC = {"Finalize": {"Automatic": "yes"}, "Watch": {}}
+WATCH_ONLY = {"Watch": {}}
+
+
+# A user namespace has limits of its own.
+FEW_WATCHES = """#!/usr/bin/python3
+import os, socket
+request = socket.socket(fileno=os.dup(3)).recv(65536, socket.MSG_PEEK)
+if b"VERB=watch" in request:
+    limit = "echo 20 >/proc/sys/user/max_inotify_watches && exec {worker}"
+    os.execvp("unshare", ["unshare", "--user", "--map-root-user", "sh", "-c", limit])
+os.execv("{worker}", ["{worker}"])
+"""
+
+
+def build(scene, directories):
+    source = scene.source()
+    for d in directories:
+        for name in NAMES:
+            write(os.path.join(source, d, name))
+    age(source)
+    return source
+
+
+def properties(daemon, name="soft"):
+    return next(daemon.properties(path, OVERLAY) for n, path in daemon.manager().ListOverlays() if n == name)
+
+
+def watched(daemon, name="soft", state="on"):
+    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}", 40)
+
+
+def hot(daemon, overlay):
+    """Heat by path relative to the overlay."""
+    listed = daemon.manager().ListHot("", dbus.UInt32(0))
+    return {os.path.relpath(d["path"], overlay.point): int(d["opens"]) for d in listed}
+
+
+def use(overlay, directory, times=30):
+    """Never the same file twice in a row: the kernel makes one event of that."""
+    for i in range(times):
+        with open(overlay / os.path.join(directory, NAMES[i % 2]), "rb"):
+            pass
+
+
+def is_counted(daemon, overlay, directory, more_than=0):
+    return wait_for(lambda: (n := hot(daemon, overlay).get(directory, 0)) > more_than and n, f"{directory} to be hot")
+
+
+def finalized(daemon):
+    return {str(d["path"]) for d in daemon.manager().ListDirectories("", dbus.Dictionary({"state": "finalized"}, "sv"))}
+
+
+def is_settled(daemon):
+    return daemon.properties("/org/ovlfind1", "org.ovlfind1.Manager")["NJobs"] == 0
+
+
+def watcher(daemon):
+    """PID of the watcher, the only worker there is for long."""
+    def find():
+        pids = daemon.workers()
+        return len(pids) == 1 and pids[0]
+    return wait_for(find, "one worker")
+
+
+# What it is for
+
+@pytest.mark.timeout(120)
+def test_the_hot_ones_and_no_other(scene):
+    directories = [f"lib{i // 100}/d{i:04}" for i in range(2000)]
+    used = directories[7::50]
+    lower = scene.lower(build(scene, directories))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, AUTOMATIC))
+    assert watched(daemon)["NKnown"] == 2021
+    program = SearchPath(used)
+    for _ in range(12):
+        program.run(overlay.point)
+    wait_for(lambda: len(finalized(daemon)) >= 40 and is_settled(daemon), "jobs to end", 60)
+    assert finalized(daemon) == {overlay / d for d in used}
+    with lower.measure() as counts:
+        program.run(overlay.point)
+    assert counts.enoent == 0
+    assert all(bool(daemon.job(p)["Automatic"]) for _, p in daemon.manager().ListJobs())
+
+
+@pytest.mark.timeout(60)
+def test_a_new_release(scene):
+    """It shows at once, though a change of the lower raises no event, and is found while its neighbours are used."""
+    source = build(scene, ["app/1.0/lib", "app/1.1/lib"])
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {**AUTOMATIC, "Watch": {"Directories": "app/*/lib"}}))
+    assert watched(daemon)["NKnown"] == 2
+    for name in NAMES:
+        write(os.path.join(source, "app", "2.0", "lib", name))
+    assert os.path.exists(overlay / "app/2.0/lib/file")
+
+    def use_all():
+        for version in ("1.0", "2.0"):
+            use(overlay, f"app/{version}/lib", 3)
+        time.sleep(0.1)
+        return finalized(daemon) >= {overlay / "app/1.0/lib", overlay / "app/2.0/lib"}
+    wait_for(use_all, "the new release to be finalized", 40)
+    assert overlay / "app/1.1/lib" not in finalized(daemon)
+
+
+@pytest.mark.timeout(60)
+def test_goes_on_after_an_exchange(scene):
+    """A finalized directory is another inode: it is watched anew, as are those below; staging is not."""
+    lower = scene.lower(build(scene, ["d", "d/below", "other"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    daemon.ctl("finalize", overlay / "d").ok()
+
+    def use_until_counted():
+        use(overlay, "d/below", 1)
+        use(overlay, "d", 1)
+        return {"d", "d/below"} <= set(hot(daemon, overlay))
+    wait_for(use_until_counted, "both to be counted")
+    assert properties(daemon)["NKnown"] == 4
+    assert not any(".ovlfind" in path for path in hot(daemon, overlay))
+
+
+# What is watched
+
+@pytest.mark.timeout(60)
+def test_patterns(scene):
+    source = build(scene, ["a/v1/lib", "a/v1/share", "a/v2/lib", "tmp/v1/lib", "real/deep"])
+    os.symlink("v2", os.path.join(source, "a", "current"))
+    os.symlink("../real", os.path.join(source, "a", "link"))
+    os.symlink("../../..", os.path.join(source, "a", "out"))
+    os.symlink(".", os.path.join(source, "a", "loop"))
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Directories": "*/*/lib a/link/*", "Exclude": "tmp/**"}}))
+    watched(daemon)
+    for d in ("a/v1/lib", "a/v1/share", "a/v2/lib", "tmp/v1/lib", "real/deep"):
+        use(overlay, d, 3)
+    wait_for(lambda: len(hot(daemon, overlay)) >= 3, "three directories")
+    assert hot(daemon, overlay) == {"a/v1/lib": 3, "a/v2/lib": 3, "real/deep": 3}
+    assert properties(daemon)["NKnown"] == 3
+
+
+@pytest.mark.timeout(60)
+def test_directories_come_and_go(scene):
+    lower = scene.lower(build(scene, ["p/old", "p/gone", "p/moved"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    for name in NAMES:
+        write(overlay / f"p/made/{name}")
+    for name in NAMES:
+        os.unlink(overlay / f"p/gone/{name}")
+    os.rmdir(overlay / "p/gone")
+    os.rename(overlay / "p/moved", overlay / "p/here")
+
+    def use_all():
+        for d in ("p/made", "p/here", "p/old"):
+            use(overlay, d, 1)
+        return {"p/made", "p/here", "p/old"} <= set(hot(daemon, overlay))
+    wait_for(use_all, "all of them")
+    wait_for(lambda: properties(daemon)["NKnown"] == 5, "the count")
+    daemon.add_overlay("soft", overlay.point, Watch={"Directories": "p/old"})
+    daemon.ctl("reload").ok()
+    wait_for(lambda: watched(daemon)["NKnown"] == 1, "the new pattern")
+
+
+def test_listing_is_no_use(scene):
+    """Going through a tree once, as backups do, makes nothing hot, and neither do our own jobs."""
+    lower = scene.lower(build(scene, [f"d{i}" for i in range(20)]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, AUTOMATIC))
+    watched(daemon)
+    for _ in range(3):
+        for _ in os.walk(overlay.point):
+            pass
+    is_counted(daemon, overlay, "d0")
+    daemon.ctl("finalize", "--dry-run", overlay / "d0").ok()
+    daemon.ctl("finalize", overlay / "d1").ok()
+    is_counted(daemon, overlay, "d19", 2)
+    assert finalized(daemon) == {overlay / "d1"} and is_settled(daemon)
+
+
+def test_can_be_unmounted(scene):
+    """The watcher holds nothing open."""
+    lower = scene.lower(build(scene, ["d"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    overlay.umount()
+    wait_for(lambda: properties(daemon)["Watching"] == "off", "the watcher to end")
+    overlay.mount()
+    watched(daemon)
+    use(overlay, "d")
+    is_counted(daemon, overlay, "d")
+
+
+# What keeps it from it
+
+@pytest.mark.timeout(90)
+def test_more_directories_than_watches(scene):
+    directories = [f"d{i:02}" for i in range(50)]
+    lower = scene.lower(build(scene, directories))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"MaxWatches": "40"}}))
+    p = watched(daemon, state="partly")
+    assert "MaxWatches=" in p["WatchingReason"] and p["NWatches"] <= 40 and p["NKnown"] == 51
+    assert p["WatchingReason"] in daemon.log()
+
+    def use_all():
+        for d in directories:
+            use(overlay, d, 1)
+        return set(directories) <= set(hot(daemon, overlay))
+    wait_for(use_all, "all of them to have had a turn", 60)
+    assert properties(daemon)["NWatches"] <= 40
+
+
+@pytest.mark.timeout(60)
+def test_the_kernel_gives_no_more_watches(scene):
+    lower = scene.lower(build(scene, [f"d{i:02}" for i in range(50)]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(start=False, soft=(overlay, WATCH_ONLY))
+    daemon.worker = os.path.join(daemon.directory, "few-watches")
+    with open(daemon.worker, "w", encoding="utf-8") as f:
+        f.write(FEW_WATCHES.format(worker=binary("ovlfind-worker")))
+    os.chmod(daemon.worker, 0o755)
+    daemon.start()
+    p = watched(daemon, state="partly")
+    assert "max_user_watches" in p["WatchingReason"] and p["NWatches"] == 20
+
+
+@pytest.mark.timeout(60)
+def test_more_events_than_the_queue_holds(scene):
+    lower = scene.lower(build(scene, ["a", "b", "c"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    pid = watcher(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as f:
+        most = int(f.read())
+    for _ in range(most // 2 + 100):
+        use(overlay, "a", 1)
+        use(overlay, "b", 1)
+    os.kill(pid, signal.SIGCONT)
+    assert "inotify" in watched(daemon, state="partly")["WatchingReason"]
+    assert "not watched completely" in daemon.log()
+    use(overlay, "c")
+    is_counted(daemon, overlay, "c")
+    watched(daemon)
+
+
+@pytest.mark.timeout(60)
+def test_the_watcher_is_killed(scene):
+    lower = scene.lower(build(scene, ["a", "b"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    use(overlay, "a")
+    is_counted(daemon, overlay, "a")
+    os.kill(watcher(daemon), signal.SIGKILL)
+    watched(daemon, state="stalled")
+    watched(daemon)
+    use(overlay, "b")
+    is_counted(daemon, overlay, "b")
+    assert "a" in hot(daemon, overlay)
+
+
+@pytest.mark.timeout(120)
+def test_the_lower_hangs(scene):
+    directories = [f"d{i:03}" for i in range(300)]
+    bad_lower, good_lower = scene.lower(build(scene, directories)), scene.lower(build(scene, ["d", "e"]))
+    bad, good = scene.overlay(bad_lower), scene.overlay(good_lower)
+    daemon = scene.daemon(start=False, bad=(bad, AUTOMATIC), good=(good, AUTOMATIC))
+    bad_lower.delay(2000)
+    daemon.start()
+    try:
+        watched(daemon, "good")
+        assert properties(daemon, "bad")["Watching"] == "starting"
+        bad_lower.hang()
+        p = watched(daemon, "bad", "stalled")
+        assert "lower layers" in p["WatchingReason"]
+        for verb in ("status", "list"):
+            begin = time.monotonic()
+            daemon.ctl(verb).ok()
+            assert time.monotonic() - begin < 5  # the figure is the benchmark's; here it must not wait for the lower
+        use(good, "d")
+        wait_for(lambda: finalized(daemon) == {good / "d"}, "the other overlay")
+    finally:
+        bad_lower.recover()
+    bad_lower.delay(0)
+    watched(daemon, "bad")
+    use(bad, "d299")
+    wait_for(lambda: bad / "d299" in finalized(daemon), "work to resume")
+
+
+# What it remembers
+
+def test_heat_survives(scene):
+    lower = scene.lower(build(scene, ["a", "b"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    use(overlay, "a", 15)
+    assert is_counted(daemon, overlay, "a", 14) == 15
+    daemon.restart()
+    assert hot(daemon, overlay) == {"a": 15}
+    daemon.stop()
+    path = os.path.join(daemon.state, "heat")
+    with open(path, "rb") as f:
+        saved = f.read()
+    for damaged in (b"", saved[:-5], b"\0" * 100, saved.replace(b"heat 1", b"heat 2")):
+        with open(path, "wb") as f:
+            f.write(damaged)
+        daemon.start()
+        assert "cannot be read; moved aside" in daemon.log()
+        watched(daemon)
+        use(overlay, "b")
+        is_counted(daemon, overlay, "b")
+        daemon.stop()
+        assert os.path.exists(path + ".bad")
+
+
+def test_quiet_by_nature(scene):
+    lower = scene.lower(build(scene, ["a"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    pid = watcher(daemon)
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        assert f.read().rsplit(")", 1)[1].split()[16] == "19"  # nice
+    assert run("ionice", "-p", str(pid)).stdout.strip() == "idle"
