@@ -203,8 +203,11 @@ void automatic_job_ended(Managed *o, const Job *j) {
 
         if (j->type == JOB_REMOUNT)
                 return; /* it has told itself */
-        if (j->type == JOB_FINALIZE && j->state == JOB_DONE)
+        if (j->type == JOB_FINALIZE && j->state == JOB_DONE && !needs_work(o, j->path))
                 heat_table_forgive(o->heat, j->path);
+        else if (j->type == JOB_FINALIZE && j->state == JOB_DONE) /* there was nothing to be done, and is not
+                                                                   */
+                heat_table_note_failure(o->heat, j->path, now + PAUSE_PRECONDITION_USEC);
         else if (
                 (j->is_automatic || j->state == JOB_FAILED) &&
                 heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e))

@@ -141,6 +141,41 @@ def test_goes_on_after_an_exchange(scene):
     assert not any(".ovlfind" in path for path in hot(daemon, overlay))
 
 
+@pytest.mark.parametrize("method", ["reconfigure", "swap"])
+def test_goes_on_after_a_remount(scene, method):
+    """Old watches go silently dead."""
+    lower = scene.lower(build(scene, ["a", "b"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    use(overlay, "a")
+    is_counted(daemon, overlay, "a")
+    daemon.ctl("remount", "soft", f"--method={method}").ok()
+
+    def use_until_counted():
+        use(overlay, "b", 1)
+        return "b" in hot(daemon, overlay)
+    wait_for(use_until_counted, "the new watches")
+    watched(daemon)
+    assert "a" in hot(daemon, overlay)
+
+
+def test_local_directories(scene):
+    """What has no lower counterpart is not tried again and again, however hot it is."""
+    lower = scene.lower(build(scene, ["d"]))
+    overlay = scene.overlay(lower)
+    for name in NAMES:
+        write(overlay / f"local/{name}")
+    daemon = scene.daemon(soft=(overlay, AUTOMATIC))
+    watched(daemon)
+    use(overlay, "local")
+    wait_for(lambda: daemon.manager().ListJobs() and is_settled(daemon), "a job")
+    use(overlay, "local")
+    use(overlay, "d")
+    wait_for(lambda: overlay / "d" in finalized(daemon) and is_settled(daemon), "the other one")
+    assert len(daemon.manager().ListJobs()) == 2
+
+
 # What is watched
 
 @pytest.mark.timeout(60)

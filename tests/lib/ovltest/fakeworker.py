@@ -54,6 +54,8 @@ class Worker:
     def wait_cancel(self, timeout=60):
         self.socket.settimeout(timeout)
         packet = self.socket.recv(100)
+        while packet.startswith(b"rearm"):
+            packet = self.socket.recv(100)
         assert packet in (b"cancel", b""), packet
         self.result("Canceled", 125, "canceled")
         sys.exit(0)
