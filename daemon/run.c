@@ -412,6 +412,8 @@ void run_start(Manager *m, Managed *o, Job *j) {
         }
         *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j };
         m->runs = run;
+        if (j->type != JOB_REMOUNT && !j->options.is_dry_run)
+                watching_rest(&o->watching, j->path);
         r = run_spawn(run);
         if (r < 0) {
                 (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));

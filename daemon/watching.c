@@ -187,6 +187,14 @@ void watching_rearm(Watching *w, const char *path) {
                 (void) proc_send(w->proc, packet);
 }
 
+void watching_rest(Watching *w, const char *path) {
+        char packet[PATH_MAX + 16];
+
+        (void) snprintf(packet, sizeof(packet), "rest %s", path);
+        if (w->proc)
+                (void) proc_send(w->proc, packet);
+}
+
 void watching_done(Watching *w) {
         watching_stop(w);
         free(w->reason);

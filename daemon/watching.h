@@ -36,3 +36,5 @@ void watching_restart(Watching *w);
 /* Directories have been replaced under its watches: those at path (relative) and below, or with NULL all of
  * them, because the superblock is another one or has been reconfigured. */
 void watching_rearm(Watching *w, const char *path);
+/* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. */
+void watching_rest(Watching *w, const char *path);

@@ -24,6 +24,7 @@ struct WatchNode {
         bool is_near : 1;           /* something below it is used: look for new siblings of that */
         bool is_used : 1;           /* in the list of next_used */
         bool had_turn : 1;          /* had a watch, while others wait for one */
+        bool is_resting : 1;        /* a job works there: a watch would be in its way */
         bool is_gone : 1;           /* waits to be freed */
         /* The key of by_name, in one piece. */
         WatchNode *parent;

@@ -116,7 +116,7 @@ static int watch(Watcher *w, WatchNode *n, int fd) {
         WatchNode *other;
         int wd;
 
-        if (n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->had_turn))
+        if (n->is_resting || n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->had_turn))
                 return 0;
         wd = inotify_watch_fd(w->inotify_fd, fd, mask | (watch_node_matches(w, n) ? IN_OPEN : 0));
         if (wd == -ENOSPC) {

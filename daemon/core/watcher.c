@@ -249,7 +249,7 @@ static int rearm_all(Watcher *w) {
 
 /* The directory at path was worked on, and may be another one: what was counted below was not users, and its
  * watches are to be looked after. */
-static void rearm_below(Watcher *w, WatchNode *n) {
+static void rearm_below(Watcher *w, WatchNode *n, bool rests) {
         n->n_opens = 0;
         n->is_near = true;
         if (n->wd >= 0)
@@ -257,11 +257,12 @@ static void rearm_below(Watcher *w, WatchNode *n) {
         watch_node_set_wd(w, n, -1);
         n->is_new = true;
         n->had_turn = false;
+        n->is_resting = rests;
         for (WatchNode *c = n->children; c; c = c->next)
-                rearm_below(w, c);
+                rearm_below(w, c, rests);
 }
 
-static int rearm_path(Watcher *w, const char *path) {
+static int rearm_path(Watcher *w, const char *path, bool rests) {
         bool is_above;
         WatchNode *n;
         int r = drain(w);
@@ -270,7 +271,7 @@ static int rearm_path(Watcher *w, const char *path) {
         if (is_above)
                 n->is_near = true; /* its events have told already that something has taken its place */
         else
-                rearm_below(w, n);
+                rearm_below(w, n, rests);
         w->want_walk = true;
         w->walk_usec = earlier(w->walk_usec, now_monotonic_usec() + WALK_SOON_USEC);
         return r;
@@ -288,9 +289,11 @@ static int take_control(Watcher *w) {
         packet[n] = '\0';
         if (n == 0 || strcmp(packet, "cancel") == 0)
                 return 1;
+        if (strncmp(packet, "rest ", 5) == 0)
+                return rearm_path(w, packet + 5, /* rests= */ true);
         if (strcmp(packet, "rearm") == 0)
                 return rearm_all(w);
-        return strncmp(packet, "rearm ", 6) == 0 ? rearm_path(w, packet + 6) : 0;
+        return strncmp(packet, "rearm ", 6) == 0 ? rearm_path(w, packet + 6, /* rests= */ false) : 0;
 }
 
 static int wait_for_something(Watcher *w, uint64_t now) {

@@ -160,6 +160,15 @@ def test_goes_on_after_a_remount(scene, method):
     assert "a" in hot(daemon, overlay)
 
 
+def test_marks_are_not_hindered(scene):
+    """The kernel lets nobody see marks on what is watched: our own watches make way."""
+    lower = scene.lower(build(scene, ["d", "d/e"]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    daemon.ctl("finalize", "--method=mark", overlay / "d").ok()
+
+
 def test_local_directories(scene):
     """What has no lower counterpart is not tried again and again, however hot it is."""
     lower = scene.lower(build(scene, ["d"]))

@@ -54,7 +54,7 @@ class Worker:
     def wait_cancel(self, timeout=60):
         self.socket.settimeout(timeout)
         packet = self.socket.recv(100)
-        while packet.startswith(b"rearm"):
+        while packet.startswith((b"rearm", b"rest")):
             packet = self.socket.recv(100)
         assert packet in (b"cancel", b""), packet
         self.result("Canceled", 125, "canceled")
