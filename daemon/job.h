@@ -17,6 +17,7 @@
 #define JOB_NOTE_BYTES_MAX (64 * 1024)
 
 typedef struct JobOptions {
+        uid_t uid; /* who asked; 0 for the daemon itself, too */
         bool is_dry_run;
         bool is_forced;
         RemountMethod remount; /* of JOB_REMOUNT */

@@ -113,7 +113,8 @@ static int manager_queue_job(
         return 0;
 }
 
-static int manager_check_room(const Manager *m, const char *path, Failure *reterr) {
+/* One user's jobs do not keep others waiting for ever. */
+static int manager_check_room(const Manager *m, uid_t uid, const char *path, Failure *reterr) {
         if (m->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
@@ -121,6 +122,12 @@ static int manager_check_room(const Manager *m, const char *path, Failure *reter
                         reterr, FAILURE_BUSY, EBUSY,
                         "%u jobs are waiting already, ask for '%s' when some of them are done",
                         (unsigned) QUEUE_UNFINISHED_MAX, path);
+        if (uid != 0 && queue_count_unfinished_of(m->queue, uid) >= QUEUE_UNFINISHED_PER_USER_MAX)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "%u jobs of yours are not done yet, which is as many as one user may have; ask for "
+                        "'%s' when some of them are done, or name a directory above all of them",
+                        (unsigned) QUEUE_UNFINISHED_PER_USER_MAX, path);
         return 0;
 }
 
@@ -134,7 +141,7 @@ int manager_add_job(
         if (r >= 0)
                 r = managed_check_usable(o, path, reterr);
         if (r >= 0)
-                r = manager_check_room(m, path, reterr);
+                r = manager_check_room(m, options->uid, path, reterr);
         if (r < 0)
                 return r;
         r = manager_queue_job(m, type, o, relative, options, ret);
@@ -153,7 +160,7 @@ int manager_add_remount(
         if (r >= 0 && options->set)
                 r = overlay_has_options(o->overlay, options->set, reterr);
         if (r >= 0)
-                r = manager_check_room(m, o->config->mount_point, reterr);
+                r = manager_check_room(m, options->uid, o->config->mount_point, reterr);
         if (r < 0)
                 return r;
         r = manager_queue_job(m, JOB_REMOUNT, o, "", options, ret);
