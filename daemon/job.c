@@ -183,6 +183,15 @@ bool job_conflicts(const Job *a, const Job *b) {
                 (path_startswith(a->path, b->path) || path_startswith(b->path, a->path));
 }
 
+/* As bytes: an option that is added one day counts by itself. */
+bool job_options_are_default(const JobOptions *o) {
+        JobOptions defaults;
+
+        memset(&defaults, 0, sizeof(defaults));
+        defaults.uid = o->uid;
+        return memcmp(o, &defaults, sizeof(defaults)) == 0;
+}
+
 bool job_may_retry(const Job *j) {
         return j->n_attempts < JOB_ATTEMPTS_MAX && !j->is_cancel_wanted && !job_state_is_final(j->state);
 }

@@ -29,6 +29,9 @@ typedef struct JobOptions {
         bool want_parents;
 } JobOptions;
 
+/* Whether the job is just what its type and path say. */
+bool job_options_are_default(const JobOptions *o) _pure_;
+
 typedef struct JobStep {
         char *name;
         char *path; /* relative to the mount point */

@@ -5,6 +5,7 @@
 #include "bus.h"
 #include "log.h"
 #include "manager.h"
+#include "messages.h"
 #include "state.h"
 
 void manager_start_jobs(Manager *m) {
@@ -200,8 +201,8 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
         return 0;
 }
 
-/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that have been
- * interrupted. */
+/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that go on with the next
+ * one. */
 void manager_save_state(Manager *m) {
         int r;
 
@@ -214,9 +215,40 @@ void manager_save_state(Manager *m) {
                         r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
 }
 
-/* A job the last daemon did not finish: readable as one that failed, so that nobody waits for it in vain. */
-static void on_saved_job(const SavedJob *s, void *userdata) {
+/* For the overlay it was made for, and unless it took the daemon along again and again. */
+static bool saved_job_can_go_on(const Manager *m, const SavedJob *s) {
+        const Managed *o = manager_find_overlay(m, s->overlay);
+
+        return s->can_go_on && s->n_attempts < JOB_ATTEMPTS_MAX && o &&
+                strcmp(o->config->mount_point, s->mount_point) == 0;
+}
+
+static void resume_job(Job *j, const SavedJob *s) {
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_RESUMED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        j->options.uid = s->uid;
+        j->n_attempts = s->n_attempts;
+        log_fields(
+                LOG_NOTICE, &f, "Job %u, %s of '%s', goes on where the last daemon left it", j->id,
+                job_type_to_string(j->type), path ?: j->path);
+}
+
+/* Readable as one that failed, so that nobody waits for it in vain. */
+static void interrupt_job(Manager *m, Job *j) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(
+                &failure, FAILURE_FAILED, EINTR,
+                "interrupted: the daemon ended before the job did; what had been begun is put in order, ask "
+                "again for the rest");
+        run_abort(m, j, &failure);
+}
+
+/* A job the last daemon did not finish. */
+static void on_saved_job(const SavedJob *s, void *userdata) {
         _cleanup_(job_freep) Job *j = NULL;
         Manager *m = userdata;
 
@@ -225,13 +257,10 @@ static void on_saved_job(const SavedJob *s, void *userdata) {
                 return;
         }
         j->queued_usec = s->queued_usec;
-        (void) failure_set(
-                &failure, FAILURE_FAILED, EINTR,
-                s->was_started ? "interrupted: the daemon ended before the job did; what had been begun is "
-                                 "put in order, "
-                                 "ask again for the rest"
-                               : "interrupted: the daemon ended before the job was started; ask again");
-        run_abort(m, j, &failure);
+        if (saved_job_can_go_on(m, s))
+                resume_job(j, s);
+        else
+                interrupt_job(m, j);
         if (queue_add(m->queue, j) < 0)
                 (void) log_oom();
         else

@@ -31,12 +31,14 @@ static void write_job(Job *j, void *userdata) {
         if (job_state_is_final(j->state) || j->options.is_dry_run)
                 return;
         (void) fprintf(
-                f, "%u %s %i %llu", j->id, job_type_to_string(j->type), j->started_usec > 0,
+                f, "%u %s %u %llu", j->id, job_type_to_string(j->type), j->n_attempts,
                 (unsigned long long) j->queued_usec);
         for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
                 (void) fputc(' ', f);
                 write_escaped(f, fields[i]);
         }
+        if (job_options_are_default(&j->options))
+                (void) fprintf(f, " %u", j->options.uid);
         (void) fputc('\n', f);
 }
 
@@ -100,18 +102,21 @@ static int parse_number(const char *s, uint64_t max, uint64_t *ret) {
 }
 
 static int parse_job(char *line, SavedJob *ret) {
-        uint64_t id, was_started, queued_usec;
-        char *state, *fields[7];
+        uint64_t id, n_attempts, queued_usec, uid = 0;
+        char *state, *fields[8];
 
         for (size_t i = 0; i < ELEMENTSOF(fields); i++)
                 fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
-        if (parse_number(fields[0], UINT32_MAX, &id) < 0 || parse_number(fields[2], 1, &was_started) < 0 ||
-            parse_number(fields[3], UINT64_MAX, &queued_usec) < 0)
+        if (parse_number(fields[0], UINT32_MAX, &id) < 0 || parse_number(fields[2], 1000, &n_attempts) < 0 ||
+            parse_number(fields[3], UINT64_MAX, &queued_usec) < 0 ||
+            (fields[7] && parse_number(fields[7], UINT32_MAX, &uid) < 0))
                 return -EBADMSG;
         *ret = (SavedJob){
                 .id = (uint32_t) id,
                 .type = job_type_from_string(fields[1]),
-                .was_started = was_started > 0,
+                .n_attempts = (unsigned) n_attempts,
+                .can_go_on = fields[7],
+                .uid = (uid_t) uid,
                 .queued_usec = queued_usec,
                 .overlay = unescape(fields[4]),
                 .mount_point = unescape(fields[5]),
