@@ -54,8 +54,8 @@ class Shell:
     def __init__(self, machine):
         self.process = spawn("nsenter", "-t", machine.pid, "-a", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
                              "bash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        # It is root's shell.
-        self.type('cd /; sudo() { "$@"; }')
+        # It is root's shell, and a terminal's ls.
+        self.type('cd /; sudo() { "$@"; }; ls() { command ls -C "$@"; }')
 
     def type(self, command):
         """What the command prints, errors among it."""
