@@ -94,8 +94,9 @@ char *job_describe(const Record *job) {
         if (!path || !entries || !bar)
                 return NULL;
         r = asprintf(
-                &s, "%" PRIu64 ": %s%s entries, %s, %s %s", record_get_number(job, "id", 0), bar, entries,
-                record_get_string(job, "state") ?: "?", record_get_string(job, "type") ?: "?", path);
+                &s, "%" PRIu64 ": %s %s, %s, %s%s entries", record_get_number(job, "id", 0),
+                record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?", bar,
+                entries);
         return r < 0 ? NULL : s;
 }
 
