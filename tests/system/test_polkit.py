@@ -31,7 +31,7 @@ polkit.addRule(function(action, subject) {
         return polkit.Result.YES;
 });
 """
-CHANGES = (["unfinalize"], ["finalize"], ["cancel", "77"], ["pause"], ["resume", "soft"], ["reload"], ["log-level", "info"])
+CHANGES = (["unfinalize"], ["finalize"], ["cancel", "77"], ["pause"], ["resume", "soft"], ["remount", "--method=reconfigure", "soft"], ["reload"], ["log-level", "info"])
 
 
 @pytest.fixture
