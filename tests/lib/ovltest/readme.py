@@ -23,10 +23,10 @@ def normalized(text):
 
 
 def section(title):
-    """The text below a heading, up to the next of its kind or above."""
+    """The text below a heading, up to the next one of any kind."""
     text = README.read_text(encoding="utf-8")
-    level, start = re.search(rf"^(#+) {re.escape(title)}\n()", text, re.M).group(1), re.search(rf"^#+ {re.escape(title)}\n", text, re.M).end()
-    following = re.search(rf"^#{{1,{len(level)}}} ", text[start:], re.M)
+    start = re.search(rf"^#+ {re.escape(title)}\n", text, re.M).end()
+    following = re.search(r"^#+ [A-Z]", text[start:], re.M)
     return text[start:start + following.start()] if following else text[start:]
 
 
