@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "ctl/agent.h"
 #include "ctl/term.h"
 #include "dbus/names.h"
 
-#define CALL_TIMEOUT_USEC (90 * USEC_PER_SEC) /* a Check() or Reload() may wait for a disk */
+#define CALL_TIMEOUT_USEC (90 * USEC_PER_SEC)         /* a Check() or Reload() may wait for a disk */
+#define PASSWORD_TIMEOUT_USEC (5 * 60 * USEC_PER_SEC) /* and a user who looks for his password longer */
 
 static int connect_address(const char *address, sd_bus **ret) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
@@ -81,6 +83,17 @@ ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char
         return what ? report(c, e, r, what) : (ExitCode) print_oom();
 }
 
+int client_send(Client *c, sd_bus_message *m, sd_bus_error *reterr, sd_bus_message **ret) {
+        int r;
+
+        r = sd_bus_call(c->bus, m, /* timeout= */ 0, reterr, ret);
+        if (r >= 0 || !sd_bus_error_has_name(reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) ||
+            !agent_open())
+                return r;
+        sd_bus_error_free(reterr);
+        return sd_bus_call(c->bus, m, PASSWORD_TIMEOUT_USEC, reterr, ret);
+}
+
 int client_call(
         Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
@@ -101,7 +114,7 @@ int client_call(
         }
         if (r < 0)
                 return r;
-        return sd_bus_call(c->bus, m, /* timeout= */ 0, reterr, ret);
+        return client_send(c, m, reterr, ret);
 }
 
 int client_get_all(Client *c, const char *object, const char *interface, sd_bus_error *reterr, Record *ret) {

@@ -25,6 +25,9 @@ ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char
 /* Calls a method of the manager: types and arguments as in sd_bus_message_append(). ret may be NULL. */
 int client_call(
         Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...);
+/* Sends a message made by the caller. When that needs a password, asks for it if there is a terminal to ask
+ * on. ret may be NULL. */
+int client_send(Client *c, sd_bus_message *m, sd_bus_error *reterr, sd_bus_message **ret);
 /* All properties of an object. */
 int client_get_all(Client *c, const char *object, const char *interface, sd_bus_error *reterr, Record *ret);
 /* Calls ListOverlays() or ListJobs() and reads the properties of each object; "object" is added to each

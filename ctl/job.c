@@ -10,6 +10,8 @@
 #include "ctl/state-color.h"
 #include "ctl/table.h"
 
+#define BAR_WIDTH 10
+
 bool job_is_finished(const Record *job) {
         JobState s = job_state_from_string(record_get_string(job, "state"));
 
@@ -68,17 +70,32 @@ int job_print_table(Ctl *c, RecordList *list) {
         return table_print(c, columns, ELEMENTSOF(columns), list);
 }
 
+/* "██████░░░░  64 %, "; nothing while it is not known how much there is. */
+static char *bar_text(const Record *job) {
+        uint64_t done = record_get_number(job, "entries_done", 0),
+                 total = record_get_number(job, "entries_total", 0);
+        _cleanup_free_ char *bar = NULL;
+        char *s;
+
+        if (total == 0)
+                return strdup("");
+        bar = term_bar(done, total, BAR_WIDTH);
+        if (!bar || asprintf(&s, "%s %3u %%, ", bar, (unsigned) ((double) done * 100 / (double) total)) < 0)
+                return NULL;
+        return s;
+}
+
 char *job_describe(const Record *job) {
         _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
-                            *entries = entries_text(job);
+                            *entries = entries_text(job), *bar = bar_text(job);
         char *s;
         int r;
 
-        if (!path || !entries)
+        if (!path || !entries || !bar)
                 return NULL;
         r = asprintf(
-                &s, "%" PRIu64 ": %s %s, %s, %s entries", record_get_number(job, "id", 0),
-                record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?",
+                &s, "%" PRIu64 ": %s %s, %s, %s%s entries", record_get_number(job, "id", 0),
+                record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?", bar,
                 entries);
         return r < 0 ? NULL : s;
 }

@@ -10,7 +10,7 @@ int job_compare(const void *a, const void *b);
 int job_print_table(Ctl *c, RecordList *list);
 /* done, failed or canceled */
 bool job_is_finished(const Record *job) _pure_;
-/* "3: finalize /ovl/x, running, 40/61 entries". Allocated. */
+/* "3: finalize /ovl/x, running, ██████░░░░  65 %, 40/61 entries". Allocated. */
 char *job_describe(const Record *job);
 
 /* What a finished job comes down to: done is EXIT_CODE_OK, otherwise the name of its error decides. */

@@ -89,6 +89,16 @@ const char *term_dot(void) {
         return is_utf8() ? "●" : "*";
 }
 
+char *term_bar(uint64_t done, uint64_t total, unsigned width) {
+        const char *full = is_utf8() ? "█" : "#", *empty = is_utf8() ? "░" : ".";
+        unsigned n = done >= total ? width : (unsigned) ((double) done / (double) total * width);
+        char *bar = malloc(width * strlen("█") + 1), *out = bar;
+
+        for (unsigned i = 0; bar && i < width; i++)
+                out = stpcpy(out, i < n ? full : empty);
+        return bar;
+}
+
 const char *term_ellipsis(void) {
         return is_utf8() ? "…" : "...";
 }

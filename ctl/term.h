@@ -41,6 +41,9 @@ const char *term_color(const Term *t, Color c) _pure_;
 /* A dot, in ASCII outside of UTF-8 locales. */
 const char *term_dot(void);
 const char *term_ellipsis(void);
+/* How far something is, as a bar of that many columns; in ASCII outside of UTF-8 locales. total must not be
+ * 0. Allocated; NULL on out of memory. */
+char *term_bar(uint64_t done, uint64_t total, unsigned width);
 /* Columns of the terminal behind fd, 80 if that is not known. */
 unsigned term_width(int fd);
 /* Whether a line may be rewritten in place there. */

@@ -57,7 +57,7 @@ static int job_start(Ctl *c, const Kind *k, JobWait *w, const char *argument, co
         if (r >= 0)
                 r = append_options(m, &c->options);
         if (r >= 0)
-                r = sd_bus_call(c->client.bus, m, /* timeout= */ 0, &e, &reply);
+                r = client_send(&c->client, m, &e, &reply);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "o", &object);
         if (r >= 0)

@@ -28,6 +28,7 @@ const Verb verb_table[] = {
         { "pause", 0, 1, 0, "[OVERLAY]", "Start no further jobs", verb_pause },
         { "resume", 0, 1, 0, "[OVERLAY]", "Start jobs again", verb_resume },
         { "monitor", 0, 0, 0, "", "Print signals as they come", verb_monitor },
+        { "metrics", 0, 0, 0, "", "Print numbers for a monitoring system", verb_metrics },
         { "reload", 0, 0, 0, "", "Read the configuration anew", verb_reload },
         { "log-level", 0, 1, 0, "[LEVEL]", "Show or set the daemon's log level", verb_log_level },
         { "version", 0, 0, 0, "", "Show the version", verb_version },

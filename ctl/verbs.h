@@ -33,6 +33,7 @@ int verb_is_finalized(Ctl *c, int argc, char **argv);
 int verb_jobs(Ctl *c, int argc, char **argv);
 int verb_list(Ctl *c, int argc, char **argv);
 int verb_log_level(Ctl *c, int argc, char **argv);
+int verb_metrics(Ctl *c, int argc, char **argv);
 int verb_monitor(Ctl *c, int argc, char **argv);
 int verb_pause(Ctl *c, int argc, char **argv);
 int verb_reload(Ctl *c, int argc, char **argv);

@@ -142,7 +142,7 @@ static int read_options(sd_bus_message *message, JobOptions *options, Failure *r
 static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *object = NULL;
-        JobOptions options = { 0 };
+        JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *path;
         Job *j;
         int r;

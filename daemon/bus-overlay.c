@@ -88,6 +88,16 @@ PROPERTY_GETTER(get_directories) {
         return sd_bus_message_close_container(reply);
 }
 
+PROPERTY_GETTER(get_counters) {
+        const Managed *o = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{st}");
+        for (Counter c = 0; c < _COUNTER_MAX && r >= 0; c++)
+                r = sd_bus_message_append(reply, "{st}", counter_to_string(c), o->counters.values[c]);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 PROPERTY_GETTER(get_n_kept) {
         return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
 }
@@ -157,6 +167,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Options", "s", get_options, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Counters", "a{st}", get_counters, 0, 0),
         SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Watching", "s", get_watching, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

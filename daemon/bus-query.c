@@ -124,7 +124,9 @@ ask(Question *q,
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         int r;
 
-        r = query_start(q->manager->queries, request, q->overlay, path, timeout_usec, func, q, &failure);
+        r = query_start(
+                q->manager->queries, request, sd_bus_message_get_sender(q->message) ?: "", q->overlay, path,
+                timeout_usec, func, q, &failure);
         if (r < 0) {
                 question_free(q);
                 return bus_error_from_failure(error, &failure);

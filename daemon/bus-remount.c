@@ -74,8 +74,8 @@ static int read_options(sd_bus_message *message, JobOptions *options, Failure *r
 static int remount_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *object = NULL;
-        JobOptions options = { 0 };
         Manager *m = userdata;
+        JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *overlay;
         Job *j;
         int r;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "bus-auth.h"
 #include "bus-internal.h"
 #include "dbus/names.h"
 #include "log.h"
@@ -216,6 +217,9 @@ static int bus_add_objects(Manager *m) {
 int bus_open(Manager *m) {
         int r;
 
+        m->auth = bus_auth_new();
+        if (!m->auth)
+                return log_oom();
         r = sd_bus_open_system_with_description(&m->bus, "ovlfind");
         if (r < 0)
                 return log_error_errno(r, "Cannot connect to the system bus: %m");
@@ -238,6 +242,7 @@ int bus_open(Manager *m) {
 void bus_close(Manager *m) {
         if (m->bus) {
                 (void) sd_bus_detach_event(m->bus);
+                m->auth = bus_auth_free(m->auth);
                 m->bus = sd_bus_flush_close_unref(m->bus);
         }
 }

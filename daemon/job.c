@@ -197,6 +197,15 @@ void job_pause(Job *j, uint64_t not_before_usec, uint64_t now_usec) {
         j->is_stalled = false;
 }
 
+/* As bytes: an option that is added one day counts by itself. */
+bool job_options_are_default(const JobOptions *o) {
+        JobOptions defaults;
+
+        memset(&defaults, 0, sizeof(defaults));
+        defaults.uid = o->uid;
+        return memcmp(o, &defaults, sizeof(defaults)) == 0;
+}
+
 bool job_may_retry(const Job *j) {
         return j->n_attempts < JOB_ATTEMPTS_MAX && !j->is_cancel_wanted && !job_state_is_final(j->state);
 }

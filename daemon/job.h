@@ -17,6 +17,7 @@
 #define JOB_NOTE_BYTES_MAX (64 * 1024)
 
 typedef struct JobOptions {
+        uid_t uid; /* who asked; 0 for the daemon itself, too */
         bool is_dry_run;
         bool is_forced;
         RemountMethod remount; /* of JOB_REMOUNT */
@@ -27,6 +28,9 @@ typedef struct JobOptions {
         uint32_t depth;
         bool want_parents;
 } JobOptions;
+
+/* Whether the job is just what its type and path say. */
+bool job_options_are_default(const JobOptions *o) _pure_;
 
 typedef struct JobStep {
         char *name;

@@ -140,11 +140,12 @@ void keeper_forget(Managed *o, Proc *p) {
                 }
 }
 
-void keeper_log_note(const Managed *o, const WireRecord *r) {
+void keeper_log_note(Managed *o, const WireRecord *r) {
         _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
         LogFields f = { .message_id = MESSAGE_RECOVERED, .overlay = o->config->name, .path = path };
 
         log_fields(LOG_NOTICE, &f, "Overlay '%s', '%s': %s", o->config->name, path ?: r->path, r->text);
+        o->counters.values[COUNTER_REPAIRS]++;
 }
 
 static void keeper_on_record(Proc *p, const WireRecord *r, void *userdata) {

@@ -36,4 +36,4 @@ void keeper_forget(Managed *o, Proc *p);
 void keeper_free_all(Managed *o);
 /* A WIRE_KEPT record of a worker that is still at something else. */
 void keeper_take_kept(Managed *o, Proc *p, const WireRecord *r);
-void keeper_log_note(const Managed *o, const WireRecord *r);
+void keeper_log_note(Managed *o, const WireRecord *r);

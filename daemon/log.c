@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Level and target are the only file-scope state of the daemon: a log call must work before anything else
- * exists. */
+/* Level, target and the limits (one for each place that logs) are the only file-scope state of the daemon: a
+ * log call must work before anything else exists. */
 #define SD_JOURNAL_SUPPRESS_LOCATION
 
 #include "log.h"
@@ -9,8 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include <systemd/sd-journal.h>
+
+#include "utf8.h"
 
 #define MESSAGE_MAX 4096
 #define FIELDS_MAX 14
@@ -138,24 +141,62 @@ static void log_to_stderr(int level, const char *message) {
                 (void) dprintf(STDERR_FILENO, "%s\n", message);
 }
 
+bool log_limit_check(LogLimit *l, uint64_t now_usec, unsigned *ret_suppressed) {
+        *ret_suppressed = 0;
+        if (l->begin_usec == 0 || now_usec >= l->begin_usec + LOG_WINDOW_USEC) {
+                *ret_suppressed = l->n_suppressed;
+                *l = (LogLimit){ .begin_usec = now_usec };
+        }
+        if (l->n >= LOG_BURST) {
+                l->n_suppressed++;
+                return false;
+        }
+        l->n++;
+        return true;
+}
+
+static uint64_t now_monotonic(void) {
+        struct timespec ts;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static void log_message(
+        int level, const LogFields *fields, const char *file, int line, const char *func, const char *text) {
+        _cleanup_free_ char *escaped = utf8_escape_line(text);
+        const char *message = escaped ?: "out of memory";
+
+        if (target != LOG_TARGET_JOURNAL || log_to_journal(level, fields, file, line, func, message) < 0)
+                log_to_stderr(level, message);
+}
+
 void log_full(
         int level,
         const LogFields *fields,
+        LogLimit *limit,
         const char *file,
         int line,
         const char *func,
         const char *format,
         ...) {
         char message[MESSAGE_MAX];
+        unsigned n_suppressed = 0;
         int saved = errno;
         va_list ap;
 
-        if (level > max_level)
+        if (level > max_level ||
+            (level < LOG_DEBUG && !log_limit_check(limit, now_monotonic(), &n_suppressed)))
                 return;
+        if (n_suppressed > 0) {
+                (void) snprintf(
+                        message, sizeof(message), "%u messages like the next one were suppressed",
+                        n_suppressed);
+                log_message(level, NULL, file, line, func, message);
+        }
         va_start(ap, format);
         (void) vsnprintf(message, sizeof(message), format, ap);
         va_end(ap);
-        if (target != LOG_TARGET_JOURNAL || log_to_journal(level, fields, file, line, func, message) < 0)
-                log_to_stderr(level, message);
+        log_message(level, fields, file, line, func, message);
         errno = saved;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The daemon's log: structured entries to the journal, or plain lines to standard error. A dead journal
- * never stops the daemon: the entry goes to standard error instead, and is lost when that fails too. */
+/* The daemon's log: structured entries to the journal, or plain lines to standard error. The text is one
+ * line whatever names of files are in it: control characters are written as "\x1b". A dead journal never
+ * stops the daemon: the entry goes to standard error instead, and is lost when that fails too. */
 #pragma once
 
 #include <syslog.h>
@@ -28,6 +29,20 @@ typedef struct LogFields {
         int error; /* positive errno */
 } LogFields;
 
+/* How often one cause - a place in the code - may speak: LOG_BURST times in LOG_WINDOW_USEC. What comes
+ * beyond is counted, and told with the first entry after that. Level debug is exempt. */
+#define LOG_BURST 200
+#define LOG_WINDOW_USEC (30 * USEC_PER_SEC)
+
+typedef struct LogLimit {
+        uint64_t begin_usec; /* monotonic; 0: nothing was said yet */
+        unsigned n;
+        unsigned n_suppressed;
+} LogLimit;
+
+/* Whether it may speak now. *ret_suppressed: how many did not since it last might. */
+bool log_limit_check(LogLimit *l, uint64_t now_usec, unsigned *ret_suppressed);
+
 /* Levels are those of syslog(3); entries above the maximum are dropped before they are formatted. Initially
  * info. */
 void log_set_max_level(int level);
@@ -43,13 +58,18 @@ const char *log_target_to_string(LogTarget t) _pure_;
 void log_full(
         int level,
         const LogFields *fields,
+        LogLimit *limit,
         const char *file,
         int line,
         const char *func,
         const char *format,
-        ...) _printf_(6, 7);
+        ...) _printf_(7, 8);
 
-#define log_fields(level, fields, ...) log_full(level, fields, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define log_fields(level, fields, ...)                                                                      \
+        ({                                                                                                  \
+                static LogLimit _limit_;                                                                    \
+                log_full(level, fields, &_limit_, __FILE__, __LINE__, __func__, __VA_ARGS__);               \
+        })
 
 #define log_error(...) log_fields(LOG_ERR, NULL, __VA_ARGS__)
 #define log_warning(...) log_fields(LOG_WARNING, NULL, __VA_ARGS__)

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "core/mount-table.h"
 #include "core/overlay.h"
+#include "counters.h"
 #include "directory-table.h"
 #include "heat.h"
 #include "proc.h"
@@ -34,6 +35,7 @@ typedef struct Managed {
         Overlay *overlay;    /* as of the last look at the mount table; NULL when absent */
         char *options;       /* all options the mount had then, to notice a remount */
         DirectoryTable *directories;
+        Counters counters;
         bool is_paused;
         Proc *survey;
         bool is_survey_wanted; /* once more, after the one that runs */

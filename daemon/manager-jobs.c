@@ -7,6 +7,7 @@
 #include "heat-state.h"
 #include "log.h"
 #include "manager.h"
+#include "messages.h"
 #include "state.h"
 
 void manager_start_jobs(Manager *m) {
@@ -132,7 +133,8 @@ static int manager_queue_job(
         return 0;
 }
 
-static int manager_check_room(const Manager *m, const char *path, Failure *reterr) {
+/* One user's jobs do not keep others waiting for ever. */
+static int manager_check_room(const Manager *m, uid_t uid, const char *path, Failure *reterr) {
         if (m->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
@@ -140,6 +142,12 @@ static int manager_check_room(const Manager *m, const char *path, Failure *reter
                         reterr, FAILURE_BUSY, EBUSY,
                         "%u jobs are waiting already, ask for '%s' when some of them are done",
                         (unsigned) QUEUE_UNFINISHED_MAX, path);
+        if (uid != 0 && queue_count_unfinished_of(m->queue, uid) >= QUEUE_UNFINISHED_PER_USER_MAX)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "%u jobs of yours are not done yet, which is as many as one user may have; ask for "
+                        "'%s' when some of them are done, or name a directory above all of them",
+                        (unsigned) QUEUE_UNFINISHED_PER_USER_MAX, path);
         return 0;
 }
 
@@ -153,7 +161,7 @@ int manager_add_job(
         if (r >= 0)
                 r = managed_check_usable(o, path, reterr);
         if (r >= 0)
-                r = manager_check_room(m, path, reterr);
+                r = manager_check_room(m, options->uid, path, reterr);
         if (r < 0)
                 return r;
         r = manager_queue_job(m, type, o, relative, options, /* heat= */ NULL, ret);
@@ -172,7 +180,7 @@ int manager_add_remount(
         if (r >= 0 && options->set)
                 r = overlay_has_options(o->overlay, options->set, reterr);
         if (r >= 0)
-                r = manager_check_room(m, o->config->mount_point, reterr);
+                r = manager_check_room(m, options->uid, o->config->mount_point, reterr);
         if (r < 0)
                 return r;
         r = manager_queue_job(m, JOB_REMOUNT, o, "", options, /* heat= */ NULL, ret);
@@ -221,8 +229,8 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
         return 0;
 }
 
-/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that have been
- * interrupted. */
+/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that go on with the next
+ * one. */
 void manager_save_state(Manager *m) {
         int r;
 
@@ -270,9 +278,40 @@ static void on_saved_heat(const SavedHeat *s, void *userdata) {
                 (void) log_oom();
 }
 
-/* A job the last daemon did not finish: readable as one that failed, so that nobody waits for it in vain. */
-static void on_saved_job(const SavedJob *s, void *userdata) {
+/* For the overlay it was made for, and unless it took the daemon along again and again. */
+static bool saved_job_can_go_on(const Manager *m, const SavedJob *s) {
+        const Managed *o = manager_find_overlay(m, s->overlay);
+
+        return s->can_go_on && s->n_attempts < JOB_ATTEMPTS_MAX && o &&
+                strcmp(o->config->mount_point, s->mount_point) == 0;
+}
+
+static void resume_job(Job *j, const SavedJob *s) {
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_RESUMED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        j->options.uid = s->uid;
+        j->n_attempts = s->n_attempts;
+        log_fields(
+                LOG_NOTICE, &f, "Job %u, %s of '%s', goes on where the last daemon left it", j->id,
+                job_type_to_string(j->type), path ?: j->path);
+}
+
+/* Readable as one that failed, so that nobody waits for it in vain. */
+static void interrupt_job(Manager *m, Job *j) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(
+                &failure, FAILURE_FAILED, EINTR,
+                "interrupted: the daemon ended before the job did; what had been begun is put in order, ask "
+                "again for the rest");
+        run_abort(m, j, &failure);
+}
+
+/* A job the last daemon did not finish. */
+static void on_saved_job(const SavedJob *s, void *userdata) {
         _cleanup_(job_freep) Job *j = NULL;
         Manager *m = userdata;
 
@@ -281,13 +320,10 @@ static void on_saved_job(const SavedJob *s, void *userdata) {
                 return;
         }
         j->queued_usec = s->queued_usec;
-        (void) failure_set(
-                &failure, FAILURE_FAILED, EINTR,
-                s->was_started ? "interrupted: the daemon ended before the job did; what had been begun is "
-                                 "put in order, "
-                                 "ask again for the rest"
-                               : "interrupted: the daemon ended before the job was started; ask again");
-        run_abort(m, j, &failure);
+        if (saved_job_can_go_on(m, s))
+                resume_job(j, s);
+        else
+                interrupt_job(m, j);
         if (queue_add(m->queue, j) < 0)
                 (void) log_oom();
         else

@@ -16,9 +16,12 @@
 #include "queue.h"
 #include "run.h"
 
+typedef struct BusAuth BusAuth; /* bus-auth.h */
+
 typedef struct Manager {
         sd_event *event;
         sd_bus *bus;
+        BusAuth *auth;
         char **folders;  /* of the configuration */
         char *state_dir; /* absolute */
         Config *config;

@@ -14,6 +14,7 @@ struct Query {
         Query *next;
         QueryPool *pool;
         WireRequest request;
+        char *owner; /* the connection that asks */
         char *tag;
         char *path;
         Proc *proc; /* NULL while it waits for its turn */
@@ -51,6 +52,7 @@ static Query *query_free(Query *q) {
         (void) proc_free(q->proc);
         wire_request_done(&q->request);
         free(q->records);
+        free(q->owner);
         free(q->tag);
         free(q->path);
         free(q);
@@ -178,13 +180,27 @@ static void query_pool_run(QueryPool *pool) {
         }
 }
 
-static int query_pool_check_room(const QueryPool *pool, const char *tag, const char *path, Failure *reterr) {
+static unsigned query_pool_count_of(const QueryPool *pool, const char *owner) {
+        unsigned n = 0;
+
+        for (const Query *q = pool->queries; q; q = q->next)
+                n += strcmp(q->owner, owner) == 0;
+        return n;
+}
+
+static int query_pool_check_room(
+        const QueryPool *pool, const char *owner, const char *tag, const char *path, Failure *reterr) {
         if (pool->manager->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (query_pool_count(pool, false) >= QUERY_WAITING_MAX)
                 return failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
                         "too many questions are waiting for an answer; ask again about '%s' later", path);
+        if (query_pool_count_of(pool, owner) >= QUERY_OWNER_MAX)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "%u questions of yours are waiting for an answer; ask about '%s' when you have it",
+                        (unsigned) QUERY_OWNER_MAX, path);
         if (proc_pool_count_stuck(pool->manager->workers, tag) >= STUCK_MAX)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
@@ -206,6 +222,7 @@ static void query_pool_append(QueryPool *pool, Query *q) {
 int query_start(
         QueryPool *pool,
         WireRequest *request,
+        const char *owner,
         const char *tag,
         const char *path,
         uint64_t timeout_usec,
@@ -215,16 +232,19 @@ int query_start(
         _cleanup_(query_freep) Query *q = NULL;
         int r;
 
-        r = query_pool_check_room(pool, tag, path, reterr);
+        r = query_pool_check_room(pool, owner, tag, path, reterr);
         if (r < 0)
                 return r;
         q = malloc(sizeof(Query));
         if (!q)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
-        *q = (Query){
-                .pool = pool, .tag = strdup(tag), .path = strdup(path), .func = func, .userdata = userdata
-        };
-        if (!q->tag || !q->path)
+        *q = (Query){ .pool = pool,
+                      .owner = strdup(owner),
+                      .tag = strdup(tag),
+                      .path = strdup(path),
+                      .func = func,
+                      .userdata = userdata };
+        if (!q->owner || !q->tag || !q->path)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
         r = sd_event_add_time_relative(
                 pool->manager->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline,

@@ -81,6 +81,14 @@ unsigned queue_count_unfinished(const Queue *q) {
         return n;
 }
 
+unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += q->jobs[i]->options.uid == uid && !job_state_is_final(q->jobs[i]->state);
+        return n;
+}
+
 unsigned queue_count_running(const Queue *q) {
         unsigned n = 0;
 

@@ -9,8 +9,9 @@
 #define QUEUE_RUNNING_MAX 8       /* workers share the machine with those they serve */
 #define QUEUE_LANE_MAX 2          /* one that waits for quiet must not hold up all others of its overlay */
 #define QUEUE_UNFINISHED_MAX 1024 /* what one client can pile up before it is told to wait */
-#define QUEUE_FINISHED_MAX 64     /* stay readable */
-#define QUEUE_PLANS_MAX 8         /* finished dry runs that keep their plan, which can be long */
+#define QUEUE_UNFINISHED_PER_USER_MAX 64 /* the same for one who is not root */
+#define QUEUE_FINISHED_MAX 64            /* stay readable */
+#define QUEUE_PLANS_MAX 8                /* finished dry runs that keep their plan, which can be long */
 
 typedef struct Queue Queue;
 
@@ -25,6 +26,7 @@ Job *queue_find(const Queue *q, uint32_t id);
 void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdata);
 /* Jobs that are not finished. */
 unsigned queue_count_unfinished(const Queue *q) _pure_;
+unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) _pure_;
 unsigned queue_count_running(const Queue *q) _pure_;
 
 /* Whether jobs of the overlay may start now. Lanes are closed until they are opened. */

@@ -95,8 +95,25 @@ static void job_log_end(const Job *j) {
         }
 }
 
+static void count_end(Managed *o, const Job *j) {
+        uint64_t *n = o->counters.values;
+
+        n[j->state == JOB_DONE             ? COUNTER_JOBS_DONE
+                  : j->state == JOB_FAILED ? COUNTER_JOBS_FAILED
+                                           : COUNTER_JOBS_CANCELED]++;
+        n[COUNTER_DIRECTORIES_FINALIZED] += j->n_finalized;
+        n[COUNTER_ENTRIES] += j->entries_done;
+        n[COUNTER_BYTES] += j->bytes_copied;
+        if (j->started_usec > 0 && j->finished_usec > j->started_usec)
+                n[COUNTER_JOB_USEC] += j->finished_usec - j->started_usec;
+}
+
 static void run_conclude(Manager *m, Job *j, Failure *failure) {
+        Managed *o = manager_find_overlay(m, j->overlay);
+
         (void) job_finish(j, failure, now_realtime(m));
+        if (o && !j->options.is_dry_run)
+                count_end(o, j);
         job_log_end(j);
         manager_job_finished(m, j);
 }
@@ -299,6 +316,8 @@ static void run_after_signal(Run *run, int status) {
         Managed *o = run->overlay;
         Job *j = run->job;
 
+        if (!m->is_stopping && !j->is_cancel_wanted)
+                o->counters.values[COUNTER_WORKERS_DIED]++;
         if (m->is_stopping || j->is_cancel_wanted) {
                 (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled");
                 run_finish(run, &failure);

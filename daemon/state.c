@@ -20,12 +20,14 @@ static void write_job(Job *j, void *userdata) {
         if (job_state_is_final(j->state) || j->options.is_dry_run || j->is_automatic)
                 return;
         (void) fprintf(
-                f, "%u %s %i %llu", j->id, job_type_to_string(j->type), j->started_usec > 0,
+                f, "%u %s %u %llu", j->id, job_type_to_string(j->type), j->n_attempts,
                 (unsigned long long) j->queued_usec);
         for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
                 (void) fputc(' ', f);
                 state_file_write_field(f, fields[i]);
         }
+        if (job_options_are_default(&j->options))
+                (void) fprintf(f, " %u", j->options.uid);
         (void) fputc('\n', f);
 }
 
@@ -42,19 +44,22 @@ int state_save(const char *state_dir, uint32_t last_id, Queue *q) {
 }
 
 static int parse_job(char *line, SavedJob *ret) {
-        uint64_t id, was_started, queued_usec;
-        char *state, *fields[7];
+        uint64_t id, n_attempts, queued_usec, uid = 0;
+        char *state, *fields[8];
 
         for (size_t i = 0; i < ELEMENTSOF(fields); i++)
                 fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
         if (state_file_parse_number(fields[0], UINT32_MAX, &id) < 0 ||
-            state_file_parse_number(fields[2], 1, &was_started) < 0 ||
-            state_file_parse_number(fields[3], UINT64_MAX, &queued_usec) < 0)
+            state_file_parse_number(fields[2], 1000, &n_attempts) < 0 ||
+            state_file_parse_number(fields[3], UINT64_MAX, &queued_usec) < 0 ||
+            (fields[7] && state_file_parse_number(fields[7], UINT32_MAX, &uid) < 0))
                 return -EBADMSG;
         *ret = (SavedJob){
                 .id = (uint32_t) id,
                 .type = job_type_from_string(fields[1]),
-                .was_started = was_started > 0,
+                .n_attempts = (unsigned) n_attempts,
+                .can_go_on = fields[7],
+                .uid = (uid_t) uid,
                 .queued_usec = queued_usec,
                 .overlay = state_file_parse_field(fields[4]),
                 .mount_point = state_file_parse_field(fields[5]),

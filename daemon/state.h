@@ -10,7 +10,9 @@
 typedef struct SavedJob {
         uint32_t id;
         JobType type;
-        bool was_started;
+        unsigned n_attempts; /* workers started for it */
+        bool can_go_on;      /* it had no options that are lost with the daemon */
+        uid_t uid;           /* who asked; only if it can go on */
         uint64_t queued_usec;
         const char *overlay;
         const char *mount_point;

@@ -32,7 +32,21 @@ static size_t character_length(const char *s) {
         return c >= smallest[n] && is_allowed(c) ? n : 0;
 }
 
-char *utf8_escape(const char *s) {
+/* What would end a line, move a cursor or turn the direction of what follows: C0, DEL, C1, separators of
+ * lines, bidirectional controls. */
+static bool is_control(const char *s, size_t n) {
+        const unsigned char *p = (const unsigned char *) s;
+
+        if (n == 1)
+                return p[0] < ' ' || p[0] == 0x7f;
+        if (n == 2)
+                return p[0] == 0xc2 && p[1] < 0xa0;
+        if (n == 3 && p[0] == 0xe2 && p[1] == 0x80)
+                return p[2] >= 0xa8 && p[2] <= 0xae;
+        return n == 3 && p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9;
+}
+
+static char *escape(const char *s, bool want_controls) {
         char *copy = malloc(strlen(s) * 4 + 1), *out = copy;
 
         if (!copy)
@@ -40,12 +54,23 @@ char *utf8_escape(const char *s) {
         while (*s) {
                 size_t n = character_length(s);
 
-                if (n > 0)
+                if (n > 0 && (want_controls || !is_control(s, n))) {
                         out = mempcpy(out, s, n);
-                else
-                        out += sprintf(out, "\\x%02x", (unsigned char) *s);
+                        s += n;
+                        continue;
+                }
+                for (size_t i = 0; i < (n > 0 ? n : 1); i++)
+                        out += sprintf(out, "\\x%02x", (unsigned char) s[i]);
                 s += n > 0 ? n : 1;
         }
         *out = '\0';
         return copy;
+}
+
+char *utf8_escape(const char *s) {
+        return escape(s, true);
+}
+
+char *utf8_escape_line(const char *s) {
+        return escape(s, false);
 }

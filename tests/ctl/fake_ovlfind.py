@@ -161,6 +161,7 @@ class Manager(Exported):
             "LowerDirs": dbus.Array(["/srv/one", "/srv/two\nlines"], "s"), "DataDirs": dbus.Array([], "s"),
             "UpperDir": "/upper", "WorkDir": "/work", "Options": r"lowerdir=/a\,b:/c,metacopy=on,upperdir=/u,workdir=/w,redirect_dir=on", "Scheme": "redirect",
             "Directories": dbus.Dictionary({"finalized": dbus.UInt32(40), "pending": dbus.UInt32(2)}, "su"),
+            "Counters": dbus.Dictionary({"jobs_done": dbus.UInt64(7), "job_usec": dbus.UInt64(1_500_000)}, "st"),
             "NKept": dbus.UInt32(1), "Paused": False}, "sv")})
 
     def managed(self, path):

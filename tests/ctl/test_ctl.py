@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 
+import prometheus_client.openmetrics.parser as openmetrics
+import prometheus_client.parser as prometheus
 import pytest
 from ovltest.env import binary
 
@@ -450,3 +452,35 @@ def test_top_live(ctl):
         p.wait(10)
     os.close(leader)
     assert b"quick" in text
+
+
+# Metrics
+
+
+def samples(families):
+    return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
+
+
+def test_metrics(ctl):
+    """Both dialects that collectors read."""
+    ctl("finalize", "--no-block", ctl.point / "hang")
+    r = ctl("metrics")
+    assert r.code == OK and r.out.endswith("# EOF\n")
+    found = samples(openmetrics.text_string_to_metric_families(r.out))
+    soft = ("overlay", "soft")
+    assert found["ovlfind_directories", soft, ("state", "finalized")] == 40
+    assert found["ovlfind_directories", soft, ("state", "broken")] == 0
+    assert found["ovlfind_overlay_state", ("overlay", "away"), ("state", "absent")] == 1
+    assert found["ovlfind_jobs", soft, ("state", "running")] + found["ovlfind_jobs", soft, ("state", "queued")] == 1
+    assert found["ovlfind_jobs_ended_total", soft, ("result", "done")] == 7
+    assert found["ovlfind_job_seconds_total", soft] == 1.5
+    assert found["ovlfind_build_info", ("version", "9.8.7")] == 1
+    assert not [name for name, *_ in found if "upper" in name]  # its upper is nowhere
+    assert samples(prometheus.text_string_to_metric_families(r.out)) == found
+    listed = json.loads(ctl("metrics", "--json=short").out)["metrics"]
+    assert {"name": "ovlfind_job_seconds", "overlay": "soft", "value_usec": 1_500_000} in listed
+
+
+def test_metrics_without_a_daemon(bus):
+    r = bus("metrics")
+    assert r.code == UNREACHABLE and r.out == ""

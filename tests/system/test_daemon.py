@@ -468,27 +468,41 @@ def test_ends_cleanly_with_jobs(fake):
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_interrupted_jobs_are_not_forgotten(fake, end):
+def test_interrupted_jobs_go_on(fake, end):
     fake.play({"finalize": [["wait-cancel", {}]]})
     done = fake.finalize("other", **{"dry-run": True})
-    running, queued = fake.finalize(), fake.finalize("a/b c")
+    running, queued, special = fake.finalize(), fake.finalize("a/b c"), fake.finalize("special", force=True)
     wait_for(lambda: fake.daemon.job(running)["State"] == "running", "the worker")
     fake.daemon.manager().CancelJob(dbus.UInt32(1))
     fake.daemon.wait_job(done)
     getattr(fake.daemon, end)()
+    fake.play({})
     fake.start()
     jobs = dict(fake.daemon.manager().ListJobs())
-    assert sorted(jobs) == [2, 3]
-    for path, word in ((running, "put in order"), (queued, "before the job was started")):
-        job = fake.daemon.job(path)
-        assert job["State"] == "failed" and "interrupted" in job["ErrorMessage"] and word in job["ErrorMessage"]
+    assert sorted(jobs) == [2, 3, 4]
+    for path in (running, queued):
+        assert fake.daemon.wait_job(path)["State"] == "done"
     assert fake.daemon.job(queued)["Path"] == fake.overlay / "a/b c"
-    fake.play({})
-    path = fake.finalize()
-    assert path.endswith("/4") and fake.daemon.wait_job(path)["State"] == "done"
+    # What it was asked for beside its path is not remembered.
+    job = fake.daemon.job(special)
+    assert job["State"] == "failed" and "interrupted" in job["ErrorMessage"]
+    last = fake.finalize()
+    assert last.endswith("/5") and fake.daemon.wait_job(last)["State"] == "done"
     fake.daemon.stop()
     fake.start()
     assert not fake.daemon.manager().ListJobs()
+
+
+def test_a_job_that_takes_the_daemon_along(fake):
+    """It is not begun for ever."""
+    fake.play({"finalize": [["wait-cancel", {}]]})
+    path = fake.finalize()
+    for n in range(3):
+        wait_for(lambda n=n: len(fake.asked("finalize")) == n + 1, "the worker")
+        fake.daemon.kill()
+        fake.start()
+    job = fake.daemon.job(path)
+    assert job["State"] == "failed" and "interrupted" in job["ErrorMessage"]
 
 
 def test_ends_when_a_worker_does_not(fake):

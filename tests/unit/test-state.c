@@ -14,9 +14,14 @@ static void take(const SavedJob *j, void *userdata) {
         size_t n = strlen(l->text);
 
         (void) snprintf(
-                l->text + n, sizeof(l->text) - n, "%u %s %i %llu [%s] [%s] [%s]\n", j->id,
-                job_type_to_string(j->type), j->was_started, (unsigned long long) j->queued_usec, j->overlay,
+                l->text + n, sizeof(l->text) - n, "%u %s %u %llu [%s] [%s] [%s] ", j->id,
+                job_type_to_string(j->type), j->n_attempts, (unsigned long long) j->queued_usec, j->overlay,
                 j->mount_point, j->path);
+        n = strlen(l->text);
+        if (j->can_go_on)
+                (void) snprintf(l->text + n, sizeof(l->text) - n, "%u\n", j->uid);
+        else
+                (void) snprintf(l->text + n, sizeof(l->text) - n, "-\n");
 }
 
 static Job *add(Queue *q, uint32_t id, const char *path) {
@@ -34,8 +39,9 @@ static void test_round_trip(void **state) {
         Loaded l = { "" };
         uint32_t last = 0;
 
-        (void) add(q, 1, "a b%\n\xff/=c");
+        add(q, 1, "a b%\n\xff/=c")->options.uid = 1000;
         assert_int_equal(job_set_state(add(q, 2, ""), JOB_RUNNING, 5), 1);
+        queue_find(q, 2)->options.is_forced = true;
         assert_int_equal(job_set_state(add(q, 3, "finished"), JOB_RUNNING, 5), 1);
         assert_int_equal(job_finish(queue_find(q, 3), &none, 6), 1);
         add(q, 5, "dry")->options.is_dry_run = true;
@@ -44,7 +50,8 @@ static void test_round_trip(void **state) {
         assert_int_equal(last, 7);
         assert_string_equal(
                 l.text,
-                "1 finalize 0 100 [so-ft] [/o vl] [a b%\n\xff/=c]\n2 unfinalize 1 200 [so-ft] [/o vl] []\n");
+                "1 finalize 0 100 [so-ft] [/o vl] [a b%\n\xff/=c] 1000\n2 unfinalize 1 200 [so-ft] [/o vl] "
+                "[] -\n");
 }
 
 static void test_nothing_saved(void **state) {
@@ -64,7 +71,8 @@ static void test_damaged(void **state) {
                 "ovlfind-jobs 1\nlast 1\n", /* cut off */
                 "ovlfind-jobs 1\nlast 1\n1 finalize 0 5 =a =b\nend\n",
                 "ovlfind-jobs 1\nlast 1\n1 odd 0 5 =a =b =c\nend\n",
-                "ovlfind-jobs 1\nlast 1\n1 finalize 2 5 =a =b =c\nend\n",
+                "ovlfind-jobs 1\nlast 1\n1 finalize x 5 =a =b =c\nend\n",
+                "ovlfind-jobs 1\nlast 1\n1 finalize 0 5 =a =b =c x\nend\n",
                 "ovlfind-jobs 1\nlast 1\n1 finalize 0 5 a =b =c\nend\n",
                 "ovlfind-jobs 1\nlast 1\n1 finalize 0 5 =a =b =%4\nend\n",
                 "ovlfind-jobs 1\nlast 99999999999\nend\n",

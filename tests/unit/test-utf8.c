@@ -27,8 +27,32 @@ static void test_escape(void **state) {
         }
 }
 
+static void test_escape_line(void **state) {
+        static const struct {
+                const char *in, *out;
+        } cases[] = {
+                { "gr\xc3\xbc\xc3\x9f, \"plain\" \\ text", "gr\xc3\xbc\xc3\x9f, \"plain\" \\ text" },
+                { "a\nb\r\t\x1b[31m\x7f", "a\\x0ab\\x0d\\x09\\x1b[31m\\x7f" },
+                { "\xc2\x9b"
+                  "1m\xc2\xa0",
+                  "\\xc2\\x9b1m\xc2\xa0" },
+                { "\xe2\x80\xae"
+                  "exe\xe2\x81\xa9",
+                  "\\xe2\\x80\\xae"
+                  "exe\\xe2\\x81\\xa9" },
+                { "\xe2\x80\xa9\xe2\x80\xa6\xff", "\\xe2\\x80\\xa9\xe2\x80\xa6\\xff" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_free_ char *out = utf8_escape_line(cases[i].in);
+
+                assert_string_equal(out, cases[i].out);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_escape_line),
                 cmocka_unit_test(test_escape),
         };
 

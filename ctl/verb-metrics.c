@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* metrics: numbers for a monitoring system, as OpenMetrics text. What the daemon counts comes from it; the
+ * space of upper file systems is looked at here, since the daemon touches no file of an overlay. */
+#include <inttypes.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/states.h"
+#include "ctl/job.h"
+#include "ctl/json.h"
+#include "ctl/verbs.h"
+#include "dbus/names.h"
+
+typedef struct Family {
+        const char *name;
+        const char *type;
+        const char *help;
+        const char *counter; /* the key of the overlay's counters it is; NULL if made here */
+        const char *label;   /* what it has beside "overlay" */
+        const char *value;   /* of that label, for a counter */
+} Family;
+
+/* Those of one name stand together, and only the first has a text. man/expand reads this. */
+static const Family families[] = {
+        { "ovlfind_build_info", "gauge", "The version of the daemon", NULL, "version", NULL },
+        { "ovlfind_overlay_state", "gauge", "1 for the state an overlay is in", NULL, "state", NULL },
+        { "ovlfind_overlay_paused", "gauge", "1 when no jobs of an overlay start", NULL, NULL, NULL },
+        { "ovlfind_directories", "gauge", "Directories by state, but for merged ones", NULL, "state", NULL },
+        { "ovlfind_old_trees", "gauge", "Old trees kept because processes stand in them", NULL, NULL, NULL },
+        { "ovlfind_jobs", "gauge", "Jobs that have not ended", NULL, "state", NULL },
+        { "ovlfind_jobs_ended", "counter", "Jobs that have ended", "jobs_done", "result", "done" },
+        { "ovlfind_jobs_ended", "counter", NULL, "jobs_failed", "result", "failed" },
+        { "ovlfind_jobs_ended", "counter", NULL, "jobs_canceled", "result", "canceled" },
+        { "ovlfind_directories_finalized", "counter", "Directories that became finalized",
+          "directories_finalized", NULL, NULL },
+        { "ovlfind_entries", "counter", "Entries taken care of by jobs", "entries", NULL, NULL },
+        { "ovlfind_copied_bytes", "counter", "Data written to the upper layer", "bytes", NULL, NULL },
+        { "ovlfind_job_seconds", "counter",
+          "Time jobs took; per entry, it tells how slow the lower layers are", "job_usec", NULL, NULL },
+        { "ovlfind_workers_died", "counter", "Workers that were killed or crashed", "workers_died", NULL,
+          NULL },
+        { "ovlfind_repairs", "counter", "What was put in order after a crash or kill", "repairs", NULL,
+          NULL },
+        { "ovlfind_upper_size_bytes", "gauge", "Size of the upper file system", NULL, NULL, NULL },
+        { "ovlfind_upper_free_bytes", "gauge", "What is free of it", NULL, NULL, NULL },
+        { "ovlfind_upper_size_inodes", "gauge", "Inodes of the upper file system; 0: no limit", NULL, NULL,
+          NULL },
+        { "ovlfind_upper_free_inodes", "gauge", "What is free of them", NULL, NULL, NULL },
+};
+
+typedef struct Snapshot {
+        Record manager;
+        RecordList overlays;
+        RecordList jobs;
+} Snapshot;
+
+static void snapshot_done(Snapshot *s) {
+        record_done(&s->manager);
+        record_list_done(&s->overlays);
+        record_list_done(&s->jobs);
+}
+
+static int snapshot_read(Ctl *c, Snapshot *s, sd_bus_error *reterr) {
+        int r;
+
+        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, reterr, &s->manager);
+        if (r >= 0)
+                r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, reterr, &s->overlays);
+        return r < 0 ? r : client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, reterr, &s->jobs);
+}
+
+/* A sample, with the keys that --json shows. */
+static int add(RecordList *l, const Family *f, const char *overlay, const char *label, uint64_t value) {
+        _cleanup_record_ Record sample = { 0 };
+        int r;
+
+        r = record_set_string(&sample, "name", f->name);
+        if (r >= 0 && overlay)
+                r = record_set_string(&sample, "overlay", overlay);
+        if (r >= 0 && f->label)
+                r = record_set_string(&sample, f->label, label);
+        if (r >= 0) /* a key says its unit */
+                r = record_set_number(&sample, strstr(f->name, "_seconds") ? "value_usec" : "value", value);
+        return r < 0 ? r : record_list_take(l, &sample);
+}
+
+static int add_states(RecordList *l, const Family *f, const char *name, const char *state) {
+        static const char *const states[] = { "absent", "starting", "active", "refused" };
+        int r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(states) && r >= 0; i++)
+                r = add(l, f, name, states[i], strcmp(states[i], state) == 0);
+        return r;
+}
+
+static int add_directories(RecordList *l, const Family *f, const char *name, const Record *overlay) {
+        const RecordList *counts = record_get_list(overlay, "directories");
+        int r = 0;
+
+        for (DirectoryState s = 0; s < _DIRECTORY_STATE_MAX && r >= 0; s++) {
+                const char *state = directory_state_to_string(s);
+
+                if (s != DIRECTORY_MERGED)
+                        r = add(l, f, name, state,
+                                counts->n > 0 ? record_get_number(counts->items, state, 0) : 0);
+        }
+        return r;
+}
+
+static int add_jobs(RecordList *l, const Family *f, const char *name, const RecordList *jobs) {
+        int r = 0;
+
+        for (JobState s = 0; s < _JOB_STATE_MAX && r >= 0; s++) {
+                uint64_t n = 0;
+
+                if (job_state_is_final(s))
+                        continue;
+                for (size_t i = 0; i < jobs->n; i++) {
+                        const char *of = record_get_string(&jobs->items[i], "overlay");
+                        const char *state = record_get_string(&jobs->items[i], "state");
+
+                        n += of && state && strcmp(of, name) == 0 && job_state_from_string(state) == s;
+                }
+                r = add(l, f, name, job_state_to_string(s), n);
+        }
+        return r;
+}
+
+/* Not at all for an overlay whose upper cannot be looked at from here. */
+static int add_space(RecordList *l, const Family *f, const char *name, const Record *overlay) {
+        const char *upper = record_get_string(overlay, "upper_dir");
+        bool is_size = strstr(f->name, "_size_"), is_bytes = strstr(f->name, "_bytes");
+        struct statvfs v;
+
+        if (!upper || !*upper || statvfs(upper, &v) < 0)
+                return 0;
+        if (is_bytes)
+                return add(l, f, name, NULL, (is_size ? v.f_blocks : v.f_bavail) * (uint64_t) v.f_frsize);
+        return add(l, f, name, NULL, is_size ? v.f_files : v.f_favail);
+}
+
+static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay, const RecordList *jobs) {
+        const RecordList *counters = record_get_list(overlay, "counters");
+        const char *name = record_get_string(overlay, "name") ?: "?";
+
+        if (f->counter)
+                return counters->n > 0
+                        ? add(l, f, name, f->value, record_get_number(counters->items, f->counter, 0))
+                        : 0;
+        if (strcmp(f->name, "ovlfind_overlay_state") == 0)
+                return add_states(l, f, name, record_get_string(overlay, "state") ?: "");
+        if (strcmp(f->name, "ovlfind_overlay_paused") == 0)
+                return add(l, f, name, NULL, record_get_boolean(overlay, "paused"));
+        if (strcmp(f->name, "ovlfind_directories") == 0)
+                return add_directories(l, f, name, overlay);
+        if (strcmp(f->name, "ovlfind_old_trees") == 0)
+                return add(l, f, name, NULL, record_get_number(overlay, "n_kept", 0));
+        if (strcmp(f->name, "ovlfind_jobs") == 0)
+                return add_jobs(l, f, name, jobs);
+        return add_space(l, f, name, overlay);
+}
+
+static int add_family(RecordList *l, const Family *f, const Snapshot *s) {
+        int r = 0;
+
+        if (strcmp(f->name, "ovlfind_build_info") == 0)
+                return add(l, f, NULL, record_get_string(&s->manager, "version") ?: "?", 1);
+        for (size_t i = 0; i < s->overlays.n && r >= 0; i++)
+                r = add_of_overlay(l, f, &s->overlays.items[i], &s->jobs);
+        return r;
+}
+
+static void print_label(const char *key, const char *value, bool *is_first) {
+        (void) printf("%s%s=\"", *is_first ? "{" : ",", key);
+        *is_first = false;
+        for (; *value; value++)
+                if (*value == '\n')
+                        (void) fputs("\\n", stdout);
+                else
+                        (void) printf("%s%c", *value == '"' || *value == '\\' ? "\\" : "", *value);
+        (void) putchar('"');
+}
+
+static void print_sample(const Family *f, const Record *sample) {
+        const char *overlay = record_get_string(sample, "overlay");
+        const Value *usec = record_get(sample, "value_usec");
+        bool is_first = true;
+
+        (void) printf("%s%s", f->name, strcmp(f->type, "counter") == 0 ? "_total" : "");
+        if (overlay)
+                print_label("overlay", overlay, &is_first);
+        if (f->label)
+                print_label(f->label, record_get_string(sample, f->label), &is_first);
+        if (usec)
+                (void) printf(
+                        "} %" PRIu64 ".%06" PRIu64 "\n", usec->number / USEC_PER_SEC,
+                        usec->number % USEC_PER_SEC);
+        else
+                (void) printf("} %" PRIu64 "\n", record_get_number(sample, "value", 0));
+}
+
+static void print_family(const Family *f, const RecordList *samples) {
+        if (f->help)
+                (void) printf("# TYPE %s %s\n# HELP %s %s.\n", f->name, f->type, f->name, f->help);
+        for (size_t i = 0; i < samples->n; i++)
+                print_sample(f, &samples->items[i]);
+}
+
+int verb_metrics(Ctl *c, int argc, char **argv) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_record_list_ RecordList all = { 0 };
+        _cleanup_(snapshot_done) Snapshot s = { 0 };
+        int r;
+
+        r = snapshot_read(c, &s, &e);
+        if (r < 0)
+                return (int) client_report(&c->client, &e, r, "read the metrics");
+        for (size_t i = 0; i < ELEMENTSOF(families) && r >= 0; i++) {
+                _cleanup_record_list_ RecordList samples = { 0 };
+                RecordList *l = c->options.json != JSON_OFF ? &all : &samples;
+
+                r = add_family(l, &families[i], &s);
+                if (r >= 0 && c->options.json == JSON_OFF)
+                        print_family(&families[i], &samples);
+        }
+        if (r >= 0 && c->options.json != JSON_OFF)
+                r = ctl_print_json(c, "metrics", &all);
+        else if (r >= 0)
+                (void) puts("# EOF");
+        return r < 0 ? print_oom() : EXIT_CODE_OK;
+}

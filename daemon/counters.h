@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What has happened on an overlay since the daemon was started: numbers that only grow. */
+#pragma once
+
+#include "base/macro.h"
+
+typedef enum Counter {
+        COUNTER_JOBS_DONE,
+        COUNTER_JOBS_FAILED,
+        COUNTER_JOBS_CANCELED,
+        COUNTER_DIRECTORIES_FINALIZED,
+        COUNTER_ENTRIES,  /* taken care of by jobs */
+        COUNTER_BYTES,    /* of data, written to the upper layer */
+        COUNTER_JOB_USEC, /* spent by jobs from their start to their end */
+        COUNTER_WORKERS_DIED,
+        COUNTER_REPAIRS, /* what surveys put in order */
+        _COUNTER_MAX,
+} Counter;
+
+typedef struct Counters {
+        uint64_t values[_COUNTER_MAX];
+} Counters;
+
+/* As the bus has it; see also ctl/verb-metrics.c. */
+const char *counter_to_string(Counter c) _pure_;

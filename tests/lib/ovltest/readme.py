@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the README says, executed. A block of code is commands, or a session: lines that begin with "$ " and what they print."""
+
+import re
+import subprocess
+
+from .env import ROOT, end, spawn
+
+README = ROOT / "README.md"
+# What differs from run to run: times, durations, process numbers, identities.
+CHANGING = (
+    (r"\d\d:\d\d:\d\d", "TIME"), (r"\d{4}-\d\d-\d\d", "DATE"), (r"\b[A-Z][a-z]{2} [ \d]\d TIME", "DATE TIME"),
+    (r"\b\d+(\.\d+)? (s|ms)\b", "DURATION"), (r"just now|DURATION ago", "AGO"), (r"\[\d+\]", "[PID]"),
+    (r"(?m)^ *(PID|\d+)(?= \w+ +(KIND|open|cwd|lock))", "PID"),
+    (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""),
+)
+
+
+def normalized(text):
+    for pattern, word in CHANGING:
+        text = re.sub(pattern, word, text)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def section(title):
+    """The text below a heading, up to the next one of any kind."""
+    text = README.read_text(encoding="utf-8")
+    start = re.search(rf"^#+ {re.escape(title)}\n", text, re.M).end()
+    following = re.search(r"^#+ [A-Z]", text[start:], re.M)
+    return text[start:start + following.start()] if following else text[start:]
+
+
+def blocks(title):
+    """The blocks of code in a section."""
+    return re.findall(r"^```\w*\n(.*?)^```", section(title), re.M | re.S)
+
+
+def session(title):
+    """The session of a section: (command, what it prints)."""
+    found = []
+    for block in blocks(title):
+        for line in block.splitlines() if block.startswith("$ ") else ():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return [(command, "\n".join(lines)) for command, lines in found]
+
+
+class Shell:
+    """A shell on a machine, in which one command is typed after the other."""
+
+    MARK = "--- done ---"
+
+    def __init__(self, machine):
+        self.process = spawn("nsenter", "-t", machine.pid, "-a", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
+                             "bash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # It is root's shell, and a terminal's ls.
+        self.type('cd /; sudo() { "$@"; }; ls() { command ls -C "$@"; }')
+
+    def type(self, command):
+        """What the command prints, errors among it."""
+        self.process.stdin.write(f"{command}\necho '{self.MARK}'\n")
+        self.process.stdin.flush()
+        lines = []
+        while (line := self.process.stdout.readline().rstrip("\n")) != self.MARK:
+            lines.append(line)
+            assert self.process.poll() is None, lines
+        return "\n".join(lines)
+
+    def close(self):
+        end(self.process)
+        self.process.stdin.close()
+        self.process.stdout.close()

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Debian package, from its building to its purge, under a real systemd, system bus, polkit and journal. The tests go in this
+order on one machine: installed, used as the README says, updated while a job runs, purged."""
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+
+import pytest
+
+from ovltest import ROOT, Scene, readme
+from ovltest.daemon import wait_for
+from ovltest.machine import Machine
+from ovltest.package import Package, put
+
+EXPOSURE_MAX = 6.9  # of systemd-analyze security; it only ever goes down
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+LOOKING = ("ls ", "ovlfinctl status", "ovlfinctl list")
+GEO = {"bin": 19, "lib": 20, "share": 20}
+PREPARE = """
+mkdir -p /srv/software /var/lib/ovl /ovl
+mount -t tmpfs lower /srv/software
+mount -t tmpfs upper /var/lib/ovl
+mkdir -p /var/lib/ovl/upper /var/lib/ovl/work /srv/software/tools/bin /srv/software/tools/share
+for release in 3.1 3.2; do
+        for part in {parts}; do
+                mkdir -p /srv/software/geo/$release/${{part%:*}}
+                for i in $(seq ${{part#*:}}); do echo $i >/srv/software/geo/$release/${{part%:*}}/f$i; done
+        done
+        ln -s f1 /srv/software/geo/$release/lib/link
+done
+for f in bin/x bin/y share/z; do echo $f >/srv/software/tools/$f; done
+ln /srv/software/tools/bin/y /srv/software/tools/bin/z
+""".format(parts=" ".join(f"{k}:{v}" for k, v in GEO.items()))
+
+pytestmark = [pytest.mark.alone, pytest.mark.package, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def package(world):
+    p = Package(tempfile.mkdtemp(prefix="package-", dir="/var/tmp"))
+    yield p
+    p.close()
+
+
+@pytest.fixture(scope="module")
+def machine(world, package):
+    """Booted, with the package installed."""
+    for program in ("dpkg-buildpackage", "lintian", "systemd-analyze"):
+        assert shutil.which(program), f"{program} is missing"
+    scene = Scene(tempfile.mkdtemp(dir=world))
+    m = scene.keep(Machine(scene.subdir("machine")))
+    if not m.boot():
+        with open(m.log, encoding="utf-8", errors="replace") as f:
+            pytest.fail(f"systemd does not boot here:\n{f.read()}")
+    m.sh("rm -f /usr/sbin/policy-rc.d")  # containers have it to keep packages from starting anything
+    m.sh(PREPARE)
+    fstab = next(b for b in readme.blocks("The overlay") if b.startswith("overlay "))
+    m.sh(f"echo '{fstab.strip()}' >>/etc/fstab; mount /ovl")
+    m.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i {put(m, package.deb)}", timeout=120)
+    yield m
+    scene.close()
+
+
+@pytest.fixture
+def shell(machine):
+    s = readme.Shell(machine)
+    yield s
+    s.close()
+
+
+def same(said, expected):
+    return readme.normalized(said) == readme.normalized(expected)
+
+
+def show(machine, name):
+    return machine.run("systemctl", "show", "-P", name, "ovlfind").stdout.strip()
+
+
+def test_lintian_has_no_objections(package):
+    assert [line for line in package.lintian() if line.startswith(("E:", "W:"))] == []
+
+
+def test_nothing_runs_before_somebody_says_so(machine):
+    assert show(machine, "ActiveState") == "inactive" and show(machine, "UnitFileState") == "disabled"
+    assert machine.sh("stat -c %F /etc/ovlfind/overlays.d").strip() == "directory"
+
+
+def test_units_are_clean(machine):
+    p = machine.run("systemd-analyze", "verify", "--man=yes", "ovlfind.service", check=False)
+    assert (p.returncode, p.stderr.strip()) == (0, "")
+    p = machine.run("systemd-analyze", "verify", "/usr/share/doc/ovlfind/examples/ovlfind-metrics.service",
+                    "/usr/share/doc/ovlfind/examples/ovlfind-metrics.timer", check=False)
+    assert p.returncode == 0 and "ovlfind-metrics" not in p.stderr, p.stderr
+
+
+def test_what_is_not_hardened_is_explained(machine):
+    """Every setting that systemd asks for is on, or has its line; and no line is left of one that is on."""
+    items = json.loads(machine.run("systemd-analyze", "security", "--json=short", "--no-pager", "ovlfind.service").stdout)
+    off = {i["name"] for i in items if i["set"] is False}
+    text = (ROOT / "docs" / "security.md").read_text().partition("## The service")[2]
+    explained = {name.replace("\\|", "|") for name in re.findall(r"^\| `([^`]+)` \| \S", text, re.M)}
+    assert off == explained
+    exposure = re.search(r"Overall exposure level for ovlfind.service: ([\d.]+)", machine.run(
+        "systemd-analyze", "security", "--no-pager", "ovlfind.service").stdout)
+    assert float(exposure.group(1)) <= EXPOSURE_MAX
+
+
+def test_three_commands(machine, shell):
+    """As the README has them, to the first finalized directory."""
+    commands = next(b for b in readme.blocks("The first directory")).strip().splitlines()
+    assert len(commands) == 3
+    said = [shell.type(command) for command in commands]
+    assert re.search(r"^/ovl/\S+ finalized: \d+ entries", said[-1]), said
+    path = commands[-1].split()[-1]
+    assert shell.type(f"ovlfinctl is-finalized {path}") == "finalized"
+    assert show(machine, "ActiveState") == "active" and show(machine, "UnitFileState") == "enabled"
+    pid = show(machine, "MainPID")
+    assert len(set(machine.sh(f"readlink /proc/1/ns/mnt /proc/{pid}/ns/mnt").split())) == 1
+    # The session that follows begins anew.
+    shell.type(f"ovlfinctl unfinalize {path}; systemctl stop ovlfind; rm -rf /var/log/journal/* /run/log/journal/*; "
+               "systemctl restart systemd-journald; systemctl start ovlfind")
+
+
+def test_the_session_of_the_readme(machine, shell):
+    wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
+    differences = []
+    for command, expected in readme.session("Everyday use"):
+        said = shell.type(command)
+        if command.startswith(LOOKING):
+            # A person is slower than what is told a moment later.
+            with contextlib.suppress(TimeoutError):
+                said = wait_for(lambda c=command, e=expected: same((s := shell.type(c)), e) and s, "the same", 3)
+        if not same(said, expected):
+            differences.append(f"$ {command}\n{said}\n--- but the README says\n{expected}")
+    shell.type("kill $(jobs -p); wait; pkill -x sleep")  # there are no other processes on that machine
+    assert not differences, "\n".join(differences)
+
+
+def test_the_journal_tells_it(machine):
+    """As a story, with an explanation for each entry."""
+    machine.run("journalctl", "--sync")
+    entries = [json.loads(line) for line in machine.sh("journalctl -u ovlfind -o json _COMM=ovlfind").splitlines()]
+    assert not [e["MESSAGE"] for e in entries if int(e["PRIORITY"]) <= 3]
+    unexplained = [e["MESSAGE"] for e in entries if int(e["PRIORITY"]) <= 5 and "MESSAGE_ID" not in e]
+    assert not unexplained
+    assert "has been finalized" in machine.sh("journalctl -x -u ovlfind")
+
+
+def test_an_unprivileged_user(machine):
+    """Looks, and cannot change, by the real polkit's word; one whom a rule allows can."""
+    assert "software" in machine.run(*NOBODY, "ovlfinctl", "status").stdout
+    for verb in (["pause"], ["finalize", "/ovl/tools/share"], ["log-level", "debug"]):
+        assert machine.run(*NOBODY, "ovlfinctl", *verb, check=False).returncode == 5
+    assert machine.run("systemctl", "is-active", "polkit").stdout.strip() == "active"
+    machine.sh("""cat >/etc/polkit-1/rules.d/50-test.rules <<EOF
+polkit.addRule(function(action, subject) {
+    if (action.id == "org.ovlfind1.finalize" && action.lookup("path") == "/ovl/tools/share" && subject.user == "nobody")
+        return polkit.Result.YES;
+});
+EOF
+systemctl restart polkit""")
+    wait_for(lambda: machine.run(*NOBODY, "ovlfinctl", "finalize", "/ovl/tools/share", check=False).returncode == 0, "the rule")
+    assert machine.run(*NOBODY, "ovlfinctl", "finalize", "/ovl/tools", check=False).returncode == 5
+    machine.sh("rm /etc/polkit-1/rules.d/50-test.rules; systemctl restart polkit")
+
+
+def test_metrics_for_a_collector(machine):
+    """As the comment in the example says."""
+    machine.sh("mkdir -p /var/lib/prometheus/node-exporter; cp /usr/share/doc/ovlfind/examples/ovlfind-metrics.* /etc/systemd/system; "
+               "systemctl daemon-reload; systemctl enable --now ovlfind-metrics.timer; systemctl start ovlfind-metrics.service")
+    said = machine.sh("cat /var/lib/prometheus/node-exporter/ovlfind.prom")
+    assert said.endswith("# EOF\n") and 'ovlfind_overlay_state{overlay="software",state="active"} 1' in said
+    machine.sh("systemctl is-active ovlfind-metrics.timer; systemctl disable --now ovlfind-metrics.timer; "
+               "rm -r /etc/systemd/system/ovlfind-metrics.* /var/lib/prometheus; systemctl daemon-reload")
+
+
+def test_introspection_is_the_document(machine):
+    """What busctl sees on the real bus is what is installed as the interface."""
+    members = machine.sh("busctl introspect org.ovlfind1 /org/ovlfind1 org.ovlfind1.Manager")
+    found = set(re.findall(r"^\.(\w+)", members, re.M))
+    document = (ROOT / "dbus" / "org.ovlfind1.xml").read_text().partition('<node name="overlay">')[0]
+    assert found == set(re.findall(r'<(?:method|signal|property) name="(\w+)"', document))
+
+
+def test_updated_while_a_job_runs(machine, package):
+    """The job goes on with the new daemon, and nobody notices."""
+    machine.sh("mkdir /srv/software/many; for i in $(seq 3000); do echo $i >/srv/software/many/f$i; done")
+    machine.sh("mkdir -p /etc/ovlfind/ovlfind.conf.d; printf '[Finalize]\\nQuietSec=20s\\n' >/etc/ovlfind/ovlfind.conf.d/slow.conf; "
+               "ovlfinctl reload; touch /ovl/many/now")
+    job = int(machine.sh("ovlfinctl finalize --no-block /ovl/many"))
+
+    def state():
+        jobs = json.loads(machine.sh("ovlfinctl jobs --json=short"))["jobs"]
+        return next(j["state"] for j in jobs if j["id"] == job)
+
+    wait_for(lambda: state() == "waiting", "the job to be under way", 30)
+    old = show(machine, "MainPID")
+    # Quiet is what it waits for, so that the update comes in the middle of it; the new daemon need not wait as long.
+    machine.sh("rm /etc/ovlfind/ovlfind.conf.d/slow.conf")
+    machine.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i {put(machine, package.later('0.1.0+later'))}", timeout=120)
+    assert show(machine, "MainPID") not in (old, "0") and show(machine, "ActiveState") == "active"
+    wait_for(lambda: state() == "done", "the job to be done", 60)
+    assert machine.sh("ovlfinctl is-finalized /ovl/many").strip() == "finalized"
+    assert machine.sh("ls /ovl/many | wc -l").strip() == "3001"
+    machine.sh("journalctl --sync")
+    assert "goes on" in machine.sh("journalctl -u ovlfind")
+
+
+def test_purged(machine):
+    """Nothing is left but the marks, which hold."""
+    before = machine.sh("cd /ovl && find geo tools many -ls | sort -k 11 | md5sum")
+    machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --purge ovlfind", timeout=120)
+    assert machine.run("systemctl", "is-active", "ovlfind", check=False).stdout.strip() != "active"
+    assert machine.run("pgrep", "-x", "ovlfind", check=False).returncode != 0
+    folders = "/etc /lib /run /usr /var/lib"
+    left = machine.sh(f"find {folders} -xdev -iname '*ovlfind*' -not -path '/var/lib/dpkg/*'").split()
+    assert left == [], left
+    assert machine.sh("cd /ovl && find geo tools many -ls | sort -k 11 | md5sum") == before
+    machine.sh("umount /ovl && mount /ovl && touch /srv/software/many/new")
+    assert machine.run("test", "-e", "/ovl/many/new", check=False).returncode != 0

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What people look at: the captures the README shows are what the programs show now; nothing is wider than the terminal, and
+without colours where these are not wanted."""
+
+import html
+import os
+import pty
+import re
+import sys
+
+import pytest
+
+from ovltest import ROOT, binary, run
+from ovltest.ctl import ctl_environment
+from ovltest.fakedaemon import Fake
+
+SCREENS = ROOT / "docs" / "screens"
+# Counts and bars of a job under way.
+CHANGING = ((r"[█░]+ +\d+ %", "BAR"), (r"\b\d+/\d+\b", "N/N"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN"))
+
+
+def lines(svg):
+    text = [html.unescape(re.sub(r"<[^>]+>", "", row)) for row in re.findall(r"<text.*</text>", svg.read_text(encoding="utf-8"))]
+    for pattern, word in CHANGING:
+        text = [re.sub(pattern, word, line).rstrip() for line in text]
+    return text
+
+
+def test_captures_are_up_to_date(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
+    run(sys.executable, ROOT / "tests" / "tools" / "screens.py", tmp_path, env=env, timeout=100)
+    shown = sorted(p.name for p in SCREENS.glob("*.svg"))
+    assert shown == sorted(p.name for p in tmp_path.glob("*.svg"))
+    for name in shown:
+        assert lines(tmp_path / name) == lines(SCREENS / name), f"{name}: run tests/tools/screens.py docs/screens"
+        assert max(len(line) for line in lines(tmp_path / name)) <= 80
+
+
+def on_terminal(address, *arguments, **env):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(binary("ovlfinctl"), ["ovlfinctl", *arguments], {**ctl_environment(address), "SYSTEMD_PAGER": "cat", "TERM": "xterm",
+                                                                  "COLUMNS": "80", "LC_ALL": "C.UTF-8", **env})
+    said = b""
+    while True:
+        try:
+            said += os.read(fd, 65536)
+        except OSError:
+            break
+    os.close(fd)
+    os.waitpid(pid, 0)
+    return said.decode()
+
+
+@pytest.mark.parametrize("env, is_colored", [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+                         ids=["terminal", "no-color", "empty", "dumb"])
+def test_colors(scene, env, is_colored):
+    fake = Fake(scene)
+    for arguments in (["status"], ["status", "soft"], ["list"]):
+        assert ("\x1b[" in on_terminal(scene.bus.address, *arguments, **env)) == is_colored, arguments
+    assert "●" in on_terminal(scene.bus.address, "status")
+    assert on_terminal(scene.bus.address, "status", LC_ALL="C").isascii()
+    assert fake.daemon.is_running()
