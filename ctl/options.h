@@ -32,6 +32,8 @@ typedef enum OptionId {
         OPTION_UPPER = 1 << 17,
         OPTION_LOWER = 1 << 18,
         OPTION_SET = 1 << 19,
+        OPTION_REPAIR = 1 << 20,
+        OPTION_WORK = 1 << 21,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -61,6 +63,7 @@ typedef struct Options {
         const char *lower; /* as in lowerdir= */
         uint32_t depth;
         uint64_t data_bytes;
+        const char *work;
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */
         size_t n_states;
 } Options;

@@ -13,9 +13,8 @@ typedef struct Call {
 } Call;
 
 static const char *const action_names[_BUS_ACTION_MAX] = {
-        [BUS_ACTION_FINALIZE] = "finalize directories",
-        [BUS_ACTION_UNFINALIZE] = "unfinalize directories",
-        [BUS_ACTION_REMOUNT] = "remount overlays",
+        [BUS_ACTION_FINALIZE] = "finalize directories", [BUS_ACTION_UNFINALIZE] = "unfinalize directories",
+        [BUS_ACTION_REMOUNT] = "remount overlays",      [BUS_ACTION_PRUNE] = "prune directories",
         [BUS_ACTION_MANAGE] = "manage ovlfind",
 };
 

@@ -9,6 +9,7 @@ typedef enum BusAction {
         BUS_ACTION_FINALIZE,
         BUS_ACTION_UNFINALIZE,
         BUS_ACTION_REMOUNT,
+        BUS_ACTION_PRUNE,
         BUS_ACTION_MANAGE, /* pause, resume, cancel, reload, log level */
         _BUS_ACTION_MAX,
 } BusAction;

@@ -44,6 +44,11 @@
 #define WIRE_REMOUNT "REMOUNT" /* reconfigure, swap */
 #define WIRE_SET "SET"         /* options a swap is to change, "OPTION=VALUE,..." */
 #define WIRE_COVER "COVER"     /* 1: where the kernel cannot mount beneath, a swap may cover the old mount */
+#define WIRE_RATE "RATE"       /* entries per second that a comparison asks the lower for; absent: all */
+#define WIRE_REPAIR "REPAIR"   /* 1: verify mends what it can */
+#define WIRE_DATA_BYTES                                                                                     \
+        "DATA_BYTES" /* finalize copies up the data of files up to this size; absent: none                  \
+                      */
 
 typedef enum WireKind {
         WIRE_PROGRESS, /* state = JobState, counters */
@@ -62,6 +67,7 @@ typedef enum WireKind {
                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
                         * read-only */
         WIRE_RESULT,   /* name = FailureKind or "None", error = errno, text = message, counters */
+        WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */
         _WIRE_KIND_MAX,
 } WireKind;
 

@@ -37,6 +37,7 @@ typedef struct SiteOptions {
         Method method;
         uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
         bool want_parents; /* the directories above, too; by marks */
+        uint64_t entries_per_second; /* asked of the lower by a comparison; 0: as fast as it goes */
 } SiteOptions;
 
 typedef struct Site {
@@ -49,7 +50,8 @@ typedef struct Site {
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
         size_t n_inner_mounts;
-        int redirect_max_hold;   /* redirect-max.h; let go by site_done() */
+        int redirect_max_hold;      /* redirect-max.h; let go by site_done() */
+        atomic_ullong bytes_copied; /* data, for progress */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
                                     see */
 } Site;
