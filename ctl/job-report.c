@@ -7,6 +7,7 @@
 #include "base/states.h"
 #include "ctl/format.h"
 #include "ctl/job.h"
+#include "ctl/problems.h"
 #include "ctl/table.h"
 
 #define WHAT_WIDTH_MIN 24 /* narrower explanations are no help */
@@ -164,10 +165,14 @@ int job_report(Ctl *c, const char *type, WaitedJob *j) {
                 return (int) code;
         }
         if (c->options.json != JSON_OFF)
-                return EXIT_CODE_OK;
-        if (options_have(&c->options, OPTION_DRY_RUN))
+                return problems_exit_code(record_get_list(&j->record, "problems"));
+        if (strcmp(type, "verify") == 0)
+                r = problems_print(c, record_get_list(&j->record, "problems"));
+        if (r >= 0 && options_have(&c->options, OPTION_DRY_RUN))
                 r = print_plan(c, &j->record);
         else if (!options_have(&c->options, OPTION_QUIET))
                 r = print_summary(c, type, j);
-        return r < 0 ? print_oom() : EXIT_CODE_OK;
+        if (r < 0)
+                return print_oom();
+        return problems_exit_code(record_get_list(&j->record, "problems"));
 }

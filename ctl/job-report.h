@@ -4,6 +4,6 @@
 
 #include "ctl/job-wait.h"
 
-/* type is "finalize" or "unfinalize". With --json nothing goes to stdout: the caller prints all jobs as one
+/* type is the verb. With --json nothing goes to stdout: the caller prints all jobs as one
  * document. Returns the job's ExitCode. */
 int job_report(Ctl *c, const char *type, WaitedJob *j);

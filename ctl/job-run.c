@@ -28,8 +28,25 @@ int job_append_option(sd_bus_message *m, const char *key, const char *type, ...)
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-static int print_json(Ctl *c, JobWait *w) {
+/* The problems of all jobs, in one list. */
+static int print_problems_json(Ctl *c, JobWait *w) {
         _cleanup_record_list_ RecordList list = { 0 };
+
+        for (size_t i = 0; i < job_wait_count(w); i++) {
+                const RecordList *l = record_get_list(&job_wait_get(w, i)->record, "problems");
+
+                for (size_t k = 0; k < l->n; k++)
+                        if (record_list_take(&list, &l->items[k]) < 0)
+                                return -ENOMEM;
+        }
+        return ctl_print_json(c, "problems", &list);
+}
+
+static int print_json(Ctl *c, const char *type, JobWait *w) {
+        _cleanup_record_list_ RecordList list = { 0 };
+
+        if (strcmp(type, "verify") == 0)
+                return print_problems_json(c, w);
 
         for (size_t i = 0; i < job_wait_count(w); i++)
                 if (record_list_take(&list, &job_wait_get(w, i)->record) < 0)
@@ -38,7 +55,7 @@ static int print_json(Ctl *c, JobWait *w) {
 }
 
 /* --no-block: what was started, by number. */
-static int print_started(Ctl *c, JobWait *w) {
+static int print_started(Ctl *c, const char *type, JobWait *w) {
         int r = 0;
 
         for (size_t i = 0; i < job_wait_count(w) && r >= 0; i++) {
@@ -56,7 +73,7 @@ static int print_started(Ctl *c, JobWait *w) {
                         (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
         }
         if (c->options.json != JSON_OFF)
-                r = print_json(c, w);
+                r = print_json(c, type, w);
         return r < 0 ? print_oom() : EXIT_CODE_OK;
 }
 
@@ -69,7 +86,7 @@ static int report_all(Ctl *c, const char *type, JobWait *w) {
 
                 code = code == EXIT_CODE_OK ? r : code;
         }
-        if (c->options.json != JSON_OFF && print_json(c, w) < 0)
+        if (c->options.json != JSON_OFF && print_json(c, type, w) < 0)
                 return print_oom();
         return code;
 }
@@ -89,6 +106,6 @@ static int wait_and_report(Ctl *c, const char *type, JobWait *w) {
 }
 
 int job_run(Ctl *c, const char *type, JobWait *w) {
-        return options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, w)
+        return options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, type, w)
                                                           : wait_and_report(c, type, w);
 }

@@ -162,7 +162,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
 
 /* An undone directory is merged; what was in it stays copied up, or was never anywhere else. */
 static bool is_goal(const JobWait *w, DirectoryState state) {
-        if (strcmp(w->type, "finalize") == 0)
+        if (strcmp(w->type, "finalize") == 0 || strcmp(w->type, "refresh") == 0)
                 return state == DIRECTORY_FINALIZED;
         return state == DIRECTORY_MERGED || state == DIRECTORY_COPIED_UP || state == DIRECTORY_LOCAL;
 }

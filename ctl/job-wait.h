@@ -15,7 +15,7 @@ typedef struct WaitedJob {
         bool is_finished;
 } WaitedJob;
 
-/* type is "finalize" or "unfinalize". */
+/* type is the verb: "finalize", "unfinalize", "refresh", … */
 int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr);
 JobWait *job_wait_free(JobWait *w);
 DEFINE_CLEANUP(JobWait *, job_wait_free);

@@ -140,14 +140,23 @@ static char *left_text(uint64_t n, const char *state) {
         return asprintf(&s, ", %" PRIu64 " %s", n, state) < 0 ? NULL : s;
 }
 
+/* "finalize" -> "finalized" */
+static const char *past_suffix(const char *type, int *ret_length) {
+        size_t n = strlen(type);
+        bool is_verify = n > 0 && type[n - 1] == 'y';
+
+        *ret_length = (int) (is_verify ? n - 1 : n);
+        return is_verify ? "ied" : n > 0 && type[n - 1] == 'e' ? "d" : "ed";
+}
+
 char *job_summary(const Record *job, const JobOutcome *o) {
         _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
                             *done = done_text(record_get_number(job, "entries_done", 0), o->n_directories),
                             *excluded = left_text(o->n_excluded, "excluded"),
                             *pending = left_text(o->n_pending, "pending"), *duration = duration_text(job);
-        const char *type = record_get_string(job, "type") ?: "finalize";
+        const char *type = record_get_string(job, "type") ?: "finalize", *suffix;
+        int r, length;
         char *s;
-        int r;
 
         if (path && strcmp(type, "remount") == 0)
                 return asprintf(&s, "%s remounted%s%s", path, duration ? ": " : "", duration ?: "") < 0
@@ -155,8 +164,9 @@ char *job_summary(const Record *job, const JobOutcome *o) {
                         : s;
         if (!path || !done || !excluded || !pending)
                 return NULL;
+        suffix = past_suffix(type, &length);
         r = asprintf(
-                &s, "%s %sd: %s%s%s%s%s", path, type, done, excluded, pending, duration ? ", " : "",
-                duration ?: "");
+                &s, "%s %.*s%s: %s%s%s%s%s", path, length, type, suffix, done, excluded, pending,
+                duration ? ", " : "", duration ?: "");
         return r < 0 ? NULL : s;
 }

@@ -63,3 +63,38 @@ int worker_result_to_failure(const WireRecord *wire, Failure *reterr) {
                 return 0;
         return failure_set(reterr, k < 0 ? FAILURE_FAILED : k, wire->error, "%s", wire->text);
 }
+
+static int receive(int fd, local_worker_func func, void *userdata, Failure *reterr) {
+        _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
+        int r;
+
+        if (!wire)
+                return failure_set_errno(reterr, -ENOMEM, "cannot read the worker's answer");
+        while ((r = wire_receive(fd, wire)) > 0) {
+                if (wire->kind == WIRE_RESULT)
+                        return worker_result_to_failure(wire, reterr);
+                r = func(wire, userdata);
+                if (r < 0)
+                        break;
+        }
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the worker's answer");
+        return failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
+}
+
+int local_worker_run(const WireRequest *q, local_worker_func func, void *userdata, Failure *reterr) {
+        int fd = -EBADF, r;
+        pid_t pid = 0;
+
+        r = worker_spawn(&fd, &pid);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot start '%s'", worker_path());
+        r = wire_request_send(fd, q);
+        if (r < 0)
+                r = failure_set_errno(reterr, r, "cannot ask the worker");
+        else
+                r = receive(fd, func, userdata, reterr);
+        fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
+        worker_wait(pid);
+        return r;
+}

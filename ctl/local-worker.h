@@ -12,3 +12,8 @@ int worker_spawn(int *ret_fd, pid_t *ret_pid);
 void worker_wait(pid_t pid);
 /* What the final record says: 0, or the failure. */
 int worker_result_to_failure(const WireRecord *wire, Failure *reterr);
+/* A record that is not the result; a negative return gives up. */
+typedef int (*local_worker_func)(const WireRecord *r, void *userdata);
+/* Starts a worker, asks it, and hands on what it says. Blocks until it has ended. 0, or a negative errno and
+ * *reterr: what its result says, or why it could not be asked. */
+int local_worker_run(const WireRequest *q, local_worker_func func, void *userdata, Failure *reterr);

@@ -26,16 +26,18 @@ const OptionInfo option_table[] = {
         { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
         { OPTION_DATA, "data", 0, optional_argument, "SIZE", "Also copy up data of files up to SIZE (1M)" },
         { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
-        { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on without the record of what was there" },
+        { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on where the outcome is not certain" },
         { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
         { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
         { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N",
           "Look so many times, a second apart" },
         { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
         { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
+        { OPTION_REPAIR, "repair", 0, no_argument, NULL, "Mend what can be mended without a loss" },
         { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
         { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer" },
         { OPTION_LOWER, "lower", 0, required_argument, "DIR[:DIR…]", "  its lower layers, as in lowerdir=" },
+        { OPTION_WORK, "work", 0, required_argument, "DIR", "The work directory, with --offline" },
 };
 const size_t n_options = ELEMENTSOF(option_table);
 
@@ -132,12 +134,6 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
         switch (id) {
         case OPTION_JSON:
                 return parse_json(o, argument, reterr);
-        case OPTION_UPPER:
-                o->upper = argument;
-                return 0;
-        case OPTION_LOWER:
-                o->lower = argument;
-                return 0;
         case OPTION_METHOD:
                 return parse_method(o, argument, reterr);
         case OPTION_DEPTH:
@@ -150,6 +146,15 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
                 return add_states(o, argument);
         case OPTION_SET:
                 o->set = argument;
+                return 0;
+        case OPTION_UPPER:
+                o->upper = argument;
+                return 0;
+        case OPTION_LOWER:
+                o->lower = argument;
+                return 0;
+        case OPTION_WORK:
+                o->work = argument;
                 return 0;
         case OPTION_ADDRESS:
                 o->address = argument;

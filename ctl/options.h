@@ -34,6 +34,8 @@ typedef enum OptionId {
         OPTION_SET = 1 << 19,
         OPTION_ITERATIONS = 1 << 20,
         OPTION_BATCH = 1 << 21,
+        OPTION_REPAIR = 1 << 22,
+        OPTION_WORK = 1 << 23,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -64,6 +66,7 @@ typedef struct Options {
         uint32_t iterations;
         uint32_t depth;
         uint64_t data_bytes;
+        const char *work;
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */
         size_t n_states;
 } Options;

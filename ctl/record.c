@@ -138,7 +138,7 @@ const RecordList *record_get_list(const Record *r, const char *key) {
 }
 
 static bool is_unknown(const Field *f) {
-        static const char *const optional[] = { "error_name", "error_message", "job", "plan" };
+        static const char *const optional[] = { "error_name", "error_message", "job", "plan", "problems" };
         size_t n = strlen(f->key);
         bool candidate = n > 5 && strcmp(f->key + n - 5, "_usec") == 0;
 

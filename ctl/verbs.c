@@ -7,6 +7,9 @@
         (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS |  \
          OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER)
 
+#define OPTIONS_VERIFY                                                                                      \
+        (OPTION_NO_BLOCK | OPTION_REPAIR | OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER | OPTION_WORK)
+
 const Verb verb_table[] = {
         { "status", 0, -1, 0, "[OVERLAY|PATH…]", "Show the daemon, overlays or directories", verb_status },
         { "list", 0, 0, 0, "", "List the overlays", verb_list },
@@ -14,6 +17,11 @@ const Verb verb_table[] = {
           verb_finalize },
         { "unfinalize", 1, -1, OPTIONS_JOB | OPTION_RESET, "PATH…", "Make directories merged again",
           verb_unfinalize },
+        { "refresh", 1, -1, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE, "PATH…",
+          "Take up what changed in the lower layers", verb_refresh },
+        { "prune", 0, -1, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE, "[OVERLAY|PATH…]",
+          "Remove what is left of removed releases", verb_prune },
+        { "verify", 0, -1, OPTIONS_VERIFY, "[OVERLAY|PATH…]", "Look for damage and leftovers", verb_verify },
         { "is-finalized", 1, 1, 0, "PATH", "Print the state; succeed when finalized", verb_is_finalized },
         { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged",
           verb_directories },

@@ -105,6 +105,32 @@ static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
         return sd_bus_message_close_container(reply);
 }
 
+static int append_problem(sd_bus_message *reply, const Job *j, const JobStep *s) {
+        _cleanup_free_ char *path = path_join(j->mount_point, s->path);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (r = bus_append_string(reply, "kind", s->name)) < 0 ||
+            (r = bus_append_string(reply, "path", path)) < 0 ||
+            (r = bus_append_string(reply, "text", s->text)) < 0 ||
+            (r = bus_append_string(reply, "advice", s->advice)) < 0 ||
+            (r = sd_bus_message_append(reply, "{sv}", "mended", "b", (int) s->is_mended)) < 0)
+                return r;
+        return sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_problems) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && j->type == JOB_VERIFY && i < j->n_steps; i++)
+                r = append_problem(reply, j, j->steps + i);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 PROPERTY_GETTER(get_plan) {
         const Job *j = userdata;
         int r;
@@ -112,6 +138,8 @@ PROPERTY_GETTER(get_plan) {
         r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         if (r < 0)
                 return r;
+        if (j->type == JOB_VERIFY)
+                return sd_bus_message_close_container(reply);
         for (size_t i = 0; i < j->n_steps; i++) {
                 r = append_step(reply, j, j->steps + i);
                 if (r < 0)
@@ -179,6 +207,7 @@ static const sd_bus_vtable vtable[] = {
                 offsetof(Job, finished_usec),
                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("Problems", "aa{sv}", get_problems, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
         SD_BUS_METHOD_WITH_ARGS(
                 "Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,

@@ -50,7 +50,7 @@ static int get_paused(
         return sd_bus_message_append(reply, "b", (int) m->is_paused);
 }
 
-/* Finalize and Unfinalize. */
+/* Finalize and its kin. */
 
 static int read_flag(sd_bus_message *message, bool *ret) {
         int b, r;
@@ -81,6 +81,12 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
                 return read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
                 return read_flag(message, &options->is_forced);
+        if (strcmp(key, "repair") == 0)
+                return read_flag(message, &options->is_repair);
+        if (strcmp(key, "data") == 0) {
+                options->has_data = true;
+                return sd_bus_message_read(message, "v", "t", &options->data_bytes);
+        }
         if (strcmp(key, "method") == 0)
                 return read_method(message, options, reterr);
         options->has_depth |= strcmp(key, "depth") == 0;
@@ -88,7 +94,7 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
                 return sd_bus_message_read(message, "v", "u", &options->depth);
         if (strcmp(key, "parents") == 0)
                 return read_flag(message, &options->want_parents);
-        if (strcmp(key, "data") == 0 || strcmp(key, "reset") == 0)
+        if (strcmp(key, "reset") == 0)
                 return failure_set(
                         reterr, FAILURE_INVALID, EOPNOTSUPP,
                         "option '%s' is not available yet in this version", key);
@@ -177,6 +183,30 @@ static int unfinalize_authorized(sd_bus_message *message, void *userdata, sd_bus
 
 static int method_unfinalize(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         return bus_auth_call(message, BUS_ACTION_UNFINALIZE, unfinalize_authorized, userdata);
+}
+
+static int refresh_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return add_job(message, userdata, JOB_REFRESH, error);
+}
+
+static int method_refresh(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_FINALIZE, refresh_authorized, userdata);
+}
+
+static int prune_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return add_job(message, userdata, JOB_PRUNE, error);
+}
+
+static int method_prune(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_PRUNE, prune_authorized, userdata);
+}
+
+static int verify_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return add_job(message, userdata, JOB_VERIFY, error);
+}
+
+static int method_verify(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_FINALIZE, verify_authorized, userdata);
 }
 
 /* Jobs. */
@@ -328,6 +358,24 @@ static const sd_bus_vtable vtable[] = {
                 SD_BUS_ARGS("s", overlay, "a{sv}", options),
                 SD_BUS_RESULT("o", job),
                 bus_method_remount,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
+                "Refresh",
+                SD_BUS_ARGS("s", path, "a{sv}", options),
+                SD_BUS_RESULT("o", job),
+                method_refresh,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
+                "Prune",
+                SD_BUS_ARGS("s", path, "a{sv}", options),
+                SD_BUS_RESULT("o", job),
+                method_prune,
+                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS(
+                "Verify",
+                SD_BUS_ARGS("s", path, "a{sv}", options),
+                SD_BUS_RESULT("o", job),
+                method_verify,
                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS(
                 "GetDirectory",

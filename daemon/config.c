@@ -192,7 +192,7 @@ static const ConfigKey config_keys[] = {
         SETTING("CopyUp", "MaxWorkers", max_workers, parse_workers, NULL, NULL),
         SETTING("CopyUp", "EntriesPerSecond", entries_per_second, parse_rate, NULL, NULL),
         SETTING("CopyUp", "MaxEntries", max_entries, parse_count_or_infinity, NULL, NULL),
-        SETTING("CopyUp", "Data", data_max_bytes, parse_data, NULL, IGNORED),
+        SETTING("CopyUp", "Data", data_max_bytes, parse_data, NULL, NULL),
         SETTING("CopyUp", "HardLinks", hard_links, parse_word, hard_links_words, NULL),
         SETTING("CopyUp", "MinFreeSpace", min_free_space, parse_amount, NULL, NULL),
         SETTING("CopyUp", "MinFreeInodes", min_free_inodes, parse_amount, NULL, NULL),
@@ -203,8 +203,8 @@ static const ConfigKey config_keys[] = {
         SETTING("Finalize", "QuietSec", quiet_usec, parse_timespan, NULL, NULL),
         SETTING("Finalize", "Standing", standing, parse_word, standing_words, NULL),
         SETTING("Finalize", "Parents", want_parents, parse_bool, NULL, NULL),
-        SETTING("Finalize", "OnLowerChange", on_lower_change, parse_word, lower_change_words, IGNORED),
-        SETTING("Finalize", "OnLowerRemoved", on_lower_removed, parse_word, lower_removed_words, IGNORED),
+        SETTING("Finalize", "OnLowerChange", on_lower_change, parse_word, lower_change_words, NULL),
+        SETTING("Finalize", "OnLowerRemoved", on_lower_removed, parse_word, lower_removed_words, NULL),
         SETTING("Remount", "Options", remount_options, parse_text, NULL, NULL),
         SETTING("Remount", "Blockers", remount_blockers, parse_word, blockers_words, NULL),
         SETTING("Remount", "CoverOld", may_cover_old, parse_bool, NULL, NULL),
@@ -224,8 +224,8 @@ static int settings_init(Settings *s) {
                 .is_automatic = true,
                 .quiet_usec = 2 * USEC_PER_SEC,
                 .standing = STANDING_KEEP,
-                .on_lower_change = 1,
-                .on_lower_removed = 1,
+                .on_lower_change = LOWER_CHANGE_REFRESH,
+                .on_lower_removed = LOWER_REMOVED_PRUNE,
         };
         return 0;
 }

@@ -28,6 +28,16 @@ typedef enum RemountBlockers {
         REMOUNT_BLOCKERS_IGNORE,
 } RemountBlockers;
 
+/* Indices of the words in the configuration. */
+enum {
+        LOWER_CHANGE_KEEP,
+        LOWER_CHANGE_REFRESH,
+};
+enum {
+        LOWER_REMOVED_KEEP,
+        LOWER_REMOVED_PRUNE,
+};
+
 typedef struct Settings {
         /* [Watch] */
         char **directories;
@@ -52,8 +62,8 @@ typedef struct Settings {
         uint64_t quiet_usec;
         int standing;
         bool want_parents;
-        int on_lower_change;
-        int on_lower_removed;
+        int on_lower_change;  /* LOWER_CHANGE_ */
+        int on_lower_removed; /* LOWER_REMOVED_ */
         /* [Remount] */
         char *remount_options;
         int remount_blockers; /* RemountBlockers */

@@ -50,6 +50,7 @@ void job_clear_steps(Job *j) {
                 free(j->steps[i].name);
                 free(j->steps[i].path);
                 free(j->steps[i].text);
+                free(j->steps[i].advice);
         }
         free(j->steps);
         j->steps = NULL;
@@ -126,11 +127,14 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
                 .name = strdup(r->name),
                 .path = strdup(r->path),
                 .text = strdup(r->text),
+                .advice = strdup(r->lower_path),
                 .entries = r->entries_total,
                 .bytes = r->bytes,
+                .is_mended = r->kind == WIRE_PROBLEM && r->state != 0,
         };
-        if (s->name && s->path && s->text)
+        if (s->name && s->path && s->text && s->advice)
                 return 0;
+        free(s->advice);
         free(s->name);
         free(s->path);
         free(s->text);
@@ -138,7 +142,7 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
 }
 
 int job_add_step(Job *j, const WireRecord *r) {
-        size_t bytes = strlen(r->name) + strlen(r->path) + strlen(r->text);
+        size_t bytes = strlen(r->name) + strlen(r->path) + strlen(r->text) + strlen(r->lower_path);
 
         j->n_steps_seen++;
         if (j->n_steps_seen > j->n_steps + 1 || j->n_steps >= JOB_STEPS_MAX ||

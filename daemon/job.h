@@ -27,17 +27,23 @@ typedef struct JobOptions {
         bool has_depth; /* otherwise everything below */
         uint32_t depth;
         bool want_parents;
+        bool is_repair;
+        bool has_data;
+        uint64_t data_bytes; /* only with has_data */
 } JobOptions;
 
 /* Whether the job is just what its type and path say. */
 bool job_options_are_default(const JobOptions *o) _pure_;
 
+/* A step of a dry run's plan, or a problem that an audit found. */
 typedef struct JobStep {
         char *name;
         char *path; /* relative to the mount point */
         char *text;
+        char *advice; /* of a problem */
         uint64_t entries;
         uint64_t bytes;
+        bool is_mended;
 } JobStep;
 
 typedef struct Job {
@@ -99,7 +105,7 @@ int job_finish(Job *j, Failure *failure, uint64_t now_usec);
 
 /* Takes over what a worker reported. 0 or -ENOMEM. */
 void job_take_counters(Job *j, const WireRecord *r);
-int job_add_step(Job *j, const WireRecord *r);
+int job_add_step(Job *j, const WireRecord *r); /* a WIRE_STEP or WIRE_PROBLEM */
 void job_clear_steps(Job *j);
 int job_add_note(Job *j, const char *note);
 

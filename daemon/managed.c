@@ -41,6 +41,8 @@ int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
 static void managed_clear(Managed *o) {
         o->retry = sd_event_source_disable_unref(o->retry);
         o->survey = proc_free(o->survey);
+        o->compare = proc_free(o->compare);
+        o->compare_timer = sd_event_source_disable_unref(o->compare_timer);
         o->is_survey_wanted = false;
         keeper_free_all(o);
         o->overlay = overlay_free(o->overlay);
@@ -414,6 +416,7 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
         if (kind == FAILURE_NONE) {
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
+                managed_schedule_compare(o, /* usec= */ 0);
         } else {
                 managed_refuse(o, kind, message);
                 managed_schedule_retry(o);

@@ -49,6 +49,9 @@ typedef struct Managed {
         HeatTable *heat;
         bool is_heat_changed;
         sd_event_source *automatic_timer; /* when time alone may let a job be made or started */
+        Proc *compare;                    /* with the lower layers, and an audit, now and then */
+        uint64_t n_problems;              /* the last one found */
+        sd_event_source *compare_timer;
 } Managed;
 
 int managed_new(Manager *m, OverlayConfig *config, Managed **ret);
@@ -63,6 +66,8 @@ void managed_update_mount(Managed *o, const MountTable *table);
 void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *table);
 /* Looks again at what is there: after a worker died, or when a precondition may hold now. */
 void managed_survey(Managed *o);
+/* managed-compare.c: the next comparison with the lower layers; 0: soon. */
+void managed_schedule_compare(Managed *o, uint64_t usec);
 /* Whether jobs may start. */
 bool managed_is_open(const Managed *o) _pure_;
 /* Why no job can be made for it: 0, or a negative errno and the failure. Starting overlays take jobs. */

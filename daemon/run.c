@@ -60,6 +60,26 @@ static const char *job_method(const Job *j) {
         return j->options.method == METHOD_MARK || j->options.has_depth ? "mark" : "exchange";
 }
 
+static const struct {
+        const char *message_id, *done;
+} job_words[_JOB_TYPE_MAX] = {
+        [JOB_FINALIZE] = { MESSAGE_FINALIZED, "Finalized" },
+        [JOB_UNFINALIZE] = { MESSAGE_UNFINALIZED, "Unfinalized" },
+        [JOB_REFRESH] = { MESSAGE_REFRESHED, "Refreshed" },
+        [JOB_PRUNE] = { MESSAGE_PRUNED, "Pruned" },
+        [JOB_VERIFY] = { MESSAGE_VERIFIED, "Verified" },
+};
+
+static void log_problems(const Job *j, const char *path) {
+        LogFields f = { .message_id = MESSAGE_PROBLEMS, .overlay = j->overlay, .path = path, .job = j->id };
+
+        if (j->type == JOB_VERIFY && j->n_errors > 0)
+                log_fields(
+                        LOG_WARNING, &f,
+                        "%llu problems found in '%s'; 'ovlfinctl verify' lists them with what to do",
+                        (unsigned long long) j->n_errors, path);
+}
+
 static void job_log_end(const Job *j) {
         _cleanup_free_ char *path = job_path(j);
         const char *type = job_type_to_string(j->type), *p = path ?: j->path;
@@ -87,12 +107,12 @@ static void job_log_end(const Job *j) {
         } else if (j->options.is_dry_run) {
                 log_fields(LOG_DEBUG, &f, "Job %u, dry run of %s of '%s', is done", j->id, type, p);
         } else if (j->type != JOB_REMOUNT) {
-                f.message_id = j->type == JOB_FINALIZE ? MESSAGE_FINALIZED : MESSAGE_UNFINALIZED;
+                f.message_id = job_words[j->type].message_id;
                 log_fields(
-                        LOG_NOTICE, &f, "%s '%s': %llu entries in %llu ms",
-                        j->type == JOB_FINALIZE ? "Finalized" : "Unfinalized", p,
+                        LOG_NOTICE, &f, "%s '%s': %llu entries in %llu ms", job_words[j->type].done, p,
                         (unsigned long long) j->entries_done, (unsigned long long) (usec / USEC_PER_MSEC));
         }
+        log_problems(j, p);
 }
 
 static void count_end(Managed *o, const Job *j) {
@@ -276,6 +296,7 @@ static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
                 run_take_progress(run, r);
                 break;
         case WIRE_STEP:
+        case WIRE_PROBLEM:
                 if (job_add_step(run->job, r) < 0)
                         (void) log_oom();
                 break;
@@ -401,6 +422,7 @@ static int add_method(const Run *run, WireRequest *q) {
 
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
+        const Settings *s = &run->overlay->config->settings;
         const JobOptions *options = &run->job->options;
         int r;
 
@@ -413,6 +435,12 @@ static int run_spawn(Run *run) {
                 r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
         if (r >= 0 && run->job->is_automatic)
                 r = managed_make_background(run->overlay, &q);
+        if (r >= 0 && options->is_repair)
+                r = wire_request_add(&q, WIRE_REPAIR, "1");
+        if (r >= 0 && run->job->type == JOB_FINALIZE)
+                r = wire_request_addf(
+                        &q, WIRE_DATA_BYTES, "%llu",
+                        (unsigned long long) (options->has_data ? options->data_bytes : s->data_max_bytes));
         if (r < 0)
                 return r;
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);

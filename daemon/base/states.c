@@ -32,7 +32,8 @@ static const char *const job_state_table[_JOB_STATE_MAX] = {
 static const char *const job_type_table[_JOB_TYPE_MAX] = {
         [JOB_FINALIZE] = "finalize", [JOB_UNFINALIZE] = "unfinalize", [JOB_REMOUNT] = "remount",
         [JOB_SURVEY] = "survey",     [JOB_INSPECT] = "inspect",       [JOB_CHECK] = "check",
-        [JOB_BLOCKERS] = "blockers", [JOB_WATCH] = "watch",
+        [JOB_BLOCKERS] = "blockers", [JOB_WATCH] = "watch",           [JOB_REFRESH] = "refresh",
+        [JOB_PRUNE] = "prune",       [JOB_VERIFY] = "verify",         [JOB_COMPARE] = "compare",
 };
 
 static const char *const remount_method_table[_REMOUNT_METHOD_MAX] = {

@@ -32,8 +32,8 @@ typedef enum JobState {
         _JOB_STATE_INVALID = -EINVAL,
 } JobState;
 
-/* What a worker can be asked for. FINALIZE, UNFINALIZE and REMOUNT are jobs users see; the others are quick
- * questions and the daemon's own housekeeping. */
+/* What a worker can be asked for. SURVEY, INSPECT, CHECK, BLOCKERS and COMPARE are quick questions and the
+ * daemon's own housekeeping, the others are jobs users see. */
 typedef enum JobType {
         JOB_FINALIZE,
         JOB_UNFINALIZE,
@@ -43,6 +43,10 @@ typedef enum JobType {
         JOB_CHECK,    /* preconditions of an overlay */
         JOB_BLOCKERS, /* who uses an overlay */
         JOB_WATCH,    /* tell how much directories are used, until told to end */
+        JOB_REFRESH,  /* take up what changed in the lower, stay finalized */
+        JOB_PRUNE,    /* remove what stands for something that was removed from the lower */
+        JOB_VERIFY,   /* audit of the upper, and repair */
+        JOB_COMPARE,  /* which finalized directories are stale or gone */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;
@@ -98,6 +102,11 @@ DECLARE_STRING_TABLE(remount_method, RemountMethod);
 DECLARE_STRING_TABLE(method, Method);
 DECLARE_STRING_TABLE(check_level, CheckLevel);
 DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
+
+/* Lookups of absent names do not reach the lower, whatever has become of that. */
+static inline bool directory_state_is_finalized(DirectoryState s) {
+        return s == DIRECTORY_FINALIZED || s == DIRECTORY_STALE || s == DIRECTORY_GONE;
+}
 
 static inline bool job_state_is_final(JobState s) {
         return s == JOB_DONE || s == JOB_FAILED || s == JOB_CANCELED;

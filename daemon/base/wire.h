@@ -53,6 +53,10 @@
 #define WIRE_DIRECTORIES "DIRECTORIES" /* patterns, separated by blanks (glob.h) */
 #define WIRE_EXCLUDE "EXCLUDE"
 #define WIRE_MAX_WATCHES "MAX_WATCHES"
+#define WIRE_REPAIR "REPAIR" /* 1: verify mends what it can */
+#define WIRE_DATA_BYTES                                                                                     \
+        "DATA_BYTES" /* finalize copies up the data of files up to this size; absent: none                  \
+                      */
 
 typedef enum WireKind {
         WIRE_PROGRESS, /* state = JobState, counters */
@@ -74,6 +78,7 @@ typedef enum WireKind {
         WIRE_HEAT,     /* path, entries_done = opens in it since the last one */
         WIRE_WATCH,    /* of a watcher: state = WatchState, entries_total = directories known, entries_done =
                         * watches, errors = directories left out, text = why, "" if watching is complete */
+        WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */
         _WIRE_KIND_MAX,
 } WireKind;
 

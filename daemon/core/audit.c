@@ -89,7 +89,7 @@ static int set_reason(DirectoryReport *r, DirectoryState state, const char *reas
         return reason && !r->reason ? -ENOMEM : 0;
 }
 
-static int judge_pure(int fd, const Node *recorded, Census *c, DirectoryReport *r) {
+static int judge_pure(int fd, const Node *recorded, const Finding *finding, Census *c, DirectoryReport *r) {
         int observed;
 
         r->n_merge_children = c->n_merge_children;
@@ -119,7 +119,8 @@ static int judge_pure(int fd, const Node *recorded, Census *c, DirectoryReport *
                         r, DIRECTORY_PENDING,
                         "it is marked, but the running mount still has it cached as merged; it takes effect "
                         "with the next mount, or once nobody uses it");
-        return set_reason(r, DIRECTORY_FINALIZED, NULL);
+        return finding ? set_reason(r, finding->state, finding->reason)
+                       : set_reason(r, DIRECTORY_FINALIZED, NULL);
 }
 
 typedef struct Coverage {
@@ -161,7 +162,10 @@ static int audit_pure(const Records *records, int fd, int upper_fd, const char *
         if (r >= 0)
                 r = dir_foreach(upper_fd, count_entry, &c);
         ret->n_entries = c.n_entries;
-        return r < 0 ? r : judge_pure(fd, records_find(records, handle), &c, ret);
+        return r < 0
+                ? r
+                : judge_pure(
+                          fd, records_find(records, handle), records_find_finding(records, handle), &c, ret);
 }
 
 static int judge(const Site *site, const Records *records, int fd, const char *path, DirectoryReport *ret) {

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/digest.h"
 #include "core/exchange-internal.h"
 #include "core/meta.h"
 #include "core/redirect-max.h"
@@ -109,7 +111,32 @@ static bool raise_redirect_max(Exchange *x) {
         return r >= 0;
 }
 
+/* What the lower shows: the copy of this very moment does; of one that was made before, users may have
+ * changed what it shows, so the lower is asked. What an older record says was carried over by the scan. */
+static void note_base(
+        Exchange *x,
+        const Node *n,
+        Entry *e,
+        const struct stat *copy,
+        int new_upper_fd,
+        bool was_copied_up) {
+        _cleanup_free_ char *path = NULL;
+        struct stat st;
+
+        if (e->is_local || e->base != 0)
+                return;
+        if (!was_copied_up) {
+                e->base = digest_stat(copy);
+                e->xattrs = digest_xattrs(new_upper_fd, e->name);
+                return;
+        }
+        path = n->lower && n->is_merged && x->lower.view_fd >= 0 ? path_join(n->lower, e->name) : NULL;
+        if (path && lower_stat(&x->lower, path, &st) >= 0)
+                e->base = digest_stat(&st);
+}
+
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
+        bool was_copied_up = e->inode != 0;
         struct stat st;
         int r;
 
@@ -127,6 +154,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return place_error(x, n, e, old_fd, errno == ENOENT ? EIO : errno);
         e->inode = st.st_ino;
+        note_base(x, n, e, &st, new_upper_fd, was_copied_up);
         e->identity = entry_identity(new_upper_fd, e->name);
         e->is_placed = true;
         e->type = IFTODT(st.st_mode); /* replaced by another kind of entry since it was listed? */

@@ -135,7 +135,7 @@ static bool is_from_before_swap(const CheckContext *c, const MountEntry *e) {
         if (mount_options_next(e->fs_options, "workdir", NULL, &work) <= 0)
                 return false;
         mount_option_unescape(work);
-        return strcmp(work, c->o->work) != 0 && generation_is_sibling(work, c->o->work);
+        return c->o->work && strcmp(work, c->o->work) != 0 && generation_is_sibling(work, c->o->work);
 }
 
 static int take_second(CheckContext *c, const MountEntry *e, pid_t pid) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/exchange.h"
+#include "core/lower.h"
 #include "core/pool.h"
 #include "core/staging.h"
 #include "core/standing.h"
@@ -23,6 +24,7 @@ struct Exchange {
         ExchangeResult *result; /* NULL after a recovery */
         Tree *tree;
         Staging staging;
+        Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */
         Pool *pool;
         ExchangePhase phase;
         char *name;        /* of the directory, in its parent */

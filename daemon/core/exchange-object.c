@@ -132,6 +132,7 @@ Exchange *exchange_new(Site *site) {
                 return NULL;
         x->site = site;
         x->staging = STAGING_INIT;
+        x->lower = LOWER_INIT;
         x->parent_fd = x->parent_upper_fd = x->old_fd = x->old_upper_fd = x->new_fd = x->new_upper_fd =
                 -EBADF;
         x->inotify_fd = -EBADF;
@@ -142,6 +143,7 @@ Exchange *exchange_free(Exchange *x) {
         if (!x)
                 return NULL;
         pool_free(x->pool);
+        lower_done(&x->lower);
         tree_free(x->tree);
         staging_done(&x->staging);
         (void) fd_close(x->parent_fd);

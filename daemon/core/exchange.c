@@ -60,6 +60,15 @@ static int find_root_lower(Exchange *x, const char *path) {
         return r;
 }
 
+/* For the record. A layer whose path leads nowhere (any more) does not keep anybody from finalizing: what
+ * depends on it, refresh and prune, says so then. */
+static void look_at_lower(Exchange *x) {
+        const char *lower = x->tree->root->lower;
+
+        if (lower && lower_open(x->site->overlay, &x->lower, NULL) >= 0)
+                (void) lower_identify(&x->lower, lower, &x->tree->lower_identity);
+}
+
 static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *reterr) {
         int r;
 
@@ -79,6 +88,8 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                 r = file_handle_at(x->site->upper_fd, "", &x->tree->upper);
         if (r >= 0)
                 r = find_root_lower(x, path);
+        if (r >= 0 && !is_undo)
+                look_at_lower(x);
         if (r >= 0 && asprintf(&x->beside_name, OLD_TREE_PREFIX "%s", x->staging.id) < 0) {
                 x->beside_name = NULL;
                 r = -ENOMEM;
@@ -203,6 +214,7 @@ static int fail_stale(const Site *site, const char *path, Failure *reterr) {
 
 static int hand_over(Exchange *x, int r, const char *path, ExchangeResult *ret, Failure *reterr) {
         x->pool = pool_free(x->pool);
+        lower_done(&x->lower); /* it may be unmounted while an old tree is kept */
         ret->n_entries += atomic_load(&x->n_total);
         ret->n_directories += x->tree->n_nodes;
         x->result = NULL;

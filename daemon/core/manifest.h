@@ -8,6 +8,7 @@
  * and a checksum. A file that does not end so was cut short and is refused. */
 #pragma once
 
+#include "base/states.h"
 #include "core/tree.h"
 
 #define MANIFEST_SIZE_MAX ((size_t) 1 << 30)
@@ -28,7 +29,21 @@ Records *records_free(Records *r);
 DEFINE_CLEANUP(Records *, records_free);
 /* The node recorded for the upper directory with this handle, or NULL. Borrowed. */
 const Node *records_find(const Records *r, const char *handle);
+/* What a comparison with the lower has found of a finalized directory. */
+typedef struct Finding {
+        char *handle; /* of the directory in the upper */
+        DirectoryState state;
+        char *reason;
+} Finding;
+/* NULL: nothing. Borrowed. */
+const Finding *records_find_finding(const Records *r, const char *handle);
+/* Replaces all findings; n may be 0. */
+int findings_write(int dfd, const Finding *items, size_t n);
+void findings_free(Finding *items, size_t n);
+
 unsigned records_n_damaged(const Records *r) _pure_;
+/* Renames damaged ones, so that they are not looked at any more: ".damaged-" + name. */
+int records_set_damaged_aside(int dfd);
 /* Calls func for the root of each record. */
 int records_foreach(const Records *r, int (*func)(const Tree *t, void *userdata), void *userdata);
 /* Removes the records of whose directories none exists any more. Syncs the upper before. */

@@ -166,6 +166,10 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         /* In a merged directory also what was made here may cover a lower name, which only the lower could
          * tell: it counts as one, so that it never shows once it is deleted. */
         e->is_local = !l->node->is_merged && (!known || known->is_local);
+        if (known) {
+                e->base = known->base;
+                e->xattrs = known->xattrs;
+        }
         if (atomic_fetch_add(&l->x->n_total, 1) < l->x->site->options.max_entries)
                 return 0;
         return refuse_size(l->x);

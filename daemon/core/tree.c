@@ -68,6 +68,7 @@ Tree *tree_free(Tree *t) {
         (void) pthread_mutex_destroy(&t->lock);
         free(t->path);
         free(t->upper);
+        free(t->lower_identity);
         free(t->id);
         free(t);
         return NULL;

@@ -27,6 +27,8 @@ typedef struct Entry {
         UT_hash_handle hh;
         Node *dir;          /* DT_DIR: what stands below */
         uint64_t inode;     /* in the upper file system; of a directory: the old one's */
+        uint64_t base;      /* digest of what the lower showed when it was finalized; digest.h; 0 unknown */
+        uint64_t xattrs;    /* digest of the xattrs it had then, 0 unknown */
         uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0
                                unknown */
         unsigned char type; /* DT_ value */
@@ -85,6 +87,7 @@ struct Tree {
         Node *detached;          /* singly linked through parent */
         char *path;              /* of the root, relative to the overlay's root, when the work began */
         char *upper;             /* file handle of the root of the upper it stands on */
+        char *lower_identity;    /* lower_identify() of the root's lower path, NULL unknown */
         char *id;                /* 16 hex digits; names staging and record */
         bool is_undo;
         uint64_t usec; /* realtime */

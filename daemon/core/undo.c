@@ -21,8 +21,10 @@ static int make_whiteouts(const Node *n, int dfd) {
 
         HASH_ITER(hh, n->entries, e, next) {
                 /* A directory below gets one too; its own turn replaces it. */
-                if (mknodat(dfd, e->name, S_IFCHR, makedev(0, 0)) < 0)
-                        return -errno;
+                int r = raw_make_whiteout(dfd, e->name);
+
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -37,11 +39,27 @@ static int set_redirect(int fd, const char *lower) {
         return fsetxattr(fd, XATTR_REDIRECT, value, strlen(value), 0) < 0 ? -errno : 0;
 }
 
+int raw_make_whiteout(int upper_fd, const char *name) {
+        return mknodat(upper_fd, name, S_IFCHR, makedev(0, 0)) < 0 ? -errno : 0;
+}
+
+int raw_make_merged(int staging_upper_fd, const char *name, const char *lower) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (mkdirat(staging_upper_fd, name, 0700) < 0)
+                return -errno;
+        fd = open_dir_beneath(staging_upper_fd, name);
+        if (fd < 0)
+                return fd;
+        r = set_redirect(fd, lower);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
 int undo_make_directory(Exchange *x, Node *n) {
         _cleanup_free_ char *path = node_path(n), *parent = path ? path_dirname(path) : NULL;
         _cleanup_close_ int parent_fd = -EBADF, fd = -EBADF;
         const char *name;
-        int r;
 
         if (!parent)
                 return -ENOMEM;
@@ -51,13 +69,12 @@ int undo_make_directory(Exchange *x, Node *n) {
                 return parent_fd;
         if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)
                 return -errno;
-        if (mkdirat(parent_fd, name, 0700) < 0)
-                return -errno;
-        fd = open_dir_beneath(parent_fd, name);
-        if (fd < 0)
-                return fd;
-        r = set_redirect(fd, n->lower);
-        return r < 0 ? r : make_whiteouts(n, fd);
+        fd = raw_make_merged(parent_fd, name, n->lower);
+        return fd < 0 ? fd : make_whiteouts(n, fd);
+}
+
+int raw_remove_lost(int upper_fd, const char *name) {
+        return unlinkat(upper_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int raw_discard_tree(int staging_upper_fd, const char *name) {

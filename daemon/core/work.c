@@ -274,7 +274,7 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
         }
         if (is_undo)
                 return w->hooks->report(&report, w->hooks->userdata);
-        if (report.state == DIRECTORY_FINALIZED || report.state == DIRECTORY_LOCAL)
+        if (directory_state_is_finalized(report.state) || report.state == DIRECTORY_LOCAL)
                 return 0;
         return failure_set(
                 reterr, FAILURE_BUSY, EBUSY, "'%s' is not finalized: %s", full(w, buffer, w->path),

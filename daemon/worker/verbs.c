@@ -5,6 +5,8 @@
 #include "base/path-util.h"
 #include "core/blockers.h"
 #include "core/check.h"
+#include "core/data.h"
+#include "core/layer.h"
 #include "core/pool.h"
 #include "core/reconfigure.h"
 #include "worker/worker.h"
@@ -57,7 +59,7 @@ static int send_checks(const CheckList *l) {
         return 0;
 }
 
-static bool asks_for(const Worker *w, const char *key) {
+bool worker_asks_for(const Worker *w, const char *key) {
         const char *v = wire_request_get(&w->request, key);
 
         return v && strcmp(v, "1") == 0;
@@ -111,8 +113,8 @@ static int set_restraints(Worker *w) {
         if (r < 0)
                 return r;
         return throttle_new(
-                o->n_threads, asks_for(w, WIRE_ADAPT), number(w, WIRE_RATE, UINT64_MAX),
-                asks_for(w, WIRE_BACKGROUND), &w->site.throttle);
+                o->n_threads, worker_asks_for(w, WIRE_ADAPT), number(w, WIRE_RATE, UINT64_MAX),
+                worker_asks_for(w, WIRE_BACKGROUND), &w->site.throttle);
 }
 
 static int set_options(Worker *w) {
@@ -126,11 +128,11 @@ static int set_options(Worker *w) {
         o->n_threads = n < 1 ? 1 : n > POOL_THREADS_MAX ? POOL_THREADS_MAX : (unsigned) n;
         o->wait_for_standing = standing && strcmp(standing, "wait") == 0;
         o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
-        o->force = asks_for(w, WIRE_FORCE);
-        o->is_private = asks_for(w, WIRE_OFFLINE);
+        o->force = worker_asks_for(w, WIRE_FORCE);
+        o->is_private = worker_asks_for(w, WIRE_OFFLINE);
         o->method = method < 0 ? METHOD_AUTO : method;
         o->depth = (uint32_t) number(w, WIRE_DEPTH, DEPTH_INFINITE);
-        o->want_parents = asks_for(w, WIRE_PARENTS);
+        o->want_parents = worker_asks_for(w, WIRE_PARENTS);
         return set_restraints(w);
 }
 
@@ -255,21 +257,59 @@ static int survey_offline(Worker *w, Failure *reterr) {
         return work_survey(&w->site, &hooks, &w->kept, reterr);
 }
 
+static int find_mark(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = upper_entry_read(dfd, name, &e);
+
+        return r < 0 ? 0 : upper_entry_is_merge_child(&e) ? -EEXIST : 0;
+}
+
+/* What was finalized under other options is broken under these: that is more than a precondition. */
+static int say_marks_are_ignored(const Worker *w, int r, Failure *reterr) {
+        const Overlay *o = w->overlay;
+        _cleanup_failure_ Failure cause = FAILURE_INIT;
+
+        if ((o->metacopy != TRI_NO && o->follows_redirects) ||
+            audit_upper(&w->site, "", find_mark, NULL) != -EEXIST)
+                return r;
+        failure_move(&cause, reterr);
+        return failure_set(
+                reterr, FAILURE_PRECONDITION, EUCLEAN,
+                "ENTRIES OF '%s' CANNOT BE READ as it is mounted: its upper layer '%s' has files and "
+                "directories "
+                "that need metacopy=on,redirect_dir=on (files give errors, directories lack what is in the "
+                "lower "
+                "layers). Mount it with these options; to do without, unfinalize under them first (%s)",
+                o->mount_point, o->upper, cause.message ?: "no precondition fails");
+}
+
 static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         const WorkHooks hooks = { .report = send_directory, .step = send_step };
         bool is_undo = type == JOB_UNFINALIZE;
+        uint64_t max_bytes;
         int r = check_preconditions(w, /* report= */ false, reterr);
 
-        if (r >= 0 && asks_for(w, WIRE_OFFLINE))
+        if (r >= 0 && worker_asks_for(w, WIRE_OFFLINE))
                 r = survey_offline(w, reterr);
         if (r < 0)
-                return r;
+                return type == JOB_SURVEY ? say_marks_are_ignored(w, r, reterr) : r;
+        if (type == JOB_VERIFY)
+                return worker_verify(w, path, reterr);
+        if (type == JOB_COMPARE)
+                return worker_compare(w, path, &hooks, reterr);
+        if (type == JOB_REFRESH)
+                return worker_refresh(w, path, &hooks, reterr);
+        if (type == JOB_PRUNE)
+                return worker_prune(w, path, &hooks, reterr);
         if (type == JOB_SURVEY)
                 return work_survey(&w->site, &hooks, &w->kept, reterr);
-        if (asks_for(w, WIRE_DRY_RUN))
+        if (worker_asks_for(w, WIRE_DRY_RUN))
                 return work_plan(&w->site, path, is_undo, &hooks, reterr);
-        return is_undo ? work_unfinalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr)
-                       : work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+        if (is_undo)
+                return work_unfinalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+        r = work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+        max_bytes = number(w, WIRE_DATA_BYTES, 0);
+        return r < 0 || max_bytes == 0 ? r : data_copy_up(&w->site, path, max_bytes, reterr);
 }
 
 static int send_remount_step(const char *name, const char *text, void *userdata) {
@@ -308,7 +348,7 @@ static int remount(Worker *w, Failure *reterr) {
         const RemountRequest q = {
                 .set = wire_request_get(&w->request, WIRE_SET),
                 .ignore_blockers = w->site.options.force,
-                .may_cover = asks_for(w, WIRE_COVER),
+                .may_cover = worker_asks_for(w, WIRE_COVER),
         };
 
         if (method < 0)
@@ -316,13 +356,13 @@ static int remount(Worker *w, Failure *reterr) {
                         reterr, FAILURE_INVALID, EINVAL,
                         "no method to remount was given; use reconfigure or swap");
         if (method == REMOUNT_RECONFIGURE)
-                return asks_for(w, WIRE_DRY_RUN)
+                return worker_asks_for(w, WIRE_DRY_RUN)
                         ? send_remount_step(
                                   "reconfigure", "make the kernel forget what nobody uses of the overlay",
                                   NULL)
                         : remount_reconfigure(w->site.root_fd, reterr);
-        return asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
-                                         : swap(w, &q, reterr);
+        return worker_asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
+                                                : swap(w, &q, reterr);
 }
 
 /* Before anything else looks at the overlay: what is mounted there may be another superblock afterwards. */
@@ -361,8 +401,10 @@ int worker_run_verb(Worker *w, Failure *reterr) {
         if (type < 0)
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown verb '%s'", verb ?: "");
         r = clean_path(w, &path, reterr);
+        if (r >= 0 && type == JOB_VERIFY && worker_asks_for(w, WIRE_OFFLINE))
+                return worker_verify_offline(w, path, reterr);
         if (r >= 0)
-                r = asks_for(w, WIRE_OFFLINE) ? load_offline(w, reterr) : load_overlay(w, reterr);
+                r = worker_asks_for(w, WIRE_OFFLINE) ? load_offline(w, reterr) : load_overlay(w, reterr);
         if (r < 0)
                 return r;
         if (type == JOB_WATCH)

@@ -37,6 +37,7 @@ static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t 
         r.state = (uint32_t) state;
         r.entries_done = done;
         r.entries_total = total;
+        r.bytes = atomic_load(&w->site.bytes_copied);
         (void) wire_send(WORKER_FD, &r);
 }
 
@@ -123,6 +124,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.error = r >= 0 ? 0 : f->error != 0 ? f->error : -r;
         wire_set(record.text, r < 0 && !f->message ? strerror(-r) : f->message);
         record.entries_done = record.entries_total = w->counts.n_entries;
+        record.bytes = atomic_load(&w->site.bytes_copied);
         record.merge_children = w->counts.n_directories;
         record.errors = w->counts.n_excluded;
         record.usec = now_monotonic_usec() - w->started_usec;

@@ -28,5 +28,16 @@ char **worker_split(const Worker *w, const char *key, char **buffer);
 /* Whether it is a watcher, which listens for itself. */
 bool worker_is_watcher(const Worker *w);
 int worker_watch(Worker *w, Failure *reterr);
+/* verbs.c: whether the request has this key with the value 1. */
+bool worker_asks_for(const Worker *w, const char *key);
+/* verb-release.c */
+/* Compares, then verifies. */
+int worker_compare(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
+int worker_prune(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
+int worker_refresh(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
+/* verb-verify.c */
+int worker_verify(Worker *w, const char *path, Failure *reterr);
+int worker_verify_offline(Worker *w, const char *path, Failure *reterr);
+
 /* Runs the request's verb, sends what there is to tell but the result. */
 int worker_run_verb(Worker *w, Failure *reterr);

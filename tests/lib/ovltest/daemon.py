@@ -118,7 +118,8 @@ exec '{binary("ovlfind-worker")}' "$@"
         quiet unless it is about that. Nor is anything watched, unless there is a section for it."""
         sections = {"Overlay": {}, "Finalize": {}, "Watch": {"MaxWatches": "0"}, **sections}
         sections["Overlay"] = {"MountPoint": point, **sections["Overlay"]}
-        sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", **sections["Finalize"]}
+        sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", "OnLowerChange": "keep",
+                                "OnLowerRemoved": "keep", **sections["Finalize"]}
         text = "\n".join(f"[{s}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items()) for s, keys in sections.items() if keys)
         with open(os.path.join(self.overlays_d, f"{name}.conf"), "w", encoding="utf-8") as f:
             f.write(text)

@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 
-KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch"]
+KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
 RECORD = struct.Struct("=IIIi7Q64s4096s4096s1024s")
 DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
 JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]

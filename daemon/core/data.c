@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/data.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/layer.h"
+#include "core/pool.h"
+#include "core/staging.h"
+
+#define KEEP_FREE_PART 20 /* of the upper: one twentieth */
+#define WAIT_MSEC 100
+
+typedef struct Copy {
+        Site *site;
+        uint64_t max_bytes;
+        Pool *pool;
+        pthread_mutex_t lock; /* the failure, and the lists */
+        Failure failure;
+        char **running, **unreadable; /* paths */
+        size_t n_running, n_unreadable;
+        uint64_t reserved; /* bytes that are being copied; under lock */
+        atomic_bool has_failed;
+} Copy;
+
+typedef struct Task {
+        Copy *copy;
+        uint64_t size;
+        char path[];
+} Task;
+
+static void fail(Copy *c, int r, const char *path) {
+        (void) pthread_mutex_lock(&c->lock);
+        (void) failure_set_errno(
+                &c->failure, r, "cannot copy up the data of '%s/%s'", c->site->overlay->mount_point, path);
+        (void) pthread_mutex_unlock(&c->lock);
+        atomic_store(&c->has_failed, true);
+}
+
+/* Counts in what other threads are at. */
+static bool reserve(Copy *c, uint64_t size) {
+        struct statvfs st;
+        bool has_room;
+
+        (void) pthread_mutex_lock(&c->lock);
+        has_room = fstatvfs(c->site->upper_fd, &st) >= 0 &&
+                (uint64_t) st.f_bavail * st.f_frsize >=
+                        c->reserved + size + (uint64_t) st.f_blocks * st.f_frsize / KEEP_FREE_PART;
+        if (has_room)
+                c->reserved += size;
+        (void) pthread_mutex_unlock(&c->lock);
+        return has_room;
+}
+
+static void release(Copy *c, uint64_t size) {
+        (void) pthread_mutex_lock(&c->lock);
+        c->reserved -= size;
+        (void) pthread_mutex_unlock(&c->lock);
+}
+
+static void fail_space(Copy *c, const char *path) {
+        (void) pthread_mutex_lock(&c->lock);
+        (void) failure_set(
+                &c->failure, FAILURE_NO_SPACE, ENOSPC,
+                "the data of '%s/%s' would leave less than a twentieth of the upper layer's file system "
+                "free; make "
+                "room there, or use a smaller size",
+                c->site->overlay->mount_point, path);
+        (void) pthread_mutex_unlock(&c->lock);
+        atomic_store(&c->has_failed, true);
+}
+
+static void remember(Copy *c, char ***items, size_t *n, const char *path) {
+        (void) pthread_mutex_lock(&c->lock);
+        (void) path_list_add(items, n, path);
+        (void) pthread_mutex_unlock(&c->lock);
+}
+
+/* From the main thread, as notes are to be. */
+static void note_all(const Copy *c) {
+        for (size_t i = 0; i < c->n_running; i++)
+                site_note(
+                        c->site, c->running[i],
+                        "it is running: its data stays in the lower layer until it is asked for again");
+        for (size_t i = 0; i < c->n_unreadable; i++)
+                site_note(c->site, c->unreadable[i], "its lower file cannot be read: verify says more");
+}
+
+/* Opening for writing is what makes the kernel copy. It leaves the time of the copy as modification time
+ * (seen on 6.18), which is put back at once, also when there was no room for all of it. */
+static int copy_data(const Copy *c, const char *path) {
+        _cleanup_close_ int fd = -EBADF, read_fd = -EBADF;
+        struct stat before;
+        int r;
+
+        if (fstatat(c->site->upper_fd, path, &before, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        r = fd = open_beneath(c->site->root_fd, path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+                read_fd = open_beneath(c->site->root_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        if ((fd >= 0 || read_fd >= 0) &&
+            futimens(fd >= 0 ? fd : read_fd, (struct timespec[2]){ before.st_atim, before.st_mtim }) < 0)
+                r = -errno;
+        return r < 0 ? r : 0;
+}
+
+static void copy_one(void *argument, unsigned thread) {
+        _cleanup_free_ Task *t = argument;
+        Copy *c = t->copy;
+        int r;
+
+        if (atomic_load(&c->has_failed) || site_is_canceled(c->site))
+                return;
+        if (!reserve(c, t->size)) {
+                fail_space(c, t->path);
+                return;
+        }
+        r = copy_data(c, t->path);
+        release(c, t->size);
+        if (r >= 0)
+                atomic_fetch_add(&c->site->bytes_copied, t->size);
+        else if (r == -ETXTBSY)
+                remember(c, &c->running, &c->n_running, t->path);
+        else if (r == -EIO)
+                remember(c, &c->unreadable, &c->n_unreadable, t->path);
+        else if (!errno_is_gone(r) && r != -EXDEV)
+                fail(c, r, t->path);
+}
+
+static int submit(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ Task *t = NULL;
+        Copy *c = userdata;
+        int r;
+
+        if (is_staging_name(name))
+                return 1;
+        if (type != DT_REG)
+                return 0;
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0 || e.class != UPPER_METACOPY || e.size > c->max_bytes)
+                return errno_is_gone(r) ? 0 : r;
+        t = malloc(sizeof(Task) + strlen(path) + 1);
+        if (!t)
+                return -ENOMEM;
+        t->copy = c;
+        t->size = e.size;
+        (void) strcpy(t->path, path);
+        r = pool_submit(c->pool, copy_one, t);
+        if (r >= 0)
+                TAKE_PTR(t);
+        return r;
+}
+
+/* -ESHUTDOWN: canceled, and threads hang in the kernel. */
+static int wait_all(Copy *c) {
+        for (unsigned waited = 0; !pool_wait(c->pool, WAIT_MSEC);) {
+                site_progress(c->site, JOB_RUNNING, 0, 0);
+                if (site_is_canceled(c->site) && ++waited > 50)
+                        return -ESHUTDOWN;
+        }
+        return site_is_canceled(c->site) ? -ECANCELED : 0;
+}
+
+int data_copy_up(Site *site, const char *path, uint64_t max_bytes, Failure *reterr) {
+        Copy *c = calloc(1, sizeof(Copy)); /* threads that hang may outlive this call */
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        *c = (Copy){ .site = site, .max_bytes = max_bytes };
+        (void) pthread_mutex_init(&c->lock, NULL);
+        r = pool_new(site->options.n_threads, &c->pool);
+        if (r >= 0) {
+                int k;
+
+                r = audit_upper(site, path, submit, c);
+                k = wait_all(c);
+                r = r < 0 && k != -ESHUTDOWN ? r : k;
+        }
+        if (r == -ESHUTDOWN)
+                return r;
+        c->pool = pool_free(c->pool);
+        note_all(c);
+        path_list_free(c->running, c->n_running);
+        path_list_free(c->unreadable, c->n_unreadable);
+        if (r >= 0)
+                r = -c->failure.error;
+        failure_move(reterr, &c->failure);
+        (void) pthread_mutex_destroy(&c->lock);
+        free(c);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot copy up the data below '%s'", path) : 0;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The end of entries that stand for something that was removed from the lower. */
+#pragma once
+
+#include "base/macro.h"
+
+/* Removes the entry if it is still the one with this inode in the upper: through the overlay, or, where that
+ * cannot look it up any more (EIO), on the upper. 0, also when it is gone; -EAGAIN another one stands there,
+ * -EBUSY somebody uses it, and the kernel does not let go of it.
+ * fd, upper_fd: the directory through the overlay and in the upper; root_fd: the overlay's root. */
+int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode);
+/* Removes a directory in which nothing is left but whiteouts. -ENOTEMPTY. */
+int lost_remove_directory(int fd, int upper_fd, const char *name);

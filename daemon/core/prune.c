@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/prune.h"
+
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/difference.h"
+#include "core/lost.h"
+#include "core/record-edit.h"
+#include "core/recorded.h"
+#include "core/staging.h"
+
+/* Through the overlay; -EBADF where there is nothing to be done by it. */
+static int open_merged(const Prune *p, const char *path) {
+        return p->is_dry_run ? -EBADF : open_dir_beneath(p->site->root_fd, path);
+}
+
+static int tell_step(Prune *p, const char *path, const char *text) {
+        const PlanStep step = { .name = "remove", .path = path, .text = text, .n_entries = 1 };
+
+        return p->is_dry_run ? p->hooks->step(&step, p->hooks->userdata) : 0;
+}
+
+static void keep(const Prune *p, const char *path, const char *why) {
+        site_note(p->site, path, "%s", why);
+}
+
+int prune_entry(
+        Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own) {
+        _cleanup_free_ char *full = path_join(path, name);
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!full)
+                return -ENOMEM;
+        /* Its attributes were changed, but there is no content any more that they could be of. */
+        if (is_own && p->site->options.force && e->class == UPPER_METACOPY)
+                is_own = false;
+        if (is_own) {
+                p->counts.n_excluded++;
+                keep(p, full, "it was removed from the lower layer, but changed here: it stays");
+                return 0;
+        }
+        p->counts.n_entries++;
+        r = tell_step(p, full, "its lower counterpart was removed, and nothing was changed here");
+        if (r < 0 || p->is_dry_run)
+                return r;
+        fd = open_merged(p, path);
+        r = fd < 0 ? fd : lost_remove(p->site->root_fd, fd, upper_fd, name, e->inode);
+        if (r == -EAGAIN)
+                keep(p, full, "it was replaced just now: it stays");
+        if (r == -EBUSY)
+                keep(p, full, "its lower counterpart was removed, but somebody uses it: it stays for now");
+        return r == -EAGAIN || r == -EBUSY || errno_is_gone(r) ? 0 : r;
+}
+
+int prune_directory_gone(Prune *p, const char *path) {
+        _cleanup_free_ char *parent = path_dirname(path);
+        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
+        int r;
+
+        if (!parent)
+                return -ENOMEM;
+        r = tell_step(p, path, "its lower directory was removed");
+        if (r < 0 || p->is_dry_run)
+                return r;
+        fd = open_dir_beneath(p->site->root_fd, parent);
+        upper_fd = open_dir_beneath(p->site->upper_fd, parent);
+        if (fd < 0 || upper_fd < 0)
+                return errno_is_gone(fd < 0 ? fd : upper_fd) ? 0 : fd < 0 ? fd : upper_fd;
+        r = lost_remove_directory(fd, upper_fd, path_basename(path));
+        if (r == -ENOTEMPTY || r == -EBUSY) {
+                keep(p, path,
+                     "its lower directory was removed, but it holds something of its own: it stays");
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        p->counts.n_directories++;
+        r = p->hooks->report(
+                &(DirectoryReport){ .path = path, .state = DIRECTORY_MERGED }, p->hooks->userdata);
+        return r < 0 ? r : 1;
+}
+
+typedef struct Gone {
+        Prune *p;
+        const Node *node;
+        const char *path;
+} Gone;
+
+static int visit_gone(int upper_fd, const char *name, unsigned char type, void *userdata) {
+        const Gone *g = userdata;
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *full = path_join(g->path, name);
+        const Entry *recorded = node_find(g->node, name);
+        int r;
+
+        if (!full)
+                return -ENOMEM;
+        if (type == DT_DIR || is_staging_name(name))
+                return 0; /* directories come by themselves, before this one */
+        r = upper_entry_read(upper_fd, name, &e);
+        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return errno_is_gone(r) ? 0 : r;
+        if (recorded && recorded->is_local)
+                recorded = NULL;
+        if (!recorded && e.class != UPPER_METACOPY) {
+                g->p->counts.n_excluded++;
+                keep(g->p, full,
+                     "it was made here, in a directory that was removed from the lower layer: it stays");
+                return 0;
+        }
+        return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
+}
+
+static int forget_directory(Node *parent, void *userdata) {
+        Entry *e = node_find(parent, userdata);
+
+        if (e)
+                entry_drop(parent, e);
+        return 0;
+}
+
+int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
+        Gone g = { .p = p, .node = n, .path = path };
+        int r = dir_foreach(upper_fd, visit_gone, &g);
+
+        if (r >= 0)
+                r = prune_directory_gone(p, path);
+        if (r != 1 || !n->parent || !n->parent->new_handle)
+                return r < 0 ? r : 0;
+        return record_edit(p->site, n->tree->id, n->parent->new_handle, forget_directory, n->entry->name);
+}
+
+/* A finalized directory. */
+typedef struct Scope {
+        Prune *p;
+        const char *path;
+        int upper_fd;
+        char **removed; /* names the record has no use for any more */
+        size_t n_removed;
+} Scope;
+
+static int on_difference(const Difference *d, void *userdata) {
+        Scope *s = userdata;
+        int r;
+
+        if (d->kind != DIFFERENCE_REMOVED)
+                return 0;
+        r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_own);
+        return r < 0 || d->is_own ? r : path_list_add(&s->removed, &s->n_removed, d->name);
+}
+
+static int forget_names(Node *n, void *userdata) {
+        const Scope *s = userdata;
+
+        for (size_t i = 0; i < s->n_removed; i++) {
+                Entry *e = node_find(n, s->removed[i]);
+                if (e)
+                        entry_drop(n, e);
+        }
+        return 0;
+}
+
+static void note_unknown(Prune *p, const char *path, Failure *f, Failure *reterr) {
+        site_note(p->site, path, "%s", f->message ?: "the lower layers do not tell");
+        p->counts.n_excluded++;
+        failure_move(reterr, f);
+}
+
+typedef struct Run {
+        Prune *p;
+        Failure *reterr;
+} Run;
+
+static int prune_recorded(const Node *n, const char *path, int upper_fd, void *userdata) {
+        Run *run = userdata;
+        Prune *p = run->p;
+        const DifferenceScope scope = {
+                .site = p->site, .lower = p->lower, .node = n, .upper_fd = upper_fd
+        };
+        Scope s = { .p = p, .path = path, .upper_fd = upper_fd };
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r;
+
+        if (site_is_canceled(p->site))
+                return -ECANCELED;
+        r = difference_find(&scope, on_difference, &s, &f);
+        if (r < 0 && f.kind == FAILURE_LOWER_UNREACHABLE) {
+                note_unknown(p, path, &f, run->reterr);
+                r = 0;
+        } else if (r == 1)
+                r = prune_gone(p, n, path, upper_fd);
+        if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
+                r = record_edit(p->site, n->tree->id, n->new_handle, forget_names, &s);
+        path_list_free(s.removed, s.n_removed);
+        site_progress(p->site, JOB_RUNNING, p->counts.n_entries, 0);
+        return r;
+}
+
+int prune_run(Prune *p, const char *path, Failure *reterr) {
+        _cleanup_failure_ Failure unknown = FAILURE_INIT;
+        Run run = { .p = p, .reterr = &unknown };
+        int r = recorded_foreach(
+                p->site, p->records, path, /* children_first= */ true, prune_recorded, &run);
+
+        if (r >= 0)
+                r = prune_merged(p, path, &unknown);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot prune '%s/%s'", p->site->overlay->mount_point, path);
+        r = -unknown.error;
+        failure_move(reterr, &unknown);
+        return r;
+}

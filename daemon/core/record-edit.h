@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Changes of a record: what refresh and prune did to a finalized directory. */
+#pragma once
+
+#include "core/manifest.h"
+#include "core/site.h"
+
+/* Reads the record of id anew, calls func with the node of the directory with this handle, writes it
+ * durably. Others who edit wait meanwhile. 0 also when record or directory are not there any more. */
+typedef int (*record_edit_func)(Node *n, void *userdata);
+int record_edit(const Site *site, const char *id, const char *handle, record_edit_func func, void *userdata);

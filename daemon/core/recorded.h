@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Finalized directories by their records, wherever they stand now. */
+#pragma once
+
+#include "core/manifest.h"
+#include "core/site.h"
+
+/* upper_fd: the directory in the upper, borrowed. A negative return ends the walk. */
+typedef int (*recorded_func)(const Node *n, const char *path, int upper_fd, void *userdata);
+/* Every directory at or below path that has a record with a lower path, and still answers by itself.
+ * children_first: what stands below a directory comes before it. */
+int recorded_foreach(
+        const Site *site,
+        const Records *records,
+        const char *path,
+        bool children_first,
+        recorded_func func,
+        void *userdata);
+/* The identity of lower directories that says most about the way to a lower path: of the record whose own
+ * shares most of it. *ret_known is that record's path. NULL and "" without records. Borrowed. */
+const char *records_identity_for(const Records *records, const char *lower, const char **ret_known);

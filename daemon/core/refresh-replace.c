@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A changed file is copied as a whole. Its metadata alone would not do: the kernel may have the lower file
+ * of before in its cache, by name or in a process, and a copy of the new metadata would show the size of one
+ * and the content of the other. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "base/fs-util.h"
+#include "core/digest.h"
+#include "core/meta.h"
+#include "core/refresh-internal.h"
+
+#define COPY "copy" /* in staging: the new one, then the old one */
+#define BUFFER_SIZE (256 * 1024)
+
+static bool is_zero(const char *s, size_t n) {
+        return n > 0 && s[0] == 0 && memcmp(s, s + 1, n - 1) == 0;
+}
+
+/* Holes stay holes. */
+static int copy_data(const RefreshDirectory *d, int from_fd, int to_fd) {
+        _cleanup_free_ char *buffer = malloc(BUFFER_SIZE);
+        off_t at = 0;
+
+        if (!buffer)
+                return -ENOMEM;
+        for (;;) {
+                ssize_t n = pread(from_fd, buffer, BUFFER_SIZE, at);
+
+                if (site_is_canceled(d->p->site))
+                        return -ECANCELED;
+                if (n < 0)
+                        return -errno;
+                if (n == 0)
+                        return ftruncate(to_fd, at) < 0 ? -errno : 0;
+                if (!is_zero(buffer, (size_t) n)) {
+                        int r = lseek(to_fd, at, SEEK_SET) < 0 ? -errno
+                                                               : fd_write_all(to_fd, buffer, (size_t) n);
+
+                        if (r < 0)
+                                return r;
+                }
+                at += n;
+        }
+}
+
+static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, int from_fd, int to_fd) {
+        _cleanup_close_ int own_fd = -EBADF;
+
+        if (!c->keeps_attributes)
+                return meta_copy(from_fd, to_fd);
+        own_fd = openat(d->fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        return own_fd < 0 ? -errno : meta_copy(own_fd, to_fd);
+}
+
+static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int from_fd = open_beneath(d->p->lower->view_fd, c->lower, O_RDONLY | O_NOFOLLOW);
+        _cleanup_close_ int to_fd = -EBADF;
+        struct stat st;
+        int r;
+
+        if (from_fd < 0)
+                return from_fd;
+        to_fd = openat(d->staging.dir_fd, COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (to_fd < 0)
+                return -errno;
+        r = copy_data(d, from_fd, to_fd);
+        if (r >= 0)
+                r = copy_attributes(d, c, from_fd, to_fd);
+        if (r >= 0)
+                r = meta_copy_times(from_fd, to_fd);
+        if (r >= 0 && fsync(to_fd) < 0)
+                r = -errno;
+        /* Changed while it was read: half of one and half of the other is worse than the old one. */
+        if (r >= 0 && (fstat(from_fd, &st) < 0 || digest_stat(&st) != digest_stat(&c->st)))
+                r = -EAGAIN;
+        return r;
+}
+
+static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = open_beneath(d->p->lower->view_fd, c->lower, O_PATH | O_NOFOLLOW);
+        char target[PATH_MAX];
+        ssize_t n;
+
+        if (fd < 0)
+                return fd;
+        if (S_ISLNK(c->st.st_mode)) {
+                n = readlinkat(fd, "", target, sizeof(target) - 1);
+                if (n < 0)
+                        return -errno;
+                target[n] = '\0';
+                if (symlinkat(target, d->staging.dir_fd, COPY) < 0)
+                        return -errno;
+        } else if (mknodat(d->staging.dir_fd, COPY, c->st.st_mode, c->st.st_rdev) < 0)
+                return -errno;
+        if (fchownat(d->staging.dir_fd, COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+            (!S_ISLNK(c->st.st_mode) && fchmodat(d->staging.dir_fd, COPY, c->st.st_mode & 07777, 0) < 0) ||
+            utimensat(
+                    d->staging.dir_fd, COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
+                    AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        return 0;
+}
+
+/* Whoever has it open for writing has changed it, or will; a lease for reading is refused then. Where there
+ * are no leases, the content says what has been. */
+static bool has_writer(int dfd, const char *name) {
+        _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        bool is_busy = fd >= 0 && fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN;
+
+        return is_busy; /* closing gives the lease back */
+}
+
+/* What came out of the directory is what was there when it was judged. */
+static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        struct stat st;
+
+        if (upper_entry_read(d->staging.upper_fd, COPY, &e) < 0 || e.inode != c->inode)
+                return false;
+        if (e.type == DT_REG && has_writer(d->staging.dir_fd, COPY))
+                return false;
+        return e.class == c->class && fstatat(d->staging.upper_fd, COPY, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                digest_stat(&st) == c->judged;
+}
+
+/* In one rename; back in another one if somebody was faster. */
+static int swap_in(RefreshDirectory *d, RefreshChange *c) {
+        if (renameat2(d->staging.dir_fd, COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
+                return errno == ENOENT ? 0 : -errno; /* deleted just now */
+        if (is_as_judged(d, c)) {
+                c->is_done = true;
+                return 0;
+        }
+        if (renameat2(d->staging.dir_fd, COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
+                return -errno;
+        refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+        return 0;
+}
+
+int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
+        int r = refresh_open_staging(d);
+
+        if (r < 0)
+                return r;
+        if (S_ISDIR(c->st.st_mode)) {
+                refresh_note(
+                        d, c->name,
+                        "it is a directory in the lower layer now: unfinalize and finalize to take it up");
+                return 0;
+        }
+        r = S_ISREG(c->st.st_mode) ? copy_regular(d, c) : copy_other(d, c);
+        if (r >= 0)
+                r = swap_in(d, c);
+        if (unlinkat(d->staging.dir_fd, COPY, 0) < 0 && errno != ENOENT && r >= 0)
+                r = -errno;
+        if (c->is_done) {
+                c->base = digest_stat(&c->st);
+                c->xattrs = c->keeps_attributes ? c->xattrs : digest_xattrs(d->upper_fd, c->name);
+        }
+        if (r == -EAGAIN) {
+                refresh_note(
+                        d, c->name, "it is being changed in the lower layer right now: refresh again later");
+                return 0;
+        }
+        return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
+                     : 0;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* New lower names come into a finalized directory as they do when it is finalized: linked out of a directory
+ * that is merged with the lower one. That one is made in staging as for an undo (undo.c), with every other
+ * lower name covered, so that nothing but the new ones is ever looked up in it. */
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/audit.h"
+#include "core/digest.h"
+#include "core/meta.h"
+#include "core/raw.h"
+#include "core/redirect-max.h"
+#include "core/refresh-internal.h"
+
+#define TAKEN "taken" /* in staging: a directory on its way */
+
+int refresh_open_staging(RefreshDirectory *d) {
+        return d->staging.site ? 0 : staging_create(d->p->site, 1, &d->staging, d->reterr);
+}
+
+typedef struct Cover {
+        const RefreshDirectory *d;
+        int fd;
+} Cover;
+
+static int cover(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Cover *c = userdata;
+
+        for (size_t i = 0; i < c->d->n; i++)
+                if (c->d->items[i].kind == DIFFERENCE_NEW && strcmp(c->d->items[i].name, name) == 0)
+                        return 0;
+        return raw_make_whiteout(c->fd, name);
+}
+
+int refresh_open_view(RefreshDirectory *d) {
+        _cleanup_close_ int lower_fd = -EBADF, fd = -EBADF;
+        Cover c = { .d = d };
+        int r;
+
+        if (d->view_fd >= 0)
+                return 0;
+        /* The kernel merges a lower directory once: an old tree that is still there has it. */
+        r = audit_check_old_trees(d->p->site, d->node->lower, d->reterr);
+        if (r >= 0)
+                r = refresh_open_staging(d);
+        if (r < 0)
+                return r;
+        lower_fd = lower_open_dir(d->p->lower, d->node->lower);
+        if (lower_fd < 0)
+                return lower_fd;
+        c.fd = fd = raw_make_merged(d->staging.upper_fd, STAGING_TREE, d->node->lower);
+        if (fd < 0)
+                return fd;
+        r = dir_foreach(lower_fd, cover, &c);
+        if (r < 0)
+                return r;
+        d->view_fd = open_dir_beneath(d->staging.dir_fd, STAGING_TREE);
+        return d->view_fd < 0 ? d->view_fd : 0;
+}
+
+static int link_raised(RefreshDirectory *d, int from_fd, const char *name, int to_fd) {
+        if (linkat(from_fd, name, to_fd, name, 0) >= 0)
+                return 0;
+        if (errno != EXDEV || redirect_max_raise(&d->p->site->redirect_max_hold) < 0)
+                return -errno;
+        return linkat(from_fd, name, to_fd, name, 0) < 0 ? -errno : 0;
+}
+
+typedef struct Rebuild {
+        RefreshDirectory *d;
+        int from_fd, to_fd;
+} Rebuild;
+
+static int rebuild(RefreshDirectory *d, int from_fd, int to_fd);
+
+static int rebuild_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Rebuild *b = userdata;
+        _cleanup_close_ int from_fd = -EBADF, to_fd = -EBADF;
+
+        if (site_is_canceled(b->d->p->site))
+                return -ECANCELED;
+        if (type != DT_DIR)
+                return link_raised(b->d, b->from_fd, name, b->to_fd);
+        if (mkdirat(b->to_fd, name, 0700) < 0)
+                return -errno;
+        from_fd = open_dir_beneath(b->from_fd, name);
+        to_fd = open_dir_beneath(b->to_fd, name);
+        return from_fd < 0 ? from_fd : to_fd < 0 ? to_fd : rebuild(b->d, from_fd, to_fd);
+}
+
+static int rebuild(RefreshDirectory *d, int from_fd, int to_fd) {
+        Rebuild b = { .d = d, .from_fd = from_fd, .to_fd = to_fd };
+        int r = dir_foreach(from_fd, rebuild_entry, &b);
+
+        if (r >= 0)
+                r = meta_copy(from_fd, to_fd);
+        return r < 0 ? r : meta_copy_times(from_fd, to_fd);
+}
+
+/* Nobody sees it before it is whole. */
+static int take_directory(RefreshDirectory *d, RefreshChange *c) {
+        _cleanup_close_ int from_fd = open_dir_beneath(d->view_fd, c->name), to_fd = -EBADF;
+        int r;
+
+        if (from_fd < 0)
+                return from_fd;
+        if (mkdirat(d->staging.dir_fd, TAKEN, 0700) < 0)
+                return -errno;
+        to_fd = open_dir_beneath(d->staging.dir_fd, TAKEN);
+        r = to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
+        if (r >= 0 && renameat2(d->staging.dir_fd, TAKEN, d->fd, c->name, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        if (r < 0 && to_fd >= 0) {
+                (void) dir_empty(to_fd);
+                (void) unlinkat(d->staging.dir_fd, TAKEN, AT_REMOVEDIR);
+        }
+        return r;
+}
+
+/* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
+ * view would be an alias of it, which the kernel refuses (facts E.7). */
+static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
+        _cleanup_free_ char *lower = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+
+        if (e->class == UPPER_METACOPY)
+                return upper_entry_has_absolute_redirect(e) && strcmp(e->redirect + 1, c->lower) == 0;
+        if (e->type != DT_DIR)
+                return fstatat(d->upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                        digest_stat(&st) == digest_stat(&c->st);
+        fd = open_dir_beneath(d->upper_fd, c->name);
+        return fd >= 0 && audit_guess_lower(fd, &lower) >= 0 && strcmp(lower, c->lower) == 0;
+}
+
+/* 1: the name is in use here. */
+static int adopt(RefreshDirectory *d, RefreshChange *c) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = upper_entry_read(d->upper_fd, c->name, &e);
+
+        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return errno_is_gone(r) ? 0 : r;
+        c->is_done = true;
+        c->is_local = !is_taken(d, c, &e);
+        if (c->is_local)
+                refresh_note(
+                        d, c->name,
+                        "it is new in the lower layer, and was made here as well: the one here stays");
+        return 1;
+}
+
+int refresh_take(RefreshDirectory *d, RefreshChange *c) {
+        int r = adopt(d, c);
+
+        if (r == 0)
+                r = refresh_open_view(d);
+        else
+                return r < 0 ? r : 0;
+        if (r < 0)
+                return r;
+        r = S_ISDIR(c->st.st_mode) ? take_directory(d, c) : link_raised(d, d->view_fd, c->name, d->fd);
+        if (r == -EEXIST) { /* made here just now */
+                r = adopt(d, c);
+                return r < 0 ? r : 0;
+        }
+        if (r == -ENOENT) /* gone again */
+                return 0;
+        if (r == -ESTALE) {
+                refresh_note(
+                        d, c->name,
+                        "the kernel has it in use elsewhere, under another name perhaps: refresh again "
+                        "later");
+                return 0;
+        }
+        c->is_done = r >= 0;
+        return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
+                     : 0;
+}
+
+typedef struct Recording {
+        Node *node;
+        const char *lower;
+} Recording;
+
+static int record_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Recording *rec = userdata;
+        _cleanup_free_ char *lower = path_join(rec->lower, name);
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        Entry *e;
+        int r = lower ? node_add(rec->node, name, type, &e) : -ENOMEM;
+
+        if (r < 0)
+                return r;
+        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        e->base = digest_stat(&st);
+        e->xattrs = digest_xattrs(dfd, name);
+        e->is_placed = true;
+        if (type != DT_DIR)
+                return 0;
+        fd = open_dir_beneath(dfd, name);
+        return fd < 0 ? fd : refresh_record_tree(e->dir, fd, lower);
+}
+
+int refresh_record_tree(Node *n, int upper_fd, const char *lower) {
+        const Recording rec = { .node = n, .lower = lower };
+        int r = file_handle_at(upper_fd, "", &n->new_handle);
+
+        if (r < 0)
+                return r;
+        n->lower = strdup(lower);
+        n->is_undressed = false;
+        return n->lower ? dir_foreach(upper_fd, record_entry, (void *) &rec) : -ENOMEM;
+}
