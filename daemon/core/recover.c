@@ -107,7 +107,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         x->phase = PHASE_EXCHANGED;
         x->is_resumed = true;
         x->is_beside = old->is_beside;
-        x->beside_usec = old->is_beside; /* long ago */
+        x->beside_usec = 1; /* long ago: it may have stood there, and is on its way back */
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
         if (r >= 0 && new->path)
                 r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);

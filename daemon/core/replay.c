@@ -241,6 +241,7 @@ int replay_deletions(Exchange *x) {
         uint64_t now = now_monotonic_usec(), quiet;
         bool is_confirmed;
         Count c = { 0 };
+        int r;
 
         if (x->missing_usec == 0)
                 return 0;
@@ -256,10 +257,12 @@ int replay_deletions(Exchange *x) {
                 return reconcile_gone(x);
         }
         let_go(x->tree->root, false);
+        /* They are not looked for any more: a later start must not look, either. */
+        r = exchange_save(x, /* sync= */ true);
         site_note(
                 x->site, x->tree->path,
                 "%zu names were removed in the old tree that stood beside it as '%s'; the directory keeps "
                 "them",
                 c.n_missing, x->beside_name);
-        return 0;
+        return r;
 }

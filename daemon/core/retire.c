@@ -227,7 +227,6 @@ static int mark_remove(Exchange *x) {
                 r = exchange_save(x, /* sync= */ true);
                 if (r < 0)
                         return r;
-                (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
         }
         r = file_write_atomic(x->staging.dir_fd, STAGING_REMOVE, "", 0);
         if (r >= 0)

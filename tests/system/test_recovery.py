@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Workers that keep old trees die, are canceled or told to end at a bad moment, or fail: whoever takes over does what they
+would have done, soon, and tries again what could not be done at once."""
+
+import errno
+import os
+import signal
+import subprocess
+
+import dbus
+import pytest
+
+from ovltest import assert_same, snapshot
+from ovltest.daemon import wait_for
+from ovltest.holders import Shell
+from ovltest.oldtree import await_gone, await_kept, await_removed, find, kept_files, old_trees, surviving, traces
+from ovltest.tree import age, write
+
+P, D = "p", "p/d"
+ALICE = 1000
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    for i in range(1, 4):
+        write(os.path.join(top, D, f"f{i}"))
+        write(os.path.join(top, D, "sub", f"g{i}"))
+    for name in (f"{D}/a", f"{D}/b", f"{P}/1", f"{P}/2", f"{P}/3"):
+        write(os.path.join(top, name, "x"))
+    age(top)
+    return top
+
+
+@pytest.fixture
+def daemon(scene, overlay):
+    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
+    d.use_killer()
+    return d.start()
+
+
+@pytest.fixture
+def stand(scene, overlay, daemon):
+    """A shell that stands in D, through a finalize."""
+    shell = scene.keep(Shell(overlay / D))
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon)
+    return shell
+
+
+def arrives(path, timeout=5):
+    wait_for(lambda: os.path.lexists(path), f"{path} to arrive", timeout, 0.002)
+
+
+def empty(directory):
+    subprocess.run(["find", directory, "-mindepth", "1", "-delete"], check=True)
+
+
+def kill_keeper(daemon):
+    worker, = daemon.workers()
+    os.kill(worker, signal.SIGKILL)
+
+
+def kill_all(daemon):
+    """The daemon and, with it, its workers."""
+    workers = daemon.workers()
+    daemon.kill()
+    wait_for(lambda: not [pid for pid in workers if os.path.exists(f"/proc/{pid}")], "the workers to die")
+
+
+# What stands in staging is the truth
+
+def hold_on_the_way_back(scene, overlay, daemon):
+    """The one who stood in D's old tree has left, and its worker is about to take the tree back to staging."""
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="renameat2", hold="later")
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon)
+    daemon.hold()
+    shell.close()
+    assert daemon.held()
+    tree, = old_trees(overlay)
+    return tree
+
+
+def test_emptied_on_its_way_back(scene, overlay, daemon):
+    """Somebody removes the old tree by name in the last moment; the worker dies before it has decided about that."""
+    before = snapshot(overlay / D)
+    empty(hold_on_the_way_back(scene, overlay, daemon))
+    daemon.release(everything=True)
+    wait_for(lambda: not old_trees(overlay), "the tree to go back")
+    kill_keeper(daemon)
+    await_gone(overlay, daemon)
+    assert_same(before, snapshot(overlay / D), ignore={"nlink"})
+
+
+def test_a_decision_outlives_the_machine(overlay, daemon, stand):
+    """What the directory keeps it keeps, even if all that was not synced is lost."""
+    before = set(os.listdir(overlay / D))
+    empty(*old_trees(overlay))
+    wait_for(lambda: "names were removed in the old tree" in daemon.log(), "the note")
+    kill_all(daemon)
+    for path in find(overlay, "snapshot.last"):
+        os.unlink(path)
+    stand.do("echo late > late")
+    daemon.start()
+    stand.close()
+    await_gone(overlay, daemon)
+    assert set(os.listdir(overlay / D)) == before | {"late"}
