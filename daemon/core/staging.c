@@ -299,7 +299,7 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         Staging *s = userdata;
         int r = 0;
 
-        if (strcmp(name, "kept") == 0)
+        if (strcmp(name, "kept") == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
                 return 0; /* last */
         if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
                 return keep_part(
@@ -319,6 +319,9 @@ static int remove_work(Staging *s) {
 
         if (r < 0)
                 return r;
+        /* Without it a later start would take what is there for ours. */
+        if (unlinkat(s->dir_fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
+                return -errno;
         if (unlinkat(s->dir_fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
                 return 1;
         return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
@@ -343,10 +346,7 @@ int staging_remove(Staging *s) {
 int staging_read_snapshot(int dir_fd, Tree **ret) {
         int r = manifest_read(dir_fd, STAGING_SNAPSHOT_LAST, ret);
 
-        if (r == -ENOENT || r == -EBADMSG)
-                r = manifest_read(dir_fd, STAGING_SNAPSHOT, ret);
-        /* A damaged first one was never complete: the exchange came after it. */
-        return r == -EBADMSG ? -ENOENT : r;
+        return r == -ENOENT || r == -EBADMSG ? manifest_read(dir_fd, STAGING_SNAPSHOT, ret) : r;
 }
 
 typedef struct Walk {

@@ -63,7 +63,7 @@ int staging_own_tree(Staging *s, const char *handle);
 int staging_remove(Staging *s);
 
 /* The snapshot in a staging directory: the newer one if it is whole, else the one that was made durable.
- * -ENOENT: the exchange had not been prepared. Owned by the caller. */
+ * -ENOENT: the exchange had not been prepared; -EBADMSG: a disk has lost it. Owned by the caller. */
 int staging_read_snapshot(int dir_fd, Tree **ret);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */

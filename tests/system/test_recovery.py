@@ -107,3 +107,64 @@ def test_a_decision_outlives_the_machine(overlay, daemon, stand):
     stand.close()
     await_gone(overlay, daemon)
     assert set(os.listdir(overlay / D)) == before | {"late"}
+
+
+def test_a_damaged_snapshot(scene, overlay, daemon):
+    """Nobody can tell any more whose the tree in staging is."""
+    hold_on_the_way_back(scene, overlay, daemon)
+    daemon.release()
+    wait_for(lambda: not old_trees(overlay), "the tree to go back")
+    assert daemon.held()
+    kill_all(daemon)
+    daemon.release(everything=True)
+    tree, = find(overlay, "tree")
+    write(os.path.join(tree, "precious"), b"precious")
+    for path in find(overlay, "snapshot*"):
+        write(path, b"damaged")
+    daemon.start()
+    assert surviving(overlay, b"precious")
+
+
+def test_a_user_exchanges_the_trees(scene, overlay, daemon, stand):
+    """alice may rename what stands in her directory, but remove nothing of root's; a survey does not do it for her."""
+    os.chown(overlay / P, ALICE, ALICE)
+    alice = scene.keep(Shell(overlay / P, ALICE))
+    tree, = (os.path.basename(t) for t in old_trees(overlay))
+    kill_all(daemon)
+    assert alice.ask("rm -rf d/sub")[0] != 0
+    alice.do(f"mv {tree} x; mv d {tree}")
+    before = snapshot(overlay / f"{P}/{tree}")
+    daemon.start()
+    stand.close()
+    await_kept(daemon, 0)
+    assert_same(before, snapshot(overlay / f"{P}/{tree}"))
+
+
+# Records
+
+def test_the_record_stays_when_something_was_kept(overlay, daemon, stand):
+    write(overlay / f"{D}/mine", b"by path")
+    stand.do("echo by cwd > mine")
+    stand.close()
+    await_removed(overlay, daemon)
+    assert kept_files(overlay) == [b"by cwd\n"]
+    daemon.restart()
+    daemon.ctl("unfinalize", overlay / D).ok()
+
+
+def test_the_record_stays_when_the_last_step_is_interrupted(scene, overlay, daemon):
+    """The worker dies between removing the snapshot and removing the directory it stood in."""
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="unlinkat", hold="later")
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon)
+    daemon.hold()
+    shell.close()
+    assert daemon.held()
+    while find(overlay, "snapshot"):
+        daemon.release()
+        assert daemon.held()
+    assert traces(overlay)
+    kill_keeper(daemon)
+    await_gone(overlay, daemon)
+    daemon.ctl("unfinalize", overlay / D).ok()
