@@ -181,6 +181,8 @@ Exchange *exchange_new(Site *site);
 int exchange_check_blocked(Exchange *x);
 
 /* older.c */
+/* Writes down, for good, which works may have an older tree than ours will be: before the first snapshot. */
+int older_save(Exchange *x);
 /* Older old trees are kept, of which changes are replayed in ours: 1, 0 (for good) when there are none. */
 int older_remain(Exchange *x);
 /* Who stands in one of those. */

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The root-only directory at the overlay's root in which new trees are built and old ones end. A piece of
- * work has a directory of its own there, named by its id:
- *
- *   tree       the new tree before the exchange, the old one after it (unless it stands beside its
- * directory) grave/     what was taken out of a tree and is compared before it is deleted kept/      what
- * collided and belongs to somebody: never deleted scratch-N/ where thread N links entries that are still to
- * be copied up snapshot, snapshot.last   the manifest: the exchange may have happened remove     the old
- * tree is being removed: a name missing there was removed by us
- *
- * What stands there says everything a later start must know; see recover.h. */
+ * work has a directory of its own there, named by its id. What stands in it (docs/architecture.md, "What a
+ * crash leaves") says everything a later start must know; see recover.h. */
 #pragma once
 
 #include "core/manifest.h"
@@ -18,6 +11,7 @@
 #define STAGING_SNAPSHOT "snapshot"
 #define STAGING_SNAPSHOT_LAST "snapshot.last"
 #define STAGING_REMOVE "remove"
+#define STAGING_OLDER "older"
 #define STAGING_ID_LENGTH 16
 
 typedef struct Staging {

@@ -168,3 +168,25 @@ def test_the_record_stays_when_the_last_step_is_interrupted(scene, overlay, daem
     kill_keeper(daemon)
     await_gone(overlay, daemon)
     daemon.ctl("unfinalize", overlay / D).ok()
+
+
+@pytest.mark.parametrize("command", ["true", "mv {d}/sub moved"])
+def test_none_of_two_waits_for_ever(scene, overlay, daemon, command):
+    """Whoever stands in the older tree moves a directory there that only the newest one had. After a restart it is still
+    the later old tree alone that waits for the other."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    first = scene.keep(Shell(overlay / D))
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_kept(daemon)
+    second = scene.keep(Shell(overlay / D))
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon, 2)
+    first.do(command.format(d=overlay / D) + "; echo witness > witness")
+    arrives(overlay / f"{D}/witness")
+    daemon.restart()
+    await_kept(daemon, 2)
+    first.close()
+    second.close()
+    await_gone(overlay, daemon)
+    assert os.path.exists(overlay / f"{D}/{'sub' if command == 'true' else 'moved'}/g1")
