@@ -190,3 +190,36 @@ def test_none_of_two_waits_for_ever(scene, overlay, daemon, command):
     second.close()
     await_gone(overlay, daemon)
     assert os.path.exists(overlay / f"{D}/{'sub' if command == 'true' else 'moved'}/g1")
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_keeper_that_is_told_to_end_is_replaced(overlay, daemon, stand, signal_number):
+    worker, = daemon.workers()
+    os.kill(worker, signal_number)
+    stand.do("echo late > late")
+    arrives(overlay / f"{D}/late")
+    assert daemon.workers() != [worker]
+    stand.close()
+    await_gone(overlay, daemon)
+
+
+def cancel(daemon, job):
+    daemon.manager().CancelJob(dbus.UInt32(str(job).rpartition("/")[2]))
+
+
+def test_a_cancel_that_comes_too_late(scene, overlay, daemon):
+    """The exchange is made, and somebody stands in the old tree: it is looked after by the one who made it."""
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="exchange", hold=True)
+    job = daemon.finalize(overlay / D)
+    assert daemon.held(job)
+    worker, = daemon.workers()
+    cancel(daemon, job)
+    daemon.release(everything=True)
+    daemon.wait_job(job)
+    shell.do("echo late > late")
+    arrives(overlay / f"{D}/late")
+    assert daemon.workers() == [worker]
+    shell.close()
+    await_gone(overlay, daemon)
+    assert daemon.state_of(overlay / D) == "finalized"
