@@ -133,8 +133,7 @@ static int recover(Exchange *x) {
                 r = grave_clear(x, /* is_final= */ true);
                 return r < 0 ? r : staging_remove(&x->staging);
         }
-        r = resume(x, &old, &new);
-        return r < 0 ? r : 1;
+        return resume(x, &old, &new);
 }
 
 int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr) {
@@ -144,7 +143,7 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
         if (!x)
                 return -ENOMEM;
         r = staging_open(site, id, &x->staging, reterr);
-        if (r == -EBUSY) {
+        if (r == -ENOENT) { /* its worker has ended meanwhile */
                 failure_done(reterr);
                 return 0;
         }
@@ -161,5 +160,5 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
                         site->overlay->mount_point, STAGING_NAME, id);
         if (x->phase >= PHASE_EXCHANGED && x->old_fd >= 0)
                 *ret_kept = TAKE_PTR(x);
-        return 1;
+        return 0;
 }

@@ -8,7 +8,6 @@
 #include "core/layer.h"
 #include "core/mark.h"
 #include "core/reconfigure.h"
-#include "core/recover.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
 
@@ -31,26 +30,6 @@ static char *worklist_take(Worklist *l) {
 
 static void worklist_done(Worklist *l) {
         path_list_free(l->items, l->n);
-}
-
-/* Removes the old tree, or keeps the exchange until it can be. */
-static int retire(Site *site, Exchange *x, Keepers *kept) {
-        _cleanup_(exchange_freep) Exchange *own = x;
-        int r;
-
-        if (!x)
-                return 0;
-        r = exchange_retire(x);
-        if (r == -ESHUTDOWN) { /* threads hang with it */
-                TAKE_PTR(own);
-                return r;
-        }
-        if (r == 1)
-                return 0;
-        r = keepers_add(kept, x);
-        if (r >= 0)
-                TAKE_PTR(own);
-        return r;
 }
 
 static int report_state(const WorkHooks *hooks, const char *path, DirectoryState state, char *reason) {
@@ -82,19 +61,19 @@ static void work_done(Work *w) {
         site_forget_inner_mounts(w->site);
 }
 
-static int work_open(Work *w, Failure *reterr) {
+int work_load(Site *site, const char *path, Records **ret, Failure *reterr) {
         int r;
 
-        r = site_load_inner_mounts(w->site);
+        r = site_load_inner_mounts(site);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
-        r = records_load(w->site->records_fd, w->site->upper_fd, &w->records);
+        r = records_load(site->records_fd, site->upper_fd, ret);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
-        if (records_n_damaged(w->records) > 0)
+        if (records_n_damaged(*ret) > 0)
                 site_note(
-                        w->site, w->path, "%u records in the state directory are damaged and ignored",
-                        records_n_damaged(w->records));
+                        site, path, "%u records in the state directory are damaged and ignored",
+                        records_n_damaged(*ret));
         return 0;
 }
 
@@ -216,11 +195,10 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
         }
         w->counts.n_entries += result->n_entries;
         w->counts.n_directories += result->n_directories;
-        if (x) {
-                k = retire(w->site, x, w->kept);
-                if (r >= 0)
-                        r = k;
-        }
+        k = keepers_retire(w->kept, x);
+        w->is_hung = k == -ESHUTDOWN;
+        if (r >= 0 || w->is_hung)
+                r = k;
         r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
         exchange_result_done(result);
         free(result);
@@ -370,7 +348,7 @@ int work_finalize(
 
         r = guard_room(site, path, reterr);
         if (r >= 0)
-                r = work_open(&w, reterr);
+                r = work_load(site, path, &w.records, reterr);
         if (r >= 0)
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
@@ -521,7 +499,7 @@ int work_unfinalize(
         _cleanup_(worklist_done) Worklist were_finalized = { 0 };
         int r;
 
-        r = work_open(&w, reterr);
+        r = work_load(site, path, &w.records, reterr);
         if (r >= 0)
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
@@ -542,46 +520,4 @@ int work_unfinalize(
                 r = report_again(&w, &were_finalized);
         *ret = w.counts;
         return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ true, reterr);
-}
-
-typedef struct Survey {
-        Site *site;
-        Keepers *kept;
-} Survey;
-
-static int survey_one(const char *id, void *userdata) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        Survey *s = userdata;
-        Exchange *x = NULL;
-        int r = recover_one(s->site, id, &x, &f);
-
-        if (r < 0) {
-                site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
-                return 0; /* the others can still be finished */
-        }
-        return retire(s->site, x, s->kept);
-}
-
-int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *reterr) {
-        _cleanup_(work_done) Work w = { .site = site, .path = "", .hooks = hooks, .kept = ret_kept };
-        Survey s = { .site = site, .kept = ret_kept };
-        int r;
-
-        r = work_open(&w, reterr);
-        if (r >= 0)
-                r = staging_foreach(site, survey_one, &s, reterr);
-        if (r < 0)
-                return r;
-        redirect_max_recover();
-        r = mark_repair(site, reterr);
-        if (r < 0)
-                return r;
-        r = reload_records(&w); /* of what was not finished there may be none any more */
-        if (r >= 0)
-                r = records_prune(w.records, site->records_fd, site->upper_fd);
-        if (r >= 0)
-                r = audit_tree(site, w.records, "", hooks->report, hooks->userdata);
-        if (r >= 0)
-                r = audit_note_strays(site);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
 }

@@ -251,8 +251,9 @@ static int ignore_report(const DirectoryReport *d, void *userdata) {
 /* No daemon looks after it: what a crash left is put in order here. */
 static int survey_offline(Worker *w, Failure *reterr) {
         const WorkHooks hooks = { .report = ignore_report };
+        uint64_t n_left;
 
-        return work_survey(&w->site, &hooks, &w->kept, reterr);
+        return work_survey(&w->site, &hooks, &w->kept, &n_left, reterr);
 }
 
 static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
@@ -265,7 +266,7 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         if (r < 0)
                 return r;
         if (type == JOB_SURVEY)
-                return work_survey(&w->site, &hooks, &w->kept, reterr);
+                return work_survey(&w->site, &hooks, &w->kept, &w->counts.n_excluded, reterr);
         if (asks_for(w, WIRE_DRY_RUN))
                 return work_plan(&w->site, path, is_undo, &hooks, reterr);
         return is_undo ? work_unfinalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr)

@@ -192,6 +192,32 @@ def test_none_of_two_waits_for_ever(scene, overlay, daemon, command):
     assert os.path.exists(overlay / f"{D}/{'sub' if command == 'true' else 'moved'}/g1")
 
 
+# Who takes over, and when
+
+def test_what_a_survey_cannot_finish_is_tried_again(overlay, daemon, stand):
+    kill_all(daemon)
+    stand.do("echo late > late")
+    daemon.arm(1, call="mkdirat", error=errno.EIO)
+    daemon.start()
+    assert daemon.struck() and not os.path.lexists(overlay / f"{D}/late")
+    arrives(overlay / f"{D}/late", 20)
+    stand.close()
+    await_gone(overlay, daemon)
+
+
+def test_a_dead_keeper_is_replaced_at_once(scene, overlay, daemon, stand):
+    """However many others live on."""
+    worker, = daemon.workers()
+    for n in range(1, 4):
+        scene.keep(Shell(overlay / f"{P}/{n}"))
+        daemon.ctl("finalize", overlay / f"{P}/{n}").ok()
+        await_kept(daemon, n + 1)
+    os.kill(worker, signal.SIGKILL)
+    stand.do("echo late > late")
+    arrives(overlay / f"{D}/late", 4)
+    await_kept(daemon, 4)
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_keeper_that_is_told_to_end_is_replaced(overlay, daemon, stand, signal_number):
     worker, = daemon.workers()
@@ -221,5 +247,39 @@ def test_a_cancel_that_comes_too_late(scene, overlay, daemon):
     arrives(overlay / f"{D}/late")
     assert daemon.workers() == [worker]
     shell.close()
+    await_gone(overlay, daemon)
+    assert daemon.state_of(overlay / D) == "finalized"
+
+
+def test_canceled_while_the_old_tree_is_removed(overlay, daemon):
+    """Threads do not come back: the worker says so, and ends without them; a survey finishes what it left."""
+    daemon.arm(1, call="unlinkat", hold=True)
+    job = daemon.finalize(overlay / D)
+    assert daemon.held(job)
+    while not find(overlay, "remove"):
+        daemon.release()
+        assert daemon.held(job)
+    cancel(daemon, job)
+    properties = daemon.wait_job(job)
+    assert properties["State"] == "canceled" and "does not answer" in properties["ErrorMessage"], properties
+    daemon.release(everything=True)
+    await_gone(overlay, daemon)
+    assert daemon.state_of(overlay / D) == "finalized"
+
+
+def test_told_to_end_while_the_old_tree_is_removed(scene, overlay, daemon):
+    """The same of a keeper."""
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="unlinkat", hold="later")
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon)
+    daemon.hold()
+    shell.close()
+    assert daemon.held()
+    while not find(overlay, "remove"):
+        daemon.release()
+        assert daemon.held()
+    worker, = daemon.workers()
+    os.kill(worker, signal.SIGTERM)
     await_gone(overlay, daemon)
     assert daemon.state_of(overlay / D) == "finalized"
