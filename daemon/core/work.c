@@ -13,6 +13,8 @@
 
 /* For old trees somebody stands in for a moment. */
 #define KEPT_PATIENCE_USEC (5 * USEC_PER_SEC)
+/* For directories that are renamed each time it is their turn. */
+#define SEARCHES_MAX 3
 
 /* Paths still to be done. */
 typedef struct Worklist {
@@ -48,7 +50,9 @@ typedef struct Work {
         Worklist around; /* directories above blocked ones: what marks can still do */
         Failure failure; /* the first thing that went wrong */
         bool may_mark;
-        bool is_hung; /* threads hang in the kernel: what they use must not be freed */
+        bool is_hung;  /* threads hang in the kernel: what they use must not be freed */
+        bool has_left; /* a directory stood elsewhere when it was its turn */
+        unsigned n_searches;
 } Work;
 
 static void work_done(Work *w) {
@@ -148,13 +152,34 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
-/* A directory in the one that was asked for, renamed or removed since it was found: where it went, if it
- * did, the last audit sees. */
-static bool has_left(const Work *w, const char *path) {
+/* A directory in the one that was asked for, renamed or removed since it was found. */
+static bool has_left(Work *w, const char *path) {
         _cleanup_close_ int fd =
                 strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
+        bool is_gone = errno_is_gone(fd);
 
-        return errno_is_gone(fd);
+        w->has_left |= is_gone;
+        return is_gone;
+}
+
+/* Whether there is more to do: in the end what was renamed is looked for once more. */
+static int search_again(Work *w, bool is_undo) {
+        char buffer[PATH_MAX];
+        int r;
+
+        if (w->todo.n > 0 || !w->has_left)
+                return w->todo.n > 0;
+        w->has_left = false;
+        if (w->n_searches++ >= SEARCHES_MAX) {
+                (void) failure_set(
+                        &w->failure, FAILURE_BUSY, EBUSY,
+                        "directories in '%s' are renamed whenever it is their turn; try again later",
+                        full(w, buffer, w->path));
+                return 0;
+        }
+        r = is_undo ? audit_find_finalized(w->site, w->records, w->path, &w->todo.items, &w->todo.n)
+                    : audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+        return r < 0 ? r : w->todo.n > 0;
 }
 
 static int conclude_one(
@@ -208,16 +233,14 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
 static int exchange_all(Work *w, bool is_undo) {
         bool has_merged_child = false;
 
-        for (;;) {
-                _cleanup_free_ char *path = worklist_take(&w->todo);
-                int r;
+        int r = 0;
 
-                if (!path)
-                        return 0;
+        while (r >= 0 && (r = search_again(w, is_undo)) > 0) {
+                _cleanup_free_ char *path = worklist_take(&w->todo);
+
                 r = exchange_one(w, path, is_undo, &has_merged_child);
-                if (r < 0)
-                        return r;
         }
+        return r;
 }
 
 /* The overlay's root is the directory that can never be exchanged. */
@@ -507,7 +530,7 @@ int work_unfinalize(
         r = audit_tree(site, w.records, path, note_finalized, &were_finalized);
         if (r >= 0)
                 r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
-        while (r >= 0 && w.todo.n > 0) {
+        while (r >= 0 && (r = search_again(&w, /* is_undo= */ true)) > 0) {
                 _cleanup_free_ char *unit = worklist_take(&w.todo);
 
                 r = undo_one(&w, unit);
