@@ -22,7 +22,7 @@
 #define MISSING_LATEST_USEC (5 * USEC_PER_SEC)
 /* Programs remove names of theirs a few at a time; a removal of the tree, or a cleaner, goes through all
  * that there is. With everything gone it was not about single names; nor with more than this, unless names
- * were made there at the same time: who does that works in the directory. */
+ * were made there at the same time: who does that works in the directory, with most of what it holds. */
 #define MISSING_MAX 64
 /* Operations that had looked the directory up before the exchange come as late as this, one by one, and path
  * users wait for their effect. */
@@ -234,7 +234,7 @@ static bool is_meant(const Exchange *x, const Count *c) {
 
         if (replay_is_root_gone(x) || c->n_missing == c->n_placed)
                 return false;
-        return c->n_missing <= MISSING_MAX || is_worked_in;
+        return c->n_missing <= MISSING_MAX || (is_worked_in && 2 * c->n_missing < c->n_placed);
 }
 
 int replay_deletions(Exchange *x) {
