@@ -487,6 +487,25 @@ def test_siblings_of_a_bind_mount(scene, source, daemon, overlay, lower):
         run("umount", target)
 
 
+@pytest.mark.parametrize("mode", ["-x", "-s"])
+def test_the_limit_of_redirects_is_nobodys_to_lock(scene, mode):
+    """Any user may open the module's parameter for reading, and lock it for as long as he likes."""
+    source = scene.source()
+    write(os.path.join(source, D, *["directory-with-a-rather-long-name"] * 12, "file"))
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=overlay)
+    holder = spawn("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "flock", "-F", mode,
+                   "/sys/module/overlay/parameters/redirect_max", "sh", "-c", "echo held; exec sleep 1000",
+                   stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        daemon.ctl("finalize", overlay / D, timeout=20).ok()
+        wait_for(lambda: redirect_max() == 256, "redirect_max to be set back")  # others may need it raised just now
+    finally:
+        end(holder)
+        holder.stdout.close()
+
+
 def test_nothing_is_left_in_staging_after_all_that(scene, overlay, daemon):
     """Finalize, undo, cancel, restart, over and over: nothing piles up on the upper."""
     before = snapshot(overlay / D)
