@@ -162,6 +162,9 @@ int grave_upper(const Exchange *x);
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
 /* Whether the directory stands somewhere in the old tree. */
 bool is_elsewhere_in_old(Exchange *x, const Node *n);
+/* Whether it has left the old tree and lies in the staging directory of an older work, through which that
+ * one moves directories. */
+bool is_on_its_way(Exchange *x, const Node *n);
 /* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is

@@ -170,6 +170,42 @@ def test_the_record_stays_when_the_last_step_is_interrupted(scene, overlay, daem
     daemon.ctl("unfinalize", overlay / D).ok()
 
 
+# Two old trees in a row
+
+@pytest.mark.parametrize("kill", [False, True], ids=["", "killed"])
+def test_moved_in_the_older_of_two(scene, overlay, daemon, kill):
+    """The directory is on its way in the tree between, however long that takes: in D it is whole all the time."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    first = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="renameat2", hold="later")
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_kept(daemon)
+    older, = daemon.workers()
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon, 2)
+    write(overlay / f"{D}/a/mine")
+    user = scene.keep(Shell(overlay / f"{D}/a"))
+    daemon.hold()
+    first.do("mv a sub/a")
+    assert daemon.held()
+    daemon.release()
+    assert daemon.held()  # between taking it out of one place and putting it into the other
+    tree, = find(overlay, "tree")
+    write(os.path.join(tree, "witness"))
+    arrives(overlay / f"{D}/witness")
+    assert sorted(os.listdir(overlay / f"{D}/a")) == ["mine", "x"]
+    if kill:
+        os.kill(older, signal.SIGKILL)
+    daemon.release(everything=True)
+    arrives(overlay / f"{D}/sub/a/mine")
+    assert user.do("ls").split() == ["mine", "x"]
+    user.close()
+    first.close()
+    await_gone(overlay, daemon)
+    assert sorted(os.listdir(overlay / f"{D}/sub/a")) == ["mine", "x"] and not os.path.lexists(overlay / f"{D}/a")
+
+
 @pytest.mark.parametrize("command", ["true", "mv {d}/sub moved"])
 def test_none_of_two_waits_for_ever(scene, overlay, daemon, command):
     """Whoever stands in the older tree moves a directory there that only the newest one had. After a restart it is still
