@@ -40,8 +40,8 @@ struct Exchange {
                                  * there may be meant  for what they take it for */
         bool has_remembered;    /* modes of directories; replay_attributes() */
         uint64_t late_usec;     /* when something made in the old tree was taken up last */
-        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, 0 nobody
-                                 */
+        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, or in
+                                   one that is waited for; 0 nobody */
         uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */

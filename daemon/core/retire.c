@@ -331,6 +331,7 @@ static int wait_for_older(Exchange *x) {
         Standing standing;
         int r = older_standing(x, &standing);
 
+        x->standing_usec = now_monotonic_usec();
         if (r >= 0 && standing.n > 0)
                 site_kept(x->site, x->tree->path, x->staging.id, standing.n, standing.who);
         return r;

@@ -242,6 +242,24 @@ class Busy:
         end(self.process)
 
 
+def test_waiting_for_an_older_tree_costs_little(scene, overlay, daemon):
+    """Nobody stands in the later of two old trees, and whoever stands in the older one is busy there."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    shell = scene.keep(Shell(overlay / D))
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_kept(daemon)
+    older, = daemon.workers()
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon, 2)
+    later, = set(daemon.workers()) - {older}
+    before = cpu_seconds(older), cpu_seconds(later)
+    shell.do("for i in {1..150}; do echo > t$i; sleep 0.01; done")
+    arrives(overlay / f"{D}/t150")
+    used_older, used_later = (cpu_seconds(pid) - b for pid, b in zip((older, later), before))
+    assert used_later < 2 * used_older + 0.1, "each event is a search through /proc"
+
+
 def test_removed_by_path_while_somebody_stands_there(overlay, daemon, stand):
     shell = stand()
     shutil.rmtree(overlay / D)
