@@ -9,6 +9,10 @@
 #include "messages.h"
 #include "strv.h"
 
+/* Keepers that end before their work is done are replaced at once when it is so long since the last one did.
+ */
+#define AT_ONCE_USEC (60 * USEC_PER_SEC)
+
 static void draining_done(Draining *d) {
         free(d->work_dir);
         free(d->who);
@@ -124,6 +128,9 @@ static void take(Managed *o, Proc *p, const WireRecord *r, void (*func)(Keeper *
                 return;
         }
         func(k, r);
+        /* Its job is over, and it is well: a cancel that came too late ends it no more. */
+        if (!o->manager->is_stopping)
+                proc_forget_cancel(p);
         manager_overlay_changed(o->manager, o);
 }
 
@@ -161,12 +168,19 @@ static void keeper_on_record(Proc *p, const WireRecord *r, void *userdata) {
                 keeper_log_note(o, r);
 }
 
-/* Whatever made it end before its work was done, the survey finds what it has left behind. */
+/* Whatever made it end before its work was done, the survey finds what it has left behind: at once, since
+ * somebody works there, unless keepers end like that all the time. */
 static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Managed *o = userdata;
+        uint64_t last = o->keeper_lost_usec;
 
         keeper_forget(o, p);
-        if (end == PROC_SIGNALED)
+        if (end == PROC_ABANDONED || status == 0)
+                return;
+        (void) sd_event_now(o->manager->event, CLOCK_MONOTONIC, &o->keeper_lost_usec);
+        if (last == 0 || o->keeper_lost_usec - last > AT_ONCE_USEC)
+                managed_survey(o);
+        else
                 managed_schedule_retry(o);
 }
 

@@ -117,7 +117,6 @@ static void managed_activate(Managed *o) {
                 .path = o->config->mount_point,
         };
 
-        o->retry_usec = RETRY_FIRST_USEC;
         o->n_survey_failures = 0;
         if (o->state != MANAGED_ACTIVE)
                 log_fields(
@@ -410,17 +409,20 @@ static void on_forgotten(const DirectoryInfo *info, void *userdata) {
                 manager_directory_changed(o->manager, o, info->path, DIRECTORY_MERGED);
 }
 
-static void managed_end_survey(Managed *o, FailureKind kind, const char *message) {
+/* n_left: pieces of work that it could not finish. */
+static void managed_end_survey(Managed *o, FailureKind kind, const char *message, uint64_t n_left) {
         o->survey = NULL;
         o->retry = sd_event_source_disable_unref(o->retry);
         if (kind == FAILURE_NONE) {
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
                 managed_schedule_compare(o, /* usec= */ 0);
-        } else {
+        } else
                 managed_refuse(o, kind, message);
+        if (kind != FAILURE_NONE || n_left > 0)
                 managed_schedule_retry(o);
-        }
+        else
+                o->retry_usec = RETRY_FIRST_USEC;
         manager_overlay_changed(o->manager, o);
         manager_wake(o->manager);
         if (o->is_survey_wanted)
@@ -446,7 +448,7 @@ static void survey_on_record(Proc *p, const WireRecord *r, void *userdata) {
         case WIRE_RESULT:
                 kind = failure_kind_from_string(r->name);
                 keeper_adopt(o, p);
-                managed_end_survey(o, kind >= 0 ? kind : FAILURE_FAILED, r->text);
+                managed_end_survey(o, kind >= 0 ? kind : FAILURE_FAILED, r->text, r->errors);
                 break;
         default:
                 break;
@@ -468,14 +470,14 @@ static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         }
         if (end == PROC_ABANDONED) {
                 managed_end_survey(
-                        o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel");
+                        o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel", 0);
                 return;
         }
         if (asprintf(
                     &message, "the worker that looks at it ended by %s %i without a result",
                     end == PROC_EXITED ? "exit status" : "signal", status) < 0)
                 message = NULL;
-        managed_end_survey(o, FAILURE_FAILED, message ?: "the worker that looks at it failed");
+        managed_end_survey(o, FAILURE_FAILED, message ?: "the worker that looks at it failed", 0);
 }
 
 static const ProcHandler survey_handler = { .on_record = survey_on_record, .on_end = survey_on_end };
@@ -500,7 +502,7 @@ void managed_survey(Managed *o) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
 
                 (void) failure_set_errno(&f, r, "cannot start a worker for it");
-                managed_end_survey(o, FAILURE_FAILED, f.message ?: "cannot start a worker for it");
+                managed_end_survey(o, FAILURE_FAILED, f.message ?: "cannot start a worker for it", 0);
                 return;
         }
         (void) sd_event_add_time_relative(

@@ -41,8 +41,9 @@ typedef struct Managed {
         bool is_survey_wanted; /* once more, after the one that runs */
         unsigned n_survey_failures;
         sd_event_source *retry; /* or, while a survey runs, what tells that it takes long */
-        uint64_t retry_usec;    /* until the next look at a refused overlay */
+        uint64_t retry_usec; /* until the next look at a refused overlay, or at what could not be finished */
         Keeper *keepers;
+        uint64_t keeper_lost_usec;   /* monotonic; when one ended before its work was done, 0 never */
         uint64_t options_tried_usec; /* monotonic: when the configured options were last to be swapped in; 0:
                                         never */
         Watching watching;

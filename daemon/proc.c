@@ -230,6 +230,11 @@ void proc_cancel(Proc *p) {
         proc_start_timer(p, PROC_CANCEL_USEC);
 }
 
+void proc_forget_cancel(Proc *p) {
+        if (!p->is_killed)
+                p->timer = sd_event_source_disable_unref(p->timer);
+}
+
 void proc_pool_terminate(ProcPool *pool) {
         for (Proc *p = pool->procs; p; p = p->next) {
                 if (p->is_killed)

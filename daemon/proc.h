@@ -66,6 +66,8 @@ int proc_spawn(
 void proc_set_handler(Proc *p, const ProcHandler *handler, void *userdata);
 /* Asks it to stop, and sees to it that it does: SIGKILL after PROC_CANCEL_USEC. */
 void proc_cancel(Proc *p);
+/* What was to be stopped is over; the process may live on. */
+void proc_forget_cancel(Proc *p);
 void proc_kill(Proc *p);
 /* Sends a packet to one that listens for more than "cancel". Does not wait: -EAGAIN. */
 int proc_send(Proc *p, const char *packet);

@@ -42,8 +42,8 @@ struct Exchange {
                                  * there may be meant  for what they take it for */
         bool has_remembered;    /* modes of directories; replay_attributes() */
         uint64_t late_usec;     /* when something made in the old tree was taken up last */
-        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, 0 nobody
-                                 */
+        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, or in
+                                   one that is waited for; 0 nobody */
         uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
@@ -164,6 +164,9 @@ int grave_upper(const Exchange *x);
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
 /* Whether the directory stands somewhere in the old tree. */
 bool is_elsewhere_in_old(Exchange *x, const Node *n);
+/* Whether it has left the old tree and lies in the staging directory of an older work, through which that
+ * one moves directories. */
+bool is_on_its_way(Exchange *x, const Node *n);
 /* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
@@ -183,6 +186,8 @@ Exchange *exchange_new(Site *site);
 int exchange_check_blocked(Exchange *x);
 
 /* older.c */
+/* Writes down, for good, which works may have an older tree than ours will be: before the first snapshot. */
+int older_save(Exchange *x);
 /* Older old trees are kept, of which changes are replayed in ours: 1, 0 (for good) when there are none. */
 int older_remain(Exchange *x);
 /* Who stands in one of those. */

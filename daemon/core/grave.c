@@ -72,6 +72,16 @@ bool is_elsewhere_in_old(Exchange *x, const Node *n) {
                 path_startswith(path, root);
 }
 
+bool is_on_its_way(Exchange *x, const Node *n) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+
+        if (!n->old_handle || older_remain(x) == 0 || is_elsewhere_in_old(x, n))
+                return false;
+        fd = file_handle_open(x->site->upper_fd, n->old_handle, &path);
+        return fd >= 0 && path_startswith(path, STAGING_NAME);
+}
+
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e) {
         Node *m = e->dir;
         char grave[16];

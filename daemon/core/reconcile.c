@@ -85,6 +85,8 @@ static int forget(Sides *s, Entry *e) {
         int r = 0;
 
         (void) strcpy(name, e->name);
+        if (e->dir && is_on_its_way(s->x, e->dir))
+                return -EAGAIN;
         if (e->dir && is_elsewhere_in_old(s->x, e->dir))
                 r = bury(s->x, s->new_fd, s->new_upper_fd, e); /* drops the entry */
         else {
@@ -193,6 +195,10 @@ static int forget_unless_seen(Sides *s, Entry *e) {
         e->is_seen = false;
         if (!is_gone)
                 return 0;
+        if (e->dir && is_on_its_way(s->x, e->dir)) {
+                s->node->is_deferred = true;
+                return 0;
+        }
         if (!must_wait(s, e))
                 return forget(s, e);
         e->missing = MISSING_WAITS;
@@ -270,6 +276,14 @@ static int reconcile_sides(Sides *s) {
         return r < 0 ? r : forget_unseen(s);
 }
 
+static void unsee(Node *n) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                e->is_seen = false;
+        }
+}
+
 static int reconcile_node(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = {
                 .x = x,
@@ -284,6 +298,8 @@ static int reconcile_node(Exchange *x, Node *n) {
 
         x->was_used = x->is_manifest_stale = true;
         r = reconcile_sides(&s);
+        if (r < 0)
+                unsee(n);
         if (r == -EAGAIN) {
                 n->is_deferred = true;
                 return 0;

@@ -11,9 +11,9 @@
 
 /* Where one of the two trees stands now. */
 typedef struct Place {
-        char *path;   /* in the overlay; NULL: gone */
-        bool is_ours; /* in staging, or beside the directory under our name */
-        bool is_beside;
+        char *path; /* in the overlay; NULL: gone */
+        bool is_staged;
+        bool is_beside; /* of its directory, under our name */
 } Place;
 
 static void place_done(Place *p) {
@@ -35,25 +35,9 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
                 return 0;
         if (fd < 0)
                 return fd;
+        ret->is_staged = strcmp(ret->path, staged) == 0;
         ret->is_beside = strcmp(path_basename(ret->path), x->beside_name) == 0;
-        ret->is_ours = ret->is_beside || strcmp(ret->path, staged) == 0;
         return 0;
-}
-
-/* The new tree was not exchanged in: nobody misses it. */
-static int discard_new(Exchange *x, const Place *new) {
-        if (new->is_beside) {
-                _cleanup_free_ char *parent = path_dirname(new->path);
-                _cleanup_close_ int fd = parent ? open_dir_beneath(x->site->root_fd, parent) : -ENOMEM;
-
-                if (fd < 0)
-                        return fd;
-                if (renameat2(fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
-                        return -errno;
-        }
-        if (!x->tree->is_undo)
-                (void) unlinkat(x->site->records_fd, x->tree->id, 0);
-        return staging_remove(&x->staging);
 }
 
 static int open_both(int root_fd, int upper_fd, const char *path, int *ret_fd, int *ret_upper_fd) {
@@ -107,7 +91,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         x->phase = PHASE_EXCHANGED;
         x->is_resumed = true;
         x->is_beside = old->is_beside;
-        x->beside_usec = old->is_beside; /* long ago */
+        x->beside_usec = 1; /* long ago: it may have stood there, and is on its way back */
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
         if (r >= 0 && new->path)
                 r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
@@ -131,24 +115,25 @@ static int recover(Exchange *x) {
         _cleanup_(place_done) Place old = { 0 }, new = { 0 };
         int r = staging_read_snapshot(x->staging.dir_fd, &x->tree);
 
-        if (r == -ENOENT) {
-                (void) unlinkat(x->site->records_fd, x->staging.id, 0);
+        /* Not prepared. What was damaged since may have been exchanged: it is kept. */
+        x->staging.is_published = r == -EBADMSG;
+        if (r == -ENOENT || r == -EBADMSG)
                 return staging_remove(&x->staging);
-        }
         if (r >= 0)
                 r = find_place(x, x->tree->root->old_handle, &old);
         if (r >= 0)
                 r = find_place(x, x->tree->root->new_handle, &new);
         if (r < 0)
                 return r;
-        if (new.is_ours)
-                return discard_new(x, &new);
-        if (!old.is_ours) { /* removed already, all but the directory around it */
+        /* Not exchanged. Under our name beside a directory users see it, too: one of them put it there. */
+        if (new.is_staged)
+                return staging_remove(&x->staging);
+        x->staging.is_published = true;
+        if (!old.is_staged && !old.is_beside) { /* removed already, all but the directory around it */
                 r = grave_clear(x, /* is_final= */ true);
                 return r < 0 ? r : staging_remove(&x->staging);
         }
-        r = resume(x, &old, &new);
-        return r < 0 ? r : 1;
+        return resume(x, &old, &new);
 }
 
 int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr) {
@@ -158,7 +143,7 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
         if (!x)
                 return -ENOMEM;
         r = staging_open(site, id, &x->staging, reterr);
-        if (r == -EBUSY) {
+        if (r == -ENOENT) { /* its worker has ended meanwhile */
                 failure_done(reterr);
                 return 0;
         }
@@ -175,5 +160,5 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
                         site->overlay->mount_point, STAGING_NAME, id);
         if (x->phase >= PHASE_EXCHANGED && x->old_fd >= 0)
                 *ret_kept = TAKE_PTR(x);
-        return 1;
+        return 0;
 }

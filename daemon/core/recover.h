@@ -6,6 +6,6 @@
 #include "core/exchange.h"
 
 /* Looks at the staging directory with this id. A new tree nobody has seen is removed. An old tree is
- * reconciled, and returned in *ret_kept to be retired (NULL if nothing is left to do). 1 something was found
- * to do, 0 a living worker has it. */
+ * reconciled, and returned in *ret_kept to be retired (NULL if nothing is left to do). -EBUSY: a living
+ * worker has it. */
 int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include "base/fs-util.h"
 
@@ -13,11 +14,16 @@
 /* One for the machine, as the parameter is. */
 #define BEFORE_DIR "/run"
 #define BEFORE "ovlfind.redirect_max"
+/* Whoever may open a file for reading may lock it, so the parameter itself will not do. */
+#define LOCK BEFORE_DIR "/" BEFORE ".lock"
 
-static int open_parameter(void) {
-        int fd = open(PARAMETERS "/" PARAMETER, O_RDWR | O_CLOEXEC);
+static int open_lock(void) {
+        _cleanup_close_ int fd = open(LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        struct stat st;
 
-        return fd < 0 ? -errno : fd;
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        return S_ISREG(st.st_mode) && st.st_uid == 0 && (st.st_mode & 077) == 0 ? TAKE_FD(fd) : -EPERM;
 }
 
 static int read_number(const char *directory, const char *name, unsigned long *ret) {
@@ -33,9 +39,12 @@ static int read_number(const char *directory, const char *name, unsigned long *r
         return r;
 }
 
-static int write_limit(int fd, unsigned long value) {
+static int write_limit(unsigned long value) {
+        _cleanup_close_ int fd = open(PARAMETERS "/" PARAMETER, O_WRONLY | O_CLOEXEC);
         char text[24];
 
+        if (fd < 0)
+                return -errno;
         (void) snprintf(text, sizeof(text), "%lu", value);
         return fd_write_all(fd, text, strlen(text));
 }
@@ -49,14 +58,14 @@ static int remember(unsigned long value) {
 }
 
 /* Under the shared lock: of two who come here at once, both do the same. */
-static int raise_limit(int fd) {
+static int raise_limit(void) {
         unsigned long value;
         int r = read_number(PARAMETERS, PARAMETER, &value);
 
         if (r < 0 || value >= PATH_MAX)
                 return r;
         r = remember(value);
-        return r < 0 ? r : write_limit(fd, PATH_MAX);
+        return r < 0 ? r : write_limit(PATH_MAX);
 }
 
 int redirect_max_raise(int *hold) {
@@ -65,12 +74,12 @@ int redirect_max_raise(int *hold) {
 
         if (*hold >= 0)
                 return 0;
-        fd = open_parameter();
+        fd = open_lock();
         if (fd < 0)
                 return fd;
         if (flock(fd, LOCK_SH) < 0)
                 return -errno;
-        r = raise_limit(fd);
+        r = raise_limit();
         if (r >= 0)
                 *hold = TAKE_FD(fd);
         return r;
@@ -81,7 +90,7 @@ static void restore(int fd) {
 
         if (flock(fd, LOCK_EX | LOCK_NB) < 0 || read_number(BEFORE_DIR, BEFORE, &before) < 0)
                 return; /* others need it still, or nobody had raised it */
-        if (write_limit(fd, before) >= 0)
+        if (write_limit(before) >= 0)
                 (void) unlink(BEFORE_DIR "/" BEFORE);
 }
 
@@ -93,7 +102,7 @@ void redirect_max_release(int *hold) {
 }
 
 void redirect_max_recover(void) {
-        _cleanup_close_ int fd = open_parameter();
+        _cleanup_close_ int fd = open_lock();
 
         if (fd >= 0)
                 restore(fd);

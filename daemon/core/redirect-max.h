@@ -3,8 +3,9 @@
  * path makes link() fail with EXDEV. The limit is global to the machine and may be changed on a live mount;
  * entries written under a higher one stay valid.
  *
- * Whoever needs it raised holds a shared lock on the parameter's file; the last one to leave, or the next
- * survey after a crash, sets it back to what stands in /run/ovlfind.redirect_max. */
+ * Whoever needs it raised holds a shared lock on /run/ovlfind.redirect_max.lock, which only root can; the
+ * last one to leave, or the next survey after a crash, sets it back to what stands in
+ * /run/ovlfind.redirect_max. */
 #pragma once
 
 #include "base/macro.h"

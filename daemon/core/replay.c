@@ -22,7 +22,7 @@
 #define MISSING_LATEST_USEC (5 * USEC_PER_SEC)
 /* Programs remove names of theirs a few at a time; a removal of the tree, or a cleaner, goes through all
  * that there is. With everything gone it was not about single names; nor with more than this, unless names
- * were made there at the same time: who does that works in the directory. */
+ * were made there at the same time: who does that works in the directory, with most of what it holds. */
 #define MISSING_MAX 64
 /* Operations that had looked the directory up before the exchange come as late as this, one by one, and path
  * users wait for their effect. */
@@ -234,13 +234,14 @@ static bool is_meant(const Exchange *x, const Count *c) {
 
         if (replay_is_root_gone(x) || c->n_missing == c->n_placed)
                 return false;
-        return c->n_missing <= MISSING_MAX || is_worked_in;
+        return c->n_missing <= MISSING_MAX || (is_worked_in && 2 * c->n_missing < c->n_placed);
 }
 
 int replay_deletions(Exchange *x) {
         uint64_t now = now_monotonic_usec(), quiet;
         bool is_confirmed;
         Count c = { 0 };
+        int r;
 
         if (x->missing_usec == 0)
                 return 0;
@@ -256,10 +257,12 @@ int replay_deletions(Exchange *x) {
                 return reconcile_gone(x);
         }
         let_go(x->tree->root, false);
+        /* They are not looked for any more: a later start must not look, either. */
+        r = exchange_save(x, /* sync= */ true);
         site_note(
                 x->site, x->tree->path,
                 "%zu names were removed in the old tree that stood beside it as '%s'; the directory keeps "
                 "them",
                 c.n_missing, x->beside_name);
-        return 0;
+        return r;
 }

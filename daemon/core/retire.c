@@ -227,7 +227,6 @@ static int mark_remove(Exchange *x) {
                 r = exchange_save(x, /* sync= */ true);
                 if (r < 0)
                         return r;
-                (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
         }
         r = file_write_atomic(x->staging.dir_fd, STAGING_REMOVE, "", 0);
         if (r >= 0)
@@ -332,6 +331,7 @@ static int wait_for_older(Exchange *x) {
         Standing standing;
         int r = older_standing(x, &standing);
 
+        x->standing_usec = now_monotonic_usec();
         if (r >= 0 && standing.n > 0)
                 site_kept(x->site, x->tree->path, x->staging.id, standing.n, standing.who);
         return r;

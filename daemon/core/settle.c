@@ -43,9 +43,9 @@ void settle_begin(Exchange *x) {
                 y.mtime_usec < now && now - y.mtime_usec < monotonic ? monotonic - (now - y.mtime_usec) : 0;
 }
 
-/* Writes what the exchange will be repaired from. The first time for good, then so that a killed process
- * finds it: after a lost machine the older one leads to the same end, since every step of reconciling is
- * idempotent. */
+/* Writes what the exchange will be repaired from. Most times so that a killed process finds it: after a lost
+ * machine the older one leads to the same end, since every step of reconciling is idempotent. sync: for
+ * good, where it would not. */
 int exchange_save(Exchange *x, bool sync) {
         int r;
 
@@ -57,8 +57,11 @@ int exchange_save(Exchange *x, bool sync) {
                             x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", x->staging.dir_fd,
                             STAGING_SNAPSHOT_LAST) < 0)
                         r = -errno;
-        } else
+        } else {
                 r = manifest_write(x->tree, x->staging.dir_fd, STAGING_SNAPSHOT, /* sync= */ true);
+                if (r >= 0)
+                        (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
+        }
         if (r >= 0)
                 x->is_manifest_stale = false;
         return r;
@@ -73,7 +76,9 @@ static int save_first(Exchange *x) {
                 if (r < 0)
                         return r;
         }
-        r = exchange_save(x, /* sync= */ true);
+        r = older_save(x);
+        if (r >= 0)
+                r = exchange_save(x, /* sync= */ true);
         x->has_manifest = r >= 0;
         return r;
 }

@@ -2,7 +2,6 @@
 #include "core/staging.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -12,9 +11,6 @@
 #include "core/layer.h"
 #include "core/raw.h"
 #include "core/times.h"
-
-#define LOCK_PATIENCE_MSEC 2000
-#define LOCK_LOOK_MSEC 50
 
 static const char *const root_names[] = { STAGING_NAME, NULL };
 
@@ -78,29 +74,14 @@ static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
         return 1;
 }
 
-/* A worker whose daemon was killed is killed as well, but may take a moment to die. */
-static int lock_work(int fd) {
-        for (unsigned waited = 0;; waited += LOCK_LOOK_MSEC) {
-                if (flock(fd, LOCK_EX | LOCK_NB) >= 0)
-                        return 0;
-                if (errno != EWOULDBLOCK)
-                        return -errno;
-                if (waited >= LOCK_PATIENCE_MSEC)
-                        return -EBUSY;
-                (void) poll(NULL, 0, LOCK_LOOK_MSEC);
-        }
-}
-
 static int open_work(Staging *s) {
         char path[sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1];
-        int r;
 
         s->dir_fd = open_dir_beneath(s->base_fd, s->id);
         if (s->dir_fd < 0)
                 return s->dir_fd;
-        r = lock_work(s->dir_fd);
-        if (r < 0)
-                return r;
+        if (flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EBUSY : -errno;
         (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, s->id);
         s->upper_fd = open_dir_beneath(s->site->upper_fd, path);
         return s->upper_fd < 0 ? s->upper_fd : 0;
@@ -142,7 +123,8 @@ int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
         return 0;
 }
 
-/* -ENOENT without a failure set: another worker removed the empty base in between. */
+/* -ENOENT without a failure set: another worker removed the base in between, or took what we made for
+ * something left. */
 static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
         _cleanup_(staging_done) Staging s = STAGING_INIT;
         int r;
@@ -154,10 +136,10 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
         r = staging_new_id(s.id);
         if (r >= 0 && mkdirat(s.base_fd, s.id, 0700) < 0)
                 r = -errno;
-        if (r == -ENOENT)
-                return r;
         if (r >= 0)
                 r = open_work(&s);
+        if (r == -EBUSY || (r == -ENOENT && s.dir_fd < 0))
+                return -ENOENT;
         if (r >= 0)
                 r = make_dir(s.dir_fd, "grave", &s.grave_fd);
         if (r >= 0)
@@ -299,7 +281,7 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         Staging *s = userdata;
         int r = 0;
 
-        if (strcmp(name, "kept") == 0)
+        if (strcmp(name, "kept") == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
                 return 0; /* last */
         if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
                 return keep_part(
@@ -319,6 +301,9 @@ static int remove_work(Staging *s) {
 
         if (r < 0)
                 return r;
+        /* Without it a later start would take what is there for ours. */
+        if (unlinkat(s->dir_fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
+                return -errno;
         if (unlinkat(s->dir_fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
                 return 1;
         return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
@@ -343,10 +328,7 @@ int staging_remove(Staging *s) {
 int staging_read_snapshot(int dir_fd, Tree **ret) {
         int r = manifest_read(dir_fd, STAGING_SNAPSHOT_LAST, ret);
 
-        if (r == -ENOENT || r == -EBADMSG)
-                r = manifest_read(dir_fd, STAGING_SNAPSHOT, ret);
-        /* A damaged first one was never complete: the exchange came after it. */
-        return r == -EBADMSG ? -ENOENT : r;
+        return r == -ENOENT || r == -EBADMSG ? manifest_read(dir_fd, STAGING_SNAPSHOT, ret) : r;
 }
 
 typedef struct Walk {

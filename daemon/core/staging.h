@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The root-only directory at the overlay's root in which new trees are built and old ones end. A piece of
- * work has a directory of its own there, named by its id:
- *
- *   tree       the new tree before the exchange, the old one after it (unless it stands beside its
- * directory) grave/     what was taken out of a tree and is compared before it is deleted kept/      what
- * collided and belongs to somebody: never deleted scratch-N/ where thread N links entries that are still to
- * be copied up snapshot, snapshot.last   the manifest: the exchange may have happened remove     the old
- * tree is being removed: a name missing there was removed by us
- *
- * What stands there says everything a later start must know; see recover.h. */
+ * work has a directory of its own there, named by its id. What stands in it (docs/architecture.md, "What a
+ * crash leaves") says everything a later start must know; see recover.h. */
 #pragma once
 
 #include "core/manifest.h"
@@ -18,6 +11,7 @@
 #define STAGING_SNAPSHOT "snapshot"
 #define STAGING_SNAPSHOT_LAST "snapshot.last"
 #define STAGING_REMOVE "remove"
+#define STAGING_OLDER "older"
 #define STAGING_ID_LENGTH 16
 
 typedef struct Staging {
@@ -63,7 +57,7 @@ int staging_own_tree(Staging *s, const char *handle);
 int staging_remove(Staging *s);
 
 /* The snapshot in a staging directory: the newer one if it is whole, else the one that was made durable.
- * -ENOENT: the exchange had not been prepared. Owned by the caller. */
+ * -ENOENT: the exchange had not been prepared; -EBADMSG: a disk has lost it. Owned by the caller. */
 int staging_read_snapshot(int dir_fd, Tree **ret);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */

@@ -8,12 +8,13 @@
 #include "core/layer.h"
 #include "core/mark.h"
 #include "core/reconfigure.h"
-#include "core/recover.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
 
 /* For old trees somebody stands in for a moment. */
 #define KEPT_PATIENCE_USEC (5 * USEC_PER_SEC)
+/* For directories that are renamed each time it is their turn. */
+#define SEARCHES_MAX 3
 
 /* Paths still to be done. */
 typedef struct Worklist {
@@ -33,26 +34,6 @@ static void worklist_done(Worklist *l) {
         path_list_free(l->items, l->n);
 }
 
-/* Removes the old tree, or keeps the exchange until it can be. */
-static int retire(Site *site, Exchange *x, Keepers *kept) {
-        _cleanup_(exchange_freep) Exchange *own = x;
-        int r;
-
-        if (!x)
-                return 0;
-        r = exchange_retire(x);
-        if (r == -ESHUTDOWN) { /* threads hang with it */
-                TAKE_PTR(own);
-                return r;
-        }
-        if (r == 1)
-                return 0;
-        r = keepers_add(kept, x);
-        if (r >= 0)
-                TAKE_PTR(own);
-        return r;
-}
-
 static int report_state(const WorkHooks *hooks, const char *path, DirectoryState state, char *reason) {
         return hooks->report(
                 &(DirectoryReport){ .path = path, .state = state, .reason = reason }, hooks->userdata);
@@ -69,7 +50,9 @@ typedef struct Work {
         Worklist around; /* directories above blocked ones: what marks can still do */
         Failure failure; /* the first thing that went wrong */
         bool may_mark;
-        bool is_hung; /* threads hang in the kernel: what they use must not be freed */
+        bool is_hung;  /* threads hang in the kernel: what they use must not be freed */
+        bool has_left; /* a directory stood elsewhere when it was its turn */
+        unsigned n_searches;
 } Work;
 
 static void work_done(Work *w) {
@@ -82,19 +65,19 @@ static void work_done(Work *w) {
         site_forget_inner_mounts(w->site);
 }
 
-static int work_open(Work *w, Failure *reterr) {
+int work_load(Site *site, const char *path, Records **ret, Failure *reterr) {
         int r;
 
-        r = site_load_inner_mounts(w->site);
+        r = site_load_inner_mounts(site);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
-        r = records_load(w->site->records_fd, w->site->upper_fd, &w->records);
+        r = records_load(site->records_fd, site->upper_fd, ret);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
-        if (records_n_damaged(w->records) > 0)
+        if (records_n_damaged(*ret) > 0)
                 site_note(
-                        w->site, w->path, "%u records in the state directory are damaged and ignored",
-                        records_n_damaged(w->records));
+                        site, path, "%u records in the state directory are damaged and ignored",
+                        records_n_damaged(*ret));
         return 0;
 }
 
@@ -169,13 +152,34 @@ static bool ends_job(const Failure *f, int r) {
                 f->kind == FAILURE_LOWER_UNREACHABLE;
 }
 
-/* A directory in the one that was asked for, renamed or removed since it was found: where it went, if it
- * did, the last audit sees. */
-static bool has_left(const Work *w, const char *path) {
+/* A directory in the one that was asked for, renamed or removed since it was found. */
+static bool has_left(Work *w, const char *path) {
         _cleanup_close_ int fd =
                 strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
+        bool is_gone = errno_is_gone(fd);
 
-        return errno_is_gone(fd);
+        w->has_left |= is_gone;
+        return is_gone;
+}
+
+/* Whether there is more to do: in the end what was renamed is looked for once more. */
+static int search_again(Work *w, bool is_undo) {
+        char buffer[PATH_MAX];
+        int r;
+
+        if (w->todo.n > 0 || !w->has_left)
+                return w->todo.n > 0;
+        w->has_left = false;
+        if (w->n_searches++ >= SEARCHES_MAX) {
+                (void) failure_set(
+                        &w->failure, FAILURE_BUSY, EBUSY,
+                        "directories in '%s' are renamed whenever it is their turn; try again later",
+                        full(w, buffer, w->path));
+                return 0;
+        }
+        r = is_undo ? audit_find_finalized(w->site, w->records, w->path, &w->todo.items, &w->todo.n)
+                    : audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+        return r < 0 ? r : w->todo.n > 0;
 }
 
 static int conclude_one(
@@ -216,11 +220,10 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
         }
         w->counts.n_entries += result->n_entries;
         w->counts.n_directories += result->n_directories;
-        if (x) {
-                k = retire(w->site, x, w->kept);
-                if (r >= 0)
-                        r = k;
-        }
+        k = keepers_retire(w->kept, x);
+        w->is_hung = k == -ESHUTDOWN;
+        if (r >= 0 || w->is_hung)
+                r = k;
         r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
         exchange_result_done(result);
         free(result);
@@ -230,16 +233,14 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
 static int exchange_all(Work *w, bool is_undo) {
         bool has_merged_child = false;
 
-        for (;;) {
-                _cleanup_free_ char *path = worklist_take(&w->todo);
-                int r;
+        int r = 0;
 
-                if (!path)
-                        return 0;
+        while (r >= 0 && (r = search_again(w, is_undo)) > 0) {
+                _cleanup_free_ char *path = worklist_take(&w->todo);
+
                 r = exchange_one(w, path, is_undo, &has_merged_child);
-                if (r < 0)
-                        return r;
         }
+        return r;
 }
 
 /* The overlay's root is the directory that can never be exchanged. */
@@ -370,7 +371,7 @@ int work_finalize(
 
         r = guard_room(site, path, reterr);
         if (r >= 0)
-                r = work_open(&w, reterr);
+                r = work_load(site, path, &w.records, reterr);
         if (r >= 0)
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
@@ -521,7 +522,7 @@ int work_unfinalize(
         _cleanup_(worklist_done) Worklist were_finalized = { 0 };
         int r;
 
-        r = work_open(&w, reterr);
+        r = work_load(site, path, &w.records, reterr);
         if (r >= 0)
                 r = audit_target(&w, &report, reterr);
         if (r < 0)
@@ -529,7 +530,7 @@ int work_unfinalize(
         r = audit_tree(site, w.records, path, note_finalized, &were_finalized);
         if (r >= 0)
                 r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
-        while (r >= 0 && w.todo.n > 0) {
+        while (r >= 0 && (r = search_again(&w, /* is_undo= */ true)) > 0) {
                 _cleanup_free_ char *unit = worklist_take(&w.todo);
 
                 r = undo_one(&w, unit);
@@ -542,46 +543,4 @@ int work_unfinalize(
                 r = report_again(&w, &were_finalized);
         *ret = w.counts;
         return r < 0 ? conclude_failed(&w, r, reterr) : conclude(&w, /* is_undo= */ true, reterr);
-}
-
-typedef struct Survey {
-        Site *site;
-        Keepers *kept;
-} Survey;
-
-static int survey_one(const char *id, void *userdata) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        Survey *s = userdata;
-        Exchange *x = NULL;
-        int r = recover_one(s->site, id, &x, &f);
-
-        if (r < 0) {
-                site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
-                return 0; /* the others can still be finished */
-        }
-        return retire(s->site, x, s->kept);
-}
-
-int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *reterr) {
-        _cleanup_(work_done) Work w = { .site = site, .path = "", .hooks = hooks, .kept = ret_kept };
-        Survey s = { .site = site, .kept = ret_kept };
-        int r;
-
-        r = work_open(&w, reterr);
-        if (r >= 0)
-                r = staging_foreach(site, survey_one, &s, reterr);
-        if (r < 0)
-                return r;
-        redirect_max_recover();
-        r = mark_repair(site, reterr);
-        if (r < 0)
-                return r;
-        r = reload_records(&w); /* of what was not finished there may be none any more */
-        if (r >= 0)
-                r = records_prune(w.records, site->records_fd, site->upper_fd);
-        if (r >= 0)
-                r = audit_tree(site, w.records, "", hooks->report, hooks->userdata);
-        if (r >= 0)
-                r = audit_note_strays(site);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
 }

@@ -32,7 +32,7 @@ void keepers_done(Keepers *k);
 typedef struct WorkCounts {
         uint64_t n_entries;     /* in the directories that were exchanged */
         uint64_t n_directories; /* that are in their new state now */
-        uint64_t n_excluded;
+        uint64_t n_excluded;    /* that were left; of a survey: pieces of work that could not be finished */
 } WorkCounts;
 
 /* path and every directory below it. 0 when path itself is finalized (also when it was before);
@@ -55,7 +55,9 @@ int work_unfinalize(
         Failure *reterr);
 /* What work_finalize() or work_unfinalize() would do, as steps; changes nothing. */
 int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr);
-/* Finishes what a crash left, prunes records, reports every finalized directory. */
-int work_survey(Site *site, const WorkHooks *hooks, Keepers *ret_kept, Failure *reterr);
-/* Looks at each old tree until all are gone. Blocks until then; -ECANCELED. */
+/* Finishes what a crash left, prunes records, reports every finalized directory. Waits two seconds for
+ * workers that are about to die. *ret_n_left: pieces of work that could not be finished. */
+int work_survey(
+        Site *site, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr);
+/* Looks at each old tree until all are gone. Blocks until then; -ECANCELED, -ESHUTDOWN. */
 int work_keep(Site *site, Keepers *k);

@@ -253,8 +253,9 @@ static int ignore_report(const DirectoryReport *d, void *userdata) {
 /* No daemon looks after it: what a crash left is put in order here. */
 static int survey_offline(Worker *w, Failure *reterr) {
         const WorkHooks hooks = { .report = ignore_report };
+        uint64_t n_left;
 
-        return work_survey(&w->site, &hooks, &w->kept, reterr);
+        return work_survey(&w->site, &hooks, &w->kept, &n_left, reterr);
 }
 
 static int find_mark(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
@@ -302,7 +303,7 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         if (type == JOB_PRUNE)
                 return worker_prune(w, path, &hooks, reterr);
         if (type == JOB_SURVEY)
-                return work_survey(&w->site, &hooks, &w->kept, reterr);
+                return work_survey(&w->site, &hooks, &w->kept, &w->counts.n_excluded, reterr);
         if (worker_asks_for(w, WIRE_DRY_RUN))
                 return work_plan(&w->site, path, is_undo, &hooks, reterr);
         if (is_undo)

@@ -74,22 +74,34 @@ on_draining(const Drain *d, unsigned n_processes, const char *who, bool is_read_
         (void) wire_send(WORKER_FD, &r);
 }
 
-static void on_signal(int signal) {
+/* The worker is to end, whatever it does. */
+static void end(void) {
+        atomic_store(&worker.is_ending, true);
         atomic_store(&worker.site.is_canceled, true);
 }
 
-/* Waits for "cancel", or for the end of whoever asked. */
+static void on_signal(int signal) {
+        end();
+}
+
+/* Waits for "cancel", and for the end of whoever asked. */
 static void *listen_for_cancel(void *userdata) {
         char buffer[16];
+        ssize_t n;
 
-        for (;;) {
-                ssize_t n = recv(WORKER_FD, buffer, sizeof(buffer), 0);
+        while ((n = recv(WORKER_FD, buffer, sizeof(buffer), 0)) > 0 || (n < 0 && errno == EINTR))
+                if (n > 0 && !atomic_load(&worker.is_over))
+                        atomic_store(&worker.site.is_canceled, true);
+        end();
+        return NULL;
+}
 
-                if (n < 0 && errno == EINTR)
-                        continue;
-                atomic_store(&worker.site.is_canceled, true);
-                return NULL;
-        }
+/* A cancel is about the job. What is kept after it goes on to be looked at. */
+static void forget_cancel(Worker *w) {
+        atomic_store(&w->is_over, true);
+        atomic_store(&w->site.is_canceled, false);
+        if (atomic_load(&w->is_ending))
+                atomic_store(&w->site.is_canceled, true);
 }
 
 static void set_up_process(void) {
@@ -150,15 +162,16 @@ static int run(Worker *w) {
         else
                 r = failure_set_errno(&f, -r, "cannot start a thread");
         send_result(w, r, &f);
+        forget_cancel(w);
+        if (r != -ESHUTDOWN)
+                r = work_keep(&w->site, &w->kept);
         if (r == -ESHUTDOWN) { /* threads hang in the kernel; what they left is for the next survey */
                 redirect_max_release(&w->site.redirect_max_hold);
                 _exit(EXIT_FAILURE);
         }
-        if (w->kept.n > 0)
-                r = work_keep(&w->site, &w->kept);
         if (w->remounted.drain)
                 (void) drain_wait(&w->site, w->remounted.drain, on_draining, w);
-        return r == -ECANCELED && w->kept.n > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char *argv[]) {

@@ -20,6 +20,8 @@ typedef struct Worker {
         uint64_t started_usec;  /* monotonic */
         uint64_t reported_usec; /* when the last progress was sent */
         JobState reported_state;
+        atomic_bool is_over;   /* the result is sent */
+        atomic_bool is_ending; /* it was told to end, or nobody listens any more */
 } Worker;
 
 /* Words of a value of the request: an array that ends with NULL and points into *buffer; NULL on out of

@@ -155,14 +155,34 @@ def test_cancel(fake):
 
 
 def test_a_worker_that_does_not_listen_is_killed(fake):
-    fake.play({"finalize": [["hang", {}]]})
-    path = fake.finalize()
-    pid = wait_for(lambda: fake.asked("finalize"), "the worker")[0]["PID"]
+    """Unless it was done by then, and keeps an old tree."""
+    fake.play({"finalize:a": [["hang", {}]],
+               "finalize:c": [["wait-file", {"file": fake.file("go")}], DONE,
+                              ["send", {"kind": "kept", "path": "c", "state": 1, "text": "bash (17)"}],
+                              ["wait-file", {"file": fake.file("left")}]]})
+    late, path = fake.finalize("c"), fake.finalize("a")
+    wait_for(lambda: len(fake.asked("finalize")) == 2, "the workers")
+    pids = {r["PATH"]: r["PID"] for r in fake.asked("finalize")}
     start = time.monotonic()
     fake.daemon.manager().CancelJob(dbus.UInt32(1))
+    fake.daemon.manager().CancelJob(dbus.UInt32(2))
+    fake.touch("go")
+    fake.daemon.wait_job(late)
     assert fake.daemon.wait_job(path, timeout=20)["State"] == "canceled"
-    assert 9 < time.monotonic() - start < 13 and not alive(pid)
+    assert 9 < time.monotonic() - start < 13 and not alive(pids["a"])
     wait_for(lambda: len(fake.asked("survey")) == 2, "the survey after it")
+    assert alive(pids["c"]) and fake.overlay_properties()["NKept"] == 1
+    fake.touch("left")
+
+
+def test_a_keeper_that_gives_up_is_followed_by_a_survey(fake):
+    """At once; if that is no help, later."""
+    fake.play({"finalize": [DONE, ["exit", {"status": 1}]]})
+    fake.daemon.wait_job(fake.finalize())
+    wait_for(lambda: len(fake.asked("survey")) == 2, "the survey", 4)
+    wait_for(lambda: fake.overlay_properties()["State"] == "active", "its end")
+    fake.daemon.wait_job(fake.finalize())
+    wait_for(lambda: len(fake.asked("survey")) == 3, "another survey", 10)
 
 
 def test_nested_paths_one_after_the_other(fake):

@@ -12,8 +12,9 @@ import tarfile
 
 import pytest
 
-from ovltest import assert_same, diff, snapshot
+from ovltest import assert_same, diff, run, snapshot
 from ovltest.daemon import wait_for
+from ovltest.env import end, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import await_gone, await_kept, await_removed, kept_files, old_trees, traces
 from ovltest.tree import age, write
@@ -212,6 +213,51 @@ def test_removing_the_old_tree_by_name_removes_nothing_else(overlay, daemon, sta
     leave(shell, overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
     assert daemon.state_of(overlay / D) == "finalized"
+
+
+def test_removing_the_old_tree_by_name_while_somebody_is_busy_in_it(scene, overlay, daemon, stand):
+    """A program that makes names all the time does not mean all the others."""
+    for i in range(100):
+        write(overlay / f"{D}/many{i}")
+    shell = stand()
+    busy = scene.keep(Busy(f"/proc/{shell.process.pid}/cwd"))
+    arrives(overlay / f"{D}/log1")
+    before = set(os.listdir(overlay / D))
+    run("find", *old_trees(overlay), "-mindepth", "1", "!", "-name", "log*", "-delete")
+    wait_for(lambda: "names were removed in the old tree" in daemon.log() or before - set(os.listdir(overlay / D)),
+             "the decision about them")
+    busy.close()
+    assert before <= set(os.listdir(overlay / D))
+    leave(shell, overlay, daemon)
+    assert before <= set(os.listdir(overlay / D))
+
+
+class Busy:
+    """Makes files in a directory, one after the other."""
+
+    def __init__(self, directory):
+        self.process = spawn("bash", "-c", "for ((i = 1; ; i++)); do echo > log$i; sleep 0.05; done", cwd=directory)
+
+    def close(self):
+        end(self.process)
+
+
+def test_waiting_for_an_older_tree_costs_little(scene, overlay, daemon):
+    """Nobody stands in the later of two old trees, and whoever stands in the older one is busy there."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    shell = scene.keep(Shell(overlay / D))
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_kept(daemon)
+    older, = daemon.workers()
+    daemon.ctl("finalize", overlay / D).ok()
+    await_kept(daemon, 2)
+    later, = set(daemon.workers()) - {older}
+    before = cpu_seconds(older), cpu_seconds(later)
+    shell.do("for i in {1..150}; do echo > t$i; sleep 0.01; done")
+    arrives(overlay / f"{D}/t150")
+    used_older, used_later = (cpu_seconds(pid) - b for pid, b in zip((older, later), before))
+    assert used_later < 2 * used_older + 0.1, "each event is a search through /proc"
 
 
 def test_removed_by_path_while_somebody_stands_there(overlay, daemon, stand):

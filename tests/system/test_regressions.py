@@ -166,6 +166,11 @@ def test_removed_at_the_moment_of_the_exchange(overlay, daemon):
     await_gone(overlay, daemon)
 
 
+def start_job(daemon, verb, path):
+    daemon.ctl("--no-block", verb, path).ok()
+    return daemon.manager().ListJobs()[-1][1]
+
+
 @pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
 def test_what_was_moved_in_moves_out_again(overlay, daemon, verb):
     """Merged directories that were moved into a finalized one are work of their own; one is gone when its turn comes."""
@@ -174,7 +179,7 @@ def test_what_was_moved_in_moves_out_again(overlay, daemon, verb):
     for name in ("other", "third"):
         os.rename(overlay / f"{P}/{name}", overlay / f"{D}/{name}")
     daemon.arm(1, call="exchange", hold=True)
-    job = daemon.ctl("--no-block", verb, overlay / D).ok() and daemon.manager().ListJobs()[-1][1]
+    job = start_job(daemon, verb, overlay / D)
     assert daemon.held(job)
     for name in ("other", "third"):
         os.rename(overlay / f"{D}/{name}", overlay / f"{P}/{name}")
@@ -182,6 +187,44 @@ def test_what_was_moved_in_moves_out_again(overlay, daemon, verb):
     properties = daemon.wait_job(job)
     assert properties["State"] == "done", properties
     assert not {"other", "third"} & set(os.listdir(overlay / D))
+
+
+@pytest.mark.parametrize("moved", ["other", "third"])
+def test_renamed_when_it_is_its_turn(overlay, daemon, moved):
+    """Done means all of them, wherever they are by then."""
+    for name in ("other", "third"):
+        daemon.ctl("finalize", overlay / f"{P}/{name}").ok()
+    await_gone(overlay, daemon)
+    daemon.arm(1, call="exchange", hold=True)
+    job = start_job(daemon, "unfinalize", overlay / P)
+    assert daemon.held(job)
+    os.rename(overlay / f"{P}/{moved}", overlay / f"{P}/z")
+    daemon.release(everything=True)
+    properties = daemon.wait_job(job)
+    states = {name: daemon.state_of(overlay / f"{P}/{name}") for name in {"other", "third", "z"} - {moved}}
+    assert (properties["State"], "finalized" in states.values()) == ("done", False), states
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_moved_in_and_renamed_when_it_is_its_turn(overlay, daemon, times):
+    """The same the other way round; there is an end to patience."""
+    daemon.ctl("finalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    os.rename(overlay / f"{P}/other", overlay / f"{D}/m0")
+    daemon.arm(1, call="exchange", hold=True)
+    job = start_job(daemon, "finalize", overlay / D)
+    n = 0
+    while n < times and daemon.held(job):
+        os.rename(overlay / f"{D}/m{n}", overlay / f"{D}/m{n + 1}")
+        n += 1
+        daemon.release()
+    daemon.release(everything=True)
+    properties = daemon.wait_job(job)
+    state = daemon.state_of(overlay / f"{D}/m{n}")
+    if times == 1:
+        assert (properties["State"], state) == ("done", "finalized")
+    else:
+        assert properties["ErrorName"] == "org.ovlfind1.Error.Busy" and "renamed" in properties["ErrorMessage"], properties
 
 
 # Renames while the new tree is built
@@ -442,6 +485,25 @@ def test_siblings_of_a_bind_mount(scene, source, daemon, overlay, lower):
         assert scene.absent_lookups(lower, overlay / f"{P}/other", 5).enoent == 0
     finally:
         run("umount", target)
+
+
+@pytest.mark.parametrize("mode", ["-x", "-s"])
+def test_the_limit_of_redirects_is_nobodys_to_lock(scene, mode):
+    """Any user may open the module's parameter for reading, and lock it for as long as he likes."""
+    source = scene.source()
+    write(os.path.join(source, D, *["directory-with-a-rather-long-name"] * 12, "file"))
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=overlay)
+    holder = spawn("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "flock", "-F", mode,
+                   "/sys/module/overlay/parameters/redirect_max", "sh", "-c", "echo held; exec sleep 1000",
+                   stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        daemon.ctl("finalize", overlay / D, timeout=20).ok()
+        wait_for(lambda: redirect_max() == 256, "redirect_max to be set back")  # others may need it raised just now
+    finally:
+        end(holder)
+        holder.stdout.close()
 
 
 def test_nothing_is_left_in_staging_after_all_that(scene, overlay, daemon):

@@ -81,7 +81,8 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def arm(self, n, parent=False, call=None, error=None, hold=False, always=False):
         """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
-        error: that call fails instead (always: and all like it). hold: it and all that follow wait instead, see held()."""
+        error: that call fails instead (always: and all like it). hold: it and all that follow wait instead, see held();
+        hold="later": those that come after hold()."""
         self.release(everything=True)
         settings = [f"KILLAT={n}"]
         settings += ["KILLAT_PARENT=1"] if parent else []
@@ -89,10 +90,15 @@ exec '{binary("ovlfind-worker")}' "$@"
         settings += [f"KILLAT_ERROR={int(error)}"] if error else []
         settings += ["KILLAT_ALWAYS=1"] if always else []
         if hold:
-            with open(self.killat_hold, "wb"):
-                settings += [f"KILLAT_HOLD={self.killat_hold}"]
+            settings += [f"KILLAT_HOLD={self.killat_hold}"]
+            if hold != "later":
+                self.hold()
         with open(self.killat_n, "w", encoding="ascii") as f:
             f.write(" ".join(settings))
+
+    def hold(self):
+        with open(self.killat_hold, "wb"):
+            pass
 
     def held(self, job=None):
         """Waits until a worker is held before a call; returns False if the job ended without."""
