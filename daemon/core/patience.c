@@ -11,7 +11,7 @@
 #define LOOK_USEC (300 * USEC_PER_MSEC) /* a look that does not hang takes less than a thousandth of it */
 
 #define LOOK_MIN_USEC                                                                                       \
-        (10 * USEC_PER_MSEC) /* when patience is gone: those that do not hang are answered nevertheless */
+        (50 * USEC_PER_MSEC) /* when patience is gone: those that do not hang are answered nevertheless */
 
 /* Shared by the one who waits and the thread; freed by the last of the two. */
 typedef struct Look {

@@ -9,7 +9,7 @@
 #include "base/macro.h"
 
 typedef struct Patience {
-        uint64_t left_usec; /* for all looks that hang, together; afterwards each has 10 ms */
+        uint64_t left_usec; /* for all looks that hang, together; afterwards each has 50 ms */
 } Patience;
 
 #define PATIENCE_INIT                                                                                       \

@@ -174,12 +174,9 @@ def test_interrupt_cancels(ctl):
 def test_second_interrupt_detaches(ctl):
     p = subprocess.Popen([binary("ovlfinctl"), "finalize", ctl.point / "hang/stubborn"], env=ctl.env,
                          stderr=subprocess.PIPE, text=True)
-    while True:
-        job = wait_for_job(ctl, "running") if not json.loads(ctl("jobs", "--json=short").out)["jobs"] else None
-        if job or json.loads(ctl("jobs", "--json=short").out)["jobs"]:
-            break
+    wait_for_job(ctl, "running")
     p.send_signal(signal.SIGINT)
-    assert "canceling" in p.stderr.readline()
+    assert any("canceling" in line for line in p.stderr)  # after what there is of progress
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=20)
     assert p.returncode == FAILURE and "left the jobs to themselves" in err
