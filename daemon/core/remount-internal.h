@@ -47,6 +47,11 @@ bool child_mounts_same(const MountTable *a, int id_a, const MountTable *b, int i
 /* Clones each mount that stands directly on old_fd's mount, with all below, onto the same place of new_fd's.
  */
 int child_mounts_copy(const MountTable *t, int old_id, int old_fd, int new_fd, Failure *reterr);
+/* Detaches what stands in new_fd's mount, which is in the table, but for the mount old_id. */
+int child_mounts_drop(const MountTable *t, int old_id, int new_fd, Failure *reterr);
+/* Gives new_fd's mount and what stands in it the propagation that old_id and what stood in it had in before.
+ * The first error. */
+int mounts_copy_propagation(const MountTable *before, int old_id, int new_fd);
 /* Which mounts stand in the overlay that cannot be copied; 0 or a failure. */
 int child_mounts_check(const MountTable *t, const Overlay *o, Failure *reterr);
 /* The id of the mount a descriptor is of. */

@@ -11,6 +11,8 @@
 #include "base/path-util.h"
 #include "core/remount-internal.h"
 
+#define MOUNTINFO "/proc/self/mountinfo"
+
 /* Without asking the file system, as stat() would. */
 int fd_mount_id(int fd) {
         _cleanup_fclose_ FILE *f = NULL;
@@ -134,6 +136,104 @@ int child_mounts_copy(const MountTable *t, int old_id, int old_fd, int new_fd, F
                                 e->target, e->type);
         }
         return 0;
+}
+
+/* The mount at its place in new_fd's mount; -EBUSY if another one is on top there. */
+static int open_mount(const MountEntry *e, const char *top, int new_fd) {
+        const char *path = path_startswith(e->target, top);
+        int id, fd = path ? open_crossing(new_fd, path) : -ENOENT;
+
+        if (fd < 0)
+                return fd;
+        id = fd_mount_id(fd);
+        if (id == e->id)
+                return fd;
+        (void) close(fd);
+        return id < 0 ? id : -EBUSY;
+}
+
+int child_mounts_drop(const MountTable *t, int old_id, int new_fd, Failure *reterr) {
+        int new_id = fd_mount_id(new_fd);
+        const MountEntry *new = new_id < 0 ? NULL : mount_table_find(t, new_id);
+
+        if (!new)
+                return new_id < 0 ? new_id : -ENOENT;
+        for (size_t i = 0; i < t->n; i++) {
+                const MountEntry *e = t->items + i;
+                _cleanup_close_ int fd = -EBADF;
+                int r;
+
+                if (e->parent_id != new_id || e->id == old_id || e->id == new_id)
+                        continue;
+                r = fd = open_mount(e, new->target, new_fd);
+                if (r >= 0)
+                        r = mount_detach_top(fd);
+                if (r < 0)
+                        return failure_set_errno(
+                                reterr, r, "cannot replace the copy of what is mounted at '%s' (%s)",
+                                e->target, e->type);
+        }
+        return 0;
+}
+
+typedef struct Propagation {
+        const MountTable *before, *now;
+        const char *top; /* the mount point of the overlay */
+        int fd;          /* of the new mount */
+} Propagation;
+
+static int set_propagation(int fd, unsigned long propagation) {
+        struct mount_attr a = { .propagation = propagation };
+
+        return mount_setattr(fd, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0 ? -errno : 0;
+}
+
+/* Copies are in the peer groups of what they are copies of, but attached to a shared mount all become
+ * shared. A private mount may have no flag at all. */
+static int restore(const MountEntry *was, const MountEntry *is, int fd) {
+        unsigned long one = was->propagation_flags & MS_SHARED ? MS_SHARED
+                : was->propagation_flags & MS_SLAVE            ? MS_SLAVE
+                : was->propagation_flags & MS_UNBINDABLE       ? MS_UNBINDABLE
+                                                               : MS_PRIVATE;
+
+        return strcmp(was->propagation, is->propagation) == 0 ? 0 : set_propagation(fd, one);
+}
+
+static int restore_below(const Propagation *p, int was_id, int is_id) {
+        int first = 0;
+
+        for (size_t i = 0; i < p->before->n; i++) {
+                const MountEntry *was = p->before->items + i;
+
+                for (size_t k = 0; k < p->now->n; k++) {
+                        const MountEntry *is = p->now->items + k;
+                        _cleanup_close_ int fd = -EBADF;
+                        int r;
+
+                        if (was->parent_id != was_id || is->parent_id != is_id ||
+                            !is_alike(p->before, was, p->now, is))
+                                continue;
+                        r = fd = open_mount(is, p->top, p->fd);
+                        if (r >= 0)
+                                r = restore(was, is, fd);
+                        if (r >= 0)
+                                r = restore_below(p, was->id, is->id);
+                        first = first < 0 ? first : r;
+                }
+        }
+        return first;
+}
+
+int mounts_copy_propagation(const MountTable *before, int old_id, int new_fd) {
+        _cleanup_(mount_table_done) MountTable now = { 0 };
+        int new_id = fd_mount_id(new_fd), r = new_id < 0 ? new_id : mount_table_read(MOUNTINFO, &now);
+        const MountEntry *was = mount_table_find(before, old_id), *is = mount_table_find(&now, new_id);
+        const Propagation p = { .before = before, .now = &now, .top = is ? is->target : "", .fd = new_fd };
+
+        if (r < 0 || !was || !is)
+                return r < 0 ? r : -ENOENT;
+        r = restore(was, is, new_fd);
+        return r < 0 ? r : restore_below(&p, old_id, new_id);
 }
 
 static bool stands_on(const MountTable *t, const MountEntry *e, int id) {

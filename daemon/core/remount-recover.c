@@ -44,6 +44,10 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot finish the interrupted swap of '%s'", o->mount_point);
+        (void) fd_close(fd);
+        fd = open(o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                (void) mounts_copy_propagation(t, top->id, fd);
         (void) unlinkat(g.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
         return 1;
 }

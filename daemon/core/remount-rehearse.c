@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "base/fs-util.h"
 #include "core/remount-internal.h"
 
 #define MOUNTINFO "/proc/thread-self/mountinfo"
@@ -16,14 +17,17 @@ typedef struct Rehearsal {
         const Overlay *old;
         const OverlayOptions *options;
         int mount_fd;
-        int result; /* a descriptor, or a negative errno */
+        int home_fd; /* the mount namespace of everybody else */
+        int result;  /* a descriptor, or a negative errno */
         Failure failure;
 } Rehearsal;
 
-static int leave_namespace(void) {
+/* Only the overlay leaves its peer group, so that nobody sees what is mounted there. All else stays in its
+ * own, for copies of what is mounted inside join the group of what they are copied from. */
+static int leave_namespace(const char *mount_point) {
         if (unshare(CLONE_NEWNS) < 0)
                 return -errno;
-        return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
+        return mount(NULL, mount_point, NULL, MS_PRIVATE, NULL) < 0 ? -errno : 0;
 }
 
 /* The table of this namespace: its copy of the old mount, and the children on it, have other ids than
@@ -64,7 +68,7 @@ static int rehearse(Rehearsal *x) {
         _cleanup_close_ int old_fd = -EBADF;
         int r;
 
-        r = leave_namespace();
+        r = leave_namespace(x->old->mount_point);
         if (r < 0)
                 return r;
         old_fd = open(x->old->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -81,18 +85,24 @@ static int rehearse(Rehearsal *x) {
         return r < 0 ? -errno : r;
 }
 
+/* Back home, as the namespace goes with the last thread in it: at the end of the thread that would be some
+ * time after pthread_join(), and until then the superblock is in use. */
 static void *run(void *userdata) {
         Rehearsal *x = userdata;
 
         x->result = rehearse(x);
+        (void) setns(x->home_fd, CLONE_NEWNS);
         return NULL;
 }
 
 int remount_rehearse(const Overlay *old, const OverlayOptions *l, int mount_fd, Failure *reterr) {
-        Rehearsal x = { .old = old, .options = l, .mount_fd = mount_fd };
+        _cleanup_close_ int home_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+        Rehearsal x = { .old = old, .options = l, .mount_fd = mount_fd, .home_fd = home_fd };
         pthread_t thread;
         int r;
 
+        if (home_fd < 0)
+                return failure_set_errno(reterr, -errno, "cannot open this mount namespace");
         r = -pthread_create(&thread, NULL, run, &x);
         if (r < 0)
                 return r;

@@ -17,6 +17,7 @@
 #define MOUNTINFO "/proc/self/mountinfo"
 #define MARK_XATTR "trusted.ovlfind.swap"
 #define REHEARSALS_MAX 3 /* when mounts below change meanwhile */
+#define CATCH_UPS_MAX 5
 
 #define _cleanup_table_ _cleanup_(mount_table_done)
 
@@ -135,20 +136,36 @@ static int prove(Site *site, int mount_fd, Failure *reterr) {
 
 /* Making. */
 
-/* Again if mounts below were changed while they were copied. */
+static int rehearse_once(Successor *s, Failure *reterr) {
+        _cleanup_close_ int fd = superblock_create(s->old, &s->options, s->generation.path, reterr);
+        int r = fd < 0 ? fd : remount_rehearse(s->old, &s->options, fd, reterr);
+
+        if (r < 0)
+                return r;
+        s->mount_fd = r;
+        return 0;
+}
+
+/* A superblock that was never attached leaves nothing but its directory. */
+static void discard(Successor *s) {
+        s->mount_fd = fd_close(s->mount_fd);
+        if (s->generation.fd >= 0)
+                (void) generation_remove(&s->generation);
+        generation_done(&s->generation);
+}
+
+/* Again if mounts below were changed while they were copied, with another work directory: of two superblocks
+ * that are given the same one, the second does not hold it (ovl_get_workdir()). */
 static int rehearse(Successor *s, Failure *reterr) {
         for (unsigned n = 1;; n++) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
-                _cleanup_close_ int fd = superblock_create(s->old, &s->options, s->generation.path, reterr);
-                int r;
+                int r = generation_create(s->old, &s->generation, &f);
 
-                if (fd < 0)
-                        return fd;
-                r = remount_rehearse(s->old, &s->options, fd, &f);
-                if (r >= 0) {
-                        s->mount_fd = r;
+                if (r >= 0)
+                        r = rehearse_once(s, &f);
+                if (r >= 0)
                         return 0;
-                }
+                discard(s);
                 if (r != -EBUSY || n == REHEARSALS_MAX) {
                         failure_move(reterr, &f);
                         return r;
@@ -173,9 +190,7 @@ static int check_work(const Successor *s, Failure *reterr) {
 static int make_successor(Site *site, Successor *s, Failure *reterr) {
         int r;
 
-        r = generation_create(s->old, &s->generation, reterr);
-        if (r >= 0)
-                r = rehearse(s, reterr);
+        r = rehearse(s, reterr);
         if (r >= 0)
                 r = check_work(s, reterr);
         if (r >= 0)
@@ -185,22 +200,7 @@ static int make_successor(Site *site, Successor *s, Failure *reterr) {
         return r;
 }
 
-/* A superblock that was never attached leaves nothing but its directory. */
-static void discard(Successor *s) {
-        s->mount_fd = fd_close(s->mount_fd);
-        if (s->generation.fd >= 0)
-                (void) generation_remove(&s->generation);
-}
-
 /* Taking the place. */
-
-static int set_propagation(int fd, unsigned long propagation) {
-        struct mount_attr a = { .propagation = propagation };
-
-        if (propagation == 0)
-                return 0;
-        return mount_setattr(fd, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0 ? -errno : 0;
-}
 
 static int attach(const Site *site, int mount_fd, unsigned flags, Failure *reterr) {
         if (move_mount(
@@ -221,8 +221,8 @@ int mount_detach_top(int root_fd) {
         return umount2(path, MNT_DETACH) < 0 ? -errno : 0;
 }
 
-/* What was mounted in the overlay since the rehearsal would go with the old mount. */
-static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
+/* 1: what is mounted in the old one is mounted in the new one. */
+static int catch_up_once(const Site *site, int new_fd, int new_id, Failure *reterr) {
         _cleanup_table_ MountTable t = { 0 };
         const MountEntry *top;
         int r = mount_table_read(MOUNTINFO, &t);
@@ -237,37 +237,45 @@ static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
                         "looks at it again",
                         site->overlay->mount_point);
         if (child_mounts_same(&t, top->id, &t, new_id))
-                return 0;
-        return child_mounts_copy(&t, top->id, site->root_fd, new_fd, reterr);
+                return 1;
+        r = child_mounts_drop(&t, top->id, new_fd, reterr);
+        if (r >= 0) /* a directory on the way may have been renamed */
+                r = remount_reconfigure(new_fd, reterr);
+        return r < 0 ? r : child_mounts_copy(&t, top->id, site->root_fd, new_fd, reterr);
 }
 
-static int verify_place(const Overlay *o, int new_id, unsigned long propagation, Failure *reterr) {
-        _cleanup_table_ MountTable t = { 0 };
-        const MountEntry *e;
-        int r = mount_table_read(MOUNTINFO, &t);
+/* What was mounted in the overlay since the rehearsal would go with the old mount, and what was unmounted
+ * would come back. */
+static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
+        for (unsigned n = 1;; n++) {
+                _cleanup_failure_ Failure f = FAILURE_INIT;
+                int r = catch_up_once(site, new_fd, new_id, &f);
 
-        if (r < 0)
-                return r;
-        e = mount_table_reach(&t, o->mount_point);
-        if (e && e->id == new_id && e->propagation_flags == propagation)
-                return 0;
-        return failure_set(
-                reterr, FAILURE_FAILED, EUCLEAN,
-                "'%s' was swapped, but the mount table does not show the new mount there as it should; see "
-                "findmnt",
-                o->mount_point);
+                if (r > 0)
+                        return 0;
+                if (n < CATCH_UPS_MAX)
+                        continue;
+                if (r < 0)
+                        failure_move(reterr, &f);
+                return r < 0 ? r
+                             : failure_set(
+                                       reterr, FAILURE_BUSY, EBUSY,
+                                       "what is mounted in '%s' changes all the time; the new superblock "
+                                       "waits beneath, until ovlfind looks at it again",
+                                       site->overlay->mount_point);
+        }
 }
 
-static int read_propagation(const Overlay *o, unsigned long *ret) {
+/* The new one has taken the place, whoever has mounted there since. */
+static void tell_place(const Site *site, int new_id) {
         _cleanup_table_ MountTable t = { 0 };
         const MountEntry *e;
-        int r = mount_table_read(MOUNTINFO, &t);
 
-        if (r < 0)
-                return r;
-        e = mount_table_find(&t, o->mount_id);
-        *ret = e ? e->propagation_flags : 0;
-        return e ? 0 : -EBUSY;
+        if (mount_table_read(MOUNTINFO, &t) < 0)
+                return;
+        e = mount_table_reach(&t, site->overlay->mount_point);
+        if (!e || e->id != new_id)
+                site_note(site, "", "the new mount is covered by another one already; see findmnt");
 }
 
 static int uncover(Site *site, Successor *s, int new_id, uint64_t *ret_pause, Failure *reterr) {
@@ -286,32 +294,32 @@ static int uncover(Site *site, Successor *s, int new_id, uint64_t *ret_pause, Fa
         return 0;
 }
 
-/* The new mount is shared by itself when its parent is. */
+/* 1: it is attached, but does not answer yet. */
 static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_pause, Failure *reterr) {
-        unsigned long propagation;
-        uint64_t before;
+        _cleanup_table_ MountTable before = { 0 };
         int r, new_id = fd_mount_id(s->mount_fd);
+        uint64_t start;
 
         if (new_id < 0)
                 return new_id;
-        r = read_propagation(s->old, &propagation);
+        r = mount_table_read(MOUNTINFO, &before);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot find the mount of '%s'", s->old->mount_point);
+                return failure_set_errno(reterr, r, "cannot read the mount table");
         if (beneath && mkdirat(s->generation.fd, GENERATION_UNCOVER, 0700) < 0)
                 return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->generation.path);
-        before = now_monotonic_usec();
+        start = now_monotonic_usec();
         r = attach(site, s->mount_fd, beneath ? MOVE_MOUNT_BENEATH : 0, reterr);
         if (r < 0)
                 return r;
-        *ret_pause = now_monotonic_usec() - before;
-        r = set_propagation(s->mount_fd, propagation);
+        *ret_pause = now_monotonic_usec() - start;
+        if (beneath && uncover(site, s, new_id, ret_pause, reterr) < 0)
+                return 1;
+        r = mounts_copy_propagation(&before, s->old->mount_id, s->mount_fd);
         if (r < 0) /* it has the one of its parent, which nobody who looks up a path notices */
                 site_note(
                         site, "", "the new mount could not be given the propagation of the old one: %s",
                         strerror(-r));
-        if (beneath)
-                r = uncover(site, s, new_id, ret_pause, reterr);
-        return r < 0 ? 1 : verify_place(s->old, new_id, propagation, reterr);
+        return 0;
 }
 
 Drain *drain_free(Drain *d) {
@@ -362,6 +370,7 @@ int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failur
         if (r != 0)
                 return r < 0 ? r : -EBUSY;
         ret->drain = TAKE_PTR(d);
+        tell_place(site, fd_mount_id(s.mount_fd));
         return 0;
 }
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a swap does to mounts: those in the overlay, those around it, and how all of them are mounted."""
+
+import os
+import subprocess
+
+import dbus
+import pytest
+
+from ovltest import run
+from ovltest.daemon import wait_for
+from ovltest.env import mount
+from ovltest.tree import age, write
+
+SET = "--set=metacopy=on,redirect_dir=on"
+
+
+def table(point, pid="self"):
+    """Lines of the mount table for a mount point, the topmost last."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
+        return [line.split() for line in f if line.split()[4] == point]
+
+
+def optional(line):
+    """The optional fields: peer groups."""
+    return line[6:line.index("-")]
+
+
+def below(top):
+    """Everything that is mounted in an overlay, and how, with the ids left out."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        lines = [line.split() for line in f if line.split()[4].startswith(top + "/")]
+    return sorted((line[2:6], optional(line)) for line in lines)
+
+
+def generations(overlay):
+    return sorted(n for n in os.listdir(overlay.upper.point) if n.startswith("work."))
+
+
+def tmpfs(point, flags=0):
+    os.makedirs(point, exist_ok=True)
+    mount("inner", point, "tmpfs", flags, "size=1m")
+    write(os.path.join(point, "mark"), point.encode())
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    for i in range(8):
+        write(os.path.join(top, "t", f"d{i % 4}", f"f{i}"), f"content {i}\n".encode())
+    age(top)
+    return top
+
+
+@pytest.fixture
+def plain(scene, source):
+    return scene.overlay(source, metacopy=None, redirect_dir=None)
+
+
+def test_mounts_that_come_and_go_in_the_last_moment(scene, plain):
+    daemon = scene.daemon(start=False, soft=plain)
+    daemon.use_killer()
+    daemon.start()
+    tmpfs(plain / "t/d0")
+    tmpfs(plain / "t/d1")
+    tmpfs(plain / "t/d2")
+    daemon.arm(3, call="beneath", hold=True)  # twice it is asked whether the kernel can
+    job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
+    assert daemon.held(job)
+    run("umount", plain / "t/d0")
+    tmpfs(plain / "t/d1/nested")
+    tmpfs(plain / "t/d3")
+    before = below(plain.point)
+    assert len(before) == 4
+    daemon.release(everything=True)
+    result = daemon.wait_job(job)
+    assert result["State"] == "done", result
+    assert len(table(plain.point)) == 1
+    assert below(plain.point) == before
+    assert os.path.exists(plain / "t/d0/f0") and os.path.exists(plain / "t/d1/nested/mark") and os.path.exists(plain / "t/d3/mark")
+
+
+@pytest.mark.parametrize("around", ["private", "shared"])
+def test_mounts_inside_keep_their_peers(scene, source, around):
+    stage = scene.subdir("stage")
+    run("mount", "--bind", stage, stage)
+    run("mount", f"--make-{around}", stage)
+    scene._stack.callback(run, "umount", "-l", stage, check=False)
+    overlay = scene.overlay(source, metacopy=None, redirect_dir=None)
+    overlay.umount()
+    overlay.point = os.path.join(stage, "ovl")
+    os.mkdir(overlay.point)
+    overlay.mount()
+    daemon = scene.daemon(soft=overlay)
+    peers = {}
+    for kind in ("shared", "private"):
+        peers[kind] = scene.subdir(kind)
+        tmpfs(overlay / f"t/{kind}")
+        run("mount", f"--make-{kind}", overlay / f"t/{kind}")
+        run("mount", "--bind", overlay / f"t/{kind}", peers[kind])
+        scene._stack.callback(run, "umount", "-R", "-l", peers[kind], check=False)
+    # The other way round: what is mounted at the master shows up in the overlay.
+    master = scene.subdir("master")
+    tmpfs(master)
+    scene._stack.callback(run, "umount", "-R", "-l", master, check=False)
+    run("mount", "--make-shared", master)
+    os.mkdir(overlay / "t/slave")
+    run("mount", "--bind", master, overlay / "t/slave")
+    run("mount", "--make-slave", overlay / "t/slave")
+    run("mount", f"--make-{around}", overlay.point)
+    before = below(overlay.point)
+    daemon.ctl("remount", "soft", "--method=swap", SET).ok()
+    assert "metacopy=on" in table(overlay.point)[-1][-1]
+    assert below(overlay.point) == before
+    tmpfs(overlay / "t/shared/new")
+    assert os.path.exists(os.path.join(peers["shared"], "new/mark"))
+    tmpfs(overlay / "t/private/new")
+    assert not os.path.exists(os.path.join(peers["private"], "new/mark"))
+    tmpfs(os.path.join(master, "new"))
+    assert os.path.exists(overlay / "t/slave/new/mark")
+
+
+@pytest.mark.parametrize("own", ["private", "shared"])
+def test_a_namespace_that_receives_mounts_has_one_overlay_afterwards(scene, source, own):
+    stage = scene.subdir("stage")
+    run("mount", "--bind", stage, stage)
+    run("mount", "--make-shared", stage)
+    scene._stack.callback(run, "umount", "-l", stage, check=False)
+    overlay = scene.overlay(source, metacopy=None, redirect_dir=None)
+    overlay.umount()
+    overlay.point = os.path.join(stage, "ovl")
+    os.mkdir(overlay.point)
+    overlay.mount()
+    run("mount", f"--make-{own}", overlay.point)
+    daemon = scene.daemon(soft=overlay)
+    with subprocess.Popen(["unshare", "-m", "--propagation", "slave", "sh", "-c", "echo ready; read line"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as follower:
+        try:
+            assert follower.stdout.readline() == b"ready\n"
+            daemon.ctl("remount", "soft", "--method=swap", SET).ok()
+            here, there = table(overlay.point), table(overlay.point, follower.pid)
+            assert [line[2] for line in there] == [line[2] for line in here] and len(here) == 1
+            assert bool(optional(here[0])) == (own == "shared")
+        finally:
+            follower.stdin.close()
+    wait_for(lambda: len(generations(overlay)) == 1 and not daemon.workers(), "the old superblock to go")
