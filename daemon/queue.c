@@ -97,11 +97,40 @@ unsigned queue_count_running(const Queue *q) {
         return n;
 }
 
-static unsigned lane_count_running(const Queue *q, const Lane *l) {
+static bool job_is_swap(const Job *j) {
+        return j->type == JOB_REMOUNT && j->options.remount == REMOUNT_SWAP;
+}
+
+/* A swap that waits for those whom it would cut apart has not begun, and may wait for days. When they are
+ * gone it goes back to the queue, at the place it had. */
+static bool job_stands_aside(const Job *j) {
+        return job_is_swap(j) && j->state == JOB_WAITING;
+}
+
+/* Those behind it wait with it. */
+static bool job_stands_behind(const Queue *q, const Job *j) {
+        if (!job_is_swap(j) || j->state != JOB_QUEUED)
+                return false;
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (job_stands_aside(q->jobs[i]) && strcmp(q->jobs[i]->overlay, j->overlay) == 0)
+                        return true;
+        return false;
+}
+
+static unsigned queue_count_busy(const Queue *q) {
         unsigned n = 0;
 
         for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_is_running(q->jobs[i]) && strcmp(q->jobs[i]->overlay, l->overlay) == 0;
+                n += job_is_running(q->jobs[i]) && !job_stands_aside(q->jobs[i]);
+        return n;
+}
+
+static unsigned lane_count_busy(const Queue *q, const Lane *l) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_jobs; i++)
+                n += job_is_running(q->jobs[i]) && !job_stands_aside(q->jobs[i]) &&
+                        strcmp(q->jobs[i]->overlay, l->overlay) == 0;
         return n;
 }
 
@@ -207,6 +236,8 @@ static bool job_is_unobstructed(const Queue *q, size_t i) {
                 const Job *other = q->jobs[k];
                 bool goes_first = job_is_running(other) || (job_is_ready(other) && is_before(q, k, i));
 
+                if (!job_is_swap(q->jobs[i]) && (job_stands_aside(other) || job_stands_behind(q, other)))
+                        continue;
                 if (k != i && goes_first && job_conflicts(q->jobs[i], other))
                         return false;
         }
@@ -217,7 +248,7 @@ static Job *lane_next(const Queue *q, const Lane *l) {
         bool has_automatic = lane_runs_automatic(q, l);
         size_t best = SIZE_MAX;
 
-        if ((!l->is_open && !l->admits_remounts) || lane_count_running(q, l) >= QUEUE_LANE_MAX)
+        if ((!l->is_open && !l->admits_remounts) || lane_count_busy(q, l) >= QUEUE_LANE_MAX)
                 return NULL;
         for (size_t i = 0; i < q->n_jobs; i++) {
                 const Job *j = q->jobs[i];
@@ -235,7 +266,7 @@ Job *queue_next(Queue *q) {
         Lane *best_lane = NULL;
         Job *best = NULL;
 
-        if (queue_count_running(q) >= QUEUE_RUNNING_MAX)
+        if (queue_count_busy(q) >= QUEUE_RUNNING_MAX)
                 return NULL;
         for (Lane *l = q->lanes; l; l = l->next) {
                 Job *j;

@@ -191,6 +191,8 @@ static void run_take_progress(Run *run, const WireRecord *r) {
         job_take_counters(j, r);
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
                 k = job_set_state(j, (JobState) r->state, now_realtime(run->manager));
+                if (k > 0 && r->state == JOB_WAITING)
+                        manager_wake(run->manager);
                 if (k < 0)
                         log_debug(
                                 "Job %u cannot be %s now, ignoring", j->id,
@@ -282,6 +284,9 @@ static void run_take_result(Run *run, const WireRecord *r) {
         if (run->job->type == JOB_REMOUNT && kind == FAILURE_NONE && !run->job->options.is_dry_run)
                 run_take_remount(run, r);
         keeper_adopt(run->overlay, run->proc);
+        /* One that failed half way is brought to an end by a survey. */
+        if (run->job->type == JOB_REMOUNT && kind != FAILURE_NONE && !run->job->options.is_dry_run)
+                managed_survey(run->overlay);
         if (job_may_pause(run->job, &failure))
                 run_pause(run, &failure);
         else
@@ -358,6 +363,18 @@ static void run_after_signal(Run *run, int status) {
         managed_survey(o);
 }
 
+/* A swap that had to wait begins anew: the overlay may be another one now. */
+static void run_again(Run *run) {
+        Manager *m = run->manager;
+        Job *j = run->job;
+
+        run_free(run);
+        (void) job_set_state(j, JOB_QUEUED, now_realtime(m));
+        j->n_attempts = 0;
+        manager_job_changed(m, j);
+        manager_wake(m);
+}
+
 static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Run *run = userdata;
@@ -365,6 +382,11 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
 
         if (end == PROC_SIGNALED) {
                 run_after_signal(run, status);
+                return;
+        }
+        if (end == PROC_EXITED && status == WORKER_EXIT_AGAIN && run->job->state == JOB_WAITING &&
+            !run->job->is_cancel_wanted) {
+                run_again(run);
                 return;
         }
         if (end == PROC_EXITED)

@@ -17,6 +17,8 @@
 #include "base/states.h"
 
 #define WORKER_FD 3
+/* Exit status, with no result: a swap has waited, and is to begin anew. */
+#define WORKER_EXIT_AGAIN 75
 #define WIRE_REQUEST_MAX                                                                                    \
         (64 * 1024) /* a PATH_MAX path and some options; layers may be given, so leave room */
 

@@ -163,6 +163,12 @@ static void tell_blockers(const Site *site, const char *who, char told[static BL
         site_note(site, "", "waiting for %s, which a swap would cut apart; --force goes ahead", who);
 }
 
+/* Who waits keeps nobody from unmounting it. */
+static void let_go(Site *site) {
+        site->root_fd = fd_close(site->root_fd);
+        site->upper_fd = fd_close(site->upper_fd);
+}
+
 /* Looks again often enough that who has waited for them to end hardly notices, and costs little when there
  * are many processes. */
 int remount_wait_for_blockers(Site *site, Failure *reterr) {
@@ -181,7 +187,8 @@ int remount_wait_for_blockers(Site *site, Failure *reterr) {
                 blockers_to_text(&b, who);
                 blockers_done(&b);
                 if (n == 0)
-                        return 0;
+                        return site->root_fd < 0 ? -EAGAIN : 0;
+                let_go(site);
                 site_progress(site, JOB_WAITING, 0, 0);
                 tell_blockers(site, who, told);
                 took = now_monotonic_usec() - before;

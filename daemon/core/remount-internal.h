@@ -23,7 +23,8 @@ typedef struct Successor {
 bool kernel_mounts_beneath(void);
 /* All that must hold, and the options for the new superblock. */
 int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
-/* Until nobody uses the overlay in a way that a swap would cut apart, or the site is canceled. */
+/* 0: nobody uses the overlay in a way that a swap would cut apart. -EAGAIN: somebody did, and does no longer;
+ * the site has been let go of. */
 int remount_wait_for_blockers(Site *site, Failure *reterr);
 
 /* remount.c. Detaches the topmost mount; root_fd is its root. */

@@ -294,6 +294,15 @@ static int uncover(Site *site, Successor *s, int new_id, uint64_t *ret_pause, Fa
         return 0;
 }
 
+static int check_unchanged(const Overlay *o, const MountEntry *e, Failure *reterr) {
+        if (e && strcmp(e->vfs_options, o->vfs_options) == 0 && strcmp(e->fs_options, o->fs_options) == 0)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY,
+                "'%s' was unmounted, or its options were changed, while it was to be swapped; try again",
+                o->mount_point);
+}
+
 /* 1: it is attached, but does not answer yet. */
 static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_pause, Failure *reterr) {
         _cleanup_table_ MountTable before = { 0 };
@@ -305,6 +314,9 @@ static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_paus
         r = mount_table_read(MOUNTINFO, &before);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount table");
+        r = check_unchanged(s->old, mount_table_find(&before, s->old->mount_id), reterr);
+        if (r < 0)
+                return r;
         if (beneath && mkdirat(s->generation.fd, GENERATION_UNCOVER, 0700) < 0)
                 return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->generation.path);
         start = now_monotonic_usec();

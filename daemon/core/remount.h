@@ -35,8 +35,9 @@ typedef int (*remount_step_func)(const char *name, const char *text, void *userd
 
 /* Swaps the superblock of site, whose descriptors are of the old one afterwards. 0; FAILURE_PRECONDITION: it
  * cannot be done, FAILURE_BUSY: somebody stands in the way; in all failures the running mount is as it was.
- * Waits for blockers (state waiting) as long as it takes, or until the site is canceled. Blocks on the
- * upper, and on the root of the overlay. */
+ * Waits for blockers (state waiting) as long as it takes, or until the site is canceled, with no descriptor
+ * of the overlay; then -EAGAIN with no failure: whatever was known of the overlay may have changed, begin
+ * anew. Blocks on the upper, and on the root of the overlay. */
 int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failure *reterr);
 /* The steps, or why not; changes nothing. */
 int remount_plan(

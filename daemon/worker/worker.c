@@ -161,6 +161,8 @@ static int run(Worker *w) {
                 r = worker_run_verb(w, &f);
         else
                 r = failure_set_errno(&f, -r, "cannot start a thread");
+        if (r == -EAGAIN && f.kind == FAILURE_NONE && w->reported_state == JOB_WAITING)
+                return WORKER_EXIT_AGAIN;
         send_result(w, r, &f);
         forget_cancel(w);
         if (r != -ESHUTDOWN)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a swap does to mounts: those in the overlay, those around it, and how all of them are mounted."""
 
+import contextlib
+import ctypes
 import os
 import subprocess
 
@@ -144,3 +146,47 @@ def test_a_namespace_that_receives_mounts_has_one_overlay_afterwards(scene, sour
         finally:
             follower.stdin.close()
     wait_for(lambda: len(generations(overlay)) == 1 and not daemon.workers(), "the old superblock to go")
+
+
+class Watch:
+    """Whom a swap waits for, and nobody else."""
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None)
+        self.fd = libc.inotify_init()
+        assert libc.inotify_add_watch(self.fd, os.fsencode(path), 2) > 0
+
+    def close(self):
+        os.close(self.fd)
+
+
+def waiting_swap(daemon):
+    job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
+    daemon.wait_job(job, ("waiting",))
+    return job
+
+
+def test_what_happens_while_a_swap_waits(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    with contextlib.closing(Watch(overlay / "t/d0")):
+        job = waiting_swap(daemon)
+        daemon.ctl("finalize", overlay / "t/d1").ok()
+        daemon.ctl("remount", "soft", "--method=reconfigure").ok()
+        mount("overlay", overlay.point, None, 32 | 2, "")  # remount,nosuid
+        assert daemon.job(job)["State"] == "waiting"
+    assert daemon.wait_job(job)["State"] == "done"
+    assert "nosuid" in table(overlay.point)[-1][5]
+    assert daemon.state_of(overlay / "t/d1") == "finalized"
+
+
+def test_a_swap_that_waits_keeps_nobody_from_unmounting(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    with contextlib.closing(Watch(overlay / "t/d0")):
+        job = waiting_swap(daemon)
+        run("umount", overlay.point)
+        result = daemon.wait_job(job)
+        assert result["State"] == "failed"
+    wait_for(lambda: daemon.overlay_states() == {"soft": "absent"}, "the overlay to be gone")
+    assert generations(overlay) == []

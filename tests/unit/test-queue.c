@@ -90,6 +90,33 @@ static void test_related_paths_keep_their_order(void **state) {
         assert_ptr_equal(start(b), grandchild);
 }
 
+static void test_a_swap_that_waits_holds_back_other_swaps_only(void **state) {
+        Bench *b = *state;
+        Job *first = add(b, "o", ""), *second = add(b, "o", ""), *x = add(b, "o", "x"),
+            *y = add(b, "o", "y"), *z = add(b, "o", "z");
+
+        first->type = second->type = JOB_REMOUNT;
+        first->options.remount = second->options.remount = REMOUNT_SWAP;
+        open_lane(b, "o");
+        assert_ptr_equal(start(b), first);
+        assert_null(start(b));
+        assert_int_equal(job_set_state(first, JOB_WAITING, ++b->now), 1);
+        assert_ptr_equal(start(b), x);
+        assert_ptr_equal(start(b), y);
+        assert_null(start(b));
+        /* Nobody is in its way any more, but for those that run. */
+        assert_int_equal(job_set_state(first, JOB_QUEUED, ++b->now), 1);
+        finish(b, x);
+        assert_null(start(b));
+        finish(b, y);
+        assert_ptr_equal(start(b), first);
+        assert_null(start(b));
+        finish(b, first);
+        assert_ptr_equal(start(b), second);
+        finish(b, second);
+        assert_ptr_equal(start(b), z);
+}
+
 static void test_a_retried_job_keeps_its_place(void **state) {
         Bench *b = *state;
         Job *first = add(b, "o", "a"), *second = add(b, "o", "a");
@@ -340,6 +367,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 queue_test(test_first_come_first_served),
                 queue_test(test_related_paths_keep_their_order),
+                queue_test(test_a_swap_that_waits_holds_back_other_swaps_only),
                 queue_test(test_a_retried_job_keeps_its_place),
                 queue_test(test_asked_for_first_then_hotter),
                 queue_test(test_asked_for_overtakes_related),
