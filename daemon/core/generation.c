@@ -67,6 +67,8 @@ static int generation_name(Generation *g, const char *parent, const char *base, 
                 g->name = NULL;
                 return -ENOMEM;
         }
+        if (strlen(g->name) + strlen(PROBE_SUFFIX) > NAME_MAX) /* it could be made, but not be removed */
+                return -ENAMETOOLONG;
         g->path = path_join(parent[0] ? parent : "/", g->name);
         return g->path ? 0 : -ENOMEM;
 }

@@ -38,6 +38,7 @@ static const struct {
         { "defcontext", KEY_SHOWN },
         { "rootcontext", KEY_SHOWN },
         { "userxattr", KEY_FLAG },
+        { "default_permissions", KEY_FLAG },
         { "sync", KEY_FLAG },
         { "dirsync", KEY_FLAG },
         { "lazytime", KEY_FLAG },
