@@ -15,6 +15,25 @@
 #define LOOK_MAX_USEC (10 * USEC_PER_SEC)
 #define HOLDERS_NAMED 3
 
+Drain *drain_new(void) {
+        Drain *d = calloc(1, sizeof(Drain));
+
+        if (d)
+                d->root_fd = d->record_fd = -EBADF;
+        return d;
+}
+
+Drain *drain_free(Drain *d) {
+        if (!d)
+                return NULL;
+        (void) fd_close(d->root_fd);
+        (void) fd_close(d->record_fd);
+        free(d->name);
+        free(d->work);
+        free(d);
+        return NULL;
+}
+
 /* Processes that use the old superblock; mounts of it in other namespaces count as one each. */
 typedef struct Holders {
         unsigned n;
@@ -66,6 +85,7 @@ static void report(Drain *d, const Holders *h, bool is_read_only, drain_func fun
 }
 
 static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdata) {
+        const Overlay old = { .mount_id = d->mount_id, .device = d->device };
         bool is_read_only = false, was_read_only = false;
         Holders h = { 0 }, before = { 0 };
 
@@ -74,7 +94,7 @@ static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdat
                 int r;
 
                 is_read_only = is_read_only || superblock_make_read_only(d->root_fd) >= 0;
-                r = holders_find(site->overlay, &h);
+                r = holders_find(&old, &h);
                 if (r < 0 || h.n == 0)
                         return r;
                 if (h.n != before.n || strcmp(h.who, before.who) != 0 || is_read_only != was_read_only) {
@@ -119,11 +139,13 @@ int drain_wait(Site *site, Drain *d, drain_func func, void *userdata) {
         int r;
 
         site->root_fd = fd_close(site->root_fd);
+        site->upper_fd = fd_close(site->upper_fd);
         r = d->is_covered ? (superblock_make_read_only(d->root_fd), 0)
                           : wait_for_holders(site, d, func, userdata);
         if (r < 0)
                 return r;
         d->root_fd = fd_close(d->root_fd);
+        drain_forget(site, d);
         r = d->is_covered ? 0 : wait_for_work(site, d, func, userdata);
         if (r >= 0)
                 report(d, &none, true, func, userdata);

@@ -23,9 +23,15 @@ typedef struct Successor {
 bool kernel_mounts_beneath(void);
 /* All that must hold, and the options for the new superblock. */
 int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
-/* 0: nobody uses the overlay in a way that a swap would cut apart. -EAGAIN: somebody did, and does no longer;
- * the site has been let go of. */
+/* 0: nobody uses the overlay in a way that a swap would cut apart. -EAGAIN: somebody did, and does no
+ * longer; the site has been let go of. */
 int remount_wait_for_blockers(Site *site, Failure *reterr);
+
+/* drain.c. */
+Drain *drain_new(void);
+/* drain-record.c. So that another worker can wait for d if this one does not get to the end. */
+int drain_record(const Site *site, Drain *d);
+void drain_forget(const Site *site, Drain *d);
 
 /* remount.c. Detaches the topmost mount; root_fd is its root. */
 int mount_detach_top(int root_fd);

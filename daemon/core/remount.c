@@ -334,21 +334,14 @@ static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_paus
         return 0;
 }
 
-Drain *drain_free(Drain *d) {
-        if (!d)
-                return NULL;
-        (void) fd_close(d->root_fd);
-        free(d->work);
-        free(d);
-        return NULL;
-}
-
-static int drain_new(const Site *site, bool is_covered, Drain **ret) {
-        _cleanup_(drain_freep) Drain *d = calloc(1, sizeof(Drain));
+static int open_drain(const Site *site, bool is_covered, Drain **ret) {
+        _cleanup_(drain_freep) Drain *d = drain_new();
 
         if (!d)
                 return -ENOMEM;
-        *d = (Drain){ .is_covered = is_covered };
+        d->is_covered = is_covered;
+        d->mount_id = site->overlay->mount_id;
+        d->device = site->overlay->device;
         d->work = strdup(site->overlay->work);
         d->root_fd = openat(site->root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (d->root_fd < 0 || !d->work)
@@ -368,7 +361,7 @@ int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failur
         if (r >= 0 && !q->ignore_blockers)
                 r = remount_wait_for_blockers(site, reterr);
         if (r >= 0)
-                r = drain_new(site, !beneath, &d);
+                r = open_drain(site, !beneath, &d);
         if (r >= 0)
                 r = make_successor(site, &s, reterr);
         if (r < 0) {
@@ -376,9 +369,13 @@ int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failur
                 return r;
         }
         site_progress(site, JOB_APPLYING, 0, 0);
+        if (beneath && drain_record(site, d) < 0)
+                site_note(site, "", "another daemon will not know of the old superblock");
         r = take_place(site, &s, beneath, &ret->pause_usec, reterr);
-        if (r < 0)
+        if (r < 0) {
+                drain_forget(site, d);
                 discard(&s);
+        }
         if (r != 0)
                 return r < 0 ? r : -EBUSY;
         ret->drain = TAKE_PTR(d);

@@ -19,8 +19,12 @@ typedef struct RemountRequest {
 
 /* What a swap leaves behind: the old superblock, until nobody has anything open in it. */
 typedef struct Drain {
-        int root_fd;     /* O_PATH, of the old root */
-        char *work;      /* of the old superblock */
+        int root_fd;  /* O_PATH, of the old root; of something else on it if that could not be found again */
+        int mount_id; /* of the old mount */
+        dev_t device; /* of the old superblock */
+        char *work;   /* of the old superblock */
+        char *name;   /* of the record of it; NULL: none */
+        int record_fd;   /* locks that */
         bool is_covered; /* not detached but covered: it goes when it is unmounted */
 } Drain;
 
@@ -49,6 +53,9 @@ int remount_recover(const Overlay *o, Failure *reterr);
 
 Drain *drain_free(Drain *d);
 DEFINE_CLEANUP(Drain *, drain_free);
+/* The next old superblock of an earlier worker, that nobody waits for any more: 1, or 0. What is known of
+ * those that are gone is removed. Blocks on /proc, and on the old superblock. */
+int drain_take_up(const Site *site, Drain **ret);
 /* Told when it changes: processes that hold the old superblock, and whether it is read-only by now. 0
  * processes: the end. */
 typedef void (*drain_func)(

@@ -28,18 +28,24 @@ static int open_layers(Site *s, Failure *reterr) {
         return 0;
 }
 
-static int open_records(Site *s, const char *state_dir, Failure *reterr) {
+static int open_state(const char *state_dir, const char *kind, const char *name, Failure *reterr) {
         _cleanup_free_ char *path = NULL;
+        int fd;
 
-        if (asprintf(&path, "%s/records/%s", state_dir, s->name) < 0) {
+        if (asprintf(&path, "%s/%s/%s", state_dir, kind, name) < 0) {
                 path = NULL;
                 return -ENOMEM;
         }
-        s->records_fd = mkdir_open(path);
-        if (s->records_fd < 0)
-                return failure_set_errno(
-                        reterr, s->records_fd, "cannot open the state directory '%s'", path);
-        return 0;
+        fd = mkdir_open(path);
+        return fd < 0 ? failure_set_errno(reterr, fd, "cannot open the state directory '%s'", path) : fd;
+}
+
+static int open_records(Site *s, const char *state_dir, Failure *reterr) {
+        int r = s->records_fd = open_state(state_dir, "records", s->name, reterr);
+
+        if (r >= 0)
+                r = s->drains_fd = open_state(state_dir, "draining", s->name, reterr);
+        return r < 0 ? r : 0;
 }
 
 static int adopt_record(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -98,6 +104,7 @@ void site_done(Site *s) {
         s->root_fd = fd_close(s->root_fd);
         s->upper_fd = fd_close(s->upper_fd);
         s->records_fd = fd_close(s->records_fd);
+        s->drains_fd = fd_close(s->drains_fd);
 }
 
 int site_load_inner_mounts(Site *s) {

@@ -50,6 +50,7 @@ struct Site {
         int root_fd;            /* the overlay's root */
         int upper_fd;   /* the upper layer's root; O_RDONLY, so that file handles can be opened through it */
         int records_fd; /* directory of this overlay's records */
+        int drains_fd;  /* directory of the records of its old superblocks */
         SiteOptions options;
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
@@ -63,7 +64,8 @@ struct Site {
 
 #define SITE_INIT                                                                                           \
         (Site) {                                                                                            \
-                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .redirect_max_hold = -EBADF,   \
+                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .drains_fd = -EBADF,           \
+                .redirect_max_hold = -EBADF,                                                                \
                 .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
                              .n_threads = 32,                                                               \
                              .depth = DEPTH_INFINITE,                                                       \

@@ -414,7 +414,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return check_preconditions(w, /* report= */ true, reterr);
         if (type == JOB_BLOCKERS)
                 return list_blockers(w, path, reterr);
-        if (type == JOB_SURVEY) {
+        w->is_survey = type == JOB_SURVEY;
+        if (w->is_survey) {
                 r = recover_remount(w, reterr);
                 if (r < 0)
                         return r;

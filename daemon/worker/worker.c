@@ -144,6 +144,19 @@ static void send_result(Worker *w, int r, const Failure *f) {
         (void) wire_send(WORKER_FD, &record);
 }
 
+/* The old superblock of this swap, or those of earlier ones whose workers were killed. */
+static void drain_all(Worker *w) {
+        Drain **d = &w->remounted.drain;
+
+        while (*d || drain_take_up(&w->site, d) > 0) {
+                int r = drain_wait(&w->site, *d, on_draining, w);
+
+                *d = drain_free(*d);
+                if (r < 0)
+                        return;
+        }
+}
+
 static int run(Worker *w) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
         pthread_t listener;
@@ -171,8 +184,8 @@ static int run(Worker *w) {
                 redirect_max_release(&w->site.redirect_max_hold);
                 _exit(EXIT_FAILURE);
         }
-        if (w->remounted.drain)
-                (void) drain_wait(&w->site, w->remounted.drain, on_draining, w);
+        if (w->remounted.drain || w->is_survey)
+                drain_all(w);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

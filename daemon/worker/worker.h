@@ -16,6 +16,7 @@ typedef struct Worker {
         Observer observer; /* handed to the site once it is open */
         Keepers kept;
         RemountResult remounted;
+        bool is_survey;
         WorkCounts counts;
         uint64_t started_usec;  /* monotonic */
         uint64_t reported_usec; /* when the last progress was sent */

@@ -4,6 +4,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 
 import dbus
@@ -12,6 +13,7 @@ import pytest
 from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.env import mount
+from ovltest.holders import Shell
 from ovltest.tree import age, write
 
 SET = "--set=metacopy=on,redirect_dir=on"
@@ -190,3 +192,73 @@ def test_a_swap_that_waits_keeps_nobody_from_unmounting(scene, source):
         assert result["State"] == "failed"
     wait_for(lambda: daemon.overlay_states() == {"soft": "absent"}, "the overlay to be gone")
     assert generations(overlay) == []
+
+
+def draining(daemon):
+    path = next(p for n, p in daemon.manager().ListOverlays() if n == "soft")
+    return [{k: str(v) if k == "who" else v for k, v in d.items()} for d in daemon.properties(path, "org.ovlfind1.Overlay")["Draining"]]
+
+
+def records(daemon):
+    return os.listdir(os.path.join(daemon.state, "draining", "soft"))
+
+
+@pytest.mark.parametrize("victim", ["daemon", "worker"])
+def test_an_old_superblock_is_looked_after_again(scene, source, victim):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    write(overlay / "local")
+    with contextlib.closing(Shell(overlay / "t/d1")) as shell:
+        with open(overlay / "local", "r+b") as f:
+            daemon.ctl("remount", "soft", "--method=swap", "--force").ok()
+            wait_for(lambda: draining(daemon), "draining")
+            if victim == "daemon":
+                daemon.restart()
+            else:
+                before = daemon.workers()
+                for pid in before:
+                    os.kill(pid, signal.SIGKILL)
+                wait_for(lambda: not set(before) & set(daemon.workers()), "the worker to be gone")
+            state = wait_for(lambda: draining(daemon), "draining again")[0]
+            assert not state["read_only"] and str(shell.process.pid) in state["who"], state
+            f.write(b"not lost")
+        wait_for(lambda: draining(daemon)[0]["read_only"], "the old superblock to be read-only")
+        assert "Read-only" in shell.do("touch new 2>&1 || true")
+        write(overlay / "t/d1/new")
+    wait_for(lambda: not draining(daemon) and not records(daemon), "the old superblock to go")
+    with open(overlay / "local", "rb") as f:
+        assert f.read().startswith(b"not lost")
+    daemon.restart()
+    assert not draining(daemon)
+
+
+def test_an_old_superblock_in_another_namespace_is_found_again(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", "echo ready; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hermit:
+        try:
+            assert hermit.stdout.readline() == b"ready\n"
+            daemon.ctl("remount", "soft", "--method=swap", "--force").ok()
+            daemon.restart()
+            wait_for(lambda: draining(daemon) and draining(daemon)[0]["read_only"], "draining")
+        finally:
+            hermit.stdin.close()
+    wait_for(lambda: not draining(daemon) and not records(daemon), "the old superblock to go")
+
+
+def test_a_swap_that_was_killed_before_it_changed_anything_leaves_nothing_to_look_after(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    daemon.start()
+    with contextlib.closing(Shell(overlay / "t/d1")) as shell:
+        daemon.arm(3, call="beneath", hold=True)
+        job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
+        assert daemon.held(job) and len(records(daemon)) == 1
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.start()
+        wait_for(lambda: records(daemon) == [] and daemon.overlay_states() == {"soft": "active"}, "the record to go")
+        assert not draining(daemon)
+        assert shell.do("touch new && echo made").strip() == "made"
+    daemon.release(everything=True)
