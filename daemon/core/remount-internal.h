@@ -11,6 +11,9 @@
 #define MOVE_MOUNT_BENEATH 0x00000200
 #endif
 
+/* Of the overlay's root, for the moment of a proof. */
+#define MARK_XATTR "trusted.ovlfind.swap"
+
 /* A new superblock and what is known of it. */
 typedef struct Successor {
         const Overlay *old;

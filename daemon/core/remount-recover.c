@@ -2,6 +2,7 @@
 /* What a swap leaves that was killed: see "The swap" in docs/architecture.md. */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 #include "core/remount-internal.h"
 
@@ -63,6 +64,8 @@ int remount_recover(const Overlay *o, Failure *reterr) {
         r = top && o->work ? uncover_again(o, &t, top, reterr) : 0;
         if (r != 0)
                 return r;
+        if (o->work)
+                (void) removexattr(o->mount_point, MARK_XATTR);
         /* What cannot be removed now may be later, and harms nobody. */
         k = o->work ? generation_sweep(o) : 0;
         return k < 0 && k != -EACCES && k != -EROFS && k != -EPERM && k != -ENOENT

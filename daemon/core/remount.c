@@ -15,7 +15,6 @@
 #include "core/staging.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
-#define MARK_XATTR "trusted.ovlfind.swap"
 #define REHEARSALS_MAX 3 /* when mounts below change meanwhile */
 #define CATCH_UPS_MAX 5
 
@@ -77,14 +76,22 @@ static bool is_same_entry(const struct stat *a, const struct stat *b) {
                  a->st_mtim.tv_nsec == b->st_mtim.tv_nsec);
 }
 
+static bool is_same_or_absent(bool has_a, const struct stat *a, bool has_b, const struct stat *b) {
+        return has_a == has_b && (!has_a || is_same_entry(a, b));
+}
+
+/* What users are just changing tells nothing: it is looked at in the old one twice. */
 static int compare_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         Roots *roots = userdata;
-        struct stat a, b;
-        bool is_new, is_old;
+        bool is_new, is_old, is_still;
+        struct stat a, b, c;
 
         is_old = fstatat(roots->old_fd, name, &a, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
         is_new = fstatat(roots->new_fd, name, &b, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
-        if (is_staging_name(name) || (is_old == is_new && (!is_old || is_same_entry(&a, &b))))
+        if (is_staging_name(name) || is_same_or_absent(is_old, &a, is_new, &b))
+                return 0;
+        is_still = fstatat(roots->old_fd, name, &c, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
+        if (!is_same_or_absent(is_old, &a, is_still, &c))
                 return 0;
         free(roots->differing);
         roots->differing = strdup(name);

@@ -262,3 +262,16 @@ def test_a_swap_that_was_killed_before_it_changed_anything_leaves_nothing_to_loo
         assert not draining(daemon)
         assert shell.do("touch new && echo made").strip() == "made"
     daemon.release(everything=True)
+
+
+def test_a_swap_that_was_killed_during_its_proof_leaves_no_mark(scene, plain):
+    daemon = scene.daemon(start=False, soft=plain)
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(2, call="fsetxattr", parent=True)  # the first is a check
+    daemon.ctl("remount", "soft", "--method=swap", SET)
+    daemon.process.wait(10)
+    assert os.listxattr(plain.point)
+    daemon.start()
+    wait_for(lambda: daemon.overlay_states() == {"soft": "refused"}, "the survey")
+    assert not os.listxattr(plain.point)
