@@ -215,6 +215,7 @@ def test_a_kernel_that_cannot_mount_beneath(scene, plain):
     assert not generations(plain)
     daemon.add_overlay("soft", plain.point, Remount={"CoverOld": "yes"})
     daemon.ctl("reload").ok()
+    wait_for(lambda: not daemon.workers(), "the survey after the failure")
     readers = scene.readers(plain.point)
     daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
     daemon.ctl("remount", "soft", "--method=swap", SET).ok()
