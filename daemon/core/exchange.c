@@ -52,10 +52,8 @@ static int open_upper(Exchange *x, const char *path) {
 
 static int find_root_lower(Exchange *x, const char *path) {
         Node *root = x->tree->root;
-        bool in_upper;
-        int r;
+        int r = upper_lower_path_of(x->site->upper_fd, path, x->old_upper_fd, &root->lower);
 
-        r = upper_lower_path(x->site->upper_fd, path, &root->lower, &in_upper);
         root->is_merged = r >= 0 && root->lower;
         return r;
 }

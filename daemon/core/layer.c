@@ -201,26 +201,28 @@ static int walk_apply(Walk *w, const char *name, const UpperEntry *e) {
         return walk_append(w, e->redirect);
 }
 
+/* Opened first, then read: the kernel writes the redirect before it renames, so what has none then was never
+ * called otherwise, and the lower path is that of the directory the walk ends at, whatever is renamed
+ * meanwhile (facts 2.1). */
 static int walk_step(Walk *w, const char *name) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        int fd, r;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
 
         if (w->fd < 0)
                 return walk_append(w, name);
-        r = upper_entry_read(w->fd, name, &e);
+        fd = open_beneath(w->fd, name, O_PATH | O_NOFOLLOW);
+        if (fd == -ENOENT)
+                return walk_leave_upper(w, name);
+        r = fd < 0 ? fd : upper_entry_read(fd, "", &e);
         if (r < 0)
                 return r;
-        if (e.class == UPPER_MISSING)
-                return walk_leave_upper(w, name);
         if (e.class == UPPER_WHITEOUT)
                 return -ENOENT;
         if (e.type != DT_DIR)
                 return -ENOTDIR;
-        fd = open_beneath(w->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-        if (fd < 0)
-                return fd;
         (void) fd_close(w->fd);
-        w->fd = fd;
+        w->fd = TAKE_FD(fd);
         return walk_apply(w, name, &e);
 }
 
@@ -231,27 +233,50 @@ static int walk_start(Walk *w, int upper_fd) {
         return walk_set(w, "");
 }
 
-/* upper_lower_path() - the path of a directory in the merged view of the lower layers
- * @upper_fd: root of the upper, borrowed   @path: relative to it, "" is the root, whose own marks the kernel
- * does not read Returns 0; -ENOENT whited out or below an opaque directory that has no such entry, -ENOTDIR,
- * -EINVAL malformed redirect on the way, -EXDEV a mount in the upper. Whether the lower path exists is not
- * asked: that would need the lower. Renames while this runs give a path that was right for neither moment:
- * compare before and after where it matters. */
-int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper) {
-        _cleanup_(walk_done) Walk w = { .fd = -EBADF };
+static int walk_path(Walk *w, int upper_fd, const char *path) {
         _cleanup_free_ char *copy = strdup(path);
         char *rest = copy, *name;
         int r;
 
         if (!copy)
                 return -ENOMEM;
-        r = walk_start(&w, upper_fd);
+        r = walk_start(w, upper_fd);
         while (r >= 0 && (name = strsep(&rest, "/")))
                 if (name[0] != '\0')
-                        r = walk_step(&w, name);
+                        r = walk_step(w, name);
+        return r;
+}
+
+/* upper_lower_path() - the path of a directory in the merged view of the lower layers
+ * @upper_fd: root of the upper, borrowed   @path: relative to it, "" is the root, whose own marks the kernel
+ * does not read Returns 0; -ENOENT whited out or below an opaque directory that has no such entry, -ENOTDIR,
+ * -EINVAL malformed redirect on the way, -EXDEV a mount in the upper. Whether the lower path exists is not
+ * asked: that would need the lower. Renames while this runs may lead to another directory than a moment
+ * before: upper_lower_path_of() where it matters. */
+int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper) {
+        _cleanup_(walk_done) Walk w = { .fd = -EBADF };
+        int r = walk_path(&w, upper_fd, path);
+
         if (r < 0)
                 return r;
         *ret_lower = TAKE_PTR(w.lower);
         *ret_in_upper = w.fd >= 0;
+        return 0;
+}
+
+int upper_lower_path_of(int upper_fd, const char *path, int dir_fd, char **ret_lower) {
+        _cleanup_(walk_done) Walk w = { .fd = -EBADF };
+        struct stat found, expected;
+        int r = walk_path(&w, upper_fd, path);
+
+        if (r < 0)
+                return r;
+        if (w.fd < 0)
+                return -ESTALE;
+        if (fstat(w.fd, &found) < 0 || fstat(dir_fd, &expected) < 0)
+                return -errno;
+        if (found.st_dev != expected.st_dev || found.st_ino != expected.st_ino)
+                return -ESTALE;
+        *ret_lower = TAKE_PTR(w.lower);
         return 0;
 }

@@ -48,3 +48,6 @@ bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
  * lower counterpart that counts (it, or an ancestor without a later absolute redirect, is opaque).
  * *ret_in_upper: whether path itself stands in the upper. -ENOTDIR, -EINVAL for a malformed redirect. */
 int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper);
+/* The same for a directory of the upper that is open already: right also if it, or one above it, is renamed
+ * meanwhile. -ESTALE: another directory stands at path. */
+int upper_lower_path_of(int upper_fd, const char *path, int dir_fd, char **ret_lower);

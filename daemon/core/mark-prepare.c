@@ -58,8 +58,7 @@ static int open_upper(const Mark *m, MarkDirectory *d) {
 /* 1: it answers from the upper alone already, or has no lower counterpart. */
 static int find_lower(const Mark *m, MarkDirectory *d) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        bool in_upper;
-        int r = upper_lower_path(m->site->upper_fd, d->path, &d->node->lower, &in_upper);
+        int r = upper_lower_path_of(m->site->upper_fd, d->path, d->upper_fd, &d->node->lower);
 
         if (r < 0 || !d->node->lower)
                 return r < 0 ? r : 1;

@@ -4,7 +4,8 @@
  * steps has been tried. KILLAT=N, KILLAT_PARENT=1: the parent instead; KILLAT_LOG=FILE: where to say which
  * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
  *
- * Calls that change mounts count as well ("beneath": a move_mount beneath another).
+ * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
+ * inotify_add_watch and fanotify_mark only where KILLAT_CALL names them.
  *
  * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
  * all of them); KILLAT_HOLD=FILE: the Nth call and all that follow wait, as long as FILE and the log exist.
@@ -19,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -64,10 +67,19 @@ static void strike(const char *name, long n) {
                 pause();
 }
 
+static bool changes_something(const char *name) {
+        static const char *const readers[] = { "getxattr", "inotify_add_watch", "fanotify_mark" };
+
+        for (size_t i = 0; i < ELEMENTSOF(readers); i++)
+                if (strcmp(name, readers[i]) == 0)
+                        return false;
+        return true;
+}
+
 static bool counts(const char *name) {
         const char *only = getenv("KILLAT_CALL");
 
-        return getenv("KILLAT") && (!only || strcmp(only, name) == 0);
+        return getenv("KILLAT") && (only ? strcmp(only, name) == 0 : changes_something(name));
 }
 
 static bool is_gentle(void) {
@@ -176,6 +188,17 @@ WRAP(mount_setattr,
      (fd, p, flags, a, size))
 WRAP(unshare, (int flags), (flags))
 WRAP(fremovexattr, (int fd, const char *k), (fd, k))
+WRAP(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask))
+WRAP(fanotify_mark,
+     (int fd, unsigned flags, uint64_t mask, int dfd, const char *p),
+     (fd, flags, mask, dfd, p))
+
+ssize_t getxattr(const char *p, const char *k, void *v, size_t l) {
+        ssize_t (*f)(const char *, const char *, void *, size_t) =
+                (ssize_t(*)(const char *, const char *, void *, size_t)) next("getxattr");
+
+        return calling("getxattr") < 0 ? -1 : f(p, k, v, l);
+}
 
 int openat(int fd, const char *p, int flags, ...) {
         int (*f)(int, const char *, int, ...) = (int (*)(int, const char *, int, ...)) next("openat");

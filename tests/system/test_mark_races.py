@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Method mark against users who rename, mount and watch in the one moment that counts, and against odd lower trees."""
+
+import os
+
+import dbus
+import pytest
+
+from ovltest import run, snapshot
+from ovltest.tree import write
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    for a in ("a", "b"):
+        for name in ("f", "sub/g"):
+            write(os.path.join(top, "t", a, "d", name), f"{a}/{name}".encode())
+    return top
+
+
+@pytest.fixture
+def daemon(scene, overlay):
+    d = scene.daemon(start=False, soft=overlay)
+    d.use_killer()
+    return d.start()
+
+
+def swap(overlay):
+    """What was a is b now, and the other way round."""
+    for old, new in (("a", "x"), ("b", "a"), ("x", "b")):
+        os.rename(overlay / f"t/{old}", overlay / f"t/{new}")
+
+
+def marked(overlay, path):
+    try:
+        return os.getxattr(overlay.upper_path(path), "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def next_hold(daemon, job):
+    """Lets the held call go on, and waits for the one after it. False: the job has ended."""
+    daemon.release()
+    return daemon.held(job)
+
+
+def test_a_directory_above_is_swapped_and_back(overlay, daemon):
+    """Whichever two reads of the upper the swap lies between: redirects name what the directory is, not what stood at its
+    path for a moment."""
+    before = contents(snapshot(overlay / "t"))
+    for n in range(1, 13):
+        daemon.arm(n, call="getxattr", hold=True)
+        job = daemon.finalize(overlay / "t/a/d", method="mark", depth=dbus.UInt32(0))
+        assert daemon.held(job)
+        swap(overlay)
+        next_hold(daemon, job)
+        swap(overlay)
+        daemon.release(everything=True)
+        daemon.wait_job(job)
+        forget(daemon, overlay)
+        assert before == contents(snapshot(overlay / "t")), n
+        empty_upper(overlay)
+        daemon.start()
+
+
+def contents(tree):
+    return {path: entry.get("content") for path, entry in tree.items()}
+
+
+def forget(daemon, overlay):
+    assert daemon.stop() == 0
+    overlay.remount()
+
+
+def empty_upper(overlay):
+    """An empty upper again."""
+    overlay.umount()
+    run("find", overlay.upper.upper, "-mindepth", "1", "-delete")
+    overlay.mount()
