@@ -120,17 +120,26 @@ static int block_entry(MarkDirectory *d, const char *name, int r) {
         return r;
 }
 
+/* What is ours stands in the upper. A lower name like ours would be hidden by the mark, since nothing else
+ * lists or copies up such names. */
+static int block_own_name(MarkDirectory *d, int dfd, const char *name) {
+        if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        mark_block(d, DIRECTORY_EXCLUDED, "'%s' in the lower layer has a name that is ovlfind's own", name);
+        return -EUCLEAN;
+}
+
 static int cover_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         Pass *p = userdata;
         struct stat st;
         int r;
 
-        if (is_staging_name(name))
-                return 0;
         if (fstatat(p->d->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
                 return 0;
         if (errno != ENOENT)
                 return -errno;
+        if (is_staging_name(name))
+                return block_own_name(p->d, dfd, name);
         if (site_is_canceled(p->m->site))
                 return -ECANCELED;
         r = copy_up(p, dfd, name);

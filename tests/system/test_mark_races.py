@@ -6,7 +6,7 @@ import os
 import dbus
 import pytest
 
-from ovltest import run, snapshot
+from ovltest import assert_same, run, snapshot
 from ovltest.tree import write
 
 
@@ -78,3 +78,16 @@ def empty_upper(overlay):
     overlay.umount()
     run("find", overlay.upper.upper, "-mindepth", "1", "-delete")
     overlay.mount()
+
+
+def test_a_lower_name_like_ours(overlay, daemon, source, lower):
+    write(os.path.join(source, "t/a/d/.ovlfind/x"))
+    lower.invalidate()
+    overlay.remount()
+    d = overlay / "t/a/d"
+    before = snapshot(d)
+    assert ".ovlfind/x" in before
+    r = daemon.ctl("finalize", "--method=mark", "--depth=0", d)
+    assert r.code == 1 and ".ovlfind" in r.err, r.err
+    forget(daemon, overlay)
+    assert_same(before, snapshot(d))
