@@ -34,6 +34,7 @@ typedef struct Mark {
         size_t n;
         int inotify_fd;
         int fanotify_fd;
+        int n_pins;     /* left in this round */
         bool has_users; /* looked for in this round */
         Blockers users;
         atomic_bool has_failed;
@@ -64,6 +65,8 @@ int mark_pins_set(Mark *m, Failure *reterr);
 /* Makes the kernel forget what nobody uses. Then blocks those directories of which something is still in
  * memory as it was before; for files, makes the kernel itself store an absolute redirect. */
 int mark_pins_check(Mark *m, Failure *reterr);
+/* The same for one entry that was renamed since: the check may have asked for its old name. */
+int mark_pins_check_moved(Mark *m, MarkDirectory *d, const char *name);
 
 /* mark-write.c: the raw edits. */
 /* Gives each entry of the directory that needs a lower layer an absolute redirect. is_opaque: whether the

@@ -242,8 +242,23 @@ static int check_directory(Mark *m, MarkDirectory *d) {
         return r < 0 ? r : check_self(m, d, fd);
 }
 
+int mark_pins_check_moved(Mark *m, MarkDirectory *d, const char *name) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_close_ int fd = -EBADF;
+        int r = m->n_pins == 0 || d->is_ready ? 0 : upper_entry_read(d->upper_fd, name, &e);
+
+        if (r < 0 || !upper_entry_is_merge_child(&e))
+                return r;
+        r = mark_open(m, d, &fd);
+        if (r < 0)
+                return d->blocked ? 0 : r;
+        return check_child(m, d, fd, name, e.type == DT_DIR);
+}
+
 int mark_pins_check(Mark *m, Failure *reterr) {
         int r = forget_unused(m, reterr);
+
+        m->n_pins = r > 0 ? r : 0;
 
         blockers_done(&m->users);
         m->has_users = false;

@@ -261,8 +261,14 @@ static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
         return r < 0 ? r : 0;
 }
 
+static int check_moved(Mark *m, MarkDirectory *d, const char *name) {
+        int r = write_moved(m, d, name);
+
+        return r < 0 ? r : mark_pins_check_moved(m, d, name);
+}
+
 /* Those that are not ready yet. is_restless afterwards: something was to be written. */
-static int write_all(Mark *m, Failure *reterr) {
+static int write_all(Mark *m, moved_func func, Failure *reterr) {
         int r = 0;
 
         for (size_t i = 0; i < m->n; i++) {
@@ -278,7 +284,7 @@ static int write_all(Mark *m, Failure *reterr) {
                                 reterr, r, "cannot write redirects in '%s/%s'", m->site->overlay->upper,
                                 d->path);
         }
-        r = mark_follow(m, write_moved);
+        r = mark_follow(m, func);
         return r < 0 ? failure_set_errno(reterr, r, "cannot follow renames in the upper layer") : 0;
 }
 
@@ -307,14 +313,14 @@ static int settle_rounds(Mark *m, Failure *reterr) {
         for (unsigned i = 0; r >= 0 && i < MAX_ROUNDS && count_waiting(m) > 0; i++) {
                 if (site_is_canceled(m->site))
                         return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
-                r = write_all(m, reterr);
+                r = write_all(m, write_moved, reterr);
                 begin_round(m);
                 if (r >= 0)
                         r = mark_pins_set(m, reterr);
                 if (r >= 0)
                         r = mark_pins_check(m, reterr);
                 if (r >= 0)
-                        r = write_all(m, reterr);
+                        r = write_all(m, check_moved, reterr);
                 if (r >= 0)
                         note_ready(m);
         }

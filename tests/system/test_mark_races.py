@@ -7,6 +7,7 @@ import dbus
 import pytest
 
 from ovltest import assert_same, run, snapshot
+from ovltest.holders import Watches
 from ovltest.tree import write
 
 
@@ -91,3 +92,25 @@ def test_a_lower_name_like_ours(overlay, daemon, source, lower):
     assert r.code == 1 and ".ovlfind" in r.err, r.err
     forget(daemon, overlay)
     assert_same(before, snapshot(d))
+
+
+def test_renamed_while_it_is_asked_for(scene, overlay, daemon):
+    """A watched directory whose redirect in memory is relative already: renaming it writes nothing, so that only what is in
+    memory tells."""
+    os.rename(overlay / "t/a/d", overlay / "t/moved")
+    d = overlay / "t/moved"
+    os.rename(os.path.join(d, "sub"), os.path.join(d, "sub1"))
+    scene.keep(Watches(os.path.join(d, "sub1")))
+    for n in range(1, 40):
+        daemon.arm(n, call="fanotify_mark", hold=True)
+        job = daemon.finalize(d, method="mark", depth=dbus.UInt32(0))
+        if not daemon.held(job):
+            break
+        name = next(e for e in os.listdir(d) if e.startswith("sub"))
+        os.rename(os.path.join(d, name), os.path.join(d, f"sub{n + 1}"))
+        daemon.release(everything=True)
+        daemon.wait_job(job)
+        assert not marked(overlay, "t/moved"), n
+    else:
+        raise AssertionError("the job never came to its end")
+    assert n > 4

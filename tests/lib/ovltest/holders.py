@@ -173,3 +173,27 @@ class Running:
 
     def close(self):
         end(self.process)
+
+
+class Watches:
+    """A user's inotify watches: they hold inodes in memory that no descriptor tells of."""
+
+    def __init__(self, *paths):
+        self.process = spawn(sys.executable, "-c", WATCH, *paths, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+        assert self.process.stdout.readline() == "watching\n"
+
+    def close(self):
+        self.process.stdin.close()
+        end(self.process)
+        self.process.stdout.close()
+
+
+WATCH = """import ctypes, os, sys
+libc = ctypes.CDLL(None)
+fd = libc.inotify_init()
+for path in sys.argv[1:]:
+    assert libc.inotify_add_watch(fd, os.fsencode(path), 0x2) >= 0  # IN_MODIFY
+print("watching", flush=True)
+sys.stdin.read()
+"""
