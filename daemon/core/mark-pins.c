@@ -17,6 +17,7 @@
 #include "core/layer.h"
 #include "core/mark-internal.h"
 #include "core/reconfigure.h"
+#include "core/redirect-max.h"
 
 #define MARK_FLAGS (FAN_MARK_DONT_FOLLOW | FAN_MARK_IGNORED_MASK)
 /* Reconfigures until what is left counts as used: most uses last as long as a system call. */
@@ -194,16 +195,24 @@ static int block_used(Mark *m, MarkDirectory *d, const char *name) {
         return r;
 }
 
+static int link_to_grave(const Mark *m, int fd, const char *name) {
+        return linkat(fd, "", m->staging.grave_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
 /* The file is taken by its descriptor, so what is linked is what was found in memory. */
 static int link_once(Mark *m, int dfd, const char *name) {
         _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
         char link[16];
+        int r;
 
         if (fd < 0)
                 return fd;
         staging_new_name(&m->staging, link);
-        if (linkat(fd, "", m->staging.grave_fd, link, AT_EMPTY_PATH) < 0)
-                return -errno;
+        r = link_to_grave(m, fd, link);
+        if (r == -EXDEV && redirect_max_raise(&m->site->redirect_max_hold) >= 0)
+                r = link_to_grave(m, fd, link);
+        if (r < 0)
+                return r;
         return unlinkat(m->staging.grave_fd, link, 0) < 0 ? -errno : 0;
 }
 

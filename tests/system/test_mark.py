@@ -4,13 +4,12 @@ reason; nothing that users do to entries before, meanwhile or after makes any of
 
 import os
 import shutil
-import subprocess
 
 import pytest
 
 from ovltest import assert_same, run, snapshot
-from ovltest.env import end, spawn
-from ovltest.holders import OpenFile, Shell
+from ovltest.env import redirect_max
+from ovltest.holders import OpenFile, Shell, Watches
 from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
@@ -161,30 +160,6 @@ def test_a_mount_below(scene, lower, overlay, daemon):
     assert scene.absent_lookups(lower, directories_below(d), 5).enoent == 0
 
 
-class Watches:
-    """A user's inotify watches: they hold inodes in memory that no descriptor tells of."""
-
-    def __init__(self, *paths):
-        self.process = spawn("/usr/bin/python3", "-c", WATCH, *paths, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True)
-        assert self.process.stdout.readline() == "watching\n"
-
-    def close(self):
-        self.process.stdin.close()
-        end(self.process)
-        self.process.stdout.close()
-
-
-WATCH = """import ctypes, os, sys
-libc = ctypes.CDLL(None)
-fd = libc.inotify_init()
-for path in sys.argv[1:]:
-    assert libc.inotify_add_watch(fd, os.fsencode(path), 0x2) >= 0  # IN_MODIFY
-print("watching", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_watched_entries_are_renamed(scene, lower, overlay, daemon):
     """A watch on a child directory: the kernel would write a relative redirect when it is renamed, and below an opaque
     directory its content would vanish. It is pending; a watched file is no hindrance."""
@@ -206,6 +181,25 @@ def test_watched_entries_are_renamed(scene, lower, overlay, daemon):
     overlay_forget(daemon, overlay)
     assert_same(content, snapshot(os.path.join(lib, "python5")))
     assert before["libpart0.so.1.0"] == snapshot(lib)["renamed"]
+
+
+def test_a_watched_file_with_a_long_path(scene, lower, overlay, daemon, source):
+    """The kernel stores redirects up to a limit only; it is raised as long as it must be."""
+    limit = redirect_max()
+    path = "/".join(c * 100 for c in "abc")
+    write(os.path.join(source, path, "f"))
+    lower.invalidate()
+    overlay.remount()
+    d = overlay / path
+    before = snapshot(d)
+    watches = scene.keep(Watches(os.path.join(d, "f")))
+    daemon.ctl("finalize", "--method=mark", "--depth=0", d).ok()
+    assert redirect_max() == limit
+    os.rename(os.path.join(d, "f"), overlay / "g")
+    os.rename(overlay / "g", os.path.join(d, "f"))
+    watches.close()
+    overlay_forget(daemon, overlay)
+    assert before["f"]["content"] == snapshot(d)["f"]["content"]
 
 
 def test_a_moved_directory(scene, lower, overlay, daemon, source):
