@@ -17,6 +17,7 @@ WORKERS = 4
 DIRECTORIES = [f"t/d{i}{sub}" for i in range(4) for sub in ("", "/sub", "/sub/deep")]
 TOPS = [f"t/d{i}" for i in range(4)]
 MARKED = [f"t/m{i:03}" for i in range(60)]
+MOVED = [f"t/n{i:03}" for i in range(60)]
 
 
 @pytest.fixture
@@ -86,17 +87,23 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
-@pytest.mark.parametrize("hold", [0, 1], ids=["light", "medium"])
-def test_marks_in_a_loop(scene, hold, capsys):
+@pytest.mark.parametrize(("hold", "watch", "pause_usec"), [(0, 0, 0), (1, 0, 0), (0, 8, 5000)],
+                         ids=["light", "medium", "watched"])
+def test_marks_in_a_loop(scene, hold, watch, pause_usec, capsys):
     """Method mark has no moment in which anything is wrong: not one result may be. What is in use is not marked, so each
     directory is tried until it is. Many directories, so that most have entries nobody has renamed yet when their turn
-    comes: those are what can go wrong."""
+    comes: those are what can go wrong. Watched: inotify keeps inodes in memory as they were before, without keeping their
+    directory; these are renamed then. Only the check of what is in memory sees that, and there are pauses, or all would have
+    been renamed before. All directories were moved, so that a redirect made of a name leads nowhere."""
     source = scene.source()
     torture_source(source, MARKED, WORKERS, per_worker=4)
     overlay = scene.overlay(source, upper=scene.upper("ext4-512", size_mib=1024))
+    for before, directory in zip(MARKED, MOVED):
+        os.rename(overlay / before, overlay / directory)
     daemon = scene.daemon(soft=(overlay, {"Finalize": {"Method": "mark"}}))
-    torture = scene.keep(Torture([overlay / d for d in MARKED], seed=SEED, descriptor_workers=0, hold=hold))
-    waiting, tries = list(MARKED), 0
+    torture = scene.keep(Torture([overlay / d for d in MOVED], seed=SEED, descriptor_workers=0, hold=hold, watch=watch,
+                                 pause_usec=pause_usec))
+    waiting, tries = list(MOVED), 0
     deadline = time.monotonic() + SECONDS / 2
     while waiting and time.monotonic() < deadline:
         tries += 1

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -225,6 +226,25 @@ static void step_hold(Worker *w, Slot *s) {
                 held_check(w, h);
 }
 
+/* A watch on something that somebody has loaded, which is renamed before the watch goes: what the kernel
+ * then writes depends on what it had in memory. */
+static void step_watch(Worker *w, Slot *s) {
+        Watched *t = w->n_watched > 0 ? &w->watched[worker_random(w, w->n_watched)] : NULL;
+        char path[PATH_MAX];
+
+        if (!t)
+                return;
+        if (t->wd > 0) {
+                if (t->slot->is_used)
+                        step_rename(w, t->slot);
+                (void) inotify_rm_watch(w->inotify_fd, t->wd); /* it goes with the last name, too */
+        }
+        slot_path(w, s, AT_FDCWD, "", path);
+        *t = (Watched){ .wd = inotify_add_watch(w->inotify_fd, path, IN_ATTRIB), .slot = s };
+        if (t->wd < 0)
+                wrong(w, "watch", path, errno);
+}
+
 static Slot *slot_by_name(Worker *w, unsigned directory, const char *name) {
         for (unsigned i = 0; i < SLOTS_MAX; i++) {
                 Slot *s = &w->slots[i];
@@ -272,8 +292,9 @@ void model_step(Worker *w) {
                 unsigned weight;
                 step_func func;
         } steps[] = {
-                { 30, step_read },   { 10, step_absent }, { 15, step_create }, { 10, step_remove },
-                { 15, step_rename }, { 5, step_link },    { 10, step_hold },   { 5, step_list },
+                { 25, step_read },   { 10, step_absent }, { 15, step_create },
+                { 10, step_remove }, { 15, step_rename }, { 5, step_link },
+                { 10, step_hold },   { 5, step_list },    { 5, step_watch },
         };
         unsigned dice = worker_random(w, 100);
         Slot *s = slot_find(w, true);
@@ -323,6 +344,7 @@ int model_load(Worker *w) {
 
         for (unsigned i = 0; i < HELD_MAX; i++)
                 w->held[i].fd = -EBADF;
+        w->inotify_fd = -EBADF;
         for (unsigned d = 0; d < w->n_directories; d++) {
                 w->directory_fds[d] = -EBADF;
                 r = load_directory(w, d, &n);
@@ -338,6 +360,7 @@ void model_release(Worker *w) {
                         (void) munmap(w->held[i].map, 4096);
                 w->held[i] = (Held){ .fd = fd_close(w->held[i].fd) };
         }
+        w->inotify_fd = fd_close(w->inotify_fd);
         for (unsigned d = 0; d < w->n_directories; d++)
                 w->directory_fds[d] = fd_close(w->directory_fds[d]);
 }

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -37,6 +38,8 @@ static int worker_run(Worker *w, unsigned pause_usec) {
         int phase = PHASE_RUN, now;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (w->n_watched > 0)
+                w->inotify_fd = inotify_init1(IN_CLOEXEC);
         for (;;) {
                 now = atomic_load(&w->shared->phase);
                 if (now != phase) {
@@ -138,9 +141,10 @@ int main(int argc, char *argv[]) {
                 { "descriptor-workers", required_argument, NULL, 'd' },
                 { "pause", required_argument, NULL, 'p' },
                 { "hold", required_argument, NULL, 'h' },
+                { "watch", required_argument, NULL, 'i' },
                 {},
         };
-        unsigned numbers[128] = { ['s'] = 1, ['w'] = 4, ['d'] = 1, ['p'] = 0, ['h'] = HELD_MAX };
+        unsigned numbers[128] = { ['s'] = 1, ['w'] = 4, ['d'] = 1, ['p'] = 0, ['h'] = HELD_MAX, ['i'] = 0 };
         static Worker w;
         int c, r;
 
@@ -150,15 +154,16 @@ int main(int argc, char *argv[]) {
                 numbers[c] = (unsigned) strtoul(optarg, NULL, 10);
         }
         if (optind == argc || numbers['w'] > WORKERS_MAX || numbers['d'] > numbers['w'] ||
-            numbers['h'] > HELD_MAX) {
+            numbers['h'] > HELD_MAX || numbers['i'] > WATCHED_MAX) {
                 fputs("torture [--seed=N] [--workers=N] [--descriptor-workers=N] [--pause=USEC] [--hold=N] "
-                      "DIRECTORY...\n",
+                      "[--watch=N] DIRECTORY...\n",
                       stderr);
                 return 2;
         }
         w.directories = argv + optind;
         w.n_directories = (unsigned) (argc - optind);
         w.n_held = numbers['h'];
+        w.n_watched = numbers['i'];
         w.directory_fds = calloc(w.n_directories, sizeof(int));
         w.shared = mmap(NULL, sizeof(*w.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (!w.directory_fds || w.shared == MAP_FAILED)

@@ -12,6 +12,7 @@
 
 #define SLOTS_MAX 512   /* names one worker owns at a time */
 #define HELD_MAX 8      /* descriptors and maps it holds on to */
+#define WATCHED_MAX 8   /* inotify watches it keeps: they hold inodes in memory, but no directory entries */
 #define MESSAGES_MAX 64 /* the first surprises tell the story */
 
 typedef enum Counter {
@@ -54,6 +55,11 @@ typedef struct Held {
         unsigned content;
 } Held;
 
+typedef struct Watched {
+        int wd; /* 0: none */
+        Slot *slot;
+} Watched;
+
 typedef struct Worker {
         unsigned number;
         unsigned short seed[3];
@@ -64,6 +70,9 @@ typedef struct Worker {
         Slot slots[SLOTS_MAX];
         unsigned n_held; /* how many files to hold open, at most HELD_MAX; 0: each one only for a moment */
         Held held[HELD_MAX];
+        unsigned n_watched; /* how many entries to watch, at most WATCHED_MAX */
+        Watched watched[WATCHED_MAX];
+        int inotify_fd;
         int *directory_fds; /* opened some time ago, -EBADF when not */
         Shared *shared;
 } Worker;

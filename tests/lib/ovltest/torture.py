@@ -32,9 +32,10 @@ def torture_source(top, directories, workers, per_worker=6):
 
 
 class Torture:
-    def __init__(self, directories, seed=1, workers=4, descriptor_workers=1, pause_usec=0, hold=None):
+    def __init__(self, directories, seed=1, workers=4, descriptor_workers=1, pause_usec=0, hold=None, watch=0):
         self.process = spawn(binary("torture"), f"--seed={seed}", f"--workers={workers}",
-                             f"--descriptor-workers={descriptor_workers}", f"--pause={pause_usec}", *([] if hold is None else [f"--hold={hold}"]), *directories,
+                             f"--descriptor-workers={descriptor_workers}", f"--pause={pause_usec}",
+                             f"--watch={watch}", *([] if hold is None else [f"--hold={hold}"]), *directories,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError("torture does not start")
