@@ -85,6 +85,12 @@ static int compare_entry(const Search *s, Difference *d) {
         return has_changed(s, d) ? s->func(d, s->userdata) : 0;
 }
 
+/* It was renamed or moved here before the directory was finalized: its redirect names another lower file
+ * than the one of its name, which there may never have been. */
+static bool is_from_elsewhere(const Difference *d) {
+        return upper_entry_has_absolute_redirect(&d->upper) && strcmp(d->upper.redirect + 1, d->lower) != 0;
+}
+
 /* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
 static int visit_entry(const Search *s, const Entry *e) {
         _cleanup_free_ char *path = NULL;
@@ -101,7 +107,7 @@ static int visit_entry(const Search *s, const Entry *e) {
                 r = -ENOMEM;
         else if (
                 d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT &&
-                d.upper.type != DT_DIR) {
+                d.upper.type != DT_DIR && !is_from_elsewhere(&d)) {
                 if (e->base == 0 && d.upper.class != UPPER_METACOPY) {
                         upper_entry_done(&d.upper); /* made here, perhaps: the record does not tell */
                         return 0;

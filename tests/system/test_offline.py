@@ -2,6 +2,7 @@
 """finalize and unfinalize --offline: an overlay that is not mounted, without a daemon."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from ovltest import assert_same, run, snapshot
 from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
 from ovltest.env import binary
+from ovltest.overlay import OverlayMount
 from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
@@ -131,6 +133,21 @@ def test_mounted_where_nobody_looks(stage):
         r = ctl("finalize", D)
         assert r.code == 1 and "in use" in r.err, r.err
     wait_for(lambda: ctl("finalize", D).code == 0, "the last user to be gone")
+
+
+def test_in_use_by_a_second_superblock(scene, stage):
+    """The kernel takes an upper for in use as long as the first one lives, which after a swap of superblocks is gone."""
+    overlay, _, ctl = stage
+    overlay.mount()
+    work = os.path.join(overlay.upper.point, "work2")
+    os.mkdir(work)
+    upper = SimpleNamespace(upper=overlay.upper.upper, work=work)
+    scene.keep(OverlayMount(scene.subdir("second"), overlay.lowers, upper, **overlay.options))
+    overlay.umount()
+    was = beside(overlay)
+    r = ctl("finalize", D)
+    assert r.code == 1 and "another overlay" in r.err, r.err
+    assert beside(overlay) == was
 
 
 @pytest.mark.slow

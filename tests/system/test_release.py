@@ -197,6 +197,25 @@ def test_prune(source, finalized, daemon):
     assert os.listdir(os.path.join(daemon.state, "records", "soft")) in ([], [".findings"])
 
 
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+@pytest.mark.parametrize("verb", ["prune", "refresh"])
+def test_what_was_moved_here_before_stays(overlay, daemon, method, verb):
+    """Under names that the lower directory never had."""
+    d = overlay / D
+    os.rename(os.path.join(d, "lib/libpart0.so.1.0"), os.path.join(d, "lib/renamed"))
+    os.rename(overlay / "software/other/lib/libpart1.so.1.0", os.path.join(d, "lib/moved"))
+    os.rename(overlay / "software/other/lib/python3", os.path.join(d, "lib/python4"))
+    os.rename(os.path.join(d, "lib/libpart4.so"), os.path.join(d, "lib/link"))
+    write(os.path.join(d, "lib/own"))
+    daemon.ctl("finalize", f"--method={method}", d).ok()
+    before = visible(snapshot(d))
+    daemon.ctl(verb, d).ok()
+    assert_same(before, visible(snapshot(d)))
+    assert daemon.ctl("verify", overlay.point, "--json=short").ok().json == {"problems": []}
+    daemon.ctl("unfinalize", d).ok()
+    assert_same(before, visible(snapshot(d)))
+
+
 def test_prune_of_some_files_lets_undo_go_on(source, finalized, daemon):
     overlay = finalized
     os.unlink(os.path.join(source, D, "lib/libpart0.so.1.0"))
