@@ -123,6 +123,11 @@ int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
         return 0;
 }
 
+/* If it is, and the upper does not have it, the upper is not this mount's. */
+static bool is_there(const Staging *s) {
+        return faccessat(s->base_fd, s->id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
 /* -ENOENT without a failure set: another worker removed the base in between, or took what we made for
  * something left. */
 static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
@@ -138,7 +143,7 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
                 r = -errno;
         if (r >= 0)
                 r = open_work(&s);
-        if (r == -EBUSY || (r == -ENOENT && s.dir_fd < 0))
+        if (r == -EBUSY || (r == -ENOENT && !is_there(&s)))
                 return -ENOENT;
         if (r >= 0)
                 r = make_dir(s.dir_fd, "grave", &s.grave_fd);

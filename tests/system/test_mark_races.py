@@ -94,6 +94,20 @@ def test_a_lower_name_like_ours(overlay, daemon, source, lower):
     assert_same(before, snapshot(d))
 
 
+def test_staging_is_taken_for_a_left_one(overlay, daemon):
+    """By a survey that comes between making and locking it."""
+    daemon.arm(1, call="flock", hold=True)
+    job = daemon.finalize(overlay / "t/a/d", method="mark", depth=dbus.UInt32(0))
+    assert daemon.held(job)
+    base = overlay / ".ovlfind"
+    (name,) = os.listdir(base)
+    os.rmdir(os.path.join(base, name))
+    os.rmdir(base)
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"
+    assert marked(overlay, "t/a/d")
+
+
 def test_renamed_while_it_is_asked_for(scene, overlay, daemon):
     """A watched directory whose redirect in memory is relative already: renaming it writes nothing, so that only what is in
     memory tells."""

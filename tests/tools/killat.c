@@ -5,7 +5,7 @@
  * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
- * inotify_add_watch and fanotify_mark only where KILLAT_CALL names them.
+ * inotify_add_watch, fanotify_mark and flock only where KILLAT_CALL names them.
  *
  * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
  * all of them); KILLAT_HOLD=FILE: the Nth call and all that follow wait, as long as FILE and the log exist.
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -68,7 +69,7 @@ static void strike(const char *name, long n) {
 }
 
 static bool changes_something(const char *name) {
-        static const char *const readers[] = { "getxattr", "inotify_add_watch", "fanotify_mark" };
+        static const char *const readers[] = { "getxattr", "inotify_add_watch", "fanotify_mark", "flock" };
 
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
                 if (strcmp(name, readers[i]) == 0)
@@ -188,6 +189,7 @@ WRAP(mount_setattr,
      (fd, p, flags, a, size))
 WRAP(unshare, (int flags), (flags))
 WRAP(fremovexattr, (int fd, const char *k), (fd, k))
+WRAP(flock, (int fd, int operation), (fd, operation))
 WRAP(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask))
 WRAP(fanotify_mark,
      (int fd, unsigned flags, uint64_t mask, int dfd, const char *p),
