@@ -280,8 +280,9 @@ static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
         return 0;
 }
 
-static int spawn(const char *executable, int fd, pid_t *ret) {
-        char *argv[] = { (char *) executable, NULL };
+/* verb: for ps(1) alone. */
+static int spawn(const char *executable, const char *verb, int fd, pid_t *ret) {
+        char *argv[] = { (char *) executable, (char *) verb, NULL };
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
         int r;
@@ -369,7 +370,7 @@ int proc_spawn(
                 return r;
         r = open_socket(request, &p->fd, &worker_fd);
         if (r >= 0)
-                r = spawn(pool->executable, worker_fd, &p->pid);
+                r = spawn(pool->executable, wire_request_get(request, WIRE_VERB), worker_fd, &p->pid);
         if (r >= 0) {
                 r = proc_attach(p);
                 if (r < 0) {

@@ -444,8 +444,9 @@ static int add_method(const Run *run, WireRequest *q) {
 
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
-        const Settings *s = &run->overlay->config->settings;
         const JobOptions *options = &run->job->options;
+        uint64_t data_bytes =
+                options->has_data ? options->data_bytes : run->overlay->config->settings.data_max_bytes;
         int r;
 
         r = managed_make_request(run->overlay, run->job->type, run->job->path, &q);
@@ -459,10 +460,8 @@ static int run_spawn(Run *run) {
                 r = managed_make_background(run->overlay, &q);
         if (r >= 0 && options->is_repair)
                 r = wire_request_add(&q, WIRE_REPAIR, "1");
-        if (r >= 0 && run->job->type == JOB_FINALIZE)
-                r = wire_request_addf(
-                        &q, WIRE_DATA_BYTES, "%llu",
-                        (unsigned long long) (options->has_data ? options->data_bytes : s->data_max_bytes));
+        if (r >= 0 && run->job->type == JOB_FINALIZE && data_bytes > 0)
+                r = wire_request_addf(&q, WIRE_DATA_BYTES, "%llu", (unsigned long long) data_bytes);
         if (r < 0)
                 return r;
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);

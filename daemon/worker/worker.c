@@ -193,7 +193,8 @@ int main(int argc, char *argv[]) {
         struct stat st;
         int r;
 
-        if (argc > 1 || fstat(WORKER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        /* An argument says what it is for to whoever reads a list of processes. */
+        if (argc > 2 || fstat(WORKER_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
                 (void) fprintf(stderr, "%s is started by ovlfind, not by hand; see ovlfinctl(1)\n", argv[0]);
                 return EXIT_FAILURE;
         }

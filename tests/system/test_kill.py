@@ -44,6 +44,8 @@ def leftovers(overlay):
 
 def check_recovered(scene, lower, overlay, daemon, d, before):
     """After the next start. The state is one of those a user can make sense of, and tells the truth."""
+    # The next daemon goes on with the job.
+    wait_for(lambda: all(j["State"] in ("done", "failed", "canceled") for j in daemon.jobs()), "the jobs to end")
     wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
     assert_same(before, snapshot(d))
     state = daemon.state_of(d)

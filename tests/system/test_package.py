@@ -35,7 +35,7 @@ for f in bin/x bin/y share/z; do echo $f >/srv/software/tools/$f; done
 ln /srv/software/tools/bin/y /srv/software/tools/bin/z
 """.format(parts=" ".join(f"{k}:{v}" for k, v in GEO.items()))
 
-pytestmark = [pytest.mark.alone, pytest.mark.package, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.package, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def test_none_of_two_waits_for_ever(scene, overlay, daemon, command):
 def test_what_a_survey_cannot_finish_is_tried_again(overlay, daemon, stand):
     kill_all(daemon)
     stand.do("echo late > late")
-    daemon.arm(1, call="mkdirat", error=errno.EIO)
+    daemon.arm(1, call="mkdirat", error=errno.EIO, survey=True)
     daemon.start()
     assert daemon.struck() and not os.path.lexists(overlay / f"{D}/late")
     arrives(overlay / f"{D}/late", 20)
@@ -260,7 +260,7 @@ def test_a_keeper_that_is_told_to_end_is_replaced(overlay, daemon, stand, signal
     os.kill(worker, signal_number)
     stand.do("echo late > late")
     arrives(overlay / f"{D}/late")
-    assert daemon.workers() != [worker]
+    wait_for(lambda: worker not in daemon.workers(), "the worker to end")
     stand.close()
     await_gone(overlay, daemon)
 

@@ -64,14 +64,19 @@ class Daemon:
             f.write(text)
 
     def use_killer(self):
-        """Makes every worker started from now on run under tests/tools/killat when arm() was called before."""
+        """Makes the next worker for a job (or survey, see arm()) run under tests/tools/killat once arm() was called."""
         self.killat_n, self.killat_log, self.killat_hold = (os.path.join(self.directory, f"killat-{n}")
                                                             for n in ("n", "log", "hold"))
         self.worker = os.path.join(self.directory, "worker")
         with open(self.worker, "w", encoding="utf-8") as f:
             f.write(f"""#!/bin/sh
-if settings=$(cat '{self.killat_n}' 2>/dev/null); then
-        rm '{self.killat_n}'
+case $1 in
+survey) armed='{self.killat_n}-survey' ;;
+watch | compare | inspect | check | blockers) armed=/dev/null/none ;;
+*) armed='{self.killat_n}' ;;
+esac
+if settings=$(cat "$armed" 2>/dev/null); then
+        rm "$armed"
         ASAN_OPTIONS="$ASAN_OPTIONS:verify_asan_link_order=0" exec env LD_PRELOAD='{binary("killat")}' $settings \\
                 KILLAT_LOG='{self.killat_log}' '{binary("ovlfind-worker")}' "$@"
 fi
@@ -79,10 +84,10 @@ exec '{binary("ovlfind-worker")}' "$@"
 """)
         os.chmod(self.worker, 0o755)
 
-    def arm(self, n, parent=False, call=None, error=None, hold=False, always=False):
+    def arm(self, n, parent=False, call=None, error=None, hold=False, always=False, survey=False):
         """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
         error: that call fails instead (always: and all like it). hold: it and all that follow wait instead, see held();
-        hold="later": those that come after hold()."""
+        hold="later": those that come after hold(). survey: not of the next job, of the next survey."""
         self.release(everything=True)
         settings = [f"KILLAT={n}"]
         settings += ["KILLAT_PARENT=1"] if parent else []
@@ -93,7 +98,7 @@ exec '{binary("ovlfind-worker")}' "$@"
             settings += [f"KILLAT_HOLD={self.killat_hold}"]
             if hold != "later":
                 self.hold()
-        with open(self.killat_n, "w", encoding="ascii") as f:
+        with open(self.killat_n + ("-survey" if survey else ""), "w", encoding="ascii") as f:
             f.write(" ".join(settings))
 
     def hold(self):
@@ -237,6 +242,9 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def job(self, path):
         return self.properties(path, "org.ovlfind1.Job")
+
+    def jobs(self):
+        return [self.job(path) for _, path in self.manager().ListJobs()]
 
     def finalize(self, path, **options):
         """Finalize over the bus; returns the object path of the job."""
