@@ -24,8 +24,8 @@ static int check_options(const Ctl *c, const char *type) {
                 why = "--offline, --upper= and --lower= go together";
         else if (o->lower[0] != '/')
                 why = "--lower= wants absolute paths";
-        else if (options_have(o, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_DATA | OPTION_RESET))
-                why = "with --offline there is no --no-block, --dry-run, --data or --reset";
+        else if (options_have(o, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_DATA))
+                why = "with --offline there is no --no-block, --dry-run or --data";
         else if (
                 options_have(o, OPTION_DEPTH | OPTION_PARENTS) && o->method &&
                 strcmp(o->method, "exchange") == 0)
@@ -54,6 +54,8 @@ request_fill(WireRequest *q, const Options *o, const char *type, const char *upp
             (r = wire_request_addf(q, WIRE_DEPTH, "%" PRIu32, o->depth)) < 0)
                 return r;
         if (options_have(o, OPTION_PARENTS) && (r = wire_request_add(q, WIRE_PARENTS, "1")) < 0)
+                return r;
+        if (options_have(o, OPTION_RESET) && (r = wire_request_add(q, WIRE_RESET, "1")) < 0)
                 return r;
         return options_have(o, OPTION_FORCE) ? wire_request_add(q, WIRE_FORCE, "1") : 0;
 }

@@ -32,7 +32,7 @@ const OptionInfo option_table[] = {
         { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N",
           "Look so many times, a second apart" },
         { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
-        { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop what is only copied metadata" },
+        { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop mere copies (with --offline)" },
         { OPTION_REPAIR, "repair", 0, no_argument, NULL, "Mend what can be mended without a loss" },
         { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
         { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer" },

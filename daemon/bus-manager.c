@@ -96,8 +96,14 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
                 return read_flag(message, &options->want_parents);
         if (strcmp(key, "reset") == 0)
                 return failure_set(
-                        reterr, FAILURE_INVALID, EOPNOTSUPP,
-                        "option '%s' is not available yet in this version", key);
+                        reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                        "option 'reset' is for an overlay that is not mounted: as long as it is, the kernel "
+                        "may "
+                        "take a lower file for the copy that it has in memory, and would write to a copy "
+                        "that is "
+                        "gone; unmount it, then run 'ovlfinctl unfinalize --offline --reset "
+                        "--upper=UPPERDIR "
+                        "--lower=LOWERDIR PATH', with PATH below the mount point");
         return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown option '%s'", key);
 }
 

@@ -57,6 +57,7 @@
 #define WIRE_EXCLUDE "EXCLUDE"
 #define WIRE_MAX_WATCHES "MAX_WATCHES"
 #define WIRE_REPAIR "REPAIR" /* 1: verify mends what it can */
+#define WIRE_RESET "RESET"   /* 1: an unfinalize with OFFLINE drops copies, too */
 #define WIRE_DATA_BYTES                                                                                     \
         "DATA_BYTES" /* finalize copies up the data of files up to this size; absent: none                  \
                       */

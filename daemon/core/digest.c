@@ -22,10 +22,16 @@ uint64_t digest_stat(const struct stat *st) {
 
 /* Independent of the order in which the file system lists them. */
 static uint64_t digest_one(const char *path, const char *name) {
-        char value[4096];
+        char value[LIST_MAX]; /* no value is larger, either */
         ssize_t n = getxattr(path, name, value, sizeof(value));
 
         return hash_bytes(name, strlen(name)) * 31 + (n > 0 ? hash_bytes(value, (size_t) n) : 0);
+}
+
+/* Overlayfs's own, and the second name that xfs has for its ACLs. */
+static bool is_private(const char *name) {
+        return strncmp(name, "trusted.overlay.", strlen("trusted.overlay.")) == 0 ||
+                strncmp(name, "trusted.SGI_ACL_", strlen("trusted.SGI_ACL_")) == 0;
 }
 
 uint64_t digest_xattrs(int dfd, const char *name) {
@@ -39,10 +45,10 @@ uint64_t digest_xattrs(int dfd, const char *name) {
                 return 0;
         (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         n = listxattr(path, names, LIST_MAX);
-        if (n < 0)
+        if (n < 0 && errno != EOPNOTSUPP)
                 return 0;
         for (const char *s = names; s < names + n; s += strlen(s) + 1)
-                if (strncmp(s, "trusted.overlay.", strlen("trusted.overlay.")) != 0)
+                if (!is_private(s))
                         d += digest_one(path, s);
         return d != 0 ? d : 1;
 }

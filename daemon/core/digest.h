@@ -11,5 +11,6 @@
 /* Size, type and mode, owner, device number, modification time in whole seconds (some upper file systems
  * keep no more). */
 uint64_t digest_stat(const struct stat *st) _pure_;
-/* All xattrs but those of overlayfs itself; 0 where they cannot be read. */
+/* All xattrs but those of overlayfs itself; 0 where they cannot be read. A file system that knows none has
+ * an empty set. */
 uint64_t digest_xattrs(int dfd, const char *name);

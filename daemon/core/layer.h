@@ -12,6 +12,7 @@
 #define XATTR_ORIGIN "trusted.overlay.origin"
 #define XATTR_IMPURE "trusted.overlay.impure"
 #define XATTR_WHITEOUT "trusted.overlay.whiteout"
+#define XATTR_PROTATTR "trusted.overlay.protattr" /* chattr +i, +a through the overlay */
 
 typedef enum UpperClass {
         UPPER_MISSING,  /* no entry in the upper */

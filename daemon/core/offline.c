@@ -162,6 +162,13 @@ int offline_mount(const char *upper, const char *lower, Offline *ret, Failure *r
         return 0;
 }
 
+int offline_unmount(Offline *o, const Overlay *layers, Failure *reterr) {
+        if (o->is_mounted && umount2(o->mount_point, UMOUNT_NOFOLLOW) < 0)
+                return failure_set_errno(reterr, -errno, "cannot unmount '%s'", o->mount_point);
+        o->is_mounted = false;
+        return probe_use(layers, o->mount_point, reterr);
+}
+
 static void remove_parts(const Offline *o) {
         _cleanup_close_ int fd = open_dir_beneath(o->lock_fd, "work");
 

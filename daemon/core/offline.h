@@ -25,6 +25,9 @@ typedef struct Offline {
  * the upper belongs to an overlay that cannot be mounted so (index=on). Moves the calling thread, and those
  * it starts, to another mount namespace for good. Blocks on the layers. */
 int offline_mount(const char *upper, const char *lower, Offline *ret, Failure *reterr);
+/* Unmounts it, for raw edits of the upper: FAILURE_BUSY as above. All descriptors on it must be closed. o
+ * stays locked, and layers are those it was mounted with. */
+int offline_unmount(Offline *o, const Overlay *layers, Failure *reterr);
 /* Unmounts it and removes what was made beside the upper. All descriptors on it must be closed. */
 void offline_done(Offline *o);
 /* The name under which records of this upper are kept in state_dir: that of the overlay which has some of it

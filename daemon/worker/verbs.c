@@ -284,6 +284,15 @@ static int say_marks_are_ignored(const Worker *w, int r, Failure *reterr) {
                 o->mount_point, o->upper, cause.message ?: "no precondition fails");
 }
 
+static int unfinalize(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr) {
+        bool want_reset = worker_asks_for(w, WIRE_RESET);
+        int r = want_reset ? worker_prepare_reset(w, path, hooks, reterr) : 0;
+
+        if (r >= 0)
+                r = work_unfinalize(&w->site, path, hooks, &w->kept, &w->counts, reterr);
+        return r < 0 || !want_reset ? r : worker_reset(w, path, reterr);
+}
+
 static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         const WorkHooks hooks = { .report = send_directory, .step = send_step };
         bool is_undo = type == JOB_UNFINALIZE;
@@ -307,7 +316,7 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         if (worker_asks_for(w, WIRE_DRY_RUN))
                 return work_plan(&w->site, path, is_undo, &hooks, reterr);
         if (is_undo)
-                return work_unfinalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+                return unfinalize(w, path, &hooks, reterr);
         r = work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
         max_bytes = number(w, WIRE_DATA_BYTES, 0);
         return r < 0 || max_bytes == 0 ? r : data_copy_up(&w->site, path, max_bytes, reterr);

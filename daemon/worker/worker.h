@@ -38,6 +38,9 @@ bool worker_asks_for(const Worker *w, const char *key);
 int worker_compare(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
 int worker_prune(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
 int worker_refresh(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
+/* verb-reset.c: what precedes the undo, while the overlay is mounted, and what follows; unmounts it. */
+int worker_prepare_reset(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);
+int worker_reset(Worker *w, const char *path, Failure *reterr);
 /* verb-verify.c */
 int worker_verify(Worker *w, const char *path, Failure *reterr);
 int worker_verify_offline(Worker *w, const char *path, Failure *reterr);

@@ -405,11 +405,14 @@ def test_check(fake):
 def test_bad_arguments(fake):
     for options, word in (({"method": "odd"}, "odd"), ({"depth": dbus.UInt32(1), "method": "exchange"}, "depth"),
                           ({"depth": "1"}, "depth"), ({"parents": True, "method": "exchange"}, "parents"),
-                          ({"data": "much"}, "data"), ({"reset": True}, "reset"),
+                          ({"data": "much"}, "data"),
                           ({"colour": "red"}, "colour"), ({"dry-run": "yes"}, "dry-run")):
         with pytest.raises(dbus.DBusException) as e:
             fake.finalize(**options)
         assert e.value.get_dbus_name() == ERROR + "Invalid" and word in e.value.get_dbus_message()
+    got, message = error_of(fake.daemon.manager().Unfinalize, fake.overlay / "a",
+                            dbus.Dictionary({"reset": True}, signature="sv"))
+    assert got == ERROR + "Precondition" and "ovlfinctl unfinalize --offline --reset" in message
     for path, name in (("relative", "Invalid"), (fake.overlay / "../x", "Invalid"), ("/nowhere", "NotManaged"),
                        (fake.overlay.point + "x", "NotManaged")):
         got, message = error_of(fake.daemon.manager().Finalize, path, dbus.Dictionary({}, signature="sv"))

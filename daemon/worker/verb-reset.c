@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* unfinalize --reset, of an overlay that is mounted for this job alone. While anybody else has it in use it
+ * is not safe: the kernel finds inodes by their lower file, so what shows once the copy is gone would share
+ * the inode of the copy that somebody has open (facts E.7). */
+#include "base/fs-util.h"
+#include "core/reset.h"
+#include "worker/worker.h"
+
+/* What changed in the lower since is taken up first, as long as the record tells it from what was changed
+ * here. */
+int worker_prepare_reset(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr) {
+        if (!worker_asks_for(w, WIRE_OFFLINE))
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EBUSY,
+                        "copies are dropped only of an overlay that is not mounted");
+        return worker_refresh(w, path, hooks, reterr);
+}
+
+int worker_reset(Worker *w, const char *path, Failure *reterr) {
+        _cleanup_(lower_done) Lower lower = LOWER_INIT;
+        uint64_t n = 0;
+        int r = work_keep(&w->site, &w->kept);
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot remove the old tree of '%s'", path);
+        w->site.root_fd = fd_close(w->site.root_fd);
+        r = offline_unmount(&w->offline, w->overlay, reterr);
+        if (r >= 0)
+                r = lower_open(w->overlay, &lower, reterr);
+        if (r >= 0)
+                r = reset_run(&w->site, &lower, path, &n, reterr);
+        if (n > 0)
+                site_note(
+                        &w->site, path, "%llu entries that were nothing but copies were dropped",
+                        (unsigned long long) n);
+        return r;
+}
