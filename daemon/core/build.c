@@ -72,7 +72,11 @@ static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int err
                         e->name);
                 return -EUCLEAN;
         default:
-                exchange_fail(x, -error, n, e->name, "copy up the metadata");
+                exchange_fail(
+                        x, -error, n, e->name,
+                        error == EIO ? "copy up the metadata (if the lower file was removed, run "
+                                       "'ovlfinctl prune' first) of"
+                                     : "copy up the metadata of");
                 return -error;
         }
 }

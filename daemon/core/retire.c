@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
+#include "core/lost.h"
 #include "core/standing.h"
 #include "core/times.h"
 
@@ -49,12 +50,22 @@ static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         (void) pthread_mutex_unlock(&x->tree->lock);
 }
 
+/* The lower file went, or does not answer: it cannot be looked up. It is but another name of what stands in
+ * the new tree, so nothing is lost with it either way, and here in staging nobody else looks it up. */
+static int remove_lost(Exchange *x, int old_fd, int old_upper_fd, const Entry *e) {
+        int r = lost_remove(x->site->root_fd, old_fd, old_upper_fd, e->name, e->inode);
+
+        return r == -EAGAIN ? 0 : r < 0 ? r : 1;
+}
+
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
  * somebody there, and goes from the new tree as well, unless it was us before a crash. */
 static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
         int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
                                              : unlink_checked(old_fd, old_upper_fd, e);
 
+        if (r == -EIO || r == -ESTALE)
+                r = remove_lost(x, old_fd, old_upper_fd, e);
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)

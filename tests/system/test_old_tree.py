@@ -400,6 +400,31 @@ def test_an_error_of_the_lower_while_the_old_tree_is_removed(lower, overlay, dae
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
 
 
+@pytest.mark.parametrize("is_used", (False, True))
+def test_the_lower_loses_files_while_an_old_tree_is_kept(source, lower, overlay, daemon, stand, is_used):
+    """The old tree goes nevertheless, and what stands for the lost file is left to prune."""
+    shell = stand()
+    if is_used:
+        shell.do("echo by cwd > sub/mine")
+        arrives(overlay / f"{D}/sub/mine")
+    before = snapshot(overlay / D)
+    os.unlink(os.path.join(source, D, "f1"))
+    os.unlink(os.path.join(source, D, "sub/g1"))
+    lower.invalidate()
+    daemon.ctl("remount", "soft", "--method=reconfigure").ok()
+    with pytest.raises(OSError):
+        os.stat(overlay / f"{D}/sub/g1")
+    leave(shell, overlay, daemon)
+    assert sorted(os.listdir(overlay.upper_path(f"{D}/sub"))) == ["g1", "g2", "g3"] + is_used * ["mine"]
+    daemon.ctl("prune", overlay / D).ok()
+    del before["f1"], before["sub/g1"]
+    before[""]["content"].remove("f1")
+    before["sub"]["content"].remove("g1")
+    assert_same(before, snapshot(overlay / D), ignore={"nlink", "mtime"})
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert_same(before, snapshot(overlay / D), ignore={"nlink", "mtime"})
+
+
 # Who owns what
 
 def mode_and_owner(path):

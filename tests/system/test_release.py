@@ -494,3 +494,21 @@ def test_long_paths_and_many_entries(scene):
     assert daemon.ctl("verify", "soft", "--json=short").json["problems"] == []
     daemon.ctl("unfinalize", overlay / "prog").ok()
     assert open(overlay / f"prog/{deep}/dir/{'y' * 100}", "rb").read() == b"new"
+def test_undo_waits_for_prune(source, finalized, daemon):
+    """A file without its lower counterpart cannot be rebuilt; prune takes it out of the way, and nothing else with it."""
+    overlay = finalized
+    os.chmod(overlay / f"{D}/lib/libpart1.so.1.0", 0o700)
+    expected = visible(snapshot(overlay / D))
+    os.unlink(os.path.join(source, D, "lib/libpart0.so.1.0"))
+    os.unlink(os.path.join(source, D, "bin/prog-wrapper"))
+    assert daemon.stop() == 0
+    overlay.remount()
+    daemon.start()
+    result = daemon.ctl("unfinalize", overlay / D)
+    assert result.code == 1 and "run 'ovlfinctl prune' first" in result.err
+    daemon.ctl("prune", overlay / D).ok()
+    daemon.ctl("unfinalize", overlay / D).ok()
+    del expected["lib/libpart0.so.1.0"], expected["bin/prog-wrapper"]
+    expected["lib"]["content"].remove("libpart0.so.1.0")
+    expected["bin"]["content"].remove("prog-wrapper")
+    assert_same(expected, visible(snapshot(overlay / D)))
