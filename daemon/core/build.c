@@ -177,7 +177,7 @@ typedef struct PlaceTask {
 static bool has_room(Exchange *x) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
 
-        if (x->tree->is_undo || guard_room(x->site, x->tree->path, &failure) >= 0)
+        if (x->tree->is_undo || guard_room(x->site, x->tree->path, /* bytes= */ 0, &failure) >= 0)
                 return true;
         exchange_refuse(x, &failure);
         return false;

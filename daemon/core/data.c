@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
@@ -12,7 +11,6 @@
 #include "core/pool.h"
 #include "core/staging.h"
 
-#define KEEP_FREE_PART 20 /* of the upper: one twentieth */
 #define WAIT_MSEC 100
 
 typedef struct Copy {
@@ -42,36 +40,23 @@ static void fail(Copy *c, int r, const char *path) {
 }
 
 /* Counts in what other threads are at. */
-static bool reserve(Copy *c, uint64_t size) {
-        struct statvfs st;
-        bool has_room;
+static bool reserve(Copy *c, const char *path, uint64_t size) {
+        int r;
 
         (void) pthread_mutex_lock(&c->lock);
-        has_room = fstatvfs(c->site->upper_fd, &st) >= 0 &&
-                (uint64_t) st.f_bavail * st.f_frsize >=
-                        c->reserved + size + (uint64_t) st.f_blocks * st.f_frsize / KEEP_FREE_PART;
-        if (has_room)
+        r = guard_room(c->site, path, c->reserved + size, &c->failure);
+        if (r >= 0)
                 c->reserved += size;
+        else
+                atomic_store(&c->has_failed, true);
         (void) pthread_mutex_unlock(&c->lock);
-        return has_room;
+        return r >= 0;
 }
 
 static void release(Copy *c, uint64_t size) {
         (void) pthread_mutex_lock(&c->lock);
         c->reserved -= size;
         (void) pthread_mutex_unlock(&c->lock);
-}
-
-static void fail_space(Copy *c, const char *path) {
-        (void) pthread_mutex_lock(&c->lock);
-        (void) failure_set(
-                &c->failure, FAILURE_NO_SPACE, ENOSPC,
-                "the data of '%s/%s' would leave less than a twentieth of the upper layer's file system "
-                "free; make "
-                "room there, or use a smaller size",
-                c->site->overlay->mount_point, path);
-        (void) pthread_mutex_unlock(&c->lock);
-        atomic_store(&c->has_failed, true);
 }
 
 static void remember(Copy *c, char ***items, size_t *n, const char *path) {
@@ -115,10 +100,8 @@ static void copy_one(void *argument, unsigned thread) {
 
         if (atomic_load(&c->has_failed) || site_is_canceled(c->site))
                 return;
-        if (!reserve(c, t->size)) {
-                fail_space(c, t->path);
+        if (!reserve(c, t->path, t->size))
                 return;
-        }
         r = copy_data(c, t->path);
         release(c, t->size);
         if (r >= 0)

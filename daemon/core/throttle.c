@@ -133,15 +133,19 @@ void throttle_apply(Throttle *t, Pool *pool) {
                 pool_set_limit(pool, t->aimd.limit);
 }
 
-static bool is_below(const Floor *f, uint64_t available, uint64_t total) {
+typedef struct Room {
+        const char *key, *unit;
+        uint64_t available, needed;
+} Room;
+
+static bool is_below(const Floor *f, const Room *room, uint64_t total) {
+        uint64_t available = room->available - room->needed;
+
+        if (room->needed > room->available)
+                return true;
         return f->is_percent ? (double) available * 100 < (double) total * (double) f->value
                              : available < f->value;
 }
-
-typedef struct Room {
-        const char *key, *unit;
-        uint64_t available;
-} Room;
 
 static int
 too_little(const Site *site, const char *path, const Room *room, const Floor *f, Failure *reterr) {
@@ -154,7 +158,7 @@ too_little(const Site *site, const char *path, const Room *room, const Floor *f,
                 room->key, (unsigned long long) f->value, f->is_percent ? "%" : "");
 }
 
-int guard_room(const Site *site, const char *path, Failure *reterr) {
+int guard_room(const Site *site, const char *path, uint64_t bytes, Failure *reterr) {
         const SiteOptions *o = &site->options;
         Room space = { "MinFreeSpace", "bytes" }, inodes = { "MinFreeInodes", "inodes" };
         struct statvfs st;
@@ -162,11 +166,12 @@ int guard_room(const Site *site, const char *path, Failure *reterr) {
         if (fstatvfs(site->upper_fd, &st) < 0)
                 return failure_set_errno(reterr, -errno, "cannot see how full the upper layer is");
         space.available = st.f_bavail * st.f_frsize;
+        space.needed = bytes;
         inodes.available = st.f_favail;
         /* A file system that does not count says 0 of 0. */
-        if (st.f_blocks > 0 && is_below(&o->min_free_space, space.available, st.f_blocks * st.f_frsize))
+        if (st.f_blocks > 0 && is_below(&o->min_free_space, &space, st.f_blocks * st.f_frsize))
                 return too_little(site, path, &space, &o->min_free_space, reterr);
-        if (st.f_files > 0 && is_below(&o->min_free_inodes, inodes.available, st.f_files))
+        if (st.f_files > 0 && is_below(&o->min_free_inodes, &inodes, st.f_files))
                 return too_little(site, path, &inodes, &o->min_free_inodes, reterr);
         return 0;
 }

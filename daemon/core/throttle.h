@@ -31,6 +31,6 @@ void throttle_observe(Throttle *t, Pool *pool, PaceKind kind, uint64_t usec);
 /* Sets a new pool to what has been found out before. */
 void throttle_apply(Throttle *t, Pool *pool);
 
-/* Whether the upper has, for work on path, the room that MinFreeSpace= and MinFreeInodes= ask for;
- * FAILURE_NO_SPACE. */
-int guard_room(const Site *site, const char *path, Failure *reterr);
+/* Whether the upper has, for work on path that takes so many bytes, the room that MinFreeSpace= and
+ * MinFreeInodes= ask for; FAILURE_NO_SPACE. */
+int guard_room(const Site *site, const char *path, uint64_t bytes, Failure *reterr);

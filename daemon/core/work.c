@@ -369,7 +369,7 @@ int work_finalize(
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
 
-        r = guard_room(site, path, reterr);
+        r = guard_room(site, path, /* bytes= */ 0, reterr);
         if (r >= 0)
                 r = work_load(site, path, &w.records, reterr);
         if (r >= 0)

@@ -366,17 +366,18 @@ class Sleeper:
         end(self.process)
 
 
-def test_data_that_does_not_fit(scene):
+@pytest.mark.parametrize("floor, least", (("5%", 2 << 20), ("16M", 16 << 20)))
+def test_data_that_does_not_fit(scene, floor, least):
     source = scene.source()
     for i in range(20):
         write(os.path.join(source, f"big/file{i}"), os.urandom(4 << 20))
     upper = scene.upper("tmpfs", size_mib=40)
     overlay = scene.overlay(source, upper=upper)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"MinFreeSpace": floor}}))
     before = snapshot(overlay / "big")
     result = daemon.ctl("finalize", overlay / "big", "--data=1G")
-    assert result.code == 1 and "twentieth" in result.err
-    assert upper.free_bytes() >= (40 << 20) // 20 - (8 << 20)
+    assert result.code == 1 and "MinFreeSpace" in result.err and "NoSpace" not in result.err
+    assert least <= upper.free_bytes() < 36 << 20, "some fit"
     assert daemon.state_of(overlay / "big") == "finalized"
     assert_same(before, snapshot(overlay / "big"))
 
