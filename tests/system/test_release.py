@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from ovltest import assert_same, run, snapshot
+from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
 from ovltest.tree import release, write
@@ -513,3 +514,38 @@ def test_undo_waits_for_prune(source, finalized, daemon):
     expected["lib"]["content"].remove("libpart0.so.1.0")
     expected["bin"]["content"].remove("prog-wrapper")
     assert_same(expected, visible(snapshot(overlay / D)))
+
+
+def test_one_huge_directory(scene):
+    """OVLFIND_ENTRIES=100000 for the real thing."""
+    n = int(os.environ.get("OVLFIND_ENTRIES", "3000"))
+    top = scene.source()
+    os.mkdir(os.path.join(top, "huge"))
+    for i in range(n):
+        with open(os.path.join(top, f"huge/file{i:06}"), "wb") as f:
+            f.write(b"%d" % i)
+    overlay = scene.overlay(top)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "huge", timeout=600).ok()
+    daemon.ctl("is-finalized", overlay / "huge").ok()
+    os.unlink(overlay / "huge/file000001")
+    os.unlink(os.path.join(top, "huge/file000002"))
+    write(os.path.join(top, "huge/file000003"), b"fixed in place")
+    for i in range(n, n + 100):
+        write(os.path.join(top, f"huge/file{i:06}"), b"new")
+    daemon.ctl("refresh", overlay / "huge", timeout=600).ok()
+    expected = sorted(set(os.listdir(os.path.join(top, "huge"))) - {"file000001"})
+    assert sorted(os.listdir(overlay / "huge")) == expected
+    with open(overlay / "huge/file000003", "rb") as f:
+        assert f.read() == b"fixed in place"
+    daemon.ctl("is-finalized", overlay / "huge").ok()
+    daemon.ctl("unfinalize", overlay / "huge", timeout=600).ok()
+    assert sorted(os.listdir(overlay / "huge")) == expected
+    write(os.path.join(top, "huge/shows"), b"")
+    assert os.path.exists(overlay / "huge/shows")
+    assert daemon.ctl("verify", "soft", "--json=short", timeout=600).json["problems"] == []
+    assert daemon.stop() == 0
+    overlay.umount()
+    run_ctl("unfinalize", "--offline", "--reset", f"--upper={overlay.upper.upper}", f"--lower={top}", "huge",
+            env={"STATE_DIRECTORY": daemon.state}, timeout=600).ok()
+    assert os.listdir(overlay.upper_path("huge")) == ["file000001"], "the whiteout"
