@@ -518,7 +518,7 @@ def test_undo_waits_for_prune(source, finalized, daemon):
 
 def test_one_huge_directory(scene):
     """OVLFIND_ENTRIES=100000 for the real thing."""
-    n = int(os.environ.get("OVLFIND_ENTRIES", "3000"))
+    n = int(os.environ.get("OVLFIND_ENTRIES", "2000"))
     top = scene.source()
     os.mkdir(os.path.join(top, "huge"))
     for i in range(n):

@@ -140,6 +140,7 @@ def test_local_changes_stay(overlay, offline):
     assert set(names(overlay.upper.upper)) - {f"{D}/lib/libpart7.so.1.0"} == KEPT
 
 
+@pytest.mark.parametrize("overlay", ("handles",), indirect=True)
 def test_data_goes_back(scene, source, overlay, state, offline):
     """finalize --data, and what became the same again."""
     upper = overlay.upper.upper
