@@ -281,8 +281,8 @@ int audit_tree(
 typedef struct Found {
         const Site *site;
         const char *top;
-        char **items;
-        size_t n;
+        char ***items;
+        size_t *n;
 } Found;
 
 /* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
@@ -297,22 +297,15 @@ static int add_found(const DirectoryReport *r, void *userdata) {
                         "unfinalized by itself with --force");
                 return 0;
         }
-        k = path_list_add(&f->items, &f->n, r->path);
+        k = path_list_add(f->items, f->n, r->path);
         return k < 0 ? k : 1;
 }
 
 int audit_find_finalized(
-        const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n) {
-        Found found = { .site = site, .top = path };
-        int r = audit_tree(site, records, path, add_found, &found);
+        const Site *site, const Records *records, const char *path, char ***items, size_t *n) {
+        Found found = { .site = site, .top = path, .items = items, .n = n };
 
-        if (r < 0) {
-                path_list_free(found.items, found.n);
-                return r;
-        }
-        *ret = found.items;
-        *ret_n = found.n;
-        return 0;
+        return audit_tree(site, records, path, add_found, &found);
 }
 
 int audit_guess_lower(int upper_fd, char **ret) {

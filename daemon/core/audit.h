@@ -30,9 +30,9 @@ typedef int (*report_func)(const DirectoryReport *r, void *userdata);
  * made. Walks the upper only; each directory found is then looked at through the overlay. */
 int audit_tree(const Site *site, const Records *records, const char *path, report_func func, void *userdata);
 /* The topmost finalized directories at or below path: what there is to undo. Without --force those below
- * path whose record is lost are left out, with a note. */
+ * path whose record is lost are left out, with a note. Appended to *items. */
 int audit_find_finalized(
-        const Site *site, const Records *records, const char *path, char ***ret, size_t *ret_n);
+        const Site *site, const Records *records, const char *path, char ***items, size_t *n);
 /* Merged directories inside of pure ones at or below path: moved there after it was finalized. Appended to
  * *items. */
 int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n);

@@ -226,7 +226,8 @@ def test_killed(overlay, offline, state):
     log = os.path.join(state, "killat")
     killer = os.path.join(state, "worker")
     with open(killer, "w", encoding="utf-8") as f:
-        f.write(f"#!/bin/sh\nexec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' "
+        f.write("#!/bin/sh\nASAN_OPTIONS=\"$ASAN_OPTIONS:verify_asan_link_order=0\" "
+                f"exec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' "
                 f"'{binary('ovlfind-worker')}'\n")
     os.chmod(killer, 0o755)
     overlay.umount()

@@ -12,7 +12,7 @@ CHANGING = (
     (r"\d\d:\d\d:\d\d", "TIME"), (r"\d{4}-\d\d-\d\d", "DATE"), (r"\b[A-Z][a-z]{2} [ \d]\d TIME", "DATE TIME"),
     (r"\b\d+(\.\d+)? (s|ms)\b", "DURATION"), (r"just now|DURATION ago", "AGO"), (r"\[\d+\]", "[PID]"),
     (r"(?m)^ *(PID|\d+)(?= \w+ +(KIND|open|cwd|lock))", "PID"),
-    (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""),
+    (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""), (r"(Watching: )\d+ (of \d+ )?director\w+", r"\1N"),
 )
 
 
