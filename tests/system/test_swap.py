@@ -15,7 +15,7 @@ import pytest
 
 from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
-from ovltest.env import SWEEP, mount, spawn
+from ovltest.env import SWEEP, is_sanitized, mount, spawn
 from ovltest.holders import Fifo, Listener, Locks, OpenFile, Running, Shell
 from ovltest.tree import age, write
 
@@ -337,5 +337,6 @@ def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):
     # Both paths of a rename may be resolved on either side of a swap.
     assert set(ast.literal_eval(failures)) <= {"rename: EXDEV", "rename directory: EXDEV"}
     assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
-    assert after["kib"] < before["kib"] + 2048
+    # Sanitizers keep what is freed for a while.
+    assert is_sanitized() or after["kib"] < before["kib"] + 2048
     assert len(generations(plain)) == 1

@@ -175,7 +175,7 @@ exec '{binary("ovlfind-worker")}' "$@"
     def is_running(self):
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=30):
         """SIGTERM; returns the exit status, which is 0 for a daemon that ends as it should."""
         self._connection = None
         if not self.is_running():

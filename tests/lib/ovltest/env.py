@@ -29,6 +29,12 @@ MS_PRIVATE = 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def is_sanitized():
+    """Whether the programs under test are built with AddressSanitizer."""
+    with open(binary("ovlfind"), "rb") as f:
+        return b"__asan_init" in f.read()
+
+
 def redirect_max():
     """The overlay module's limit, one for the whole machine."""
     with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
