@@ -67,7 +67,7 @@ def test_swap_by_the_installed_service(machine):
     machine.sh(PREPARE)
     with open(os.path.join(machine.root, "usr/local/bin/reader"), "w", encoding="ascii") as f:
         f.write("#!/bin/sh\n" + READER)
-    machine.sh("chmod +x /usr/local/bin/reader; systemd-run --unit=follower -p PrivateTmp=yes reader; "
+    machine.sh("chmod +x /usr/local/bin/reader; systemd-run --unit=follower -p PrivateTmp=yes /usr/local/bin/reader; "
                "systemd-run --unit=hermit -p MountFlags=private -p PrivateTmp=yes sleep infinity")
     machine.sh("systemctl enable --now ovlfind")
     wait_for(lambda: machine.sh("ovlfinctl list").count("refused") == 2, "both overlays")
