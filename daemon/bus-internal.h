@@ -41,3 +41,6 @@ int bus_append_directory_entries(
  * of it. */
 int bus_append_directory(
         sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
+
+/* Reads the value of a boolean option, a variant. */
+int bus_read_flag(sd_bus_message *message, bool *ret);

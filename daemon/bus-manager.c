@@ -52,7 +52,7 @@ static int get_paused(
 
 /* Finalize and its kin. */
 
-static int read_flag(sd_bus_message *message, bool *ret) {
+int bus_read_flag(sd_bus_message *message, bool *ret) {
         int b, r;
 
         r = sd_bus_message_read(message, "v", "b", &b);
@@ -78,11 +78,11 @@ static int read_method(sd_bus_message *message, JobOptions *options, Failure *re
 
 static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
         if (strcmp(key, "dry-run") == 0)
-                return read_flag(message, &options->is_dry_run);
+                return bus_read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
-                return read_flag(message, &options->is_forced);
+                return bus_read_flag(message, &options->is_forced);
         if (strcmp(key, "repair") == 0)
-                return read_flag(message, &options->is_repair);
+                return bus_read_flag(message, &options->is_repair);
         if (strcmp(key, "data") == 0) {
                 options->has_data = true;
                 return sd_bus_message_read(message, "v", "t", &options->data_bytes);
@@ -93,7 +93,7 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
         if (strcmp(key, "depth") == 0)
                 return sd_bus_message_read(message, "v", "u", &options->depth);
         if (strcmp(key, "parents") == 0)
-                return read_flag(message, &options->want_parents);
+                return bus_read_flag(message, &options->want_parents);
         if (strcmp(key, "reset") == 0)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EOPNOTSUPP,

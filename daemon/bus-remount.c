@@ -4,15 +4,6 @@
 #include "bus-auth.h"
 #include "bus-internal.h"
 
-static int read_flag(sd_bus_message *message, bool *ret) {
-        int b, r;
-
-        r = sd_bus_message_read(message, "v", "b", &b);
-        if (r >= 0)
-                *ret = b;
-        return r;
-}
-
 static int read_method(sd_bus_message *message, RemountMethod *ret, Failure *reterr) {
         const char *method;
         int r;
@@ -29,9 +20,9 @@ static int read_method(sd_bus_message *message, RemountMethod *ret, Failure *ret
 
 static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
         if (strcmp(key, "dry-run") == 0)
-                return read_flag(message, &options->is_dry_run);
+                return bus_read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
-                return read_flag(message, &options->is_forced);
+                return bus_read_flag(message, &options->is_forced);
         if (strcmp(key, "method") == 0)
                 return read_method(message, &options->remount, reterr);
         if (strcmp(key, "set") == 0)

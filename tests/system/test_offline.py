@@ -9,7 +9,7 @@ import pytest
 from ovltest import assert_same, run, snapshot
 from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
-from ovltest.env import binary
+from ovltest.env import binary, write_killer
 from ovltest.overlay import OverlayMount
 from ovltest.tree import odd_entries, release, write
 
@@ -156,11 +156,7 @@ def test_killed(scene, lower, stage):
     overlay, before, ctl = stage
     log = os.path.join(ctl.state, "killat")
     killer = os.path.join(ctl.state, "worker")
-    with open(killer, "w", encoding="utf-8") as f:
-        f.write("#!/bin/sh\nASAN_OPTIONS=\"$ASAN_OPTIONS:verify_asan_link_order=0\" "
-                f"exec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' "
-                f"'{binary('ovlfind-worker')}'\n")
-    os.chmod(killer, 0o755)
+    write_killer(killer, log)
     was = beside(overlay)
     for n in (1, 5, 9, 20, 60, 100):
         if os.path.exists(log):

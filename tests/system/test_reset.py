@@ -9,7 +9,7 @@ import pytest
 
 from ovltest import assert_same, run, snapshot
 from ovltest.ctl import run_ctl
-from ovltest.env import binary
+from ovltest.env import binary, write_killer
 from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
@@ -225,11 +225,7 @@ def test_killed(overlay, offline, state):
     """At some of the gaps: each path is right, and the next one goes on."""
     log = os.path.join(state, "killat")
     killer = os.path.join(state, "worker")
-    with open(killer, "w", encoding="utf-8") as f:
-        f.write("#!/bin/sh\nASAN_OPTIONS=\"$ASAN_OPTIONS:verify_asan_link_order=0\" "
-                f"exec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' "
-                f"'{binary('ovlfind-worker')}'\n")
-    os.chmod(killer, 0o755)
+    write_killer(killer, log)
     overlay.umount()
     offline("finalize", D).ok()
     overlay.mount()

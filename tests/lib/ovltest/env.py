@@ -35,6 +35,14 @@ def is_sanitized():
         return b"__asan_init" in f.read()
 
 
+def write_killer(path, log):
+    """A worker for ovlfinctl that dies after its change number $N to a file system (tests/tools/killat)."""
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("#!/bin/sh\nASAN_OPTIONS=\"$ASAN_OPTIONS:verify_asan_link_order=0\" "
+                f"exec env LD_PRELOAD='{binary('killat')}' KILLAT=$N KILLAT_LOG='{log}' '{binary('ovlfind-worker')}'\n")
+    os.chmod(path, 0o755)
+
+
 def redirect_max():
     """The overlay module's limit, one for the whole machine."""
     with open("/sys/module/overlay/parameters/redirect_max", encoding="ascii") as f:
