@@ -20,6 +20,16 @@
 #include "worker/worker.h"
 
 #define PROGRESS_USEC (USEC_PER_SEC / 10)
+#define SLICE_NSEC 100000 /* of processor time, for what runs in the background */
+
+/* struct sched_attr in its first version: linux/sched/types.h and glibc's sched.h exclude each other. */
+typedef struct SchedAttr {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+} SchedAttr;
 
 /* The whole process ends with it: whoever asked for the job reads the result from the socket. */
 static Worker worker;
@@ -120,9 +130,14 @@ static void set_up_process(void) {
         }
 }
 
-/* The disk and the processors are everybody else's first; threads inherit that. */
+/* The disk and the processors are everybody else's first; threads inherit that. Who has begun a slice of
+ * processor time is let finish it whatever its weight (EEVDF), so slices are the shortest there are; kernels
+ * before 6.12 do not look at the runtime of this policy. */
 static void step_aside(void) {
-        (void) setpriority(PRIO_PROCESS, 0, 19);
+        SchedAttr attr = { .size = sizeof(attr), .nice = 19, .runtime = SLICE_NSEC };
+
+        if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
+                (void) setpriority(PRIO_PROCESS, 0, 19);
         (void) syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 

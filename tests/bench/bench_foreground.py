@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a program in the foreground notices: latency of stat and open on a slow lower, alone, while ovlfind finalizes another
-tree by itself, and while chown -R -h copies it up instead; side by side in one run.
-Usage: bench_foreground.py [SECONDS [DELAY_USEC]]"""
+"""What a program in the foreground notices: latency of stat and open on a slow lower, alone, while ovlfind finalizes other
+directories by itself, and while chown -R -h copies them up instead. The three take turns in one run, so that whatever else
+the machine does meets all of them. Usage: bench_foreground.py [TURNS [SECONDS [DELAY_USEC]]]"""
 
+import contextlib
+import itertools
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -20,17 +22,18 @@ from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
 from ovltest.daemon import wait_for  # noqa: E402
 from ovltest.tree import many  # noqa: E402
 
-N_FILES = 20_000  # in the background; more than can be done in the time
+N_FILES = 20_000  # for each of the two; more than can be done in the time
 PAUSE = 0.002     # of the client, between two looks
+MANAGER = ("/org/ovlfind1", "org.ovlfind1.Manager")
 
 
-def client(directory, seconds):
-    """Looks up names that are not there and opens one that is; seconds each took."""
-    took, n = [], 0
+def client(directory, seconds, numbers):
+    """Looks up names that are not there and opens one that is; seconds each took. A number makes a name nobody has asked for."""
+    took = []
     names = sorted(os.listdir(directory))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        n += 1
+        n = next(numbers)
         begin = time.perf_counter()
         os.path.exists(os.path.join(directory, f"absent{n}"))
         with open(os.path.join(directory, names[n % len(names)]), "rb"):
@@ -40,82 +43,124 @@ def client(directory, seconds):
     return took
 
 
-def alone(overlay, daemon):
-    return lambda: None, lambda: "nothing"
+class Ovlfind:
+    """Automatic jobs for directories that somebody has used."""
+    name = "with ovlfind"
+
+    def __init__(self, scene, overlay):
+        self.overlay = overlay
+        self.daemon = scene.daemon(soft=(overlay, {"Watch": {"HotOpens": "8", "Directories": "ovlfind/*"},
+                                                   "Finalize": {"Automatic": "yes"}}))
+        path = self.daemon.manager().ListOverlays()[0][1]
+        wait_for(lambda: self.daemon.properties(path, "org.ovlfind1.Overlay")["Watching"] == "on", "watching", 120)
+        self.daemon.manager().Pause("")
+
+    def _is_running(self):
+        return any(job["State"] not in ("queued", "done") for job in self.daemon.jobs())
+
+    def prepare(self):
+        for entry in os.scandir(self.overlay / "ovlfind"):
+            for name in sorted(os.listdir(entry))[:10]:
+                os.close(os.open(os.path.join(entry, name), os.O_RDONLY))
+        wait_for(self.daemon.jobs, "jobs", 60)
+
+    @contextlib.contextmanager
+    def at_work(self):
+        self.daemon.manager().Resume("")
+        wait_for(self._is_running, "a job", 60)
+        yield
+        self.daemon.manager().Pause("")
+        wait_for(lambda: not self._is_running(), "rest", 60)
+
+    def done(self):
+        return f"{int(self.daemon.properties(*MANAGER)['NFinalized']) * 100} files"
 
 
-def by_ovlfind(overlay, daemon):
-    """Somebody uses the directories, so that they are hot; the jobs are automatic ones."""
-    stop = threading.Event()
-    directories = sorted(os.listdir(overlay / "background"))
+class Chown:
+    name = "with chown"
 
-    def use():
-        for d in directories:
-            path = overlay / f"background/{d}"
-            for i, name in enumerate(sorted(os.listdir(path))[:10]):
-                if stop.is_set():
-                    return
-                with open(os.path.join(path, name), "rb"):
-                    pass
-    use()
-    wait_for(lambda: any(daemon.job(p)["State"] == "running" for _, p in daemon.manager().ListJobs()), "a job", 60)
-    return stop.set, lambda: f"{int(daemon.properties('/org/ovlfind1', 'org.ovlfind1.Manager')['NFinalized'])} directories finalized"
+    def __init__(self, _, overlay):
+        self.overlay = overlay
+        self.process = None
 
+    def prepare(self):
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen(["chown", "-R", "-h", "0:0", self.overlay / "chown"])
+        self.process.send_signal(signal.SIGSTOP)
 
-def by_chown(overlay, daemon):
-    p = subprocess.Popen(["chown", "-R", "-h", "0:0", overlay / "background"])
+    @contextlib.contextmanager
+    def at_work(self):
+        self.process.send_signal(signal.SIGCONT)
+        yield
+        self.process.send_signal(signal.SIGSTOP)
 
-    def end():
-        p.terminate()
-        p.wait()
-    return end, lambda: f"{sum(len(f) for _, _, f in os.walk(overlay.upper_path()))} files copied up"
+    def done(self):
+        self.process.kill()
+        self.process.wait()
+        return f"{sum(len(f) for _, _, f in os.walk(os.path.join(self.overlay.upper_path(), 'chown')))} files"
 
 
-def measure(base, background, seconds, delay_usec):
-    scene = Scene(tempfile.mkdtemp(dir=base))
-    try:
-        source = scene.source()
-        many(os.path.join(source, "background"), N_FILES)
-        many(os.path.join(source, "foreground"), 100)
-        lower = scene.lower(source)
-        overlay = scene.overlay(lower)
-        daemon = None
-        if background is by_ovlfind:
-            daemon = scene.daemon(soft=(overlay, {"Watch": {"HotOpens": "8", "Directories": "background/*"},
-                                                  "Finalize": {"Automatic": "yes"}}))
-            path = daemon.manager().ListOverlays()[0][1]
-            wait_for(lambda: daemon.properties(path, "org.ovlfind1.Overlay")["Watching"] == "on", "watching", 120)
-        lower.delay(delay_usec)
-        end, report = background(overlay, daemon)
-        took = client(overlay / "foreground/dir0000", seconds)
-        done = report()
-        end()
-        lower.delay(0)
-        return took, done
-    finally:
-        scene.close()
-        shutil.rmtree(scene.dir, ignore_errors=True)
+class Nothing:
+    name = "alone"
+
+    def prepare(self):
+        pass
+
+    def at_work(self):
+        return contextlib.nullcontext()
+
+    def done(self):
+        return "nothing"
+
+
+def first_of_all(lower):
+    """The server of a real lower has processors of its own."""
+    for task in os.listdir(f"/proc/{lower.process.pid}/task"):
+        os.setpriority(os.PRIO_PROCESS, int(task), -20)
+
+
+def measure(scene, turns, seconds, delay_usec):
+    source = scene.source()
+    for name, n in (("ovlfind", N_FILES), ("chown", N_FILES), ("foreground", 100)):
+        many(os.path.join(source, name), n)
+    lower = scene.lower(source)
+    first_of_all(lower)
+    overlay = scene.overlay(lower)
+    others = [Nothing(), Ovlfind(scene, overlay), Chown(scene, overlay)]
+    took = {o.name: [] for o in others}
+    for o in others:
+        o.prepare()
+    lower.delay(delay_usec)
+    numbers = itertools.count()
+    for _ in range(turns):
+        for o in others:
+            with o.at_work():
+                took[o.name] += client(overlay / "foreground/dir0000", seconds, numbers)
+    lower.delay(0)
+    print(f"stat and open of a client, {delay_usec / 1000:g} ms per operation of the lower, milliseconds")
+    first = None
+    for o in others:
+        cuts = statistics.quantiles(took[o.name], n=100)
+        first = first or cuts
+        print(f"  {o.name:<14} median {cuts[49] * 1000:6.2f} ({cuts[49] / first[49]:.2f} x)   "
+              f"99 % {cuts[98] * 1000:6.2f} ({cuts[98] / first[98]:.2f} x)   {len(took[o.name])} looks, {o.done()}", flush=True)
 
 
 def main():
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 15
-    delay_usec = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    turns = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 1
+    delay_usec = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
     if reason := missing_privilege():
         print(f"skipped: {reason}")
         return 77
     enter_namespace()
     base = tempfile.mkdtemp(prefix="ovlbench-")
     run("mount", "-t", "tmpfs", "-o", "mode=755", "ovlbench", base)
+    scene = Scene(tempfile.mkdtemp(dir=base))
     try:
-        print(f"stat and open of a client, {delay_usec / 1000:g} ms per operation of the lower, milliseconds")
-        first = None
-        for name, background in (("alone", alone), ("with ovlfind", by_ovlfind), ("with chown", by_chown)):
-            took, done = measure(base, background, seconds, delay_usec)
-            cuts = statistics.quantiles(took, n=100)
-            first = first or cuts
-            print(f"  {name:<14} median {cuts[49] * 1000:6.2f} ({cuts[49] / first[49]:.2f} x)   "
-                  f"99 % {cuts[98] * 1000:6.2f} ({cuts[98] / first[98]:.2f} x)   {len(took)} looks, {done}", flush=True)
+        measure(scene, turns, seconds, delay_usec)
     finally:
+        scene.close()
         run("umount", "-l", base, check=False)
         shutil.rmtree(base, ignore_errors=True)
     return 0
