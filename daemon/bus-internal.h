@@ -42,5 +42,11 @@ int bus_append_directory_entries(
 int bus_append_directory(
         sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
 
-/* Reads the value of a boolean option, a variant. */
+/* Reads the value of an option, a variant; -ENXIO where that is of another type. */
+typedef int (*bus_read_option_t)(sd_bus_message *message, const char *key, void *userdata, Failure *reterr);
+/* Reads an a{sv}; what is of a wrong type is an explained -EINVAL. */
+int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr);
 int bus_read_flag(sd_bus_message *message, bool *ret);
+
+/* Answers with the object of a new job. */
+int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j);

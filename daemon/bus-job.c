@@ -275,3 +275,12 @@ int bus_job_attach(Manager *m) {
                 return r;
         return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, job_enumerate, m);
 }
+
+int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
+        _cleanup_free_ char *object = bus_job_path(j->id);
+
+        if (!object)
+                return -ENOMEM;
+        manager_flush(m);
+        return sd_bus_reply_method_return(message, "o", object);
+}

@@ -52,15 +52,6 @@ static int get_paused(
 
 /* Finalize and its kin. */
 
-int bus_read_flag(sd_bus_message *message, bool *ret) {
-        int b, r;
-
-        r = sd_bus_message_read(message, "v", "b", &b);
-        if (r >= 0)
-                *ret = b;
-        return r;
-}
-
 static int read_method(sd_bus_message *message, JobOptions *options, Failure *reterr) {
         const char *method;
         int r;
@@ -76,7 +67,9 @@ static int read_method(sd_bus_message *message, JobOptions *options, Failure *re
                 reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto, exchange or mark", method);
 }
 
-static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
+static int read_option(sd_bus_message *message, const char *key, void *userdata, Failure *reterr) {
+        JobOptions *options = userdata;
+
         if (strcmp(key, "dry-run") == 0)
                 return bus_read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
@@ -126,34 +119,8 @@ static int check_options(JobType type, const JobOptions *options, Failure *reter
         return 0;
 }
 
-static int read_options(sd_bus_message *message, JobOptions *options, Failure *reterr) {
-        int r;
-
-        r = sd_bus_message_enter_container(message, 'a', "{sv}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
-                const char *key;
-
-                r = sd_bus_message_read(message, "s", &key);
-                if (r < 0)
-                        return r;
-                r = read_option(message, key, options, reterr);
-                if (r == -ENXIO)
-                        return failure_set(
-                                reterr, FAILURE_INVALID, EINVAL, "option '%s' has the wrong type", key);
-                if (r < 0)
-                        return r;
-                r = sd_bus_message_exit_container(message);
-                if (r < 0)
-                        return r;
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(message);
-}
-
 static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *object = NULL;
         JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *path;
         Job *j;
@@ -161,18 +128,14 @@ static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_err
 
         r = sd_bus_message_read(message, "s", &path);
         if (r >= 0)
-                r = read_options(message, &options, &failure);
+                r = bus_read_options(message, read_option, &options, &failure);
         if (r >= 0)
                 r = check_options(type, &options, &failure);
         if (r >= 0)
                 r = manager_add_job(m, type, path, &options, &j, &failure);
         if (r < 0)
                 return failure.kind != FAILURE_NONE ? bus_error_from_failure(error, &failure) : r;
-        object = bus_job_path(j->id);
-        if (!object)
-                return -ENOMEM;
-        manager_flush(m);
-        return sd_bus_reply_method_return(message, "o", object);
+        return bus_reply_job(m, message, j);
 }
 
 static int finalize_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {

@@ -399,7 +399,8 @@ typedef struct Listing {
         const char *path;     /* wanted, or NULL */
 } Listing;
 
-static int read_filter_value(sd_bus_message *message, const char *key, Listing *l, Failure *reterr) {
+static int read_filter(sd_bus_message *message, const char *key, void *userdata, Failure *reterr) {
+        Listing *l = userdata;
         const char *value;
         int r;
 
@@ -417,23 +418,6 @@ static int read_filter_value(sd_bus_message *message, const char *key, Listing *
         }
         l->state = directory_state_from_string(value);
         return l->state < 0 ? failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown state '%s'", value) : 0;
-}
-
-static int read_filter(sd_bus_message *message, Listing *l, Failure *reterr) {
-        int r;
-
-        r = sd_bus_message_enter_container(message, 'a', "{sv}");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
-                const char *key;
-
-                if ((r = sd_bus_message_read(message, "s", &key)) < 0 ||
-                    (r = read_filter_value(message, key, l, reterr)) < 0 ||
-                    (r = sd_bus_message_exit_container(message)) < 0)
-                        return r;
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 
 static int append_listed(const DirectoryInfo *info, void *userdata) {
@@ -486,7 +470,7 @@ int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_
 
         r = sd_bus_message_read(message, "s", &overlay);
         if (r >= 0)
-                r = read_filter(message, &l, &failure);
+                r = bus_read_options(message, read_filter, &l, &failure);
         if (r >= 0 && overlay[0] != '\0' && !manager_find_overlay(m, overlay))
                 r = failure_set(
                         &failure, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);

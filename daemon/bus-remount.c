@@ -18,7 +18,9 @@ static int read_method(sd_bus_message *message, RemountMethod *ret, Failure *ret
                                    "unknown method '%s'; use reconfigure or swap", method);
 }
 
-static int read_option(sd_bus_message *message, const char *key, JobOptions *options, Failure *reterr) {
+static int read_option(sd_bus_message *message, const char *key, void *userdata, Failure *reterr) {
+        JobOptions *options = userdata;
+
         if (strcmp(key, "dry-run") == 0)
                 return bus_read_flag(message, &options->is_dry_run);
         if (strcmp(key, "force") == 0)
@@ -30,26 +32,11 @@ static int read_option(sd_bus_message *message, const char *key, JobOptions *opt
         return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown option '%s'", key);
 }
 
-static int read_entry(sd_bus_message *message, JobOptions *options, Failure *reterr) {
-        const char *key;
-        int r;
-
-        r = sd_bus_message_read(message, "s", &key);
-        if (r < 0)
-                return r;
-        r = read_option(message, key, options, reterr);
-        if (r == -ENXIO)
-                return failure_set(reterr, FAILURE_INVALID, EINVAL, "option '%s' has the wrong type", key);
-        return r < 0 ? r : sd_bus_message_exit_container(message);
-}
-
 static int read_options(sd_bus_message *message, JobOptions *options, Failure *reterr) {
         int r;
 
         options->remount = _REMOUNT_METHOD_INVALID;
-        r = sd_bus_message_enter_container(message, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(message, 'e', "sv")) > 0)
-                r = read_entry(message, options, reterr);
+        r = bus_read_options(message, read_option, options, reterr);
         if (r < 0)
                 return r;
         if (options->remount < 0)
@@ -59,12 +46,11 @@ static int read_options(sd_bus_message *message, JobOptions *options, Failure *r
                         reterr, FAILURE_INVALID, EINVAL,
                         "the kernel changes no option of an overlay that is mounted: use method 'swap' with "
                         "'set'");
-        return sd_bus_message_exit_container(message);
+        return 0;
 }
 
 static int remount_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *object = NULL;
         Manager *m = userdata;
         JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *overlay;
@@ -78,11 +64,7 @@ static int remount_authorized(sd_bus_message *message, void *userdata, sd_bus_er
                 r = manager_add_remount(m, overlay, &options, &j, &failure);
         if (r < 0)
                 return failure.kind != FAILURE_NONE ? bus_error_from_failure(error, &failure) : r;
-        object = bus_job_path(j->id);
-        if (!object)
-                return -ENOMEM;
-        manager_flush(m);
-        return sd_bus_reply_method_return(message, "o", object);
+        return bus_reply_job(m, message, j);
 }
 
 int bus_method_remount(sd_bus_message *message, void *userdata, sd_bus_error *error) {

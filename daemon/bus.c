@@ -178,6 +178,37 @@ int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value) {
         return sd_bus_message_append(m, "{sv}", key, "t", value);
 }
 
+int bus_read_flag(sd_bus_message *message, bool *ret) {
+        int b, r;
+
+        r = sd_bus_message_read(message, "v", "b", &b);
+        if (r >= 0)
+                *ret = b;
+        return r;
+}
+
+static int read_entry(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr) {
+        const char *key;
+        int r;
+
+        r = sd_bus_message_read(message, "s", &key);
+        if (r < 0)
+                return r;
+        r = read(message, key, userdata, reterr);
+        if (r == -ENXIO)
+                return failure_set(reterr, FAILURE_INVALID, EINVAL, "option '%s' has the wrong type", key);
+        return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr) {
+        int r;
+
+        r = sd_bus_message_enter_container(message, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(message, 'e', "sv")) > 0)
+                r = read_entry(message, read, userdata, reterr);
+        return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
 static int on_name(sd_bus_message *reply, void *userdata, sd_bus_error *unused) {
         const sd_bus_error *e = sd_bus_message_get_error(reply);
         Manager *m = userdata;

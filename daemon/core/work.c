@@ -358,6 +358,13 @@ static int exchange_subtree(Work *w, const DirectoryReport *report) {
         return r;
 }
 
+/* What there is to know before anything is done. */
+static int begin(Work *w, DirectoryReport *report, Failure *reterr) {
+        int r = work_load(w->site, w->path, &w->records, reterr);
+
+        return r < 0 ? r : audit_target(w, report, reterr);
+}
+
 int work_finalize(
         Site *site,
         const char *path,
@@ -371,9 +378,7 @@ int work_finalize(
 
         r = guard_room(site, path, /* bytes= */ 0, reterr);
         if (r >= 0)
-                r = work_load(site, path, &w.records, reterr);
-        if (r >= 0)
-                r = audit_target(&w, &report, reterr);
+                r = begin(&w, &report, reterr);
         if (r < 0)
                 return r;
         if (globs_match_within(&site->options.exclude, path))
@@ -522,9 +527,7 @@ int work_unfinalize(
         _cleanup_(worklist_done) Worklist were_finalized = { 0 };
         int r;
 
-        r = work_load(site, path, &w.records, reterr);
-        if (r >= 0)
-                r = audit_target(&w, &report, reterr);
+        r = begin(&w, &report, reterr);
         if (r < 0)
                 return r;
         r = audit_tree(site, w.records, path, note_finalized, &were_finalized);

@@ -180,8 +180,11 @@ static int run(Worker *w) {
         r = wire_request_receive(WORKER_FD, &w->request);
         if (r <= 0)
                 return EXIT_FAILURE;
-        if (worker_is_watcher(w))
+        if (worker_is_watcher(w)) {
                 (void) signal(SIGTERM, SIG_DFL); /* there is nothing to finish */
+                if (atomic_load(&w->is_ending))  /* asked to a moment ago, and nobody else would look */
+                        return EXIT_FAILURE;
+        }
         if (wire_request_get(&w->request, WIRE_BACKGROUND))
                 step_aside();
         r = worker_is_watcher(w) ? 0 : pthread_create(&listener, NULL, listen_for_cancel, NULL);

@@ -4,15 +4,13 @@
 time and operations at the lower, as ratios from one run. Usage: bench_finalize.py [FILES [DELAY_USEC...]]"""
 
 import os
-import shutil
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.bench import playground, scene_in  # noqa: E402
 from ovltest.byhand import finalize_by_hand  # noqa: E402
 from ovltest.tree import many  # noqa: E402
 
@@ -52,14 +50,10 @@ def by_ovlfind(scene, source, delay_usec):
 def compare(base, n_files, delay_usec):
     results = {}
     for name, procedure in (("by hand", by_hand), ("ovlfind", by_ovlfind)):
-        scene = Scene(tempfile.mkdtemp(dir=base))
-        try:
+        with scene_in(base) as scene:
             source = scene.source()
             many(f"{source}/{D}", n_files)
             results[name] = procedure(scene, source, delay_usec)
-        finally:
-            scene.close()
-            shutil.rmtree(scene.dir, ignore_errors=True)
     hand, ours = results["by hand"], results["ovlfind"]
     print(f"{n_files} files, {delay_usec / 1000:g} ms per operation of the lower")
     for name, (seconds, operations, reached) in results.items():
@@ -72,17 +66,8 @@ def compare(base, n_files, delay_usec):
 def main():
     n_files = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     delays = [int(a) for a in sys.argv[2:]] or [0, 1000]
-    if reason := missing_privilege():
-        print(f"skipped: {reason}")
-        return 77
-    enter_namespace()
-    base = tempfile.mkdtemp(prefix="ovlbench-")
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "ovlbench", base)
-    try:
+    with playground() as base:
         ok = [compare(base, n_files, delay) for delay in delays]
-    finally:
-        run("umount", "-l", base, check=False)
-        shutil.rmtree(base, ignore_errors=True)
     return 0 if all(ok) else 1
 
 

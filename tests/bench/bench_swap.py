@@ -4,15 +4,13 @@
 With more readers than processors, most of it is waiting for a processor. Usage: bench_swap.py [SWAPS [READERS]]"""
 
 import os
-import shutil
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.bench import playground, scene_in  # noqa: E402
 from ovltest.tree import many  # noqa: E402
 
 
@@ -48,19 +46,8 @@ def turns(scene, n_swaps, n_readers):
 def main():
     n_swaps = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     n_readers = int(sys.argv[2]) if len(sys.argv) > 2 else 8
-    if reason := missing_privilege():
-        print(f"skipped: {reason}")
-        return 77
-    enter_namespace()
-    base = tempfile.mkdtemp(prefix="ovlbench-")
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "ovlbench", base)
-    scene = Scene(tempfile.mkdtemp(dir=base))
-    try:
+    with playground() as base, scene_in(base) as scene:
         ok = turns(scene, n_swaps, n_readers)
-    finally:
-        scene.close()
-        run("umount", "-l", base, check=False)
-        shutil.rmtree(base, ignore_errors=True)
     return 0 if ok else 1
 
 

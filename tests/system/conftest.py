@@ -16,6 +16,23 @@ from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
 from ovltest.machine import Machine  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long begins first, lest the others wait for it at the end."""
+    items.sort(key=lambda item: not (item.get_closest_marker("slow") or item.get_closest_marker("first")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hands out tests one by one: whole batches, and one process gets all that takes long."""
+    from xdist.scheduler import LoadScheduling
+
+    class OneByOne(LoadScheduling):
+        def _send_tests(self, node, num):
+            super()._send_tests(node, min(num, 2))
+
+    return OneByOne(config, log)
+
+
 def is_ci():
     return os.environ.get("CI", "").lower() in ("1", "true", "yes")
 

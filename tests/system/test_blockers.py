@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from ovltest.daemon import wait_for
 from ovltest.env import end, run, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import await_gone, await_kept

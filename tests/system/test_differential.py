@@ -12,6 +12,7 @@ import shutil
 import stat
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -211,6 +212,7 @@ def without_files_on_the_way(layer):
     return {p: k for p, k in layer.items() if not any(q.startswith(p + "/") for q in layer)}
 
 
+@pytest.mark.first
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=SEED == 1, database=None,
           phases=(Phase.explicit, Phase.generate),
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -333,6 +333,7 @@ def test_lost_record_and_a_moved_entry(scene, lower, target, name):
     assert_same(before, snapshot(overlay / "software"), ignore={"mtime"})
 
 
+@pytest.mark.first
 @pytest.mark.parametrize("n, name", [(30, "d" * 200), (2100, "d")], ids=["long", "deep"])
 def test_directories_that_no_path_reaches(scene, lower, n, name):
     """Deeper than PATH_MAX, as only relative names can make them."""
@@ -376,7 +377,7 @@ def test_old_tree_that_nobody_looks_after(scene, lower):
     """Somebody removed .ovlfind: said at the next start, and left to people."""
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=overlay)
-    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    scene.keep(Shell(overlay / f"{D}/lib"))
     daemon.ctl("finalize", overlay / D).ok()
     assert daemon.stop() == 0
     shutil.rmtree(overlay / ".ovlfind")

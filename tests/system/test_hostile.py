@@ -283,7 +283,6 @@ def as_alice(directory, program):
     run("setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", sys.executable, "-c", program, cwd=directory)
 
 
-@pytest.mark.alone
 def test_a_tree_deeper_than_a_path(overlay, daemon):
     """Done, or left with the reason; nothing crashes and nothing is left behind."""
     as_alice(overlay / HOME, DIVE + "open('bottom', 'w').write('bottom')")

@@ -7,8 +7,6 @@ import subprocess
 import time
 
 import dbus
-import dbus.bus
-import dbus.lowlevel
 import pytest
 
 from ovltest import run

@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from ovltest import assert_same, snapshot
+from ovltest import assert_same, gaps, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import SWEEP, redirect_max
-from ovltest.tree import age, write
+from ovltest.tree import write
 
 MOST = 400  # gaps; a job of this size has far fewer
 
@@ -26,16 +26,7 @@ def build(top):
 
 @pytest.fixture
 def stage(scene):
-    source = scene.source()
-    for i in range(MOST):
-        build(os.path.join(source, "t", f"d{i:03}"))
-    age(source)
-    lower = scene.lower(source)
-    overlay = scene.overlay(lower)
-    # Every thread has a directory of its own in staging, and more of them add nothing but more of the same gaps.
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    daemon.use_killer()
-    return lower, overlay, daemon.start()
+    return gaps.stage(scene, build, MOST)
 
 
 def leftovers(overlay):

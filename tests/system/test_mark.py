@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from ovltest import assert_same, run, snapshot
+from ovltest.daemon import wait_for
 from ovltest.env import redirect_max
 from ovltest.holders import OpenFile, Shell, Watches
 from ovltest.tree import odd_entries, release, write
@@ -185,7 +186,6 @@ def test_watched_entries_are_renamed(scene, lower, overlay, daemon):
 
 def test_a_watched_file_with_a_long_path(scene, lower, overlay, daemon, source):
     """The kernel stores redirects up to a limit only; it is raised as long as it must be."""
-    limit = redirect_max()
     path = "/".join(c * 100 for c in "abc")
     write(os.path.join(source, path, "f"))
     lower.invalidate()
@@ -194,7 +194,7 @@ def test_a_watched_file_with_a_long_path(scene, lower, overlay, daemon, source):
     before = snapshot(d)
     watches = scene.keep(Watches(os.path.join(d, "f")))
     daemon.ctl("finalize", "--method=mark", "--depth=0", d).ok()
-    assert redirect_max() == limit
+    wait_for(lambda: redirect_max() == 256, "redirect_max to be set back")  # others may need it raised just now
     os.rename(os.path.join(d, "f"), overlay / "g")
     os.rename(overlay / "g", os.path.join(d, "f"))
     watches.close()

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from ovltest import assert_same, snapshot
+from ovltest import assert_same, gaps, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import SWEEP
 from ovltest.oldtree import traces
-from ovltest.tree import age, write
+from ovltest.tree import write
 
 MOST = 80  # gaps; a job of this size has far fewer
 
@@ -23,15 +23,7 @@ def build(top):
 
 @pytest.fixture
 def stage(scene):
-    source = scene.source()
-    for i in range(MOST):
-        build(os.path.join(source, "t", f"d{i:03}"))
-    age(source)
-    lower = scene.lower(source)
-    overlay = scene.overlay(lower)
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    daemon.use_killer()
-    return lower, overlay, daemon.start()
+    return gaps.stage(scene, build, MOST)
 
 
 @pytest.mark.slow

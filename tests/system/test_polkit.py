@@ -14,7 +14,7 @@ from ovltest import ROOT, PrivateBus
 from ovltest.ctl import EXIT_DENIED, EXIT_FAILURE, EXIT_OK, ctl_environment
 from ovltest.daemon import NAME, PATH, wait_for
 from ovltest.env import binary, end, run, spawn
-from ovltest.fakedaemon import DONE, Fake
+from ovltest.fakedaemon import Fake
 from ovltest.polkit import AskedUser, Polkit, as_user
 
 ALICE, BOB = 1000, 1001

@@ -68,25 +68,31 @@ def kill_all(daemon):
     wait_for(lambda: not [pid for pid in workers if os.path.exists(f"/proc/{pid}")], "the workers to die")
 
 
-# What stands in staging is the truth
-
-def hold_on_the_way_back(scene, overlay, daemon):
-    """The one who stood in D's old tree has left, and its worker is about to take the tree back to staging."""
+def leave_held(scene, overlay, daemon, call):
+    """The one who stood in D's old tree has left, and its worker is held before the next such call."""
     shell = scene.keep(Shell(overlay / D))
-    daemon.arm(1, call="renameat2", hold="later")
+    daemon.arm(1, call=call, hold="later")
     daemon.ctl("finalize", overlay / D).ok()
     await_kept(daemon)
     daemon.hold()
     shell.close()
     assert daemon.held()
-    tree, = old_trees(overlay)
-    return tree
 
+
+def release_until(daemon, condition, job=None):
+    """Lets held calls go on one by one."""
+    while not condition():
+        daemon.release()
+        assert daemon.held(job)
+
+
+# What stands in staging is the truth
 
 def test_emptied_on_its_way_back(scene, overlay, daemon):
     """Somebody removes the old tree by name in the last moment; the worker dies before it has decided about that."""
     before = snapshot(overlay / D)
-    empty(hold_on_the_way_back(scene, overlay, daemon))
+    leave_held(scene, overlay, daemon, "renameat2")
+    empty(*old_trees(overlay))
     daemon.release(everything=True)
     wait_for(lambda: not old_trees(overlay), "the tree to go back")
     kill_keeper(daemon)
@@ -111,7 +117,7 @@ def test_a_decision_outlives_the_machine(overlay, daemon, stand):
 
 def test_a_damaged_snapshot(scene, overlay, daemon):
     """Nobody can tell any more whose the tree in staging is."""
-    hold_on_the_way_back(scene, overlay, daemon)
+    leave_held(scene, overlay, daemon, "renameat2")
     daemon.release()
     wait_for(lambda: not old_trees(overlay), "the tree to go back")
     assert daemon.held()
@@ -154,16 +160,8 @@ def test_the_record_stays_when_something_was_kept(overlay, daemon, stand):
 
 def test_the_record_stays_when_the_last_step_is_interrupted(scene, overlay, daemon):
     """The worker dies between removing the snapshot and removing the directory it stood in."""
-    shell = scene.keep(Shell(overlay / D))
-    daemon.arm(1, call="unlinkat", hold="later")
-    daemon.ctl("finalize", overlay / D).ok()
-    await_kept(daemon)
-    daemon.hold()
-    shell.close()
-    assert daemon.held()
-    while find(overlay, "snapshot"):
-        daemon.release()
-        assert daemon.held()
+    leave_held(scene, overlay, daemon, "unlinkat")
+    release_until(daemon, lambda: not find(overlay, "snapshot"))
     assert traces(overlay)
     kill_keeper(daemon)
     await_gone(overlay, daemon)
@@ -292,9 +290,7 @@ def test_canceled_while_the_old_tree_is_removed(overlay, daemon):
     daemon.arm(1, call="unlinkat", hold=True)
     job = daemon.finalize(overlay / D)
     assert daemon.held(job)
-    while not find(overlay, "remove"):
-        daemon.release()
-        assert daemon.held(job)
+    release_until(daemon, lambda: find(overlay, "remove"), job)
     cancel(daemon, job)
     properties = daemon.wait_job(job)
     assert properties["State"] == "canceled" and "does not answer" in properties["ErrorMessage"], properties
@@ -305,16 +301,8 @@ def test_canceled_while_the_old_tree_is_removed(overlay, daemon):
 
 def test_told_to_end_while_the_old_tree_is_removed(scene, overlay, daemon):
     """The same of a keeper."""
-    shell = scene.keep(Shell(overlay / D))
-    daemon.arm(1, call="unlinkat", hold="later")
-    daemon.ctl("finalize", overlay / D).ok()
-    await_kept(daemon)
-    daemon.hold()
-    shell.close()
-    assert daemon.held()
-    while not find(overlay, "remove"):
-        daemon.release()
-        assert daemon.held()
+    leave_held(scene, overlay, daemon, "unlinkat")
+    release_until(daemon, lambda: find(overlay, "remove"))
     worker, = daemon.workers()
     os.kill(worker, signal.SIGTERM)
     await_gone(overlay, daemon)

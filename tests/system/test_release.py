@@ -442,6 +442,7 @@ def revive(daemon, is_killed):
         daemon.start()
 
 
+@pytest.mark.first
 @pytest.mark.parametrize("parent", (False, True), ids=("worker", "daemon"))
 def test_refresh_survives_kills(scene, source, parent):
     for n in range(0, 62, 8):

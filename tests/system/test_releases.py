@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 
+import pytest
+
 from ovltest.daemon import wait_for
 from ovltest.tree import age, write
 
@@ -85,6 +87,7 @@ def left(upper):
     return sorted(os.path.relpath(os.path.join(d, n), upper) for d, dirs, files in os.walk(upper) for n in dirs + files)
 
 
+@pytest.mark.first
 def test_releases(scene):
     life = Life(scene, random.Random(SEED))
     used = life.overlay.upper.used_bytes()

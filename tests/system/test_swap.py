@@ -8,7 +8,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 
 import dbus
 import pytest
@@ -76,6 +75,7 @@ def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain)
     wait_for(lambda: daemon.overlay_states() == {"soft": "active"}, "the overlay to be active")
     daemon.ctl("finalize", plain / "t").ok()
     assert daemon.state_of(plain / "t") == "finalized"
+    wait_for(lambda: draining(daemon), "the first look at who still uses the old superblock")
     assert "draining" in daemon.ctl("status", "soft").ok().out.lower()
     who = str(draining(daemon)[0]["who"])
     assert str(held[2].process.pid) in who or "others" in who, who
@@ -189,7 +189,7 @@ def test_a_swap_waits_for_whom_it_would_cut_apart_or_does_not(scene, plain, kind
         daemon.wait_job(job, ("waiting",))
         assert kind in str(daemon.job(job)["Notes"][0])
         assert len(mounts(plain.point)) == 1 and not generations(plain)
-    assert daemon.wait_job(job, timeout=10)["State"] == "done"
+    assert daemon.wait_job(job)["State"] == "done"
     wait_for(lambda: not draining(daemon), "the old superblock to go")
     for name in ("socket", "fifo", "local"):
         with contextlib.suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ echo "ovl /ovl1 overlay $(echo $o | sed s/N/1/g),nosuid 0 0" >>/etc/fstab
 printf '[Mount]\\nWhat=ovl\\nWhere=/ovl2\\nType=overlay\\nOptions=%s\\n' $(echo $o | sed s/N/2/g) >/etc/systemd/system/ovl2.mount
 systemctl daemon-reload
 systemctl start ovl1.mount ovl2.mount
-for n in 1 2; do printf '[Overlay]\\nMountPoint=/ovl%s\\n' $n >/etc/ovlfind/overlays.d/o$n.conf; done
+for n in 1 2; do printf '[Overlay]\\nMountPoint=/ovl%s\\n[Finalize]\\nAutomatic=no\\n' $n >/etc/ovlfind/overlays.d/o$n.conf; done
 """
 READER = """
 cd /ovl1/d; exec 9<f2; i=0
@@ -61,7 +61,6 @@ def device(machine, path, unit=None):
     return machine.sh(f"{enter}stat -c %d {path}").strip()
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_swap_by_the_installed_service(machine):
     machine.sh(PREPARE)

@@ -84,7 +84,6 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
     assert totals.wrong <= 2 * exchanges, totals.notes
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
 @pytest.mark.parametrize(("hold", "watch", "pause_usec"), [(0, 0, 0), (1, 0, 0), (0, 8, 5000)],

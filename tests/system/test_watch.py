@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import dbus
@@ -10,7 +11,7 @@ import pytest
 
 from ovltest import run
 from ovltest.daemon import wait_for
-from ovltest.env import binary
+from ovltest.env import binary, spawn
 from ovltest.replay import SearchPath
 from ovltest.tree import age, write
 
@@ -45,7 +46,7 @@ def properties(daemon, name="soft"):
 
 
 def watched(daemon, name="soft", state="on"):
-    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}", 40)
+    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}", 100)
 
 
 def hot(daemon, overlay):
@@ -81,9 +82,14 @@ def watcher(daemon):
     return wait_for(find, "one worker")
 
 
+def catches(pid, number):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        caught = next(line for line in f if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) & 1 << number - 1
+
+
 # What it is for
 
-@pytest.mark.timeout(120)
 def test_the_hot_ones_and_no_other(scene):
     directories = [f"lib{i // 100}/d{i:04}" for i in range(2000)]
     used = directories[7::50]
@@ -257,6 +263,22 @@ def test_can_be_unmounted(scene):
     watched(daemon)
     use(overlay, "d")
     is_counted(daemon, overlay, "d")
+
+
+def test_ends_when_asked_before_it_begins(scene):
+    """Between its start and its request a worker still thinks it may have something to finish."""
+    overlay = scene.overlay(build(scene, ["d"]))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = f"exec '{binary('ovlfind-worker')}' watch 3<&{theirs.fileno()}"
+    with ours, theirs, spawn("bash", "-c", command, pass_fds=[theirs.fileno()]) as process:
+        wait_for(lambda: catches(process.pid, signal.SIGTERM), "the worker to take signals")
+        process.terminate()
+        request = ["VERB=watch", "OVERLAY=soft", f"MOUNT_POINT={overlay.point}", f"STATE_DIR={scene.subdir('state')}"]
+        ours.send(b"".join(os.fsencode(line) + b"\0" for line in request))
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
 
 
 # What keeps it from it

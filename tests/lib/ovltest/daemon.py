@@ -50,7 +50,6 @@ class Daemon:
         self.notified = {}
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(os.path.join(directory, "notify"))
-        self._notify.settimeout(0.2)
         # Always drained, as a service manager does: a full socket would make the daemon wait.
         self._notify_reader = threading.Thread(target=self._read_notifications, daemon=True)
         self._notify_reader.start()
@@ -163,13 +162,7 @@ exec '{binary("ovlfind-worker")}' "$@"
             time.sleep(0.01)
 
     def _read_notifications(self):
-        while self._notify.fileno() >= 0:
-            try:
-                text = self._notify.recv(65536).decode()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
+        while text := self._notify.recv(65536).decode():
             self.notified.update(line.partition("=")[::2] for line in text.splitlines())
 
     def is_running(self):
@@ -218,8 +211,9 @@ exec '{binary("ovlfind-worker")}' "$@"
         try:
             self.stop()
         finally:
-            self._notify.close()
+            self._notify.shutdown(socket.SHUT_RD)  # its reader gets the end
             self._notify_reader.join()
+            self._notify.close()
         if SANITIZER_REPORT.search(self.log()):
             raise AssertionError(f"sanitizer report:\n{self.log()}")
 
