@@ -33,6 +33,7 @@ typedef struct WorkCounts {
         uint64_t n_entries;     /* in the directories that were exchanged */
         uint64_t n_directories; /* that are in their new state now */
         uint64_t n_excluded;    /* that were left; of a survey: pieces of work that could not be finished */
+        bool has_left;          /* a survey is to follow, see ExchangeResult */
 } WorkCounts;
 
 /* path and every directory below it. 0 when path itself is finalized (also when it was before);

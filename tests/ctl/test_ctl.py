@@ -137,6 +137,19 @@ def test_dry_run(ctl):
     assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree through the merged path", "entries": 61, "bytes": 4096}]
 
 
+def test_waits_for_a_lower_layer(ctl):
+    """Why is said once, however often it is tried, and stands where jobs are shown."""
+    path = ctl.point / "away"
+    r = ctl("finalize", path)
+    assert r.code == OK and r.err.count(f"'{path}' waits, to be tried again: the lower layer is away") == 1
+    assert "waits" not in ctl("finalize", "--quiet", path).err
+    ctl("finalize", "--no-block", ctl.point / "away-for-long")
+    while "waiting" not in ctl("jobs").out:
+        pass
+    assert "the lower layer is away" in ctl("jobs", "--state=waiting").out
+    assert "entries; the lower layer is away" in ctl("status", "soft").out
+
+
 def test_daemon_dies(ctl):
     r = ctl("finalize", ctl.point / "crash", "--json=short")
     assert r.code == FAILURE and lines(r.err)[-1].startswith("ovlfinctl: lost the connection")
