@@ -113,6 +113,7 @@ static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
             (r = bus_append_string(reply, "path", path)) < 0 ||
             (r = bus_append_string(reply, "text", s->text)) < 0 ||
             (r = bus_append_u64(reply, "entries", s->entries)) < 0 ||
+            (r = bus_append_u64(reply, "inodes", s->inodes)) < 0 ||
             (r = bus_append_u64(reply, "bytes", s->bytes)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);

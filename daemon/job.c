@@ -130,6 +130,7 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
                 .text = strdup(r->text),
                 .advice = strdup(r->lower_path),
                 .entries = r->entries_total,
+                .inodes = r->entries_done,
                 .bytes = r->bytes,
                 .is_mended = r->kind == WIRE_PROBLEM && r->state != 0,
         };

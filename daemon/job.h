@@ -45,6 +45,7 @@ typedef struct JobStep {
         char *text;
         char *advice; /* of a problem */
         uint64_t entries;
+        uint64_t inodes;
         uint64_t bytes;
         bool is_mended;
 } JobStep;

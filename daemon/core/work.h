@@ -12,7 +12,8 @@ typedef struct PlanStep {
         const char *path; /* relative to the overlay's root */
         const char *text; /* what it does, or why not */
         uint64_t n_entries;
-        uint64_t bytes; /* space it takes in the upper, estimated upwards */
+        uint64_t bytes; /* space it takes in the upper, estimated upwards, as are inodes */
+        uint64_t n_inodes;
 } PlanStep;
 
 typedef struct WorkHooks {

@@ -96,7 +96,7 @@ class Job(Exported):
         self.change(JOB, State="running", StartedUSec=usec(), EntriesTotal=dbus.UInt64(61))
         if self.own["DryRun"]:
             self.own["Plan"] = dbus.Array([dbus.Dictionary({
-                "name": "build", "path": self.path, "text": "build the new tree through the merged path", "entries": dbus.UInt64(61),
+                "name": "build", "path": self.path, "text": "build the new tree through the merged path", "entries": dbus.UInt64(61), "inodes": dbus.UInt64(60),
                 "bytes": dbus.UInt64(4096)}, "sv")], "a{sv}")
             self.finish("done")
         elif self.behaviour == "quick":
