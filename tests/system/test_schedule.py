@@ -2,11 +2,13 @@
 """When automatic jobs run, how fast, what they leave alone, and what they do about a lower that fails."""
 
 import os
+import shutil
 import time
 
 import dbus
 import pytest
 
+from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.fakedaemon import DONE, Fake
 from ovltest.tree import age, many, write
@@ -108,6 +110,34 @@ def test_no_faster_than_it_may(scene):
     assert time.monotonic() - begin >= 63 / 20 - 0.1  # files and directories, but for the first
 
 
+@pytest.mark.parametrize("what", ["io", "memory"])
+def test_under_pressure(scene, what):
+    """The kernel's own figures cannot be made up, so files of ours are mounted where a worker reads them."""
+    names = ["asked0", "asked1", "asked2"]
+    overlay = scene.overlay(scene.lower(build(scene, ["hot", *names])))
+    figures = scene.subdir("pressure")
+
+    def press(percent):
+        for name in ("cpu", "io", "memory"):
+            with open(os.path.join(figures, name), "w", encoding="ascii") as f:
+                for kind in ("some", "full"):
+                    f.write(f"{kind} avg10={percent if name == what else 0:.2f} avg60=0.00 avg300=0.00 total=1\n")
+    press(90)
+    run("mount", "--bind", figures, "/proc/pressure")
+    try:
+        daemon = start(scene, overlay)
+        use(overlay, "hot")
+        wait_for(lambda: jobs(daemon) and jobs(daemon)[0]["State"] == "waiting", "the automatic job to wait")
+        for name in names:  # whoever asks does not wait for calmer times
+            daemon.ctl("finalize", overlay / name).ok()
+        job = jobs(daemon)[0]
+        assert (job["Automatic"], job["State"], job["EntriesDone"]) == (True, "waiting", 0)
+        press(1)
+        wait_for(lambda: daemon.state_of(overlay / "hot") == "finalized", "the job to go on")
+    finally:
+        run("umount", "/proc/pressure")
+
+
 # What is left alone
 
 def test_excluded_below(scene):
@@ -153,6 +183,25 @@ def test_room_is_left(scene, key):
     daemon.add_overlay("soft", overlay.point, CopyUp={key: "1"})
     daemon.ctl("reload").ok()
     daemon.ctl("finalize", overlay / "a").ok()
+
+
+def test_the_upper_fills_up(scene):
+    """A job that runs into MinFreeSpace= leaves all that users see as it was, and is done once there is room again."""
+    source = scene.source()
+    many(os.path.join(source, "large"), 2000, per_directory=1000)
+    for name in NAMES:
+        write(os.path.join(source, "large", name))
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower, upper=scene.upper("tmpfs", size_mib=16))
+    daemon = start(scene, overlay, CopyUp={"MinFreeSpace": "1M", "EntriesPerSecond": "2000"})
+    use(overlay, "large")
+    wait_for(lambda: the_job(daemon)["EntriesDone"], "the job to have begun")
+    filler = overlay.upper.fill(leave_bytes=512 * 1024)
+    job = wait_for(lambda: (j := the_job(daemon))["State"] == "failed" and j, "it to end")
+    assert "MinFreeSpace=" in job["ErrorMessage"] and daemon.state_of(overlay / "large") != "finalized"
+    assert len(os.listdir(overlay / "large")) == 4 and not os.path.lexists(overlay / ".ovlfind")
+    shutil.rmtree(filler)
+    wait_for(lambda: daemon.state_of(overlay / "large") == "finalized", "another job", 30)
 
 
 # A lower that fails, or hangs
