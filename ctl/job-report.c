@@ -13,11 +13,19 @@
 #define WHAT_WIDTH_MIN 24 /* narrower explanations are no help */
 #define N_LEFT_MAX 10     /* directories left out that are named one by one */
 
-static int entries_text(const Record *r, char **ret) {
-        uint64_t n = record_get_number(r, "entries", 0);
+static int count_text(const Record *r, const char *key, char **ret) {
+        uint64_t n = record_get_number(r, key, 0);
 
         *ret = n > 0 ? format_count(n) : NULL;
         return n > 0 && !*ret ? -ENOMEM : 0;
+}
+
+static int entries_text(const Record *r, char **ret) {
+        return count_text(r, "entries", ret);
+}
+
+static int inodes_text(const Record *r, char **ret) {
+        return count_text(r, "inodes", ret);
 }
 
 static int space_text(const Record *r, char **ret) {
@@ -41,7 +49,7 @@ static bool is_about_one_path(const Record *job, const RecordList *plan) {
 
 /* Columns that what comes before the explanations takes, headers included. */
 static size_t width_before(const RecordList *plan, bool with_path) {
-        static const char entries_and_space[] = "ENTRIES 1023.9K ";
+        static const char numbers[] = "ENTRIES INODES 1023.9K ";
         size_t step = strlen("STEP"), path = 0;
 
         for (size_t i = 0; i < plan->n; i++) {
@@ -51,7 +59,7 @@ static size_t width_before(const RecordList *plan, bool with_path) {
                 step = strlen(name) > step ? strlen(name) : step;
                 path = with_path && strlen(where) + 1 > path ? strlen(where) + 1 : path;
         }
-        return path + step + 1 + strlen(entries_and_space);
+        return path + step + 1 + strlen(numbers);
 }
 
 /* Explanations in lines that fit the terminal; in a pipe they stay whole. */
@@ -81,6 +89,7 @@ static int print_plan(Ctl *c, Record *job) {
                 { "PATH", "path", 0, NULL, NULL },
                 { "STEP", "name", 0, NULL, NULL },
                 { "ENTRIES", "entries", SCOLS_FL_RIGHT, entries_text, NULL },
+                { "INODES", "inodes", SCOLS_FL_RIGHT, inodes_text, NULL },
                 { "SPACE", "bytes", SCOLS_FL_RIGHT, space_text, NULL },
                 { "WHAT", "text", SCOLS_FL_WRAP, what_text, NULL },
         };

@@ -32,6 +32,7 @@ struct JobWait {
 
 static void waited_job_done(WaitedJob *j) {
         free(j->object);
+        free(j->told);
         record_done(&j->record);
 }
 
@@ -109,6 +110,23 @@ static void job_finish(JobWait *w, WaitedJob *j) {
         exit_when_finished(w);
 }
 
+/* Once for each reason; the pauses grow, and there may be many. */
+static void tell_why_it_waits(JobWait *w, WaitedJob *j) {
+        const char *reason = record_get_string(&j->record, "reason") ?: "",
+                   *state = record_get_string(&j->record, "state") ?: "";
+        bool is_put_off = strcmp(state, "waiting") == 0;
+
+        if (!*reason || (j->told && strcmp(j->told, reason) == 0) ||
+            options_have(&w->ctl->options, OPTION_QUIET))
+                return;
+        progress_clear(&w->progress);
+        print_error(
+                "'%s' %s: %s", j->argument, is_put_off ? "waits, to be tried again" : "does not get on",
+                reason);
+        free(j->told);
+        j->told = strdup(reason); /* without, it is printed again */
+}
+
 /* The slot carries the object path, for the job may be anyone's. */
 static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         JobWait *w = userdata;
@@ -120,9 +138,11 @@ static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         r = sd_bus_message_skip(m, "s");
         if (r >= 0)
                 r = record_read(&j->record, m);
-        if (r >= 0)
-                show_progress(w);
-        return r < 0 ? r : 0;
+        if (r < 0)
+                return r;
+        tell_why_it_waits(w, j);
+        show_progress(w);
+        return 0;
 }
 
 static int fetch(JobWait *w, WaitedJob *j) {

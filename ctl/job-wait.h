@@ -13,6 +13,7 @@ typedef struct WaitedJob {
         Record record;          /* properties as of last seen; complete when is_finished */
         uint64_t n_directories; /* at or below its path, that changed into the state it works towards */
         bool is_finished;
+        char *told; /* the reason for a wait that has been printed */
 } WaitedJob;
 
 /* type is the verb: "finalize", "unfinalize", "refresh", … */

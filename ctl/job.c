@@ -42,6 +42,14 @@ static int entries_cell(const Record *job, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+/* Why it failed, or does not get on. */
+static int why_cell(const Record *job, char **ret) {
+        const char *why = record_get_string(job, "error_message") ?: record_get_string(job, "reason");
+
+        *ret = why ? format_escape(why) : NULL;
+        return why && !*ret ? -ENOMEM : 0;
+}
+
 static int type_cell(const Record *job, char **ret) {
         _cleanup_free_ char *type = format_escape(record_get_string(job, "type") ?: "?");
 
@@ -64,7 +72,7 @@ int job_print_table(Ctl *c, RecordList *list) {
                 { "STATE", "state", 0, NULL, state_color },
                 { "ENTRIES", "entries_done", SCOLS_FL_RIGHT, entries_cell, NULL },
                 { "PATH", "path", 0, NULL, NULL },
-                { "ERROR", "error_message", SCOLS_FL_TRUNC, NULL, NULL },
+                { "ERROR", "error_message", SCOLS_FL_TRUNC, why_cell, NULL },
         };
 
         return table_print(c, columns, ELEMENTSOF(columns), list);
@@ -87,16 +95,17 @@ static char *bar_text(const Record *job) {
 
 char *job_describe(const Record *job) {
         _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
-                            *entries = entries_text(job), *bar = bar_text(job);
+                            *entries = entries_text(job), *bar = bar_text(job),
+                            *reason = format_escape(record_get_string(job, "reason") ?: "");
         char *s;
         int r;
 
-        if (!path || !entries || !bar)
+        if (!path || !entries || !bar || !reason)
                 return NULL;
         r = asprintf(
-                &s, "%" PRIu64 ": %s %s, %s, %s%s entries", record_get_number(job, "id", 0),
+                &s, "%" PRIu64 ": %s %s, %s, %s%s entries%s%s", record_get_number(job, "id", 0),
                 record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?", bar,
-                entries);
+                entries, *reason ? "; " : "", reason);
         return r < 0 ? NULL : s;
 }
 

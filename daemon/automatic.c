@@ -148,9 +148,14 @@ static void make_jobs(Candidates *c) {
 
 static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
         Managed *o = userdata;
+        Job *j;
 
         o->automatic_timer = sd_event_source_disable_unref(o->automatic_timer);
-        queue_release(o->manager->queue, now_realtime(o->manager));
+        while ((j = queue_release(o->manager->queue, now_realtime(o->manager)))) {
+                manager_job_changed(o->manager, j);
+                if (j->has_left)
+                        managed_survey(manager_find_overlay(o->manager, j->overlay));
+        }
         automatic_run(o);
         manager_wake(o->manager);
         return 0;

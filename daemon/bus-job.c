@@ -25,7 +25,20 @@ PROPERTY_GETTER(get_path) {
 PROPERTY_GETTER(get_state) {
         const Job *j = userdata;
 
-        return sd_bus_message_append(reply, "s", job_state_to_string(j->state));
+        return sd_bus_message_append(reply, "s", job_state_to_string(job_shown_state(j)));
+}
+
+PROPERTY_GETTER(get_reason) {
+        _cleanup_free_ char *stalled = NULL;
+        const Job *j = userdata;
+
+        if (j->not_before_usec > 0)
+                return bus_append_text(reply, j->pause_reason);
+        if (!j->is_stalled)
+                return sd_bus_message_append(reply, "s", "");
+        if (asprintf(&stalled, "see whether the lower layers of overlay '%s' answer", j->overlay) < 0)
+                return -ENOMEM;
+        return bus_append_text(reply, stalled);
 }
 
 PROPERTY_GETTER(get_errors) {
@@ -100,6 +113,7 @@ static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
             (r = bus_append_string(reply, "path", path)) < 0 ||
             (r = bus_append_string(reply, "text", s->text)) < 0 ||
             (r = bus_append_u64(reply, "entries", s->entries)) < 0 ||
+            (r = bus_append_u64(reply, "inodes", s->inodes)) < 0 ||
             (r = bus_append_u64(reply, "bytes", s->bytes)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);
@@ -182,6 +196,13 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Automatic", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "NextTryUSec",
+                "t",
+                NULL,
+                offsetof(Job, not_before_usec),
+                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Stalled", "b", get_stalled, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY(
                 "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -109,29 +109,16 @@ void bus_send_remounted(Manager *m, const Managed *o, const char *method, uint64
                         "Remounted");
 }
 
+/* All that may change, as the interface's own table marks it. */
 void bus_send_properties_changed(Manager *m, const char *object) {
-        static const char *const manager_names[] = { "Paused", "NOverlays", "NJobs", "NFinalized", NULL };
-        static const char *const overlay_names[] = { "MountPoint",  "State",    "Reason",   "LowerDirs",
-                                                     "DataDirs",    "UpperDir", "WorkDir",  "Options",
-                                                     "Directories", "NKept",    "Draining", "Paused",
-                                                     NULL };
-        static const char *const job_names[] = { "State",        "EntriesDone", "EntriesTotal",
-                                                 "BytesCopied",  "Errors",      "ErrorName",
-                                                 "ErrorMessage", "Notes",       "StartedUSec",
-                                                 "FinishedUSec", "Plan",        NULL };
+        const char *interface = path_startswith(object, OVLFIND_JOB_PATH_PREFIX) ? OVLFIND_JOB_INTERFACE
+                : path_startswith(object, OVLFIND_OVERLAY_PATH_PREFIX)           ? OVLFIND_OVERLAY_INTERFACE
+                                                                                 : OVLFIND_MANAGER_INTERFACE;
         int r;
 
         if (!m->bus)
                 return;
-        if (path_startswith(object, OVLFIND_JOB_PATH_PREFIX))
-                r = sd_bus_emit_properties_changed_strv(
-                        m->bus, object, OVLFIND_JOB_INTERFACE, (char **) job_names);
-        else if (path_startswith(object, OVLFIND_OVERLAY_PATH_PREFIX))
-                r = sd_bus_emit_properties_changed_strv(
-                        m->bus, object, OVLFIND_OVERLAY_INTERFACE, (char **) overlay_names);
-        else
-                r = sd_bus_emit_properties_changed_strv(
-                        m->bus, object, OVLFIND_MANAGER_INTERFACE, (char **) manager_names);
+        r = sd_bus_emit_properties_changed_strv(m->bus, object, interface, /* names= */ NULL);
         if (r != -ENOENT) /* the object is gone by now */
                 warn_unsent(r, "PropertiesChanged");
 }

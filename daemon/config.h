@@ -51,6 +51,7 @@ typedef struct Settings {
         uint64_t entries_per_second; /* UINT64_MAX: no limit */
         uint64_t max_entries;        /* of a tree that is finalized by itself; UINT64_MAX: no limit */
         uint64_t data_max_bytes;     /* 0: none, UINT64_MAX: all */
+        uint64_t retry_usec;         /* while a lower layer fails, jobs that somebody asked for */
         int hard_links;              /* HardLinks; int for the table of words, as the enums below */
         Amount min_free_space;
         Amount min_free_inodes;

@@ -66,6 +66,7 @@ Job *job_free(Job *j) {
         free(j->overlay);
         free(j->mount_point);
         free(j->path);
+        free(j->pause_reason);
         free(j->set);
         free(j);
         return NULL;
@@ -129,6 +130,7 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
                 .text = strdup(r->text),
                 .advice = strdup(r->lower_path),
                 .entries = r->entries_total,
+                .inodes = r->entries_done,
                 .bytes = r->bytes,
                 .is_mended = r->kind == WIRE_PROBLEM && r->state != 0,
         };
@@ -187,18 +189,53 @@ bool job_conflicts(const Job *a, const Job *b) {
                 (path_startswith(a->path, b->path) || path_startswith(b->path, a->path));
 }
 
-bool job_may_pause(const Job *j, const Failure *failure) {
-        return j->is_automatic && !j->is_cancel_wanted &&
-                (failure->kind == FAILURE_LOWER_UNREACHABLE || failure->error == EIO ||
-                 failure->error == ESTALE || failure->error == ETIMEDOUT);
+/* Others answer a question (verify, a dry run), or have done what they could and say so (prune). */
+static bool job_can_wait(const Job *j) {
+        return !j->options.is_dry_run &&
+                (j->type == JOB_FINALIZE || j->type == JOB_UNFINALIZE || j->type == JOB_REFRESH);
 }
 
-void job_pause(Job *j, uint64_t not_before_usec, uint64_t now_usec) {
+bool job_may_pause(const Job *j, const Failure *failure) {
+        return job_can_wait(j) && !j->is_cancel_wanted &&
+                (failure->kind == FAILURE_LOWER_UNREACHABLE || failure->error == EIO ||
+                 failure->error == ESTALE || failure->error == ETIMEDOUT ||
+                 (j->has_left && failure->kind == FAILURE_BUSY));
+}
+
+void job_note_trouble(Job *j, uint64_t entries_done, uint64_t now_usec) {
+        if (j->trouble_usec > 0 && entries_done <= j->trouble_entries)
+                return;
+        j->trouble_usec = now_usec;
+        j->trouble_entries = entries_done;
+        j->n_pauses = 0;
+}
+
+uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) {
+        return now_usec > j->trouble_usec ? now_usec - j->trouble_usec : 0;
+}
+
+uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) {
+        uint64_t waited = job_trouble_duration(j, now_usec);
+        uint64_t left = waited < patience_usec ? patience_usec - waited : 0, pause = JOB_PAUSE_FIRST_USEC;
+
+        for (unsigned n = j->n_pauses; n > 0 && pause < JOB_PAUSE_LAST_USEC; n--)
+                pause *= 2;
+        if (pause > JOB_PAUSE_LAST_USEC)
+                pause = JOB_PAUSE_LAST_USEC;
+        return pause < left ? pause : left;
+}
+
+int job_pause(Job *j, const char *reason, uint64_t not_before_usec, uint64_t now_usec) {
         (void) job_set_state(j, JOB_QUEUED, now_usec);
         j->not_before_usec = not_before_usec;
         j->n_pauses++;
         j->n_attempts = 0;
         j->is_stalled = false;
+        return str_replace(&j->pause_reason, reason);
+}
+
+JobState job_shown_state(const Job *j) {
+        return j->state == JOB_QUEUED && j->not_before_usec > 0 ? JOB_WAITING : j->state;
 }
 
 /* As bytes: an option that is added one day counts by itself. */

@@ -15,6 +15,9 @@
 #define JOB_NOTES_MAX 256
 #define JOB_STEP_BYTES_MAX (1024 * 1024)
 #define JOB_NOTE_BYTES_MAX (64 * 1024)
+/* Between two attempts of a job that somebody may be waiting for: twice as long each time. */
+#define JOB_PAUSE_FIRST_USEC USEC_PER_SEC
+#define JOB_PAUSE_LAST_USEC (60 * USEC_PER_SEC)
 
 typedef struct JobOptions {
         uid_t uid; /* who asked; 0 for the daemon itself, too */
@@ -42,6 +45,7 @@ typedef struct JobStep {
         char *text;
         char *advice; /* of a problem */
         uint64_t entries;
+        uint64_t inodes;
         uint64_t bytes;
         bool is_mended;
 } JobStep;
@@ -68,8 +72,12 @@ typedef struct Job {
         bool is_cancel_wanted;
         bool is_automatic;        /* nobody has asked for it */
         double heat;              /* of an automatic one, when it was made */
-        uint64_t not_before_usec; /* realtime; not to be started before, 0 at any time */
-        unsigned n_pauses;        /* how often it has had to wait so */
+        uint64_t not_before_usec; /* realtime; put off until then, 0 not */
+        char *pause_reason;       /* of the last time */
+        unsigned n_pauses;        /* in a row, without getting further */
+        bool has_left;            /* something the last attempt could not clear away: a survey comes first */
+        uint64_t trouble_usec;    /* realtime; when the first of these came, 0 never */
+        uint64_t trouble_entries; /* how far it had got then */
         bool is_stalled; /* has not got on for a while, though nothing holds it up that we know of */
         Failure failure;
         char **notes; /* the first ones, within the limits above */
@@ -113,9 +121,20 @@ int job_add_note(Job *j, const char *note);
 char *job_path(const Job *j);
 /* Whether two jobs may not run at the same time: same overlay, and one path at or below the other. */
 bool job_conflicts(const Job *a, const Job *b) _pure_;
-/* Whether a failure is of the kind that goes away by itself, and nobody waits for the job. */
+/* Whether a failure is of the kind that goes away by itself, and the job one that can wait for that. What an
+ * attempt could not clear away may be in the way of the next one. */
 bool job_may_pause(const Job *j, const Failure *failure) _pure_;
-/* Back to the queue, not to be started before then. */
-void job_pause(Job *j, uint64_t not_before_usec, uint64_t now_usec);
+/* There was such a failure, after so many entries. It is the first in a row if the job has got further than
+ * ever. */
+void job_note_trouble(Job *j, uint64_t entries_done, uint64_t now_usec);
+/* For how long it has been failing so. */
+uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
+/* When to try a job again that somebody asked for: a pause, or 0 once patience_usec have passed since the
+ * first failure in a row. */
+uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) _pure_;
+/* Back to the queue, not to be started before then. 0 or -ENOMEM, which only loses the reason. */
+int job_pause(Job *j, const char *reason, uint64_t not_before_usec, uint64_t now_usec);
+/* The state as people know it: one that is put off is waiting, though it has no worker. */
+JobState job_shown_state(const Job *j) _pure_;
 /* Whether the worker of a failed attempt is to be tried again. */
 bool job_may_retry(const Job *j) _pure_;

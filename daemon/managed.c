@@ -417,8 +417,8 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
                 managed_schedule_compare(o, /* usec= */ 0);
-        } else
-                managed_refuse(o, kind, message);
+        } else if (kind != FAILURE_LOWER_UNREACHABLE || o->state != MANAGED_ACTIVE)
+                managed_refuse(o, kind, message); /* else its jobs wait, and so does the survey */
         if (kind != FAILURE_NONE || n_left > 0)
                 managed_schedule_retry(o);
         else

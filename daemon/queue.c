@@ -328,10 +328,16 @@ uint64_t queue_next_release(const Queue *q, const char *overlay) {
         return first;
 }
 
-void queue_release(Queue *q, uint64_t now_usec) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i]->not_before_usec <= now_usec)
-                        q->jobs[i]->not_before_usec = 0;
+Job *queue_release(Queue *q, uint64_t now_usec) {
+        for (size_t i = 0; i < q->n_jobs; i++) {
+                Job *j = q->jobs[i];
+
+                if (j->not_before_usec == 0 || j->not_before_usec > now_usec)
+                        continue;
+                j->not_before_usec = 0;
+                return j;
+        }
+        return NULL;
 }
 
 void queue_trim_plans(Queue *q) {

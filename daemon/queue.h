@@ -51,8 +51,8 @@ unsigned queue_count_automatic(const Queue *q, const char *overlay) _pure_;
 Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char *path);
 /* When the first of the jobs that must not start before some time may; USEC_INFINITY if there is none. */
 uint64_t queue_next_release(const Queue *q, const char *overlay) _pure_;
-/* Jobs whose time has come may start. */
-void queue_release(Queue *q, uint64_t now_usec);
+/* A job whose time has come, and that may start now; NULL when there is no other. */
+Job *queue_release(Queue *q, uint64_t now_usec);
 /* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */
 void queue_trim_plans(Queue *q);
 /* Takes the oldest finished job out when there are more than QUEUE_FINISHED_MAX; the caller frees it. NULL

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "manager.h"
 #include "messages.h"
+#include "strv.h"
 
 #define NOTES_LOGGED_MAX 20 /* of one job; all others are in the job, or at level debug */
 
@@ -243,12 +244,25 @@ static void run_take_remount(Run *run, const WireRecord *r) {
         manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
 }
 
-/* What keeps it from its work is likely to pass: later, and later each time. */
-static void run_pause(Run *run, const Failure *failure) {
+/* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
+ * over. */
+static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached) {
+        uint64_t now = now_realtime(run->manager);
+        Job *j = run->job;
+
+        if (!job_may_pause(j, failure))
+                return 0;
+        job_note_trouble(j, reached, now);
+        return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
+                               : job_next_pause(j, run->overlay->config->settings.retry_usec, now);
+}
+
+static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
+        const char *reason = failure->message ?: "no reason given";
         Manager *m = run->manager;
         Managed *o = run->overlay;
         Job *j = run->job;
-        uint64_t now = now_realtime(m), pause = automatic_pause(failure->kind, j->n_pauses + 1);
+        uint64_t now = now_realtime(m);
         _cleanup_free_ char *path = job_path(j);
         LogFields f = {
                 .message_id = MESSAGE_JOB_PAUSED,
@@ -259,38 +273,59 @@ static void run_pause(Run *run, const Failure *failure) {
         };
 
         log_fields(
-                LOG_NOTICE, &f, "Job %u, finalize of '%s', is tried again in %llu s: %s", j->id,
-                path ?: j->path, (unsigned long long) (pause / USEC_PER_SEC),
-                failure->message ?: "no reason given");
-        if (job_add_note(j, failure->message ?: "it will be tried again") < 0)
-                (void) log_oom();
+                LOG_NOTICE, &f, "Job %u, %s of '%s', is tried again in %llu s: %s", j->id,
+                job_type_to_string(j->type), path ?: j->path,
+                (unsigned long long) ((pause + USEC_PER_SEC - 1) / USEC_PER_SEC), reason);
         run_free(run);
-        job_pause(j, now + pause, now);
+        if ((!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0) ||
+            job_pause(j, reason, now + pause, now) < 0)
+                (void) log_oom();
         o->is_heat_changed = true; /* a time to look at it again */
         manager_wake(m);
         manager_job_changed(m, j);
 }
 
+/* The end of a job that was tried again and again says so. */
+static void tell_tries(const Job *j, uint64_t now, Failure *failure) {
+        char *text;
+
+        if (j->n_pauses == 0 || failure->kind == FAILURE_NONE || failure->kind == FAILURE_CANCELED ||
+            asprintf(
+                    &text, "%s (tried %u times in %llu s)", failure->message ?: "no reason given",
+                    j->n_pauses + 1, (unsigned long long) (job_trouble_duration(j, now) / USEC_PER_SEC)) < 0)
+                return;
+        free(failure->message);
+        failure->message = text;
+}
+
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         FailureKind kind = failure_kind_from_string(r->name);
+        Job *j = run->job;
+        uint64_t pause, reached = j->entries_done;
 
         if (kind < 0)
                 kind = FAILURE_FAILED;
         if (kind != FAILURE_NONE)
                 (void) failure_set(
                         &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
-        job_take_counters(run->job, r);
-        if (run->job->type == JOB_REMOUNT && kind == FAILURE_NONE && !run->job->options.is_dry_run)
+        job_take_counters(j, r);
+        j->has_left = r->state > 0 || (j->has_left && kind == FAILURE_BUSY);
+        if (j->type == JOB_REMOUNT && kind == FAILURE_NONE && !j->options.is_dry_run)
                 run_take_remount(run, r);
         keeper_adopt(run->overlay, run->proc);
         /* One that failed half way is brought to an end by a survey. */
-        if (run->job->type == JOB_REMOUNT && kind != FAILURE_NONE && !run->job->options.is_dry_run)
+        if (j->type == JOB_REMOUNT && kind != FAILURE_NONE && !j->options.is_dry_run)
                 managed_survey(run->overlay);
-        if (job_may_pause(run->job, &failure))
-                run_pause(run, &failure);
-        else
-                run_finish(run, &failure);
+        pause = run_next_pause(run, &failure, reached);
+        if (pause > 0) {
+                run_pause(run, &failure, pause);
+                return;
+        }
+        tell_tries(j, now_realtime(run->manager), &failure);
+        if (j->has_left)
+                managed_survey(run->overlay);
+        run_finish(run, &failure);
 }
 
 static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
@@ -501,7 +536,10 @@ void run_cancel(Manager *m, Job *j) {
                 proc_cancel(run->proc);
                 return;
         }
-        (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled before it was started");
+        (void) failure_set(
+                &failure, FAILURE_CANCELED, ECANCELED,
+                j->started_usec > 0 ? "canceled before it was tried again"
+                                    : "canceled before it was started");
         run_conclude(m, j, &failure);
 }
 

@@ -67,6 +67,8 @@ static void watching_take_status(Watching *w, const WireRecord *r) {
                 watching_set_timer(w, WATCH_PATIENCE_USEC, on_silence);
         else
                 w->timer = sd_event_source_disable_unref(w->timer);
+        if (w->n_known != r->entries_total || w->n_watches != r->entries_done)
+                manager_overlay_changed(w->overlay->manager, w->overlay);
         w->n_known = r->entries_total;
         w->n_watches = r->entries_done;
         if (r->text[0])

@@ -96,9 +96,10 @@ typedef enum WatchState {
 typedef struct WireRecord {
         uint32_t size; /* sizeof(WireRecord) */
         uint32_t kind;
-        uint32_t state;
-        int32_t error; /* positive errno */
-        uint64_t entries_done;
+        uint32_t state; /* WIRE_RESULT: 1 when something could not be cleared away, and a survey is to follow
+                         */
+        int32_t error;  /* positive errno */
+        uint64_t entries_done;  /* WIRE_STEP: inodes the step will take in the upper, estimated */
         uint64_t entries_total; /* WIRE_DIRECTORY: entries of the directory; WIRE_STEP: entries the step
                                    touches */
         uint64_t merge_children;

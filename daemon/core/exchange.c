@@ -175,7 +175,8 @@ static void abandon(Exchange *x) {
                 build_restore_times(x);
         if (x->has_manifest && !x->tree->is_undo)
                 (void) unlinkat(x->site->records_fd, x->tree->id, 0);
-        (void) staging_remove(&x->staging);
+        if (staging_remove(&x->staging) < 0)
+                x->result->has_left = true;
 }
 
 static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr) {

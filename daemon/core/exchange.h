@@ -28,6 +28,7 @@ typedef struct ExchangeResult {
         uint64_t n_directories;
         unsigned n_standing;   /* processes for whom the old tree is kept */
         bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
+        bool has_left;         /* it failed, and what it had built could not be removed: a survey's task */
 } ExchangeResult;
 
 void exchange_result_done(ExchangeResult *r);

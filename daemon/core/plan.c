@@ -32,6 +32,18 @@ static uint64_t bytes_per_entry(const Site *site) {
         }
 }
 
+/* The new tree's root, and the whiteout that the kernel keeps in the work directory. The directories above
+ * may have to be copied up as well. */
+#define INODES_BESIDE 2
+
+static unsigned path_depth(const char *path) {
+        unsigned n = 0;
+
+        for (; *path; path++)
+                n += *path == '/';
+        return n;
+}
+
 typedef struct Count {
         const Site *site;
         const WorkHooks *hooks;
@@ -108,6 +120,7 @@ static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failu
                         .text = exchange_steps[i].text,
                         .n_entries = builds ? c.n_entries : 0,
                         .bytes = builds ? c.n_new * bytes_per_entry(site) : 0,
+                        .n_inodes = builds ? c.n_new + path_depth(path) + INODES_BESIDE : 0,
                 };
                 r = hooks->step(&s, hooks->userdata);
         }

@@ -111,6 +111,7 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
                 .text = texts[c->kind],
                 .n_entries = 1,
                 .bytes = c->kind == DIFFERENCE_CHANGED ? (uint64_t) c->st.st_size : 0,
+                .n_inodes = c->kind == DIFFERENCE_NEW,
         };
 
         return path ? d->p->hooks->step(&step, d->p->hooks->userdata) : -ENOMEM;

@@ -20,13 +20,18 @@
 /* What a directory that is visited for the first time, or again, may cost: a part of the time, and a rate
  * where the lower layer is fast. */
 #define NEW_SHARE 4u
-#define NEW_PAUSE_USEC 1000u
+#define NEW_PAUSE_USEC 250u
 #define AGAIN_SHARE 20u
 #define AGAIN_PAUSE_USEC 10000u
-/* From walk to walk: short while the overlay is used, then twice as long each time. */
+/* Visits go in groups, so that we are woken less often; what each may cost stays the same. */
+#define GROUP_MOST 16
+#define GROUP_USEC (2 * USEC_PER_MSEC)
+/* From walk to walk: short while the overlay is used, then so many times as long each time. */
 #define WALK_SOON_USEC USEC_PER_SEC
 #define WALK_FIRST_USEC (5 * USEC_PER_SEC)
 #define WALK_LAST_USEC (600 * USEC_PER_SEC)
+#define WALK_GROWTH 8u
+#define WALK_GROWTH_TIGHT 2u /* what has no watch just now may be used without our knowing */
 /* Walks go where something is used. Every so often, and always when nothing is, they also go to some of the
  * others, in turn. */
 #define ROUND_EVERY 8
@@ -181,6 +186,12 @@ static void begin_walk(Watcher *w) {
         w->cursor = 0;
 }
 
+static uint64_t next_walk_pause(const Watcher *w) {
+        uint64_t pause = w->walk_pause_usec * (w->is_tight ? WALK_GROWTH_TIGHT : WALK_GROWTH);
+
+        return w->has_events || pause == 0 ? WALK_FIRST_USEC : earlier(pause, WALK_LAST_USEC);
+}
+
 static int end_walk(Watcher *w, uint64_t now) {
         int r;
 
@@ -192,40 +203,50 @@ static int end_walk(Watcher *w, uint64_t now) {
                 for (WatchNode *p = n->parent; p && !n->is_gone; p = p->parent)
                         p->is_near = true;
         }
-        w->walk_pause_usec = w->has_events || w->walk_pause_usec == 0 ? WALK_FIRST_USEC
-                : w->walk_pause_usec * 2 < WALK_LAST_USEC             ? w->walk_pause_usec * 2
-                                                                      : WALK_LAST_USEC;
+        w->walk_pause_usec = next_walk_pause(w);
         w->walk_usec = now + (w->want_walk ? WALK_SOON_USEC : w->walk_pause_usec);
         r = tell_status(w, now, /* is_busy= */ w->want_walk);
         w->n_overflows = 0; /* what was missed has been looked for */
         return r;
 }
 
-static int visit_next(Watcher *w) {
-        WatchNode *n = NULL;
-        bool was_new;
-        uint64_t begin, took;
-        int r;
-
+static WatchNode *next_to_visit(Watcher *w) {
         while (is_walking(w)) {
                 bool has_turn = w->cursor >= w->round_begin && w->cursor < w->round_end;
+                WatchNode *n = w->nodes[w->cursor++];
 
-                n = w->nodes[w->cursor++];
                 if (!n->is_gone && n->states != 0 && (has_turn || watcher_needs_visit(w, n)))
-                        break;
-                n = NULL;
+                        return n;
         }
-        if (!n)
-                return 0;
-        was_new = n->is_new;
-        begin = now_monotonic_usec();
-        r = watcher_visit(w, n);
+        return NULL;
+}
+
+/* *pause_usec grows by what the visit has to cost in time. */
+static int visit_one(Watcher *w, WatchNode *n, uint64_t *pause_usec) {
+        uint64_t begin = now_monotonic_usec(), took;
+        bool was_new = n->is_new;
+        int r = watcher_visit(w, n);
+
         if (r >= 0)
                 r = drain(w);
         w->visiting = NULL;
         took = now_monotonic_usec() - begin;
-        w->visit_usec = begin +
-                (was_new ? took * NEW_SHARE + NEW_PAUSE_USEC : took * AGAIN_SHARE + AGAIN_PAUSE_USEC);
+        *pause_usec += was_new ? took * NEW_SHARE + NEW_PAUSE_USEC : took * AGAIN_SHARE + AGAIN_PAUSE_USEC;
+        return r;
+}
+
+static int visit_some(Watcher *w) {
+        uint64_t begin = now_monotonic_usec(), pause = 0;
+        int r = 0;
+
+        for (unsigned i = 0; r >= 0 && i < GROUP_MOST && now_monotonic_usec() - begin < GROUP_USEC; i++) {
+                WatchNode *n = next_to_visit(w);
+
+                if (!n)
+                        break;
+                r = visit_one(w, n, &pause);
+        }
+        w->visit_usec = begin + pause;
         return r;
 }
 
@@ -301,7 +322,8 @@ static int wait_for_something(Watcher *w, uint64_t now) {
                 { .fd = w->config->control_fd, .events = POLLIN },
                 { .fd = w->inotify_fd, .events = now >= w->drain_usec ? POLLIN : 0 },
         };
-        uint64_t until = is_walking(w) ? w->visit_usec : w->walk_usec;
+        /* After a slow answer the pause is long: whoever listens hears that we are alive. */
+        uint64_t until = is_walking(w) ? earlier(w->visit_usec, w->status_usec) : w->walk_usec;
         int r, msec;
 
         if (w->used)
@@ -329,12 +351,13 @@ static int work(Watcher *w, uint64_t now) {
                 r = tell_heat(w, now);
         if (r >= 0 && !is_walking(w) && now >= w->walk_usec)
                 begin_walk(w);
-        if (r < 0 || !is_walking(w) || now < w->visit_usec)
+        if (r < 0 || !is_walking(w))
                 return r;
         if (!w->was_busy || now >= w->status_usec)
                 r = tell_status(w, now, /* is_busy= */ true);
-        if (r >= 0)
-                r = visit_next(w);
+        if (r < 0 || now < w->visit_usec)
+                return r;
+        r = visit_some(w);
         return r < 0 || is_walking(w) ? r : end_walk(w, now);
 }
 

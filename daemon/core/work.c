@@ -220,6 +220,7 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
         }
         w->counts.n_entries += result->n_entries;
         w->counts.n_directories += result->n_directories;
+        w->counts.has_left |= result->has_left;
         k = keepers_retire(w->kept, x);
         w->is_hung = k == -ESHUTDOWN;
         if (r >= 0 || w->is_hung)

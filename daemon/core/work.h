@@ -12,7 +12,8 @@ typedef struct PlanStep {
         const char *path; /* relative to the overlay's root */
         const char *text; /* what it does, or why not */
         uint64_t n_entries;
-        uint64_t bytes; /* space it takes in the upper, estimated upwards */
+        uint64_t bytes; /* space it takes in the upper, estimated upwards, as are inodes */
+        uint64_t n_inodes;
 } PlanStep;
 
 typedef struct WorkHooks {
@@ -33,6 +34,7 @@ typedef struct WorkCounts {
         uint64_t n_entries;     /* in the directories that were exchanged */
         uint64_t n_directories; /* that are in their new state now */
         uint64_t n_excluded;    /* that were left; of a survey: pieces of work that could not be finished */
+        bool has_left;          /* a survey is to follow, see ExchangeResult */
 } WorkCounts;
 
 /* path and every directory below it. 0 when path itself is finalized (also when it was before);

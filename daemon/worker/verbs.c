@@ -35,6 +35,7 @@ static int send_step(const PlanStep *s, void *userdata) {
 
         wire_record_init(&r, WIRE_STEP);
         r.entries_total = s->n_entries;
+        r.entries_done = s->n_inodes;
         r.bytes = s->bytes;
         wire_set(r.name, s->name);
         wire_set(r.path, s->path);

@@ -154,6 +154,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.bytes = atomic_load(&w->site.bytes_copied);
         record.merge_children = w->counts.n_directories;
         record.errors = w->counts.n_excluded;
+        record.state = w->counts.has_left;
         record.usec = now_monotonic_usec() - w->started_usec;
         record.pause_usec = w->remounted.pause_usec;
         (void) wire_send(WORKER_FD, &record);

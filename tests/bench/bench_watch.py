@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What watching many directories costs: memory of the daemon and of the watcher per directory, wakeups while nothing happens,
-time from the start until the daemon answers and until all is watched. Usage: bench_watch.py [DIRECTORIES [SECONDS]]"""
+"""What watching many directories costs: memory of the daemon and of the watcher per directory, and of the kernel per watch,
+wakeups while nothing happens, time from the start until the daemon answers and until all is watched.
+Usage: bench_watch.py [DIRECTORIES [SECONDS]]"""
 
+import glob
 import os
 import shutil
 import sys
@@ -15,12 +17,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
 from ovltest.daemon import wait_for  # noqa: E402
 
-WATCHES = "/proc/sys/fs/inotify/max_user_watches"
-
-
-def status(pid, key):
-    with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith(key + ":"))
+SETTLE_SECONDS = 8  # one more walk follows the first after 5 seconds, the next 40 seconds later
+# What a watch is made of, and what it keeps in memory.
+WATCH_SLABS = ("inotify_inode_mark", "fsnotify_mark_connector", "ovl_inode")
 
 
 def private_bytes(pid):
@@ -29,14 +28,33 @@ def private_bytes(pid):
         return sum(int(line.split()[1]) * 1024 for line in f if line.startswith(("Private_Clean:", "Private_Dirty:")))
 
 
+def kernel_bytes():
+    """Of one watch; None where the kernel does not tell."""
+    total = 0
+    for slab in WATCH_SLABS:
+        try:
+            with open(f"/sys/kernel/slab/{slab}/object_size", encoding="ascii") as f:
+                total += int(f.read())
+        except FileNotFoundError:
+            return None
+    return total
+
+
 def wakeups(pid):
-    return status(pid, "voluntary_ctxt_switches")
+    """Of all its threads."""
+    n = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/status"):
+        with open(path, encoding="ascii") as f:
+            n += next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt_switches:"))
+    return n
 
 
 def tree(top, n):
     for i in range(0, n, 1000):
+        group = os.path.join(top, f"group{i // 1000:03}")
+        os.mkdir(group)
         for j in range(i, min(i + 1000, n)):
-            os.makedirs(os.path.join(top, f"group{i // 1000:03}", f"directory{j:06}"))
+            os.mkdir(os.path.join(group, f"directory{j:06}"))
 
 
 def watching(daemon):
@@ -57,7 +75,7 @@ def measure(scene, n, idle_seconds):
     done = time.monotonic() - begin
     pids = daemon.process.pid, daemon.workers()[0]
     known = int(watching(daemon)["NKnown"]), int(watching(daemon)["NWatches"])
-    time.sleep(1)
+    time.sleep(SETTLE_SECONDS if idle_seconds else 1)
     before = [wakeups(pid) for pid in pids]
     time.sleep(idle_seconds)
     woken = [wakeups(pid) - b for pid, b in zip(pids, before)]
@@ -77,10 +95,10 @@ def main():
     run("mount", "-t", "tmpfs", "-o", "mode=755,nr_inodes=0", "ovlbench", base)
     results = []
     try:
-        for count in (10, n):
+        for count, seconds in ((10, 0), (n, idle_seconds)):
             scene = Scene(tempfile.mkdtemp(dir=base))
             try:
-                results.append(measure(scene, count, idle_seconds))
+                results.append(measure(scene, count, seconds))
             finally:
                 scene.close()
                 shutil.rmtree(scene.dir, ignore_errors=True)
@@ -92,6 +110,7 @@ def main():
     print(f"{known:,} directories known, {watches:,} watches\n"
           f"  answers after {ready:.2f} s, all watched after {done:.1f} s\n"
           f"  bytes per directory: daemon {daemon:.0f}, watcher {watcher:.0f}; in all {many[0] / 1e6:.1f} and {many[1] / 1e6:.1f} MB\n"
+          f"  beside it, in the kernel, for each watch: {kernel_bytes() or '?'} bytes, most of it the inode it holds\n"
           f"  wakeups per second while nothing happens: daemon {woken[0] / idle_seconds:.2f}, watcher {woken[1] / idle_seconds:.2f}")
     return 0 if daemon + watcher < 300 else 1
 

@@ -17,7 +17,7 @@ from ovltest.bus import PrivateBus  # noqa: E402
 from ovltest.env import binary, end, spawn  # noqa: E402
 
 SANITIZER_REPORT = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
-JOBS = ("quick", "slow", "hang", "crash", "denied", "pending", "fail-NotManaged", "fail-NoSpace", "fail-AccessDenied",
+JOBS = ("quick", "slow", "away", "away-for-long", "hang", "crash", "denied", "pending", "fail-NotManaged", "fail-NoSpace", "fail-AccessDenied",
         "hang/stubborn", "parts/links")
 
 

@@ -80,7 +80,7 @@ class Job(Exported):
         super().__init__(manager.bus, self.object_path, {JOB: dbus.Dictionary({
             "Id": dbus.UInt32(number), "Type": kind, "Overlay": "soft", "Path": path, "State": "queued",
             "EntriesDone": dbus.UInt64(0), "EntriesTotal": dbus.UInt64(0), "BytesCopied": dbus.UInt64(0),
-            "Errors": dbus.UInt32(0), "ErrorName": "", "ErrorMessage": "", "Notes": dbus.Array([], "s"),
+            "Errors": dbus.UInt32(0), "ErrorName": "", "ErrorMessage": "", "Reason": "", "NextTryUSec": dbus.UInt64(0), "Notes": dbus.Array([], "s"),
             "QueuedUSec": usec(), "StartedUSec": dbus.UInt64(0), "FinishedUSec": dbus.UInt64(0),
             "DryRun": bool(options.get("dry-run")), "Plan": dbus.Array([], "a{sv}")}, "sv")})
         self.path = path
@@ -96,7 +96,7 @@ class Job(Exported):
         self.change(JOB, State="running", StartedUSec=usec(), EntriesTotal=dbus.UInt64(61))
         if self.own["DryRun"]:
             self.own["Plan"] = dbus.Array([dbus.Dictionary({
-                "name": "build", "path": self.path, "text": "build the new tree through the merged path", "entries": dbus.UInt64(61),
+                "name": "build", "path": self.path, "text": "build the new tree through the merged path", "entries": dbus.UInt64(61), "inodes": dbus.UInt64(60),
                 "bytes": dbus.UInt64(4096)}, "sv")], "a{sv}")
             self.finish("done")
         elif self.behaviour == "quick":
@@ -104,6 +104,8 @@ class Job(Exported):
             self.finish("done")
         elif self.behaviour == "hang":
             self.work(1)
+        elif self.behaviour in ("away", "away-for-long"):
+            self.put_off(2 if self.behaviour == "away" else 10_000)
         elif self.behaviour == "crash":
             GLib.timeout_add(STEP_MSEC, sys.exit, 1)
         elif self.behaviour.startswith("fail-"):
@@ -115,6 +117,15 @@ class Job(Exported):
 
     def work(self, done):
         self.change(JOB, EntriesDone=dbus.UInt64(done))
+
+    def put_off(self, times):
+        if times > 0:
+            self.change(JOB, State="waiting", Reason="the lower layer is away", NextTryUSec=usec())
+            GLib.timeout_add(STEP_MSEC, self.put_off, times - 1)
+        else:
+            self.change(JOB, State="running", Reason="", NextTryUSec=dbus.UInt64(0))
+            self.finish("done")
+        return False
 
     def step(self):
         if self.own["State"] == "canceled":

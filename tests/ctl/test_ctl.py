@@ -131,10 +131,24 @@ def test_no_block(ctl):
 def test_dry_run(ctl):
     r = ctl("finalize", "--dry-run", ctl.point / "slow")
     assert r.code == OK and lines(r.out)[0] == f"{ctl.point}/slow: this would be done"
-    assert lines(r.out)[1].split() == ["STEP", "ENTRIES", "SPACE", "WHAT"]
-    assert lines(r.out)[2].split()[:3] == ["build", "61", "4.0K"]
+    assert lines(r.out)[1].split() == ["STEP", "ENTRIES", "INODES", "SPACE", "WHAT"]
+    assert lines(r.out)[2].split()[:4] == ["build", "61", "60", "4.0K"]
     plan = json.loads(ctl("finalize", "--dry-run", "--json=pretty", ctl.point / "slow").out)["jobs"][0]["plan"]
-    assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree through the merged path", "entries": 61, "bytes": 4096}]
+    assert plan == [{"name": "build", "path": str(ctl.point / "slow"), "text": "build the new tree through the merged path", "entries": 61,
+                     "inodes": 60, "bytes": 4096}]
+
+
+def test_waits_for_a_lower_layer(ctl):
+    """Why is said once, however often it is tried, and stands where jobs are shown."""
+    path = ctl.point / "away"
+    r = ctl("finalize", path)
+    assert r.code == OK and r.err.count(f"'{path}' waits, to be tried again: the lower layer is away") == 1
+    assert "waits" not in ctl("finalize", "--quiet", path).err
+    ctl("finalize", "--no-block", ctl.point / "away-for-long")
+    while "waiting" not in ctl("jobs").out:
+        pass
+    assert "the lower layer is away" in ctl("jobs", "--state=waiting").out
+    assert "entries; the lower layer is away" in ctl("status", "soft").out
 
 
 def test_daemon_dies(ctl):
@@ -401,7 +415,7 @@ def test_width(ctl):
 
 def test_plan_wraps_at_words(ctl):
     _, out = on_terminal(ctl, "finalize", "--dry-run", ctl.point / "slow", env={"COLUMNS": "50"})
-    assert re.search(r"^build +61 +4.0K build the new tree through *\r\n +the merged path *\r$", out, re.M), out
+    assert re.search(r"^build +61 +60 +4.0K build the new tree *\r\n +through the merged path *\r$", out, re.M), out
 
 
 def test_pager(ctl):

@@ -101,11 +101,12 @@ def test_nothing_of_the_daemon_is_inherited(fake):
 
 def test_dry_run_has_a_plan_and_changes_nothing(fake):
     recorder = fake.recorder()
-    fake.play({"finalize": [["send", {"kind": "step", "name": "build", "path": "a", "text": "makes it", "total": 3, "size": 4096}],
+    fake.play({"finalize": [["send", {"kind": "step", "name": "build", "path": "a", "text": "makes it", "total": 3, "done": 2,
+                                      "size": 4096}],
                             directory("a", "finalized"), DONE]})
     job = fake.daemon.wait_job(fake.finalize(**{"dry-run": True}))
     assert job["DryRun"] and [dict(s) for s in job["Plan"]] == [
-        {"name": "build", "path": fake.overlay / "a", "text": "makes it", "entries": 3, "bytes": 4096}]
+        {"name": "build", "path": fake.overlay / "a", "text": "makes it", "entries": 3, "inodes": 2, "bytes": 4096}]
     assert not recorder.signals("DirectoryChanged") and not fake.overlay_properties()["Directories"]
 
 

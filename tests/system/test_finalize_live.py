@@ -148,6 +148,20 @@ def test_dry_run_changes_nothing(scene, lower):
     assert scene.absent_lookups(lower, overlay / D, 10).enoent == 10
 
 
+def test_dry_run_tells_what_it_takes(scene, lower):
+    """Space and inodes are estimated upwards, and not by far."""
+    upper = scene.upper("ext4-256")
+    overlay = scene.overlay(lower, upper=upper)
+    daemon = scene.daemon(soft=overlay)
+    plan = daemon.ctl("finalize", "--dry-run", "--json=short", overlay / D).ok().json["jobs"][0]["plan"]
+    inodes, space = upper.used_inodes(), upper.used_bytes()
+    daemon.ctl("finalize", overlay / D).ok()
+    os.sync()
+    inodes, space = upper.used_inodes() - inodes, upper.used_bytes() - space
+    assert 0 < inodes <= sum(step["inodes"] for step in plan) <= inodes * 1.2 + 5
+    assert 0 < space <= sum(step["bytes"] for step in plan)
+
+
 def test_local_changes_stay(scene, lower):
     """What users had made, removed, moved and linked in D before is there afterwards, and nothing else."""
     overlay = scene.overlay(lower)

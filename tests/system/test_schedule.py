@@ -2,11 +2,13 @@
 """When automatic jobs run, how fast, what they leave alone, and what they do about a lower that fails."""
 
 import os
+import shutil
 import time
 
 import dbus
 import pytest
 
+from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.fakedaemon import DONE, Fake
 from ovltest.tree import age, many, write
@@ -108,6 +110,34 @@ def test_no_faster_than_it_may(scene):
     assert time.monotonic() - begin >= 63 / 20 - 0.1  # files and directories, but for the first
 
 
+@pytest.mark.parametrize("what", ["io", "memory"])
+def test_under_pressure(scene, what):
+    """The kernel's own figures cannot be made up, so files of ours are mounted where a worker reads them."""
+    names = ["asked0", "asked1", "asked2"]
+    overlay = scene.overlay(scene.lower(build(scene, ["hot", *names])))
+    figures = scene.subdir("pressure")
+
+    def press(percent):
+        for name in ("cpu", "io", "memory"):
+            with open(os.path.join(figures, name), "w", encoding="ascii") as f:
+                for kind in ("some", "full"):
+                    f.write(f"{kind} avg10={percent if name == what else 0:.2f} avg60=0.00 avg300=0.00 total=1\n")
+    press(90)
+    run("mount", "--bind", figures, "/proc/pressure")
+    try:
+        daemon = start(scene, overlay)
+        use(overlay, "hot")
+        wait_for(lambda: jobs(daemon) and jobs(daemon)[0]["State"] == "waiting", "the automatic job to wait")
+        for name in names:  # whoever asks does not wait for calmer times
+            daemon.ctl("finalize", overlay / name).ok()
+        job = jobs(daemon)[0]
+        assert (job["Automatic"], job["State"], job["EntriesDone"]) == (True, "waiting", 0)
+        press(1)
+        wait_for(lambda: daemon.state_of(overlay / "hot") == "finalized", "the job to go on")
+    finally:
+        run("umount", "/proc/pressure")
+
+
 # What is left alone
 
 def test_excluded_below(scene):
@@ -155,6 +185,25 @@ def test_room_is_left(scene, key):
     daemon.ctl("finalize", overlay / "a").ok()
 
 
+def test_the_upper_fills_up(scene):
+    """A job that runs into MinFreeSpace= leaves all that users see as it was, and is done once there is room again."""
+    source = scene.source()
+    many(os.path.join(source, "large"), 2000, per_directory=1000)
+    for name in NAMES:
+        write(os.path.join(source, "large", name))
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower, upper=scene.upper("tmpfs", size_mib=16))
+    daemon = start(scene, overlay, CopyUp={"MinFreeSpace": "1M", "EntriesPerSecond": "2000"})
+    use(overlay, "large")
+    wait_for(lambda: the_job(daemon)["EntriesDone"], "the job to have begun")
+    filler = overlay.upper.fill(leave_bytes=512 * 1024)
+    job = wait_for(lambda: (j := the_job(daemon))["State"] == "failed" and j, "it to end")
+    assert "MinFreeSpace=" in job["ErrorMessage"] and daemon.state_of(overlay / "large") != "finalized"
+    assert len(os.listdir(overlay / "large")) == 4 and not os.path.lexists(overlay / ".ovlfind")
+    shutil.rmtree(filler)
+    wait_for(lambda: daemon.state_of(overlay / "large") == "finalized", "another job", 30)
+
+
 # A lower that fails, or hangs
 
 @pytest.mark.timeout(90)
@@ -171,13 +220,70 @@ def test_tried_again(scene):
     wait_for(lambda: jobs(daemon), "a job")
     bad_lower.fail("EIO")
     daemon.ctl("resume", "bad").ok()
-    job = wait_for(lambda: (j := jobs(daemon)[0])["Notes"] and j, "it to be put off")
-    assert (job["State"], job["Automatic"]) == ("queued", True)
+    job = wait_for(lambda: (j := jobs(daemon)[0])["Reason"] and j, "it to be put off")
+    assert (job["State"], job["Automatic"]) == ("waiting", True)
     use(good, "a")
     wait_for(lambda: daemon.state_of(good / "a") == "finalized", "the other overlay")
     bad_lower.recover()
     wait_for(lambda: daemon.state_of(bad / "a") == "finalized", "another attempt", 60)
     assert [int(j["Id"]) for j in jobs(daemon) if j["Path"] == bad / "a"] == [int(job["Id"])]
+
+
+ERRORS = ("EIO", "ETIMEDOUT")
+
+
+def put_off(daemon, path, more_than=0):
+    """A job's properties once it waits for a lower layer that fails, for a later time than that."""
+    return wait_for(lambda: (j := daemon.job(path))["State"] == "waiting" and j["NextTryUSec"] > more_than and j, "it to wait")
+
+
+@pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
+def test_asked_for_and_tried_again(scene, verb):
+    """What somebody asked for waits as well, says why, goes on when the lower answers again, and holds up nobody."""
+    lower = scene.lower(build(scene, [*ERRORS, "other"]), timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1min"}}))
+    if verb == "unfinalize":
+        daemon.ctl("finalize", *(overlay / d for d in ERRORS)).ok()
+    waiting = {}
+    for error in ERRORS:
+        lower.invalidate()
+        lower.fail(error, error)
+        waiting[error] = daemon.start_ctl(verb, overlay / error)
+        path = wait_for(lambda: [p for _, p in daemon.manager().ListJobs() if daemon.job(p)["Type"] == verb
+                                 and daemon.job(p)["Path"] == overlay / error], "a job")[0]
+        job = put_off(daemon, path)
+        assert overlay / error in job["Reason"] and not job["ErrorMessage"]
+        assert f"waiting, 0 entries; {job['Reason']}" in daemon.ctl("status", "soft").ok().out
+        put_off(daemon, path, job["NextTryUSec"])
+    daemon.ctl("finalize", overlay / "other").ok()
+    lower.recover()
+    for error in ERRORS:
+        out, err = waiting[error].communicate(timeout=40)
+        assert waiting[error].returncode == 0 and error in out, err
+        assert f"'{overlay / error}' waits, to be tried again: " in err
+    wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "what failed attempts left to go")
+
+
+def test_tried_again_in_vain(scene):
+    """An error that stays ends a job that somebody asked for after RetrySec=, clearly; a cancel ends it at once."""
+    lower = scene.lower(build(scene, ["a"]), timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1500ms"}}))
+    lower.fail("EIO", "a/file")
+    result = daemon.ctl("finalize", overlay / "a")
+    assert result.code == 1 and overlay / "a/file" in result.err and "(tried 3 times in 1 s)" in result.err
+    lower.invalidate()
+    lower.fail("ESTALE", "a")
+    assert daemon.ctl("finalize", "--dry-run", overlay / "a").code == 1, "who only asks is told at once"
+    path = daemon.finalize(overlay / "a")
+    put_off(daemon, path)
+    daemon.ctl("cancel", str(daemon.job(path)["Id"])).ok()
+    assert daemon.job(path)["State"] == "canceled"
+    daemon.add_overlay("soft", overlay.point)
+    daemon.ctl("reload").ok()
+    result = daemon.ctl("finalize", overlay / "a")
+    assert result.code == 1 and "tried" not in result.err
 
 
 @pytest.mark.timeout(90)
@@ -191,6 +297,7 @@ def test_stalled(scene):
         wait_for(lambda: daemon.job(path)["EntriesTotal"], "it to have begun")
         lower.hang()
         wait_for(lambda: daemon.job(path)["Stalled"], "it to be told", 15)
+        assert "answer" in daemon.job(path)["Reason"]
         assert "does not get on" in daemon.log()
     finally:
         lower.recover()

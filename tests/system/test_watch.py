@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import statistics
 import time
 
 import dbus
@@ -11,7 +12,7 @@ import pytest
 
 from ovltest import run
 from ovltest.daemon import wait_for
-from ovltest.env import binary, spawn
+from ovltest.env import binary, is_sanitized, spawn
 from ovltest.replay import SearchPath
 from ovltest.tree import age, write
 
@@ -86,6 +87,19 @@ def catches(pid, number):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         caught = next(line for line in f if line.startswith("SigCgt:"))
     return int(caught.split()[1], 16) & 1 << number - 1
+
+
+def answer_seconds(daemon):
+    """How long all takes that `status` and `list` ask the daemon for. No other test judges by time, but a tenth of a second is
+    what is promised while a lower layer hangs. It is the median of many that counts, and no program is started for it, since
+    it is not the other tests' share of the machine that is measured."""
+    def once():
+        begin = time.monotonic()
+        daemon.properties("/org/ovlfind1", "org.ovlfind1.Manager")
+        daemon.overlay_states()
+        daemon.jobs()
+        return time.monotonic() - begin
+    return statistics.median(once() for _ in range(11))
 
 
 # What it is for
@@ -293,12 +307,22 @@ def test_more_directories_than_watches(scene):
     assert "MaxWatches=" in p["WatchingReason"] and p["NWatches"] <= 40 and p["NKnown"] == 51
     assert p["WatchingReason"] in daemon.log()
 
+    for d in directories:
+        use(overlay, d, 2)
+    first = wait_for(lambda: next(iter(hot(daemon, overlay)), None), "one of them to be counted")
+    use(overlay, first, 30)
+    n = 32
+
     def use_all():
+        nonlocal n
         for d in directories:
-            use(overlay, d, 1)
+            use(overlay, d, 2 if d != first else 10)
+        n += 10
         return set(directories) <= set(hot(daemon, overlay))
     wait_for(use_all, "all of them to have had a turn", 60)
     assert properties(daemon)["NWatches"] <= 40
+    # The one that is used most never gave its watch away.
+    wait_for(lambda: hot(daemon, overlay)[first] == n, "all uses of it to be counted")
 
 
 @pytest.mark.timeout(60)
@@ -367,9 +391,8 @@ def test_the_lower_hangs(scene):
         p = watched(daemon, "bad", "stalled")
         assert "lower layers" in p["WatchingReason"]
         for verb in ("status", "list"):
-            begin = time.monotonic()
-            daemon.ctl(verb).ok()
-            assert time.monotonic() - begin < 5  # the figure is the benchmark's; here it must not wait for the lower
+            assert all(name in daemon.ctl(verb).ok().out for name in ("bad", "good"))
+        assert answer_seconds(daemon) < (0.5 if is_sanitized() else 0.1)
         use(good, "d")
         wait_for(lambda: finalized(daemon) == {good / "d"}, "the other overlay")
     finally:

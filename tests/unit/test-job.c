@@ -107,6 +107,68 @@ static void test_canceled_jobs_are_not_retried(void **state) {
         assert_false(job_may_retry(j));
 }
 
+static bool may_pause(Job *j, FailureKind kind, int error) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+
+        (void) failure_set(&f, kind, error, "why");
+        return job_may_pause(j, &f);
+}
+
+static void test_which_may_pause(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+
+        assert_true(may_pause(j, FAILURE_LOWER_UNREACHABLE, ENOTCONN));
+        assert_true(may_pause(j, FAILURE_FAILED, EIO));
+        assert_false(may_pause(j, FAILURE_NO_SPACE, ENOSPC));
+        assert_false(may_pause(j, FAILURE_CANCELED, ECANCELED));
+        assert_false(may_pause(j, FAILURE_BUSY, EBUSY));
+        j->has_left = true;
+        assert_true(may_pause(j, FAILURE_BUSY, EBUSY));
+        j->type = JOB_PRUNE;
+        assert_false(may_pause(j, FAILURE_LOWER_UNREACHABLE, ESTALE));
+        j->type = JOB_REFRESH;
+        assert_true(may_pause(j, FAILURE_LOWER_UNREACHABLE, ESTALE));
+        j->options.is_dry_run = true;
+        assert_false(may_pause(j, FAILURE_LOWER_UNREACHABLE, ESTALE));
+        j->options.is_dry_run = false;
+        j->is_cancel_wanted = true;
+        assert_false(may_pause(j, FAILURE_LOWER_UNREACHABLE, ESTALE));
+}
+
+/* One attempt that fails at once, after so many entries; returns the pause, in seconds. */
+static uint64_t attempt(Job *j, uint64_t patience, uint64_t entries, uint64_t *now) {
+        uint64_t pause;
+
+        assert_int_equal(job_set_state(j, JOB_RUNNING, *now), 1);
+        assert_int_equal(job_shown_state(j), JOB_RUNNING);
+        job_note_trouble(j, entries, *now);
+        pause = job_next_pause(j, patience, *now);
+        assert_int_equal(job_pause(j, "away", *now + pause, *now), 0);
+        assert_int_equal(job_shown_state(j), JOB_WAITING);
+        assert_string_equal(j->pause_reason, "away");
+        *now += pause;
+        j->not_before_usec = 0;
+        assert_int_equal(job_shown_state(j), JOB_QUEUED);
+        return pause / USEC_PER_SEC;
+}
+
+static void test_pauses(void **state) {
+        static const uint64_t expected[] = { 1, 2, 4, 8, 16, 32, 60, 60, 60, 57, 0 };
+        _cleanup_(job_freep) Job *j = make_job();
+        uint64_t now = 1000 * USEC_PER_SEC;
+
+        for (size_t i = 0; i < ELEMENTSOF(expected); i++)
+                assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 10, &now), expected[i]);
+        /* It gets further: the lower layer was there meanwhile. */
+        assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 1);
+        assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 2);
+        assert_int_equal(attempt(j, 0, 11, &now), 0);
+        j->n_pauses = 1000;
+        assert_int_equal(attempt(j, USEC_INFINITY, 11, &now), 60);
+        now = 0; /* the clock was set back */
+        assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 60);
+}
+
 static void test_steps_and_notes_are_bounded(void **state) {
         _cleanup_(job_freep) Job *j = make_job(), *k = make_job();
         static char long_note[30000];
@@ -164,6 +226,8 @@ int main(void) {
                 cmocka_unit_test(test_ends),
                 cmocka_unit_test(test_attempts),
                 cmocka_unit_test(test_canceled_jobs_are_not_retried),
+                cmocka_unit_test(test_which_may_pause),
+                cmocka_unit_test(test_pauses),
                 cmocka_unit_test(test_steps_and_notes_are_bounded),
                 cmocka_unit_test(test_conflicts),
         };

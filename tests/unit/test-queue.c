@@ -187,9 +187,10 @@ static void test_pauses(void **state) {
         assert_int_equal(queue_next_release(b->queue, "p"), USEC_INFINITY);
         assert_ptr_equal(start(b), related); /* who waits holds up nobody */
         finish(b, related);
-        queue_release(b->queue, 999);
+        assert_null(queue_release(b->queue, 999));
         assert_null(start(b));
-        queue_release(b->queue, 1000);
+        assert_ptr_equal(queue_release(b->queue, 1000), paused);
+        assert_null(queue_release(b->queue, 1000));
         assert_ptr_equal(start(b), paused);
 }
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from .env import binary
+from .env import binary, spawn
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_UNKNOWN, EXIT_DENIED = range(6)
 
@@ -31,6 +31,12 @@ def ctl_environment(address):
     env = dict(os.environ, OVLFIND_WORKER=binary("ovlfind-worker"), TERM="dumb")
     env["DBUS_SYSTEM_BUS_ADDRESS"] = address or "unix:path=/nonexistent/bus"
     return env
+
+
+def start_ctl(*args, address):
+    """One that goes on beside the test; communicate() says how it ended."""
+    return spawn(binary("ovlfinctl"), *args, env=ctl_environment(address), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                 stderr=subprocess.PIPE, text=True)
 
 
 def run_ctl(*args, address=None, cwd=None, uid=None, env=None, timeout=120):

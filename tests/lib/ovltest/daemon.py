@@ -12,7 +12,7 @@ import time
 import dbus
 import dbus.bus
 
-from .ctl import ctl_environment, run_ctl
+from .ctl import ctl_environment, run_ctl, start_ctl
 from .env import binary, spawn
 
 NAME = "org.ovlfind1"
@@ -125,9 +125,10 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def add_overlay(self, name, point, **sections):
         """Writes overlays.d/NAME.conf. sections: Finalize={"QuietSec": "0"} and so on; a test has no time to wait for
-        quiet unless it is about that. Nor is anything watched, unless there is a section for it."""
+        quiet, or for a lower that fails, unless it is about that. Nor is anything watched, unless there is a section for it."""
         sections = {"Overlay": {}, "Finalize": {}, "Watch": {"MaxWatches": "0"}, **sections}
         sections["Overlay"] = {"MountPoint": point, **sections["Overlay"]}
+        sections["CopyUp"] = {"RetrySec": "0", **sections.get("CopyUp", {})}
         sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", "OnLowerChange": "keep",
                                 "OnLowerRemoved": "keep", **sections["Finalize"]}
         text = "\n".join(f"[{s}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items()) for s, keys in sections.items() if keys)
@@ -221,6 +222,9 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def ctl(self, *args, **kwargs):
         return run_ctl(*args, address=self.bus.address, **kwargs)
+
+    def start_ctl(self, *args):
+        return start_ctl(*args, address=self.bus.address)
 
     def connection(self):
         if self._connection is None:

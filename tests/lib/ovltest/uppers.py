@@ -40,6 +40,10 @@ class Upper:
         s = os.statvfs(self.point)
         return (s.f_blocks - s.f_bfree) * s.f_frsize
 
+    def used_inodes(self):
+        s = os.statvfs(self.point)
+        return s.f_files - s.f_ffree
+
     def free_bytes(self):
         s = os.statvfs(self.point)
         return s.f_bavail * s.f_frsize
