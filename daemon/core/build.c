@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/difference.h"
 #include "core/digest.h"
 #include "core/exchange-internal.h"
 #include "core/meta.h"
@@ -115,33 +116,29 @@ static bool raise_redirect_max(Exchange *x) {
         return r >= 0;
 }
 
-/* What the lower shows: the copy of this very moment does; of one that was made before, users may have
- * changed what it shows, so the lower is asked. What an older record says was carried over by the scan. */
-static void note_base(
-        Exchange *x,
-        const Node *n,
-        Entry *e,
-        const struct stat *copy,
-        int new_upper_fd,
-        bool was_copied_up) {
+/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was made
+ * before. Then users may have changed what it shows, so the lower is asked. What an older record says was
+ * carried over by the scan. */
+static void
+note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, int new_upper_fd) {
         _cleanup_free_ char *path = NULL;
-        struct stat st;
 
         if (e->is_local || e->base != 0)
                 return;
-        if (!was_copied_up) {
-                e->base = digest_stat(copy);
+        if (shown) {
+                e->base = digest_stat(shown);
+                e->ctime = lower_ctime(&x->lower, shown);
                 e->xattrs = digest_xattrs(new_upper_fd, e->name);
                 return;
         }
-        path = n->lower && n->is_merged && x->lower.view_fd >= 0 ? path_join(n->lower, e->name) : NULL;
-        if (path && lower_stat(&x->lower, path, &st) >= 0)
-                e->base = digest_stat(&st);
+        path = n->lower && n->is_merged ? path_join(n->lower, e->name) : NULL;
+        if (path)
+                difference_note(e, &x->lower, path);
 }
 
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
-        bool was_copied_up = e->inode != 0;
-        struct stat st;
+        struct stat st, shown;
+        bool is_shown = e->inode == 0 && fstatat(old_fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
         int r;
 
         if (e->inode == 0 && is_hard_link(x, n, old_fd, e->name)) {
@@ -158,7 +155,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
         if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return place_error(x, n, e, old_fd, errno == ENOENT ? EIO : errno);
         e->inode = st.st_ino;
-        note_base(x, n, e, &st, new_upper_fd, was_copied_up);
+        note_base(x, n, e, is_shown ? &shown : NULL, new_upper_fd);
         e->identity = entry_identity(new_upper_fd, e->name);
         e->is_placed = true;
         e->type = IFTODT(st.st_mode); /* replaced by another kind of entry since it was listed? */

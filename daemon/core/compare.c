@@ -29,8 +29,8 @@ static void compare_done(Compare *c) {
 }
 
 typedef struct Count {
-        unsigned n[3]; /* by kind */
-        char *example;
+        unsigned n[_DIFFERENCE_KIND_MAX];
+        char *example; /* a name, or "" */
 } Count;
 
 static int count(const Difference *d, void *userdata) {
@@ -57,14 +57,27 @@ static int keep_finding(Compare *c, const char *handle, DirectoryState state, ch
 }
 
 static int describe(const Count *k, const Node *n, char **ret) {
-        if (asprintf(
-                    ret, "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
-                    n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
-                    k->example) < 0) {
+        int r = k->n[DIFFERENCE_ATTRIBUTES] > 0
+                ? asprintf(ret, "the lower directory '/%s' has another owner, mode or other xattrs", n->lower)
+                : asprintf(
+                          ret,
+                          "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
+                          n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED],
+                          k->n[DIFFERENCE_CHANGED], k->example);
+
+        if (r < 0)
                 *ret = NULL;
-                return -ENOMEM;
-        }
-        return 0;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+static int describe_missing(const Node *n, bool is_replaced, char **ret) {
+        int r = is_replaced
+                ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
+                : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
+
+        if (r < 0)
+                *ret = NULL;
+        return r < 0 ? -ENOMEM : 0;
 }
 
 /* r: what difference_find() said. */
@@ -73,11 +86,9 @@ static int conclude(Compare *c, const Node *n, const char *path, int r, const Co
         DirectoryState state = DIRECTORY_FINALIZED;
         _cleanup_free_ char *reason = NULL;
 
-        if (r == 1) {
-                state = DIRECTORY_GONE;
-                if (asprintf(&reason, "its lower directory '/%s' was removed", n->lower) < 0)
-                        reason = NULL;
-                r = reason ? 0 : -ENOMEM;
+        if (r != DIFFERENCES_FOUND) {
+                state = r == DIFFERENCES_GONE ? DIRECTORY_GONE : DIRECTORY_STALE;
+                r = describe_missing(n, r == DIFFERENCES_REPLACED, &reason);
         } else if (k->example) {
                 state = DIRECTORY_STALE;
                 r = describe(k, n, &reason);

@@ -21,6 +21,21 @@ bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const U
         return recorded->xattrs != 0 && digest_xattrs(upper_fd, name) != recorded->xattrs;
 }
 
+void difference_note(Entry *e, const Lower *l, const char *lower) {
+        struct stat st;
+
+        if (l->n_layers == 0 || lower_stat(l, lower, &st) < 0)
+                return;
+        e->base = digest_stat(&st);
+        e->ctime = lower_ctime(l, &st);
+        e->xattrs = digest_xattrs(l->view_fd, lower);
+}
+
+void difference_note_directory(Node *n, const Lower *l) {
+        if (l->n_layers > 0 && n->lower)
+                n->base = digest_directory(l->view_fd, n->lower);
+}
+
 typedef struct Search {
         const DifferenceScope *scope;
         difference_func func;
@@ -46,7 +61,7 @@ static int find_new(int dfd, const char *name, unsigned char type, void *userdat
 }
 
 static int is_removed(const Search *s, const char *lower) {
-        const Tree *t = s->scope->node->tree;
+        const Node *n = s->scope->node;
 
         /* Somebody vouches for it; lower_stat() has said that it is not there. */
         if (s->scope->site->options.force) {
@@ -55,20 +70,37 @@ static int is_removed(const Search *s, const char *lower) {
 
                 return r >= 0 ? 0 : r == -ENOENT ? 1 : r;
         }
-        return lower_is_removed(s->scope->lower, lower, t->root->lower ?: "", t->lower_identity, s->reterr);
+        while (!n->lower_identity && n->parent)
+                n = n->parent;
+        return lower_is_removed(s->scope->lower, lower, n->lower ?: "", n->lower_identity, s->reterr);
 }
 
-/* Where there is no digest of then: another file, or another size. */
-static bool has_changed(const Search *s, const Difference *d) {
+static bool is_other_file(const Search *s, const Difference *d) {
         _cleanup_free_ char *origin = NULL;
-        ssize_t n;
+        ssize_t n = xattr_read_at(s->scope->upper_fd, d->name, XATTR_ORIGIN, &origin);
 
-        if (d->entry->base != 0)
-                return digest_stat(&d->st) != d->entry->base;
-        if (d->upper.class == UPPER_METACOPY && (uint64_t) d->st.st_size != d->upper.size)
-                return true;
-        n = xattr_read_at(s->scope->upper_fd, d->name, XATTR_ORIGIN, &origin);
         return n > 0 && lower_is_origin(s->scope->lower, d->lower, origin, (size_t) n) == 0;
+}
+
+static bool has_other_xattrs(const Search *s, const Difference *d) {
+        uint64_t now = d->entry->xattrs == 0 ? 0 : digest_xattrs(s->scope->lower->view_fd, d->lower);
+
+        return now != 0 && now != d->entry->xattrs;
+}
+
+/* Where there is no digest of then: another file, or another size. Nobody asks for xattrs as long as the
+ * change time says that they are the same; it also changes with the number of links, and with renames. */
+static bool has_changed(const Search *s, const Difference *d) {
+        const Entry *e = d->entry;
+
+        if (e->base == 0)
+                return (d->upper.class == UPPER_METACOPY && (uint64_t) d->st.st_size != d->upper.size) ||
+                        is_other_file(s, d);
+        if (digest_stat(&d->st) != e->base)
+                return true;
+        if (e->ctime == CTIME_OF_OLD_RECORD || e->ctime == digest_ctime(&d->st))
+                return false;
+        return has_other_xattrs(s, d) || (e->ctime != 0 && is_other_file(s, d));
 }
 
 static int compare_entry(const Search *s, Difference *d) {
@@ -91,14 +123,37 @@ static bool is_from_elsewhere(const Difference *d) {
         return upper_entry_has_absolute_redirect(&d->upper) && strcmp(d->upper.redirect + 1, d->lower) != 0;
 }
 
+/* A directory says by itself what became of it; here is asked whether something else took its place. */
+static int visit_directory(const Search *s, const Entry *e) {
+        Difference d = { .kind = DIFFERENCE_CHANGED, .name = e->name, .entry = e, .lower = e->dir->lower };
+        _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (d.lower && strcmp(d.lower, path) != 0)
+                return 0;
+        d.lower = path;
+        r = lower_stat(s->scope->lower, path, &d.st);
+        if (r < 0 || S_ISDIR(d.st.st_mode))
+                return r == -ENOENT ? 0 : r;
+        r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
+        if (r >= 0 && d.upper.type == DT_DIR && !is_from_elsewhere(&d))
+                r = s->func(&d, s->userdata);
+        upper_entry_done(&d.upper);
+        return errno_is_gone(r) ? 0 : r;
+}
+
 /* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
 static int visit_entry(const Search *s, const Entry *e) {
         _cleanup_free_ char *path = NULL;
         Difference d = { .name = e->name, .entry = e };
         int r;
 
-        if (e->is_local || e->type == DT_DIR || e->type == DT_WHT)
+        if (e->is_local || e->type == DT_WHT)
                 return 0;
+        if (e->type == DT_DIR)
+                return visit_directory(s, e);
         r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
@@ -120,6 +175,29 @@ static int visit_entry(const Search *s, const Entry *e) {
         return r;
 }
 
+static int compare_directory(const Search *s) {
+        const Node *n = s->scope->node;
+        Difference d = { .kind = DIFFERENCE_ATTRIBUTES, .name = "", .lower = n->lower };
+        uint64_t now = n->base == 0 ? 0 : digest_directory(s->scope->lower->view_fd, n->lower), here;
+
+        if (now == n->base || now == 0)
+                return 0;
+        here = digest_directory(s->scope->upper_fd, "");
+        if (here == now && n->base != DIGEST_TAKING)
+                return 0;
+        d.is_own = n->base != DIGEST_TAKING && here != n->base;
+        return s->func(&d, s->userdata);
+}
+
+static int tell_missing(const Search *s) {
+        int r = lower_is_replaced(s->scope->lower, s->scope->node->lower);
+
+        if (r != 0)
+                return r < 0 ? r : DIFFERENCES_REPLACED;
+        r = is_removed(s, s->scope->node->lower);
+        return r > 0 ? DIFFERENCES_GONE : r;
+}
+
 int difference_find(const DifferenceScope *scope, difference_func func, void *userdata, Failure *reterr) {
         Search s = { .scope = scope, .func = func, .userdata = userdata, .reterr = reterr };
         const Node *n = scope->node;
@@ -128,12 +206,15 @@ int difference_find(const DifferenceScope *scope, difference_func func, void *us
         int r = fd;
 
         if (errno_is_gone(fd)) {
-                r = is_removed(&s, n->lower);
-                if (r != 0) /* 0: there is something else than a directory */
+                r = tell_missing(&s);
+                if (r > 0)
                         return r;
+                r = r < 0 ? r : -EAGAIN; /* there it is again */
         }
-        if (r >= 0 && fd >= 0)
+        if (r >= 0)
                 r = dir_foreach(fd, find_new, &s);
+        if (r >= 0)
+                r = compare_directory(&s);
         HASH_ITER(hh, n->entries, e, next) {
                 if (r < 0)
                         break;

@@ -28,10 +28,16 @@ static uint64_t digest_one(const char *path, const char *name) {
         return hash_bytes(name, strlen(name)) * 31 + (n > 0 ? hash_bytes(value, (size_t) n) : 0);
 }
 
-/* Overlayfs's own, and the second name that xfs has for its ACLs. */
-static bool is_private(const char *name) {
-        return strncmp(name, "trusted.overlay.", strlen("trusted.overlay.")) == 0 ||
-                strncmp(name, "trusted.SGI_ACL_", strlen("trusted.SGI_ACL_")) == 0;
+static bool has_prefix(const char *name, const char *prefix) {
+        return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static bool is_compared(const char *name) {
+        if (has_prefix(name, "trusted."))
+                return !has_prefix(name, "trusted.overlay.") &&
+                        !has_prefix(name, "trusted.SGI_ACL_"); /* the second name that xfs has for its ACLs */
+        return has_prefix(name, "user.") || has_prefix(name, "system.posix_acl_") ||
+                strcmp(name, "security.capability") == 0;
 }
 
 uint64_t digest_xattrs(int dfd, const char *name) {
@@ -48,7 +54,22 @@ uint64_t digest_xattrs(int dfd, const char *name) {
         if (n < 0 && errno != EOPNOTSUPP)
                 return 0;
         for (const char *s = names; s < names + n; s += strlen(s) + 1)
-                if (!is_private(s))
+                if (is_compared(s))
                         d += digest_one(path, s);
         return d != 0 ? d : 1;
+}
+
+uint64_t digest_directory(int dfd, const char *path) {
+        _cleanup_close_ int fd = open_beneath(dfd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+        uint64_t xattrs = fd < 0 ? 0 : digest_xattrs(fd, ""), d;
+        struct stat st;
+
+        if (xattrs == 0 || fstat(fd, &st) < 0)
+                return 0;
+        d = hash_bytes((uint64_t[]){ st.st_mode, st.st_uid, st.st_gid, xattrs }, 4 * sizeof(uint64_t));
+        return d > DIGEST_TAKING ? d : DIGEST_TAKING + 1;
+}
+
+uint64_t digest_ctime(const struct stat *st) {
+        return (uint64_t) st->st_ctim.tv_sec * 1000000000U + (uint64_t) st->st_ctim.tv_nsec;
 }

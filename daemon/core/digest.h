@@ -11,6 +11,13 @@
 /* Size, type and mode, owner, device number, modification time in whole seconds (some upper file systems
  * keep no more). */
 uint64_t digest_stat(const struct stat *st) _pure_;
-/* All xattrs but those of overlayfs itself; 0 where they cannot be read. A file system that knows none has
- * an empty set. */
+/* Those xattrs that every upper can hold as they are in a lower layer: of users, trusted ones but those of
+ * overlayfs itself, capabilities, POSIX ACLs; not labels, which the policy of the machine sets. 0 where they
+ * cannot be read. A file system that knows none has an empty set. */
 uint64_t digest_xattrs(int dfd, const char *name);
+/* Owner, mode and these xattrs of a directory, whose size and times say nothing; 0 where they cannot be
+ * read. */
+uint64_t digest_directory(int dfd, const char *path);
+#define DIGEST_TAKING 1 /* in place of that: what the lower shows is being taken over right now */
+/* Of the last change to content or attributes, in nanoseconds. */
+uint64_t digest_ctime(const struct stat *st) _pure_;

@@ -64,7 +64,7 @@ static void look_at_lower(Exchange *x) {
         const char *lower = x->tree->root->lower;
 
         if (lower && lower_open(x->site->overlay, &x->lower, NULL) >= 0)
-                (void) lower_identify(&x->lower, lower, &x->tree->lower_identity);
+                (void) lower_identify(&x->lower, lower, &x->tree->root->lower_identity);
 }
 
 static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *reterr) {

@@ -68,3 +68,30 @@ int lost_remove_directory(int fd, int upper_fd, const char *name) {
                 r = -errno;
         return r;
 }
+
+typedef struct Parents {
+        int root_fd, fd;
+} Parents;
+
+static int remove_entry(int upper_fd, const char *name, unsigned char type, void *userdata) {
+        const Parents *p = userdata;
+
+        return lost_remove_tree(p->root_fd, p->fd, upper_fd, name);
+}
+
+int lost_remove_tree(int root_fd, int fd, int upper_fd, const char *name) {
+        _cleanup_close_ int inner_fd = -EBADF, inner_upper_fd = -EBADF;
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = upper_entry_read(upper_fd, name, &e);
+
+        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return errno_is_gone(r) ? 0 : r;
+        if (e.type != DT_DIR)
+                return lost_remove(root_fd, fd, upper_fd, name, e.inode);
+        inner_fd = open_dir_beneath(fd, name);
+        inner_upper_fd = open_dir_beneath(upper_fd, name);
+        if (inner_fd < 0 || inner_upper_fd < 0)
+                return inner_fd < 0 ? inner_fd : inner_upper_fd;
+        r = dir_foreach(inner_upper_fd, remove_entry, &(Parents){ .root_fd = root_fd, .fd = inner_fd });
+        return r < 0 ? r : lost_remove_directory(fd, upper_fd, name);
+}

@@ -9,5 +9,8 @@
  * -EBUSY somebody uses it, and the kernel does not let go of it.
  * fd, upper_fd: the directory through the overlay and in the upper; root_fd: the overlay's root. */
 int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode);
+/* The same for what is nobody's: a directory of which the caller has seen that, with all it holds, or any
+ * other entry. */
+int lost_remove_tree(int root_fd, int fd, int upper_fd, const char *name);
 /* Removes a directory in which nothing is left but whiteouts. -ENOTEMPTY. */
 int lost_remove_directory(int fd, int upper_fd, const char *name);

@@ -12,15 +12,30 @@
 #include "base/fs-util.h"
 #include "base/hash.h"
 #include "base/path-util.h"
+#include "core/digest.h"
+#include "core/site.h"
 
 #define FSCONFIG_VALUE_MAX 255 /* of a string; the kernel refuses longer ones */
 #define FH_HEADER 21           /* struct ovl_fb: version, magic, length, flags, type, uuid */
 #define FH_MAGIC 0xfb
 
+/* What changes the ctime of an entry once more within this time may leave it as it is: file systems take it
+ * from a clock that ticks, and that of a server may be behind by as much. */
+#define CTIME_SETTLED_NSEC UINT64_C(2000000000)
+
+/* Handles of FUSE are numbers of the running server, given anew whenever the kernel has forgotten an inode;
+ * its change times are whatever the server makes of them (that of sshfs is the modification time). */
+static bool has_lasting_handles(int fd) {
+        struct statfs sfs;
+
+        return fstatfs(fd, &sfs) >= 0 && sfs.f_type != FUSE_SUPER_MAGIC;
+}
+
 static int open_layers(Lower *l, const Overlay *o, Failure *reterr) {
         l->layer_fds = calloc(o->n_lower, sizeof(int));
         if (!l->layer_fds)
                 return -ENOMEM;
+        l->has_ctime = true;
         for (; l->n_layers < o->n_lower; l->n_layers++) {
                 int fd = open(o->lower[l->n_layers], O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -30,6 +45,7 @@ static int open_layers(Lower *l, const Overlay *o, Failure *reterr) {
                                 "cannot open the lower layer '%s': %s; is it mounted?",
                                 o->lower[l->n_layers], strerror(errno));
                 l->layer_fds[l->n_layers] = fd;
+                l->has_ctime &= has_lasting_handles(fd);
         }
         return 0;
 }
@@ -117,16 +133,31 @@ int lower_stat(const Lower *l, const char *path, struct stat *ret) {
         return 0;
 }
 
-int lower_open_dir(const Lower *l, const char *path) {
-        return open_dir_beneath(l->view_fd, path);
+int lower_is_replaced(const Lower *l, const char *path) {
+        _cleanup_free_ char *at = strdup(path);
+
+        if (!at)
+                return -ENOMEM;
+        while (at[0] != '\0') {
+                char *slash = strrchr(at, '/');
+                struct stat st;
+                int r = lower_stat(l, at, &st);
+
+                if (r != -ENOENT)
+                        return r < 0 ? r : !S_ISDIR(st.st_mode);
+                *(slash ?: at) = '\0';
+        }
+        return 0;
 }
 
-/* Handles of FUSE are numbers of the running server, given anew whenever the kernel has forgotten an inode.
- */
-static bool has_lasting_handles(int fd) {
-        struct statfs sfs;
+uint64_t lower_ctime(const Lower *l, const struct stat *st) {
+        uint64_t now = now_realtime_usec() * NSEC_PER_USEC, ctime = digest_ctime(st);
 
-        return fstatfs(fd, &sfs) >= 0 && sfs.f_type != FUSE_SUPER_MAGIC;
+        return l->has_ctime && ctime + CTIME_SETTLED_NSEC < now ? ctime : 0;
+}
+
+int lower_open_dir(const Lower *l, const char *path) {
+        return open_dir_beneath(l->view_fd, path);
 }
 
 static int handle_matches(int dfd, const char *path, const char *origin, size_t size) {

@@ -12,6 +12,7 @@ typedef struct Lower {
         size_t n_layers;
         int view_fd; /* root of their merged view, as the kernel sees it: an overlay of their own that is
                         mounted nowhere; of a single layer, that */
+        bool has_ctime; /* a change of anything but names changes an entry's ctime */
 } Lower;
 
 #define LOWER_INIT                                                                                          \
@@ -26,6 +27,12 @@ void lower_done(Lower *l);
 /* path is relative to the merged view, "" is its root. 0; -ENOENT only where a parent that could be read
  * says so; any other error means that it is not known whether it exists. */
 int lower_stat(const Lower *l, const char *path, struct stat *ret);
+/* Whether something that is no directory stands at path, or where a directory led to it: 1, 0, or an error
+ * as above. */
+int lower_is_replaced(const Lower *l, const char *path);
+/* What tells later that nothing of an entry has changed, 0 if nothing does: its file system does not keep
+ * it, or the last change is so recent that the next one may get the same time. */
+uint64_t lower_ctime(const Lower *l, const struct stat *st);
 /* A descriptor of the directory in the merged view; errors as above, -ENOTDIR. */
 int lower_open_dir(const Lower *l, const char *path);
 /* Whether the file that a copied-up file was copied from (its origin, as overlayfs stores it) still stands

@@ -11,7 +11,8 @@
 #include "base/path-util.h"
 
 #define MAGIC "ovlfind-manifest "
-#define VERSION_NOW 2 /* 2: what the lower showed; 1 is still read */
+/* 2: what the lower showed; 3: when it was changed, and what directories were like. Earlier ones are read. */
+#define VERSION_NOW 3
 
 static int write_node(Node *n, void *userdata) {
         _cleanup_free_ char *path = node_path(n);
@@ -21,12 +22,16 @@ static int write_node(Node *n, void *userdata) {
         if (!path)
                 return -ENOMEM;
         (void) fprintf(
-                f, "D%s%c%" PRIu64 " %" PRIu64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode, n->new_inode, 0,
-                n->old_handle ?: "", 0, n->new_handle ?: "", 0, n->lower ? "/" : "", n->lower ?: "", 0);
+                f, "D%s%c%" PRIu64 " %" PRIu64 " %" PRIx64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode,
+                n->new_inode, n->base, 0, n->old_handle ?: "", 0, n->new_handle ?: "", 0, n->lower ? "/" : "",
+                n->lower ?: "", 0);
+        if (n->lower_identity)
+                (void) fprintf(f, "I%s%c", n->lower_identity, 0);
         HASH_ITER(hh, n->entries, e, next) {
                 (void) fprintf(
-                        f, "E%u %d %d %" PRIu64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %s%c", e->type,
-                        e->is_local, e->is_placed, e->inode, e->identity, e->base, e->xattrs, e->name, 0);
+                        f, "E%u %d %d %" PRIu64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %s%c",
+                        e->type, e->is_local, e->is_placed, e->inode, e->identity, e->base, e->xattrs,
+                        e->ctime, e->name, 0);
         }
         return 0;
 }
@@ -40,9 +45,8 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
         if (!f)
                 return -ENOMEM;
         (void) fprintf(
-                f, MAGIC "%d%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%clower=%s%c", VERSION_NOW,
-                0, t->id, 0, t->path, 0, t->is_undo, 0, t->usec, 0, t->upper ?: "", 0,
-                t->lower_identity ?: "", 0);
+                f, MAGIC "%d%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", VERSION_NOW, 0, t->id,
+                0, t->path, 0, t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
         r = tree_foreach(t, write_node, f);
         if (fflush(f) != 0 && r >= 0)
                 r = -ENOMEM;
@@ -139,7 +143,8 @@ static int read_node(Reader *r, const char *path) {
 
         if (!lower || !(n = node_at(r->tree, path)))
                 return -EBADMSG;
-        if (sscanf(inodes, "%" SCNu64 " %" SCNu64, &old_inode, &n->new_inode) != 2)
+        if (sscanf(inodes, "%" SCNu64 " %" SCNu64 " %" SCNx64, &old_inode, &n->new_inode, &n->base) !=
+            (r->version < 3 ? 2 : 3))
                 return -EBADMSG;
         if (n->old_handle || n->new_handle || n->lower)
                 return -EBADMSG;
@@ -160,8 +165,10 @@ static const char *read_numbers(
         unsigned *type,
         int *is_local,
         int *is_placed,
-        uint64_t numbers[static 4]) {
+        uint64_t numbers[static 5]) {
         int offset = 0;
+
+        numbers[4] = CTIME_OF_OLD_RECORD;
 
         if (sscanf(s, "%u %d %d %" SCNu64 " %" SCNx64 "%n", type, is_local, is_placed, numbers, numbers + 1,
                    &offset) < 5)
@@ -169,12 +176,16 @@ static const char *read_numbers(
         s += offset;
         if (r->version < 2)
                 return s;
-        return sscanf(s, " %" SCNx64 " %" SCNx64 "%n", numbers + 2, numbers + 3, &offset) < 2 ? NULL
-                                                                                              : s + offset;
+        if (sscanf(s, " %" SCNx64 " %" SCNx64 "%n", numbers + 2, numbers + 3, &offset) < 2)
+                return NULL;
+        s += offset;
+        if (r->version < 3)
+                return s;
+        return sscanf(s, " %" SCNx64 "%n", numbers + 4, &offset) < 1 ? NULL : s + offset;
 }
 
 static int read_entry(Reader *r, const char *s) {
-        uint64_t numbers[4] = { 0 };
+        uint64_t numbers[5] = { 0 };
         int is_local, is_placed, k;
         unsigned type;
         Entry *e;
@@ -191,7 +202,27 @@ static int read_entry(Reader *r, const char *s) {
         e->identity = numbers[1];
         e->base = numbers[2];
         e->xattrs = numbers[3];
+        e->ctime = numbers[4];
         return 0;
+}
+
+static int read_identity(const Reader *r, const char *s) {
+        if (!r->node || r->node->lower_identity)
+                return -EBADMSG;
+        return dup_nonempty(s, &r->node->lower_identity);
+}
+
+static int read_line(Reader *r, const char *s) {
+        switch (s[0]) {
+        case 'D':
+                return read_node(r, s + 1);
+        case 'I':
+                return read_identity(r, s + 1);
+        case 'E':
+                return read_entry(r, s + 1);
+        default:
+                return -EBADMSG;
+        }
 }
 
 static int read_body(Reader *r) {
@@ -201,7 +232,7 @@ static int read_body(Reader *r) {
 
                 if (!s)
                         return r->node ? 0 : -EBADMSG;
-                k = s[0] == 'D' ? read_node(r, s + 1) : s[0] == 'E' ? read_entry(r, s + 1) : -EBADMSG;
+                k = read_line(r, s);
                 if (k < 0)
                         return k;
         }
@@ -239,18 +270,20 @@ static int parse(const char *data, size_t size, Tree **ret) {
         if (next_header(&reader, "id", &id) < 0 || next_header(&reader, "path", &path) < 0 ||
             next_header(&reader, "undo", &undo) < 0 || next_header(&reader, "usec", &usec) < 0 ||
             next_header(&reader, "upper", &upper) < 0 ||
-            (reader.version > 1 && next_header(&reader, "lower", &lower) < 0))
+            (reader.version == 2 && next_header(&reader, "lower", &lower) < 0))
                 return -EBADMSG;
         r = tree_new(path, id, undo[0] == '1', &t);
         if (r < 0)
                 return r;
         t->usec = strtoull(usec, NULL, 10);
         reader.tree = t;
-        r = read_body(&reader);
+        r = dup_nonempty(lower, &t->root->lower_identity); /* in format 2 the whole tree has one */
+        if (r >= 0)
+                r = read_body(&reader);
         if (r < 0)
                 return r;
         t->upper = strdup(upper);
-        if (!t->upper || dup_nonempty(lower, &t->lower_identity) < 0)
+        if (!t->upper)
                 return -ENOMEM;
         *ret = TAKE_PTR(t);
         return 0;

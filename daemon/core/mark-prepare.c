@@ -9,6 +9,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/difference.h"
 #include "core/layer.h"
 #include "core/mark-internal.h"
 #include "core/meta.h"
@@ -163,8 +164,18 @@ static int cover(const Mark *m, MarkDirectory *d) {
         return -EUCLEAN;
 }
 
+/* What the lower shows of it. Users may have changed any copy, so the lower itself is asked. */
+static int record_lower(const Pass *p, Entry *e) {
+        _cleanup_free_ char *path = path_join(p->d->node->lower, e->name);
+
+        if (!path)
+                return -ENOMEM;
+        difference_note(e, &p->m->lower, path);
+        return 0;
+}
+
 /* Name by name, what the directory holds now; all of the lower's names are among them, deleted ones as
- * whiteouts. An undo goes by it. */
+ * whiteouts. An undo goes by it, and whatever compares with the lower. */
 static int record_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
         Pass *p = userdata;
@@ -186,13 +197,16 @@ static int record_entry(int dfd, const char *name, unsigned char type, void *use
         e->inode = ue.inode;
         e->is_placed = true;
         p->n_new += type != DT_WHT;
-        return 0;
+        return type == DT_WHT || type == DT_DIR ? 0 : record_lower(p, e);
 }
 
 static int record(Mark *m, MarkDirectory *d) {
         Pass p = { .m = m, .d = d };
         int r = dir_foreach(d->upper_fd, record_entry, &p);
 
+        difference_note_directory(d->node, &m->lower);
+        if (d->parent == SIZE_MAX)
+                (void) lower_identify(&m->lower, d->node->lower, &d->node->lower_identity);
         atomic_fetch_add(&m->n_entries, p.n_new);
         return r;
 }

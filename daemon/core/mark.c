@@ -86,6 +86,7 @@ static void mark_done(Mark *m) {
                 (void) staging_remove(&m->staging);
         staging_done(&m->staging);
         tree_free(m->tree);
+        lower_done(&m->lower);
         blockers_done(&m->users);
         (void) fd_close(m->inotify_fd);
         (void) fd_close(m->fanotify_fd);
@@ -160,6 +161,9 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
         }
         if (r >= 0)
                 r = staging_create(m->site, /* n_scratch= */ 1, &m->staging, reterr);
+        /* As for an exchange: who needs what it tells says so when it is not known. */
+        if (r >= 0)
+                (void) lower_open(m->site->overlay, &m->lower, NULL);
         return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;
 }
 
@@ -457,6 +461,7 @@ int mark_run(Site *site, char *const *paths, size_t n, ExchangeResult *ret, Fail
                         return -ENOMEM;
                 m->site = site;
                 m->staging = STAGING_INIT;
+                m->lower = LOWER_INIT;
                 m->inotify_fd = m->fanotify_fd = -EBADF;
                 r = run_batch(m, paths + done, batch, ret, reterr);
                 if (r == -ESHUTDOWN) /* threads hang with it */

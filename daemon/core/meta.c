@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#define PROC_PATH_MAX (sizeof("/proc/self/fd//") + 10 + NAME_MAX)
+
 /* libattr asks for each name; overlayfs hides its own marks from the merged view, so all that it lists is to
  * be kept. */
 static int take_every_xattr(const char *name, struct error_context *context) {
@@ -66,6 +68,16 @@ int meta_copy(int from_fd, int to_fd) {
                 return -errno;
         /* After the ACLs, whose mask the group bits are, and after chown(), which drops set-id bits. */
         if (fchmod(to_fd, st.st_mode & 07777) < 0)
+                return -errno;
+        return 0;
+}
+
+int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to) {
+        char a[PROC_PATH_MAX], b[PROC_PATH_MAX];
+
+        (void) snprintf(a, sizeof(a), "/proc/self/fd/%d/%s", from_dfd, from);
+        (void) snprintf(b, sizeof(b), "/proc/self/fd/%d/%s", to_dfd, to);
+        if (attr_copy_file(a, b, take_every_xattr, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
                 return -errno;
         return 0;
 }

@@ -114,12 +114,30 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
         return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
 }
 
-static int forget_directory(Node *parent, void *userdata) {
+static int forget_name(Node *parent, void *userdata) {
         Entry *e = node_find(parent, userdata);
 
         if (e)
                 entry_drop(parent, e);
         return 0;
+}
+
+/* In the record of the directory around it, which may be another one than its own: should the lower have the
+ * name again, it is new. */
+static int forget_directory(const Prune *p, const Node *n, const char *path) {
+        _cleanup_free_ char *parent = path_dirname(path), *handle = NULL;
+        _cleanup_close_ int fd = parent ? open_dir_beneath(p->site->upper_fd, parent) : -ENOMEM;
+        const Node *around;
+        int r = fd < 0 ? fd : file_handle_at(fd, "", &handle);
+
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        around = records_find(p->records, handle);
+        if (!around)
+                return 0;
+        return record_edit(
+                p->site, around->tree->id, handle, forget_name,
+                (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
 int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
@@ -128,9 +146,7 @@ int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
 
         if (r >= 0)
                 r = prune_directory_gone(p, path);
-        if (r != 1 || !n->parent || !n->parent->new_handle)
-                return r < 0 ? r : 0;
-        return record_edit(p->site, n->tree->id, n->parent->new_handle, forget_directory, n->entry->name);
+        return r == 1 ? forget_directory(p, n, path) : r;
 }
 
 /* A finalized directory. */
@@ -190,8 +206,10 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         if (r < 0 && f.kind == FAILURE_LOWER_UNREACHABLE) {
                 note_unknown(p, path, &f, run->reterr);
                 r = 0;
-        } else if (r == 1)
+        } else if (r == DIFFERENCES_GONE)
                 r = prune_gone(p, n, path, upper_fd);
+        else if (r == DIFFERENCES_REPLACED)
+                keep(p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
         if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
                 r = record_edit(p->site, n->tree->id, n->new_handle, forget_names, &s);
         path_list_free(s.removed, s.n_removed);

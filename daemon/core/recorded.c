@@ -8,13 +8,19 @@
 #include "core/layer.h"
 #include "core/staging.h"
 
+typedef struct Place {
+        const Node *node;
+        char *path;
+} Place;
+
 typedef struct Walk {
         const Site *site;
         const Records *records;
         const char *path;
-        bool children_first;
         recorded_func func;
         void *userdata;
+        Place *places;
+        size_t n_places;
 } Walk;
 
 /* 1: it is at or below the path, and answers by itself. */
@@ -41,24 +47,46 @@ static int find_place(const Walk *w, const Node *n, char **ret_path, int *ret_up
         return 1;
 }
 
+/* Without the descriptor: there may be many. */
+static int list_node(const Node *n, Walk *w) {
+        _cleanup_close_ int upper_fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+        int r = find_place(w, n, &path, &upper_fd);
+        Place *grown;
+
+        if (r <= 0)
+                return r;
+        grown = reallocarray(w->places, w->n_places + 1, sizeof(Place));
+        if (!grown)
+                return -ENOMEM;
+        w->places = grown;
+        w->places[w->n_places++] = (Place){ .node = n, .path = TAKE_PTR(path) };
+        return 0;
+}
+
+static int list_tree(const Tree *t, void *userdata) {
+        Node **nodes = NULL;
+        size_t n;
+        int r = tree_list((Tree *) t, &nodes, &n);
+
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = list_node(nodes[i], userdata);
+        free(nodes);
+        return r;
+}
+
+/* A directory sorts before what stands below it. */
+static int compare_places(const void *a, const void *b) {
+        return strcmp(((const Place *) a)->path, ((const Place *) b)->path);
+}
+
+/* Where it is by now: what was done to others may have moved or removed it. */
 static int visit(const Walk *w, const Node *n) {
         _cleanup_close_ int upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
         int r = find_place(w, n, &path, &upper_fd);
 
         return r <= 0 ? r : w->func(n, path, upper_fd, w->userdata);
-}
-
-static int visit_tree(const Tree *t, void *userdata) {
-        const Walk *w = userdata;
-        Node **nodes = NULL;
-        size_t n;
-        int r = tree_list((Tree *) t, &nodes, &n);
-
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                r = visit(w, nodes[w->children_first ? n - 1 - i : i]);
-        free(nodes);
-        return r;
 }
 
 int recorded_foreach(
@@ -68,14 +96,17 @@ int recorded_foreach(
         bool children_first,
         recorded_func func,
         void *userdata) {
-        Walk w = { .site = site,
-                   .records = records,
-                   .path = path,
-                   .children_first = children_first,
-                   .func = func,
-                   .userdata = userdata };
+        Walk w = { .site = site, .records = records, .path = path, .func = func, .userdata = userdata };
+        int r = records_foreach(records, list_tree, &w);
 
-        return records_foreach(records, visit_tree, &w);
+        if (w.n_places > 0)
+                qsort(w.places, w.n_places, sizeof(Place), compare_places);
+        for (size_t i = 0; r >= 0 && i < w.n_places; i++)
+                r = visit(&w, w.places[children_first ? w.n_places - 1 - i : i].node);
+        for (size_t i = 0; i < w.n_places; i++)
+                free(w.places[i].path);
+        free(w.places);
+        return r;
 }
 
 typedef struct Best {
@@ -83,22 +114,26 @@ typedef struct Best {
         size_t length;
 } Best;
 
-static int compare_identity(const Tree *t, void *userdata) {
-        const char *lower = t->root->lower ?: "";
+static int compare_identity(Node *n, void *userdata) {
+        const char *lower = n->lower ?: "";
         Best *b = userdata;
-        size_t n = 0;
+        size_t k = 0;
 
-        while (lower[n] && lower[n] == b->lower[n])
-                n++;
-        if (t->lower_identity && (!b->identity || n > b->length))
-                *b = (Best){ .lower = b->lower, .known = lower, .identity = t->lower_identity, .length = n };
+        while (lower[k] && lower[k] == b->lower[k])
+                k++;
+        if (n->lower_identity && (!b->identity || k > b->length))
+                *b = (Best){ .lower = b->lower, .known = lower, .identity = n->lower_identity, .length = k };
         return 0;
+}
+
+static int compare_identities(const Tree *t, void *userdata) {
+        return tree_foreach((Tree *) t, compare_identity, userdata);
 }
 
 const char *records_identity_for(const Records *records, const char *lower, const char **ret_known) {
         Best b = { .lower = lower, .known = "" };
 
-        (void) records_foreach(records, compare_identity, &b);
+        (void) records_foreach(records, compare_identities, &b);
         *ret_known = b.known;
         return b.identity;
 }

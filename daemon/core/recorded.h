@@ -7,8 +7,8 @@
 
 /* upper_fd: the directory in the upper, borrowed. A negative return ends the walk. */
 typedef int (*recorded_func)(const Node *n, const char *path, int upper_fd, void *userdata);
-/* Every directory at or below path that has a record with a lower path, and still answers by itself.
- * children_first: what stands below a directory comes before it. */
+/* Every directory at or below path that has a record with a lower path, and still answers by itself, a
+ * directory before what stands below it, or, with children_first, after; whatever record each one is in. */
 int recorded_foreach(
         const Site *site,
         const Records *records,

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of refresh share: refresh.c (a directory's differences, the record), refresh-take.c (new
- * names), refresh-replace.c (changed files). */
+/* What the parts of refresh share: refresh.c (a directory's differences), refresh-take.c (new names),
+ * refresh-replace.c (changed entries), refresh-record.c (what the record is to say). */
 #pragma once
 
 #include "core/refresh.h"
 #include "core/staging.h"
+
+#define REFRESH_COPY "copy" /* in staging: what is to come, then what was there */
 
 /* A difference to be acted upon, and what the record is to say afterwards. */
 typedef struct RefreshChange {
@@ -12,11 +14,12 @@ typedef struct RefreshChange {
         char *name;
         char *lower;
         struct stat st;
-        uint64_t inode;        /* of a changed entry in the upper */
-        uint64_t base, xattrs; /* what was recorded of it; then, what is to be recorded */
+        uint64_t inode;  /* of a changed entry in the upper */
+        uint64_t xattrs; /* to be recorded; st says the rest */
         UpperClass class;
-        uint64_t judged;       /* digest of the entry in the upper when that was */
-        bool keeps_attributes; /* which somebody has changed here */
+        unsigned char type;              /* DT_ value of the entry in the upper */
+        uint64_t judged, judged_xattrs;  /* digests of it when that was */
+        bool keeps_attributes;           /* which somebody has changed here */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;
@@ -39,6 +42,12 @@ int refresh_open_view(RefreshDirectory *d);
 int refresh_open_staging(RefreshDirectory *d);
 int refresh_take(RefreshDirectory *d, RefreshChange *c);
 int refresh_replace(RefreshDirectory *d, RefreshChange *c);
-/* Adds what stands below a directory taken in to the record. */
-int refresh_record_tree(Node *n, int upper_fd, const char *lower);
+/* Builds the lower directory of c as REFRESH_COPY in staging: whole, or not at all. */
+int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
+/* Owner, mode and xattrs of the directory itself. */
+int refresh_dress(RefreshDirectory *d, RefreshChange *c);
+/* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
+int refresh_holds_own(const Records *records, int upper_fd);
+/* record_edit_func; d is a RefreshDirectory. */
+int refresh_record(Node *n, void *d);
 void refresh_note(const RefreshDirectory *d, const char *name, const char *why);

@@ -7,11 +7,14 @@
 #include <sys/xattr.h>
 
 #include "base/fs-util.h"
+#include "base/path-util.h"
 #include "core/digest.h"
+#include "core/lost.h"
 #include "core/meta.h"
+#include "core/record-edit.h"
 #include "core/refresh-internal.h"
+#include "core/throttle.h"
 
-#define COPY "copy" /* in staging: the new one, then the old one */
 #define BUFFER_SIZE (256 * 1024)
 
 static bool is_zero(const char *s, size_t n) {
@@ -62,7 +65,7 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
 
         if (from_fd < 0)
                 return from_fd;
-        to_fd = openat(d->staging.dir_fd, COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        to_fd = openat(d->staging.dir_fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (to_fd < 0)
                 return -errno;
         r = copy_data(d, from_fd, to_fd);
@@ -78,10 +81,18 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
         return r;
 }
 
+/* Of what cannot be opened. */
+static int copy_xattrs(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = lower_open_dir(d->p->lower, d->node->lower);
+
+        return fd < 0 ? fd : meta_copy_xattrs_at(fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+}
+
 static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = open_beneath(d->p->lower->view_fd, c->lower, O_PATH | O_NOFOLLOW);
         char target[PATH_MAX];
         ssize_t n;
+        int r;
 
         if (fd < 0)
                 return fd;
@@ -90,14 +101,18 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                 if (n < 0)
                         return -errno;
                 target[n] = '\0';
-                if (symlinkat(target, d->staging.dir_fd, COPY) < 0)
+                if (symlinkat(target, d->staging.dir_fd, REFRESH_COPY) < 0)
                         return -errno;
-        } else if (mknodat(d->staging.dir_fd, COPY, c->st.st_mode, c->st.st_rdev) < 0)
+        } else if (mknodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode, c->st.st_rdev) < 0)
                 return -errno;
-        if (fchownat(d->staging.dir_fd, COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-            (!S_ISLNK(c->st.st_mode) && fchmodat(d->staging.dir_fd, COPY, c->st.st_mode & 07777, 0) < 0) ||
+        if (fchownat(d->staging.dir_fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        r = copy_xattrs(d, c);
+        if (r < 0)
+                return r;
+        if ((!S_ISLNK(c->st.st_mode) && fchmodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode & 07777, 0) < 0) ||
             utimensat(
-                    d->staging.dir_fd, COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
+                    d->staging.dir_fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
                     AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         return 0;
@@ -112,58 +127,96 @@ static bool has_writer(int dfd, const char *name) {
         return is_busy; /* closing gives the lease back */
 }
 
+static bool is_unchanged_file(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
+        int upper_fd = d->staging.upper_fd;
+        struct stat st;
+
+        if (e->type == DT_REG && has_writer(d->staging.dir_fd, REFRESH_COPY))
+                return false;
+        return fstatat(upper_fd, REFRESH_COPY, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                digest_stat(&st) == c->judged && digest_xattrs(upper_fd, REFRESH_COPY) == c->judged_xattrs;
+}
+
+static bool is_unchanged_directory(const RefreshDirectory *d) {
+        _cleanup_close_ int fd = open_dir_beneath(d->staging.upper_fd, REFRESH_COPY);
+
+        return fd >= 0 && refresh_holds_own(d->p->records, fd) == 0;
+}
+
 /* What came out of the directory is what was there when it was judged. */
 static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        struct stat st;
 
-        if (upper_entry_read(d->staging.upper_fd, COPY, &e) < 0 || e.inode != c->inode)
+        if (upper_entry_read(d->staging.upper_fd, REFRESH_COPY, &e) < 0 || e.inode != c->inode)
                 return false;
-        if (e.type == DT_REG && has_writer(d->staging.dir_fd, COPY))
-                return false;
-        return e.class == c->class && fstatat(d->staging.upper_fd, COPY, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
-                digest_stat(&st) == c->judged;
+        if (e.type == DT_DIR)
+                return is_unchanged_directory(d);
+        return e.class == c->class && is_unchanged_file(d, c, &e);
 }
 
 /* In one rename; back in another one if somebody was faster. */
-static int swap_in(RefreshDirectory *d, RefreshChange *c) {
-        if (renameat2(d->staging.dir_fd, COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
+static int swap_in(const RefreshDirectory *d, RefreshChange *c) {
+        if (renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
                 return errno == ENOENT ? 0 : -errno; /* deleted just now */
         if (is_as_judged(d, c)) {
                 c->is_done = true;
                 return 0;
         }
-        if (renameat2(d->staging.dir_fd, COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
+        if (renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
                 return -errno;
         refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
         return 0;
 }
 
-int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
-        int r = refresh_open_staging(d);
+static int build(RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_free_ char *path = path_join(d->path, c->name);
+        int r = path ? guard_room(d->p->site, path, (uint64_t) c->st.st_size, d->reterr) : -ENOMEM;
 
+        if (r >= 0)
+                r = refresh_open_staging(d);
         if (r < 0)
                 return r;
-        if (S_ISDIR(c->st.st_mode)) {
-                refresh_note(
-                        d, c->name,
-                        "it is a directory in the lower layer now: unfinalize and finalize to take it up");
-                return 0;
-        }
-        r = S_ISREG(c->st.st_mode) ? copy_regular(d, c) : copy_other(d, c);
+        return S_ISDIR(c->st.st_mode)   ? refresh_build_directory(d, c)
+                : S_ISREG(c->st.st_mode) ? copy_regular(d, c)
+                                         : copy_other(d, c);
+}
+
+int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
+        int r = build(d, c), k;
+
         if (r >= 0)
                 r = swap_in(d, c);
-        if (unlinkat(d->staging.dir_fd, COPY, 0) < 0 && errno != ENOENT && r >= 0)
-                r = -errno;
-        if (c->is_done) {
-                c->base = digest_stat(&c->st);
-                c->xattrs = c->keeps_attributes ? c->xattrs : digest_xattrs(d->upper_fd, c->name);
-        }
+        k = d->staging.site ? lost_remove_tree(
+                                      d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY)
+                            : 0;
         if (r == -EAGAIN) {
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
                 return 0;
         }
+        r = r < 0 ? r : k;
         return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
+                     : 0;
+}
+
+static int set_taking(Node *n, void *userdata) {
+        n->base = DIGEST_TAKING;
+        return 0;
+}
+
+/* Owner, mode and xattrs come one after the other: what a kill leaves half done counts as nobody's. */
+int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
+        _cleanup_close_ int fd = lower_open_dir(d->p->lower, c->lower);
+        int r = fd;
+
+        c->judged = fd < 0 ? 0 : digest_directory(fd, "");
+        if (r >= 0)
+                r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, set_taking, NULL);
+        if (r >= 0)
+                r = meta_copy(fd, d->fd);
+        c->is_done = r >= 0;
+        return r < 0 ? failure_set_errno(
+                               d->reterr, r, "cannot take owner, mode and xattrs of the lower directory '/%s'",
+                               c->lower)
                      : 0;
 }

@@ -9,12 +9,11 @@
 #include "base/path-util.h"
 #include "core/audit.h"
 #include "core/digest.h"
+#include "core/lost.h"
 #include "core/meta.h"
 #include "core/raw.h"
 #include "core/redirect-max.h"
 #include "core/refresh-internal.h"
-
-#define TAKEN "taken" /* in staging: a directory on its way */
 
 int refresh_open_staging(RefreshDirectory *d) {
         return d->staging.site ? 0 : staging_create(d->p->site, 1, &d->staging, d->reterr);
@@ -25,11 +24,16 @@ typedef struct Cover {
         int fd;
 } Cover;
 
+/* Out of the view come new names, and directories that took the place of something else. */
+static bool is_wanted(const RefreshChange *c) {
+        return c->kind == DIFFERENCE_NEW || (c->kind == DIFFERENCE_CHANGED && S_ISDIR(c->st.st_mode));
+}
+
 static int cover(int dfd, const char *name, unsigned char type, void *userdata) {
         const Cover *c = userdata;
 
         for (size_t i = 0; i < c->d->n; i++)
-                if (c->d->items[i].kind == DIFFERENCE_NEW && strcmp(c->d->items[i].name, name) == 0)
+                if (is_wanted(c->d->items + i) && strcmp(c->d->items[i].name, name) == 0)
                         return 0;
         return raw_make_whiteout(c->fd, name);
 }
@@ -99,23 +103,32 @@ static int rebuild(RefreshDirectory *d, int from_fd, int to_fd) {
         return r < 0 ? r : meta_copy_times(from_fd, to_fd);
 }
 
-/* Nobody sees it before it is whole. */
-static int take_directory(RefreshDirectory *d, RefreshChange *c) {
-        _cleanup_close_ int from_fd = open_dir_beneath(d->view_fd, c->name), to_fd = -EBADF;
-        int r;
+int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int from_fd = -EBADF, to_fd = -EBADF;
+        int r = refresh_open_view(d);
 
-        if (from_fd < 0)
-                return from_fd;
-        if (mkdirat(d->staging.dir_fd, TAKEN, 0700) < 0)
+        if (r >= 0)
+                r = from_fd = open_dir_beneath(d->view_fd, c->name);
+        if (r < 0)
+                return r;
+        if (mkdirat(d->staging.dir_fd, REFRESH_COPY, 0700) < 0)
                 return -errno;
-        to_fd = open_dir_beneath(d->staging.dir_fd, TAKEN);
+        to_fd = open_dir_beneath(d->staging.dir_fd, REFRESH_COPY);
         r = to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
-        if (r >= 0 && renameat2(d->staging.dir_fd, TAKEN, d->fd, c->name, RENAME_NOREPLACE) < 0)
-                r = -errno;
-        if (r < 0 && to_fd >= 0) {
-                (void) dir_empty(to_fd);
-                (void) unlinkat(d->staging.dir_fd, TAKEN, AT_REMOVEDIR);
-        }
+        if (r < 0)
+                (void) lost_remove_tree(
+                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+        return r;
+}
+
+/* Nobody sees it before it is whole. */
+static int take_directory(RefreshDirectory *d, const RefreshChange *c) {
+        int r = refresh_build_directory(d, c);
+
+        if (r < 0 || renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) >= 0)
+                return r;
+        r = -errno;
+        (void) lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
         return r;
 }
 
@@ -177,41 +190,4 @@ int refresh_take(RefreshDirectory *d, RefreshChange *c) {
         c->is_done = r >= 0;
         return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
                      : 0;
-}
-
-typedef struct Recording {
-        Node *node;
-        const char *lower;
-} Recording;
-
-static int record_entry(int dfd, const char *name, unsigned char type, void *userdata) {
-        const Recording *rec = userdata;
-        _cleanup_free_ char *lower = path_join(rec->lower, name);
-        _cleanup_close_ int fd = -EBADF;
-        struct stat st;
-        Entry *e;
-        int r = lower ? node_add(rec->node, name, type, &e) : -ENOMEM;
-
-        if (r < 0)
-                return r;
-        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        e->base = digest_stat(&st);
-        e->xattrs = digest_xattrs(dfd, name);
-        e->is_placed = true;
-        if (type != DT_DIR)
-                return 0;
-        fd = open_dir_beneath(dfd, name);
-        return fd < 0 ? fd : refresh_record_tree(e->dir, fd, lower);
-}
-
-int refresh_record_tree(Node *n, int upper_fd, const char *lower) {
-        const Recording rec = { .node = n, .lower = lower };
-        int r = file_handle_at(upper_fd, "", &n->new_handle);
-
-        if (r < 0)
-                return r;
-        n->lower = strdup(lower);
-        n->is_undressed = false;
-        return n->lower ? dir_foreach(upper_fd, record_entry, (void *) &rec) : -ENOMEM;
 }

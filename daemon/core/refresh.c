@@ -8,6 +8,7 @@
 #include "base/path-util.h"
 #include "core/audit.h"
 #include "core/digest.h"
+#include "core/observe.h"
 #include "core/record-edit.h"
 #include "core/recorded.h"
 #include "core/redirect-max.h"
@@ -38,7 +39,10 @@ static void directory_done(RefreshDirectory *d) {
 static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attributes) {
         refresh_note(
                 d, x->name,
-                x->kind == DIFFERENCE_REMOVED
+                x->kind == DIFFERENCE_ATTRIBUTES
+                        ? "owner, mode or xattrs of the directory were changed in the lower layer and here: "
+                          "they stay as they are here"
+                        : x->kind == DIFFERENCE_REMOVED
                         ? "it was removed from the lower layer, but changed here: it stays"
                         : keeps_attributes
                         ? "its content is that of the lower layer, which has changed; owner, mode and "
@@ -46,49 +50,69 @@ static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attrib
                         : "it was changed in the lower layer and here: it stays as it is here");
 }
 
-/* The digest of what stands in the upper; 0 nothing. */
-static uint64_t digest_upper(const RefreshDirectory *d, const char *name) {
-        struct stat st;
+/* Of a file whose content is the lower's, and whose attributes are somebody's. */
+static bool has_other_content(const Difference *x, const struct stat *here) {
+        return x->upper.class == UPPER_METACOPY &&
+                (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec ||
+                 !S_ISREG(x->st.st_mode));
+}
 
-        return fstatat(d->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : digest_stat(&st);
+/* What a change amounts to, besides what was found. */
+static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *ret_is_own) {
+        struct stat here = { 0 };
+        int r = 0;
+
+        *ret_is_own = x->is_own;
+        if (x->kind != DIFFERENCE_CHANGED)
+                return 0;
+        c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
+        if (x->upper.type == DT_DIR) {
+                _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
+
+                r = fd < 0 ? fd : refresh_holds_own(d->p->records, fd);
+                *ret_is_own = r > 0;
+                return r < 0 ? r : 0;
+        }
+        if (fstatat(d->upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        c->judged = digest_stat(&here);
+        c->judged_xattrs = digest_xattrs(d->upper_fd, x->name);
+        /* Copied before a crash, and not recorded. */
+        c->is_done = x->is_own && c->judged == digest_stat(&x->st) && c->judged_xattrs == c->xattrs;
+        *ret_is_own &= !c->is_done;
+        c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
+        return 0;
 }
 
 static int collect(const Difference *x, void *userdata) {
         RefreshDirectory *d = userdata;
-        uint64_t judged = x->entry ? digest_upper(d, x->name) : 0;
-        /* Copied before a crash, and not recorded. */
-        bool is_copied =
-                x->is_own && x->kind == DIFFERENCE_CHANGED && judged == digest_stat(&x->st) && judged != 0;
-        bool keeps_attributes =
-                x->is_own && !is_copied && x->kind == DIFFERENCE_CHANGED && x->upper.class == UPPER_METACOPY;
-        RefreshChange *grown, *c;
+        RefreshChange c = { .kind = x->kind,
+                            .st = x->st,
+                            .inode = x->upper.inode,
+                            .class = x->upper.class,
+                            .type = x->upper.type };
+        RefreshChange *grown;
+        bool is_own;
+        int r = judge(d, x, &c, &is_own);
 
-        if (x->is_own && !is_copied) {
-                note_own(d, x, keeps_attributes);
-                if (!keeps_attributes)
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        if (is_own) {
+                note_own(d, x, c.keeps_attributes);
+                if (!c.keeps_attributes)
                         return 0;
         }
+        /* So that they count as somebody's also from now on. */
+        if (c.keeps_attributes)
+                c.xattrs = x->entry->xattrs;
         grown = reallocarray(d->items, d->n + 1, sizeof(RefreshChange));
         if (!grown)
                 return -ENOMEM;
         d->items = grown;
-        c = grown + d->n++;
-        *c = (RefreshChange){
-                .kind = x->kind,
-                .name = strdup(x->name),
-                .lower = strdup(x->lower),
-                .st = x->st,
-                .inode = x->upper.inode,
-                .class = x->upper.class,
-                .base = is_copied  ? judged
-                        : x->entry ? x->entry->base
-                                   : 0,
-                .xattrs = x->entry && !is_copied ? x->entry->xattrs : 0,
-                .judged = judged,
-                .keeps_attributes = keeps_attributes,
-                .is_done = is_copied,
-        };
-        return c->name && c->lower ? 0 : -ENOMEM;
+        c.name = strdup(x->name);
+        c.lower = strdup(x->lower);
+        grown[d->n++] = c;
+        return c.name && c.lower ? 0 : -ENOMEM;
 }
 
 static int remove_one(RefreshDirectory *d, RefreshChange *c) {
@@ -100,15 +124,18 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
 }
 
 static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
-        static const char *const texts[] = {
-                [DIFFERENCE_NEW] = "new in the lower layer",
-                [DIFFERENCE_CHANGED] = "changed in the lower layer",
+        static const struct {
+                const char *name, *text;
+        } steps[] = {
+                [DIFFERENCE_NEW] = { "add", "new in the lower layer" },
+                [DIFFERENCE_CHANGED] = { "replace", "changed in the lower layer" },
+                [DIFFERENCE_ATTRIBUTES] = { "dress", "owner, mode or xattrs changed in the lower layer" },
         };
         _cleanup_free_ char *path = path_join(d->path, c->name);
         const PlanStep step = {
-                .name = c->kind == DIFFERENCE_NEW ? "add" : "replace",
+                .name = steps[c->kind].name,
                 .path = path,
-                .text = texts[c->kind],
+                .text = steps[c->kind].text,
                 .n_entries = 1,
                 .bytes = c->kind == DIFFERENCE_CHANGED ? (uint64_t) c->st.st_size : 0,
                 .n_inodes = c->kind == DIFFERENCE_NEW,
@@ -128,49 +155,12 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 return remove_one(d, c);
         if (d->p->is_dry_run)
                 return tell_step(d, c);
-        r = c->kind == DIFFERENCE_NEW ? refresh_take(d, c) : refresh_replace(d, c);
+        r = c->kind == DIFFERENCE_NEW ? refresh_take(d, c)
+                : c->kind == DIFFERENCE_CHANGED
+                ? refresh_replace(d, c)
+                : refresh_dress(d, c);
         d->p->counts.n_entries += c->is_done;
         site_progress(d->p->site, JOB_APPLYING, d->p->counts.n_entries, 0);
-        return r;
-}
-
-static int record_taken(Node *n, const RefreshDirectory *d, const RefreshChange *c) {
-        unsigned char type = IFTODT(c->st.st_mode);
-        _cleanup_close_ int fd = -EBADF;
-        Entry *e;
-        int r = node_add(n, c->name, type, &e);
-
-        if (r < 0)
-                return r == -EEXIST ? 0 : r;
-        e->is_local = c->is_local;
-        e->base = digest_stat(&c->st);
-        e->xattrs = digest_xattrs(d->upper_fd, c->name);
-        e->is_placed = true;
-        if (type != DT_DIR || c->is_local)
-                return 0;
-        fd = open_dir_beneath(d->upper_fd, c->name);
-        return fd < 0 ? fd : refresh_record_tree(e->dir, fd, c->lower);
-}
-
-static int record_changes(Node *n, void *userdata) {
-        const RefreshDirectory *d = userdata;
-        int r = 0;
-
-        for (size_t i = 0; r >= 0 && i < d->n; i++) {
-                const RefreshChange *c = d->items + i;
-                Entry *e = node_find(n, c->name);
-
-                if (!c->is_done)
-                        continue;
-                if (c->kind == DIFFERENCE_NEW)
-                        r = record_taken(n, d, c);
-                else if (e && c->kind == DIFFERENCE_REMOVED)
-                        entry_drop(n, e);
-                else if (e) {
-                        e->base = c->base;
-                        e->xattrs = c->xattrs;
-                }
-        }
         return r;
 }
 
@@ -181,12 +171,18 @@ static int apply(RefreshDirectory *d) {
                 d->fd = open_dir_beneath(d->p->site->root_fd, d->path);
                 if (d->fd < 0)
                         return errno_is_gone(d->fd) ? 0 : d->fd;
+                /* Marked, and not in effect: the kernel would not merge the lower directory once more. */
+                if (observe_directory(d->fd) == OBSERVED_MERGED) {
+                        refresh_note(
+                                d, "", "somebody uses it as it was before it was marked: refresh again later");
+                        return 0;
+                }
         }
         for (size_t i = 0; r >= 0 && i < d->n; i++)
                 r = apply_one(d, d->items + i);
         /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
-                k = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, record_changes, d);
+                k = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, refresh_record, d);
         d->p->counts.n_directories++;
         return r < 0 ? r : k;
 }
@@ -203,6 +199,16 @@ static int refuse_gone(const Run *run, const Node *n, const char *path) {
                 "'/%s', the lower directory of '%s/%s', was removed: there is nothing to take up; 'prune' "
                 "removes what is left of it",
                 n->lower, run->p->site->overlay->mount_point, path);
+}
+
+static int refuse_replaced(const Run *run, const Node *n, const char *path) {
+        return failure_set(
+                run->reterr, FAILURE_PRECONDITION, ENOTDIR,
+                "'/%s', of which '%s/%s' was made, is no directory in the lower layers any more: refresh the "
+                "directory around it; if that is not finalized, move away what is needed of '%s/%s', and "
+                "remove it from the upper layer with the overlay unmounted",
+                n->lower, run->p->site->overlay->mount_point, path, run->p->site->overlay->mount_point,
+                path);
 }
 
 static int refresh_one(const Node *n, const char *path, int upper_fd, void *userdata) {
@@ -225,9 +231,11 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
         if (site_is_canceled(run->p->site))
                 return -ECANCELED;
         r = difference_find(&scope, collect, &d, run->reterr);
-        if (r == 1)
+        if (r == DIFFERENCES_GONE)
                 r = strcmp(path, run->path) == 0 ? refuse_gone(run, n, path)
                                                  : prune_gone(run->p, n, path, upper_fd);
+        else if (r == DIFFERENCES_REPLACED) /* else the directory around it does */
+                r = strcmp(path, run->path) == 0 ? refuse_replaced(run, n, path) : 0;
         else if (r >= 0 && d.n > 0)
                 r = apply(&d);
         directory_done(&d);

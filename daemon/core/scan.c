@@ -8,6 +8,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/audit.h"
+#include "core/difference.h"
 #include "core/exchange-internal.h"
 #include "core/layer.h"
 #include "core/meta.h"
@@ -169,6 +170,7 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         if (known) {
                 e->base = known->base;
                 e->xattrs = known->xattrs;
+                e->ctime = known->ctime;
         }
         if (atomic_fetch_add(&l->x->n_total, 1) < l->x->site->options.max_entries)
                 return 0;
@@ -237,6 +239,10 @@ static int list_old(Exchange *x, Node *n, const Open *o) {
         };
         int r;
 
+        if (n->is_merged && !x->tree->is_undo)
+                difference_note_directory(n, &x->lower);
+        else if (l.recorded)
+                n->base = l.recorded->base;
         r = dir_foreach(o->fd, list_entry, &l);
         if (r >= 0 && n->is_merged)
                 r = dir_foreach(o->upper_fd, list_whiteout, &l);

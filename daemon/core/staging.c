@@ -9,6 +9,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/layer.h"
+#include "core/lost.h"
 #include "core/raw.h"
 #include "core/times.h"
 
@@ -298,6 +299,8 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
                 r = remove_directory(s, dfd, name);
         else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
                 r = -errno;
+        if (r == -EIO) /* the lower files are gone */
+                r = lost_remove_tree(s->site->root_fd, dfd, s->upper_fd, name);
         return r == -ENOENT ? 0 : r;
 }
 

@@ -34,6 +34,7 @@ static Node *node_free(Node *n) {
         (void) pthread_mutex_unlock(&n->tree->lock);
         changes_done(&n->changes);
         free(n->lower);
+        free(n->lower_identity);
         free(n->old_handle);
         free(n->new_handle);
         free(n->blocked);
@@ -68,7 +69,6 @@ Tree *tree_free(Tree *t) {
         (void) pthread_mutex_destroy(&t->lock);
         free(t->path);
         free(t->upper);
-        free(t->lower_identity);
         free(t->id);
         free(t);
         return NULL;

@@ -22,6 +22,9 @@ enum {
         MISSING_GONE,  /* it leaves the new tree */
 };
 
+/* In place of a change time: neither that nor what xattrs the lower had was recorded. */
+#define CTIME_OF_OLD_RECORD UINT64_MAX
+
 /* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
 typedef struct Entry {
         UT_hash_handle hh;
@@ -29,6 +32,8 @@ typedef struct Entry {
         uint64_t inode;     /* in the upper file system; of a directory: the old one's */
         uint64_t base;      /* digest of what the lower showed when it was finalized; digest.h; 0 unknown */
         uint64_t xattrs;    /* digest of the xattrs it had then, 0 unknown */
+        uint64_t ctime;     /* of the lower entry then, in nanoseconds; 0 unknown, or not to be relied upon;
+                               CTIME_OF_OLD_RECORD */
         uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0
                                unknown */
         unsigned char type; /* DT_ value */
@@ -54,6 +59,8 @@ struct Node {
         Entry *entry;                  /* in the parent; NULL for the root */
         Entry *entries;                /* by name */
         char *lower;                   /* lower path, NULL for a directory without lower counterpart */
+        char *lower_identity;          /* lower_identify() of lower; NULL: that of a parent says as much */
+        uint64_t base;                 /* digest_directory() of lower then; 0 unknown, DIGEST_TAKING */
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
         struct timespec
@@ -87,7 +94,6 @@ struct Tree {
         Node *detached;          /* singly linked through parent */
         char *path;              /* of the root, relative to the overlay's root, when the work began */
         char *upper;             /* file handle of the root of the upper it stands on */
-        char *lower_identity;    /* lower_identify() of the root's lower path, NULL unknown */
         char *id;                /* 16 hex digits; names staging and record */
         bool is_undo;
         uint64_t usec; /* realtime */
