@@ -116,9 +116,9 @@ static bool raise_redirect_max(Exchange *x) {
         return r >= 0;
 }
 
-/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was made
- * before. Then users may have changed what it shows, so the lower is asked. What an older record says was
- * carried over by the scan. */
+/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was
+ * made before. Then users may have changed what it shows, so the lower is asked. What an older record says
+ * was carried over by the scan. */
 static void
 note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, int new_upper_fd) {
         _cleanup_free_ char *path = NULL;

@@ -58,12 +58,13 @@ static int keep_finding(Compare *c, const char *handle, DirectoryState state, ch
 
 static int describe(const Count *k, const Node *n, char **ret) {
         int r = k->n[DIFFERENCE_ATTRIBUTES] > 0
-                ? asprintf(ret, "the lower directory '/%s' has another owner, mode or other xattrs", n->lower)
+                ? asprintf(
+                          ret, "the lower directory '/%s' has another owner, mode or other xattrs", n->lower)
                 : asprintf(
                           ret,
                           "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
-                          n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED],
-                          k->n[DIFFERENCE_CHANGED], k->example);
+                          n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
+                          k->example);
 
         if (r < 0)
                 *ret = NULL;
@@ -71,9 +72,8 @@ static int describe(const Count *k, const Node *n, char **ret) {
 }
 
 static int describe_missing(const Node *n, bool is_replaced, char **ret) {
-        int r = is_replaced
-                ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
-                : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
+        int r = is_replaced ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
+                            : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
 
         if (r < 0)
                 *ret = NULL;

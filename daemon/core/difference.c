@@ -61,7 +61,7 @@ static int find_new(int dfd, const char *name, unsigned char type, void *userdat
 }
 
 static int is_removed(const Search *s, const char *lower) {
-        const Node *n = s->scope->node;
+        const Node *n = node_find_identity(s->scope->node);
 
         /* Somebody vouches for it; lower_stat() has said that it is not there. */
         if (s->scope->site->options.force) {
@@ -70,8 +70,6 @@ static int is_removed(const Search *s, const char *lower) {
 
                 return r >= 0 ? 0 : r == -ENOENT ? 1 : r;
         }
-        while (!n->lower_identity && n->parent)
-                n = n->parent;
         return lower_is_removed(s->scope->lower, lower, n->lower ?: "", n->lower_identity, s->reterr);
 }
 
@@ -100,7 +98,7 @@ static bool has_changed(const Search *s, const Difference *d) {
                 return true;
         if (e->ctime == CTIME_OF_OLD_RECORD || e->ctime == digest_ctime(&d->st))
                 return false;
-        return has_other_xattrs(s, d) || (e->ctime != 0 && is_other_file(s, d));
+        return has_other_xattrs(s, d) || is_other_file(s, d);
 }
 
 static int compare_entry(const Search *s, Difference *d) {
@@ -124,52 +122,53 @@ static bool is_from_elsewhere(const Difference *d) {
 }
 
 /* A directory says by itself what became of it; here is asked whether something else took its place. */
-static int visit_directory(const Search *s, const Entry *e) {
-        Difference d = { .kind = DIFFERENCE_CHANGED, .name = e->name, .entry = e, .lower = e->dir->lower };
-        _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
-        int r;
+static int visit_directory(const Search *s, Difference *d) {
+        int r = lower_stat(s->scope->lower, d->lower, &d->st);
 
-        if (!path)
-                return -ENOMEM;
-        if (d.lower && strcmp(d.lower, path) != 0)
-                return 0;
-        d.lower = path;
-        r = lower_stat(s->scope->lower, path, &d.st);
-        if (r < 0 || S_ISDIR(d.st.st_mode))
+        if (r < 0 || S_ISDIR(d->st.st_mode))
                 return r == -ENOENT ? 0 : r;
-        r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
-        if (r >= 0 && d.upper.type == DT_DIR && !is_from_elsewhere(&d))
-                r = s->func(&d, s->userdata);
-        upper_entry_done(&d.upper);
-        return errno_is_gone(r) ? 0 : r;
+        d->kind = DIFFERENCE_CHANGED;
+        d->is_own = d->upper.type != DT_DIR;
+        return s->func(d, s->userdata);
+}
+
+/* A directory in the place of a file is somebody's, unless the lower has one as well by now. */
+static int visit_made_directory(const Search *s, Difference *d) {
+        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+
+        if (r < 0 || !S_ISDIR(d->st.st_mode))
+                return r == -ENOENT ? 0 : r;
+        d->kind = DIFFERENCE_NEW;
+        return s->func(d, s->userdata);
+}
+
+static int visit_file(const Search *s, Difference *d) {
+        if (d->entry->base == 0 && d->upper.class != UPPER_METACOPY)
+                return 0; /* made here, perhaps: the record does not tell */
+        d->is_own = entry_is_own(s->scope->upper_fd, d->name, d->entry, &d->upper);
+        return compare_entry(s, d);
 }
 
 /* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
 static int visit_entry(const Search *s, const Entry *e) {
-        _cleanup_free_ char *path = NULL;
-        Difference d = { .name = e->name, .entry = e };
+        _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
+        Difference d = { .name = e->name, .entry = e, .lower = path };
         int r;
 
-        if (e->is_local || e->type == DT_WHT)
+        if (!path)
+                return -ENOMEM;
+        if (e->is_local || e->type == DT_WHT ||
+            (e->type == DT_DIR && e->dir->lower && strcmp(e->dir->lower, path) != 0))
                 return 0;
-        if (e->type == DT_DIR)
-                return visit_directory(s, e);
         r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
-        d.lower = path = path_join(s->scope->node->lower, e->name);
-        if (!path)
-                r = -ENOMEM;
-        else if (
-                d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT &&
-                d.upper.type != DT_DIR && !is_from_elsewhere(&d)) {
-                if (e->base == 0 && d.upper.class != UPPER_METACOPY) {
-                        upper_entry_done(&d.upper); /* made here, perhaps: the record does not tell */
-                        return 0;
-                }
-                d.is_own = entry_is_own(s->scope->upper_fd, e->name, e, &d.upper);
+        if (d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT && !is_from_elsewhere(&d)) {
                 throttle_wait(s->scope->site->throttle, s->scope->site, 1);
-                r = site_is_canceled(s->scope->site) ? -ECANCELED : compare_entry(s, &d);
+                r = site_is_canceled(s->scope->site) ? -ECANCELED
+                        : e->type == DT_DIR          ? visit_directory(s, &d)
+                        : d.upper.type == DT_DIR     ? visit_made_directory(s, &d)
+                                                     : visit_file(s, &d);
         }
         upper_entry_done(&d.upper);
         return r;

@@ -8,9 +8,10 @@
 #include "core/site.h"
 
 typedef enum DifferenceKind {
-        DIFFERENCE_NEW,     /* a lower name the record does not know */
-        DIFFERENCE_REMOVED, /* a lower name the record knows, and that is gone for sure */
-        DIFFERENCE_CHANGED, /* another file or kind of entry, another size, owner, mode, time or xattr */
+        DIFFERENCE_NEW, /* a lower name the record does not know, or a directory where it knows a file, and
+                           where there is one here as well */
+        DIFFERENCE_REMOVED,    /* a lower name the record knows, and that is gone for sure */
+        DIFFERENCE_CHANGED,    /* another file or kind of entry, another size, owner, mode, time or xattr */
         DIFFERENCE_ATTRIBUTES, /* owner, mode or xattrs of the directory itself; its name is "" */
         _DIFFERENCE_KIND_MAX,
 } DifferenceKind;
@@ -20,8 +21,8 @@ typedef struct Difference {
         const char *name;
         const char *lower;  /* its lower path */
         struct stat st;     /* in the lower; not of a removed one */
-        const Entry *entry; /* as recorded; not of a new one, nor of the directory itself */
-        UpperEntry upper;   /* what stands under the name now; not of these either */
+        const Entry *entry; /* as recorded; NULL for an unknown name, and for the directory itself */
+        UpperEntry upper;   /* what stands under the name now; of neither of these */
         bool is_own; /* that carries something of its own: it was changed through the overlay. Of a directory
                         whose place something else has taken, nothing is said. */
 } Difference;
@@ -36,8 +37,8 @@ typedef struct DifferenceScope {
 
 typedef int (*difference_func)(const Difference *d, void *userdata);
 /* Calls func for each difference: DIFFERENCES_FOUND; one of the others, where func is not called; negative
- * with *reterr when the lower does not tell, and then nothing follows from what func heard before. Names that
- * are deleted or somebody's own by now make no difference. Directories below are not entered. */
+ * with *reterr when the lower does not tell, and then nothing follows from what func heard before. Names
+ * that are deleted or somebody's own by now make no difference. Directories below are not entered. */
 enum {
         DIFFERENCES_FOUND,
         DIFFERENCES_GONE,     /* the lower directory was removed */
@@ -48,7 +49,8 @@ int difference_find(const DifferenceScope *s, difference_func func, void *userda
  * data is in the upper does. */
 bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
 
-/* What the lower shows of an entry, or a directory, now: for the record. What it does not tell stays unknown.
+/* What the lower shows of an entry, or a directory, now: for the record. What it does not tell stays
+ * unknown.
  */
 void difference_note(Entry *e, const Lower *l, const char *lower);
 void difference_note_directory(Node *n, const Lower *l);

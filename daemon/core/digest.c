@@ -35,7 +35,8 @@ static bool has_prefix(const char *name, const char *prefix) {
 static bool is_compared(const char *name) {
         if (has_prefix(name, "trusted."))
                 return !has_prefix(name, "trusted.overlay.") &&
-                        !has_prefix(name, "trusted.SGI_ACL_"); /* the second name that xfs has for its ACLs */
+                        !has_prefix(
+                                name, "trusted.SGI_ACL_"); /* the second name that xfs has for its ACLs */
         return has_prefix(name, "user.") || has_prefix(name, "system.posix_acl_") ||
                 strcmp(name, "security.capability") == 0;
 }

@@ -10,8 +10,8 @@
 typedef struct Lower {
         int *layer_fds; /* roots of the layers, uppermost first */
         size_t n_layers;
-        int view_fd; /* root of their merged view, as the kernel sees it: an overlay of their own that is
-                        mounted nowhere; of a single layer, that */
+        int view_fd;    /* root of their merged view, as the kernel sees it: an overlay of their own that is
+                           mounted nowhere; of a single layer, that */
         bool has_ctime; /* a change of anything but names changes an entry's ctime */
 } Lower;
 

@@ -11,7 +11,8 @@
 #include "base/path-util.h"
 
 #define MAGIC "ovlfind-manifest "
-/* 2: what the lower showed; 3: when it was changed, and what directories were like. Earlier ones are read. */
+/* 2: what the lower showed; 3: when it was changed, and what directories were like. Earlier ones are read.
+ */
 #define VERSION_NOW 3
 
 static int write_node(Node *n, void *userdata) {
@@ -23,8 +24,8 @@ static int write_node(Node *n, void *userdata) {
                 return -ENOMEM;
         (void) fprintf(
                 f, "D%s%c%" PRIu64 " %" PRIu64 " %" PRIx64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode,
-                n->new_inode, n->base, 0, n->old_handle ?: "", 0, n->new_handle ?: "", 0, n->lower ? "/" : "",
-                n->lower ?: "", 0);
+                n->new_inode, n->base, 0, n->old_handle ?: "", 0, n->new_handle ?: "", 0,
+                n->lower ? "/" : "", n->lower ?: "", 0);
         if (n->lower_identity)
                 (void) fprintf(f, "I%s%c", n->lower_identity, 0);
         HASH_ITER(hh, n->entries, e, next) {

@@ -5,7 +5,8 @@
  *
  * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 3", then
  * "key=value" lines, then for each directory "D" + path, its fields, "I" + the identity of its lower
- * directory if it has one of its own, and "E" fields for each entry; last "Z" and a checksum. A file that does not end so was cut short and is refused. */
+ * directory if it has one of its own, and "E" fields for each entry; last "Z" and a checksum. A file that
+ * does not end so was cut short and is refused. */
 #pragma once
 
 #include "base/states.h"

@@ -30,7 +30,7 @@ typedef struct Mark {
         Site *site;
         Staging staging; /* proves that the upper is the mount's; pinned files are linked into it */
         Tree *tree;      /* the record, from the overlay's root */
-        Lower lower; /* for the record; not open if a layer's path leads nowhere */
+        Lower lower;     /* for the record; not open if a layer's path leads nowhere */
         Pool *pool;
         MarkDirectory *items;
         size_t n;

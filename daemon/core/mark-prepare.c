@@ -205,7 +205,7 @@ static int record(Mark *m, MarkDirectory *d) {
         int r = dir_foreach(d->upper_fd, record_entry, &p);
 
         difference_note_directory(d->node, &m->lower);
-        if (d->parent == SIZE_MAX)
+        if (!node_find_identity(d->node)->lower_identity)
                 (void) lower_identify(&m->lower, d->node->lower, &d->node->lower_identity);
         atomic_fetch_add(&m->n_entries, p.n_new);
         return r;

@@ -87,7 +87,18 @@ typedef struct Gone {
         Prune *p;
         const Node *node;
         const char *path;
+        Failure *unknown;
 } Gone;
+
+/* A file that was moved here stands for a lower one elsewhere, which may be there as ever. */
+static bool stands_for_removed(const Gone *g, const UpperEntry *e) {
+        struct stat st;
+
+        if (e->class != UPPER_METACOPY || !upper_entry_has_absolute_redirect(e) ||
+            path_startswith(e->redirect + 1, g->node->lower))
+                return true;
+        return lower_stat(g->p->lower, e->redirect + 1, &st) == -ENOENT;
+}
 
 static int visit_gone(int upper_fd, const char *name, unsigned char type, void *userdata) {
         const Gone *g = userdata;
@@ -98,17 +109,22 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
 
         if (!full)
                 return -ENOMEM;
-        if (type == DT_DIR || is_staging_name(name))
-                return 0; /* directories come by themselves, before this one */
+        if (is_staging_name(name))
+                return 0;
         r = upper_entry_read(upper_fd, name, &e);
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
                 return errno_is_gone(r) ? 0 : r;
+        if (e.class == UPPER_REDIRECT)
+                return prune_merged(g->p, full, g->unknown);
+        if (e.type == DT_DIR)
+                return 0; /* finalized ones came by themselves, before this one */
         if (recorded && recorded->is_local)
                 recorded = NULL;
-        if (!recorded && e.class != UPPER_METACOPY) {
+        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, &e)) {
                 g->p->counts.n_excluded++;
                 keep(g->p, full,
-                     "it was made here, in a directory that was removed from the lower layer: it stays");
+                     "it was made or moved here, into a directory that was removed from the lower layer: it "
+                     "stays");
                 return 0;
         }
         return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
@@ -141,7 +157,8 @@ static int forget_directory(const Prune *p, const Node *n, const char *path) {
 }
 
 int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
-        Gone g = { .p = p, .node = n, .path = path };
+        _cleanup_failure_ Failure unknown = FAILURE_INIT; /* it is noted, and what it is about stays */
+        Gone g = { .p = p, .node = n, .path = path, .unknown = &unknown };
         int r = dir_foreach(upper_fd, visit_gone, &g);
 
         if (r >= 0)

@@ -17,9 +17,9 @@ typedef struct RefreshChange {
         uint64_t inode;  /* of a changed entry in the upper */
         uint64_t xattrs; /* to be recorded; st says the rest */
         UpperClass class;
-        unsigned char type;              /* DT_ value of the entry in the upper */
-        uint64_t judged, judged_xattrs;  /* digests of it when that was */
-        bool keeps_attributes;           /* which somebody has changed here */
+        unsigned char type;             /* DT_ value of the entry in the upper */
+        uint64_t judged, judged_xattrs; /* digests of it when that was */
+        bool keeps_attributes;          /* which somebody has changed here */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;

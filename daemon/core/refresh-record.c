@@ -78,14 +78,13 @@ static int record_change(Node *n, const RefreshDirectory *d, const RefreshChange
                 n->base = c->judged;
                 return 0;
         }
-        if (c->kind == DIFFERENCE_NEW || !e)
-                return c->kind == DIFFERENCE_NEW ? record_new(n, d, c) : 0;
-        if (c->kind == DIFFERENCE_CHANGED && e->type != DT_DIR && !S_ISDIR(c->st.st_mode)) {
+        if (e && c->kind == DIFFERENCE_CHANGED && e->type != DT_DIR && !S_ISDIR(c->st.st_mode)) {
                 record_lower(d, c, e);
                 return 0;
         }
-        entry_drop(n, e);
-        return c->kind == DIFFERENCE_CHANGED ? record_new(n, d, c) : 0;
+        if (e)
+                entry_drop(n, e);
+        return c->kind == DIFFERENCE_REMOVED ? 0 : record_new(n, d, c);
 }
 
 int refresh_record(Node *n, void *userdata) {

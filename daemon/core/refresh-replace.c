@@ -11,6 +11,7 @@
 #include "core/digest.h"
 #include "core/lost.h"
 #include "core/meta.h"
+#include "core/reconfigure.h"
 #include "core/record-edit.h"
 #include "core/refresh-internal.h"
 #include "core/throttle.h"
@@ -65,7 +66,8 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
 
         if (from_fd < 0)
                 return from_fd;
-        to_fd = openat(d->staging.dir_fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        to_fd = openat(
+                d->staging.dir_fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (to_fd < 0)
                 return -errno;
         r = copy_data(d, from_fd, to_fd);
@@ -110,7 +112,8 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         r = copy_xattrs(d, c);
         if (r < 0)
                 return r;
-        if ((!S_ISLNK(c->st.st_mode) && fchmodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode & 07777, 0) < 0) ||
+        if ((!S_ISLNK(c->st.st_mode) &&
+             fchmodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode & 07777, 0) < 0) ||
             utimensat(
                     d->staging.dir_fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
                     AT_SYMLINK_NOFOLLOW) < 0)
@@ -154,18 +157,57 @@ static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
         return e.class == c->class && is_unchanged_file(d, c, &e);
 }
 
+static int forget(Node *n, void *name) {
+        Entry *e = node_find(n, name);
+
+        if (e)
+                entry_drop(n, e);
+        return 0;
+}
+
+/* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed
+ * between the steps, it is one that is new in the lower. */
+static int put_in(const RefreshDirectory *d, RefreshChange *c) {
+        int r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, forget, c->name);
+
+        if (r >= 0)
+                r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->inode);
+        if (r >= 0 && renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        c->is_done = r >= 0;
+        return r;
+}
+
+static int exchange(const RefreshDirectory *d, const RefreshChange *c) {
+        return renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+}
+
+/* On network file systems, what is in the kernel's cache says ESTALE until it is forgotten, when another
+ * kind of entry stands in its place (lost.c). */
+static int exchange_fresh(const RefreshDirectory *d, const RefreshChange *c) {
+        int r = exchange(d, c);
+
+        return r == -ESTALE && remount_reconfigure(d->p->site->root_fd, NULL) >= 0 ? exchange(d, c) : r;
+}
+
 /* In one rename; back in another one if somebody was faster. */
 static int swap_in(const RefreshDirectory *d, RefreshChange *c) {
-        if (renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
-                return errno == ENOENT ? 0 : -errno; /* deleted just now */
+        int r = exchange_fresh(d, c);
+
+        if (r == -EIO && c->class == UPPER_METACOPY)
+                return put_in(d, c);
+        if (r == -ESTALE)
+                refresh_note(d, c->name, "somebody uses what it was before it changed: refresh again later");
+        if (r < 0)
+                return r == -ESTALE || r == -ENOENT ? 0 : r; /* or deleted just now */
         if (is_as_judged(d, c)) {
                 c->is_done = true;
                 return 0;
         }
-        if (renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0)
-                return -errno;
-        refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
-        return 0;
+        r = exchange(d, c);
+        if (r >= 0)
+                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+        return r;
 }
 
 static int build(RefreshDirectory *d, const RefreshChange *c) {
@@ -176,7 +218,7 @@ static int build(RefreshDirectory *d, const RefreshChange *c) {
                 r = refresh_open_staging(d);
         if (r < 0)
                 return r;
-        return S_ISDIR(c->st.st_mode)   ? refresh_build_directory(d, c)
+        return S_ISDIR(c->st.st_mode)    ? refresh_build_directory(d, c)
                 : S_ISREG(c->st.st_mode) ? copy_regular(d, c)
                                          : copy_other(d, c);
 }
@@ -186,9 +228,9 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
 
         if (r >= 0)
                 r = swap_in(d, c);
-        k = d->staging.site ? lost_remove_tree(
-                                      d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY)
-                            : 0;
+        k = d->staging.site
+                ? lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY)
+                : 0;
         if (r == -EAGAIN) {
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
@@ -216,7 +258,7 @@ int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
                 r = meta_copy(fd, d->fd);
         c->is_done = r >= 0;
         return r < 0 ? failure_set_errno(
-                               d->reterr, r, "cannot take owner, mode and xattrs of the lower directory '/%s'",
-                               c->lower)
+                               d->reterr, r,
+                               "cannot take owner, mode and xattrs of the lower directory '/%s'", c->lower)
                      : 0;
 }

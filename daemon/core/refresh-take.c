@@ -132,6 +132,11 @@ static int take_directory(RefreshDirectory *d, const RefreshChange *c) {
         return r;
 }
 
+static bool is_made_of(const RefreshChange *c, const UpperEntry *e) {
+        return e->class == UPPER_METACOPY && upper_entry_has_absolute_redirect(e) &&
+                strcmp(e->redirect + 1, c->lower) == 0;
+}
+
 /* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
  * view would be an alias of it, which the kernel refuses (facts E.7). */
 static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
@@ -140,7 +145,7 @@ static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const Up
         struct stat st;
 
         if (e->class == UPPER_METACOPY)
-                return upper_entry_has_absolute_redirect(e) && strcmp(e->redirect + 1, c->lower) == 0;
+                return is_made_of(c, e);
         if (e->type != DT_DIR)
                 return fstatat(d->upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                         digest_stat(&st) == digest_stat(&c->st);
@@ -155,6 +160,9 @@ static int adopt(RefreshDirectory *d, RefreshChange *c) {
 
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
                 return errno_is_gone(r) ? 0 : r;
+        /* A crash came in between when it was to be replaced. */
+        if (is_made_of(c, &e) && e.type != IFTODT(c->st.st_mode))
+                return lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, e.inode);
         c->is_done = true;
         c->is_local = !is_taken(d, c, &e);
         if (c->is_local)

@@ -63,9 +63,10 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
         int r = 0;
 
         *ret_is_own = x->is_own;
+        if (x->kind == DIFFERENCE_NEW || x->kind == DIFFERENCE_CHANGED)
+                c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
         if (x->kind != DIFFERENCE_CHANGED)
                 return 0;
-        c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
         if (x->upper.type == DT_DIR) {
                 _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
 
@@ -155,10 +156,9 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 return remove_one(d, c);
         if (d->p->is_dry_run)
                 return tell_step(d, c);
-        r = c->kind == DIFFERENCE_NEW ? refresh_take(d, c)
-                : c->kind == DIFFERENCE_CHANGED
-                ? refresh_replace(d, c)
-                : refresh_dress(d, c);
+        r = c->kind == DIFFERENCE_NEW           ? refresh_take(d, c)
+                : c->kind == DIFFERENCE_CHANGED ? refresh_replace(d, c)
+                                                : refresh_dress(d, c);
         d->p->counts.n_entries += c->is_done;
         site_progress(d->p->site, JOB_APPLYING, d->p->counts.n_entries, 0);
         return r;
@@ -174,7 +174,8 @@ static int apply(RefreshDirectory *d) {
                 /* Marked, and not in effect: the kernel would not merge the lower directory once more. */
                 if (observe_directory(d->fd) == OBSERVED_MERGED) {
                         refresh_note(
-                                d, "", "somebody uses it as it was before it was marked: refresh again later");
+                                d, "",
+                                "somebody uses it as it was before it was marked: refresh again later");
                         return 0;
                 }
         }
@@ -204,7 +205,8 @@ static int refuse_gone(const Run *run, const Node *n, const char *path) {
 static int refuse_replaced(const Run *run, const Node *n, const char *path) {
         return failure_set(
                 run->reterr, FAILURE_PRECONDITION, ENOTDIR,
-                "'/%s', of which '%s/%s' was made, is no directory in the lower layers any more: refresh the "
+                "'/%s', of which '%s/%s' was made, is no directory in the lower layers any more: refresh "
+                "the "
                 "directory around it; if that is not finalized, move away what is needed of '%s/%s', and "
                 "remove it from the upper layer with the overlay unmounted",
                 n->lower, run->p->site->overlay->mount_point, path, run->p->site->overlay->mount_point,

@@ -120,6 +120,12 @@ static size_t node_path_length(const Node *n) {
         return length;
 }
 
+const Node *node_find_identity(const Node *n) {
+        while (!n->lower_identity && n->parent)
+                n = n->parent;
+        return n;
+}
+
 char *node_path(const Node *n) {
         size_t length;
         char *p;

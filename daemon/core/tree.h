@@ -110,6 +110,8 @@ int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
 Entry *node_find(const Node *n, const char *name);
 /* Drops e, and everything below it. */
 void entry_drop(Node *n, Entry *e);
+/* It or the nearest one above that has an identity of lower directories; the root if there is none. */
+const Node *node_find_identity(const Node *n) _pure_;
 /* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached
  * node. */
 char *node_path(const Node *n);

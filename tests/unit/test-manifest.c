@@ -119,8 +119,8 @@ static void test_format_3(void **state) {
 
 /* Of a version to come, of none, or mixed. */
 static void test_refused(void **state) {
-        static const char later[] = HEADER("4") ROOT, none[] = HEADER("0") ROOT,
-                          mixed[] = HEADER("2") ROOT, slash[] = HEADER("1") ROOT "E8 0 1 100 abc a/b",
+        static const char later[] = HEADER("4") ROOT, none[] = HEADER("0") ROOT, mixed[] = HEADER("2") ROOT,
+                          slash[] = HEADER("1") ROOT "E8 0 1 100 abc a/b",
                           short_entry[] = HEADER("2") "lower=\0" ROOT "E8 0 1 100 abc",
                           short_node[] = HEADER("3") ROOT, stray[] = HEADER("3") "I1,2,;";
         Tree *t = NULL;
