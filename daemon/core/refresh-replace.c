@@ -13,6 +13,7 @@
 #include "core/meta.h"
 #include "core/reconfigure.h"
 #include "core/record-edit.h"
+#include "core/recorded.h"
 #include "core/refresh-internal.h"
 #include "core/throttle.h"
 
@@ -223,9 +224,28 @@ static int build(RefreshDirectory *d, const RefreshChange *c) {
                                          : copy_other(d, c);
 }
 
+static int report_gone(const Node *n, const char *path, int upper_fd, void *userdata) {
+        const WorkHooks *hooks = userdata;
+
+        return hooks->report(&(DirectoryReport){ .path = path, .state = DIRECTORY_MERGED }, hooks->userdata);
+}
+
+/* While it is still known where they are; of what does not go after all, the comparison at the end tells. */
+static int report_directories(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_free_ char *path = path_join(d->path, c->name);
+
+        if (!path || c->type != DT_DIR)
+                return path ? 0 : -ENOMEM;
+        return recorded_foreach(
+                d->p->site, d->p->records, path, /* children_first= */ true, report_gone,
+                (void *) d->p->hooks);
+}
+
 int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
         int r = build(d, c), k;
 
+        if (r >= 0)
+                r = report_directories(d, c);
         if (r >= 0)
                 r = swap_in(d, c);
         k = d->staging.site
