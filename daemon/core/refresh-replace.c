@@ -191,8 +191,23 @@ static int exchange_fresh(const RefreshDirectory *d, const RefreshChange *c) {
         return r == -ESTALE && remount_reconfigure(d->p->site->root_fd, NULL) >= 0 ? exchange(d, c) : r;
 }
 
-/* In one rename; back in another one if somebody was faster. */
-static int swap_in(const RefreshDirectory *d, RefreshChange *c) {
+/* Somebody was faster. Who then also removes what we have put there leaves us with what is theirs. */
+static int put_back(RefreshDirectory *d, const RefreshChange *c) {
+        char kept[16];
+        int r = exchange(d, c);
+
+        if (r >= 0)
+                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+        else if (staging_keep(&d->staging, d->staging.dir_fd, REFRESH_COPY, kept) > 0)
+                refresh_note(
+                        d, c->name,
+                        "it was changed here, and removed, while it was replaced: what it was is kept in "
+                        "the staging directory");
+        return r == -ENOENT ? 0 : r;
+}
+
+/* In one rename; back in another one if need be. */
+static int swap_in(RefreshDirectory *d, RefreshChange *c) {
         int r = exchange_fresh(d, c);
 
         if (r == -EIO && c->class == UPPER_METACOPY)
@@ -205,10 +220,7 @@ static int swap_in(const RefreshDirectory *d, RefreshChange *c) {
                 c->is_done = true;
                 return 0;
         }
-        r = exchange(d, c);
-        if (r >= 0)
-                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
-        return r;
+        return put_back(d, c);
 }
 
 static int build(RefreshDirectory *d, const RefreshChange *c) {

@@ -52,9 +52,8 @@ static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attrib
 
 /* Of a file whose content is the lower's, and whose attributes are somebody's. */
 static bool has_other_content(const Difference *x, const struct stat *here) {
-        return x->upper.class == UPPER_METACOPY &&
-                (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec ||
-                 !S_ISREG(x->st.st_mode));
+        return x->upper.class == UPPER_METACOPY && S_ISREG(x->st.st_mode) &&
+                (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec);
 }
 
 /* What a change amounts to, besides what was found. */
