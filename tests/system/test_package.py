@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Debian package, from its building to its purge, under a real systemd, system bus, polkit and journal. The tests go in this
-order on one machine: installed, used as the README says, updated while a job runs, purged."""
+"""The packages, from their building to their purge, under a real systemd, system bus, polkit and journal. The tests go in this
+order on one machine: installed, used as the README says, updated while a job runs, purged; then the one of systems with rpm."""
 
 import contextlib
 import json
@@ -10,12 +10,14 @@ import tempfile
 
 import pytest
 
-from ovltest import ROOT, Scene, readme
+from ovltest import ROOT, Scene, readme, run
 from ovltest.daemon import wait_for
 from ovltest.machine import Machine
-from ovltest.package import Package, put
+from ovltest.package import Package, put, rpm
 
 EXPOSURE_MAX = 6.9  # of systemd-analyze security; it only ever goes down
+# Of rpmlint: what whoever publishes adds, what has been given up elsewhere, programs that others do not run, and dots in a name.
+NOT_MINDED = {"no-signature", "no-packager-tag", "no-group-tag", "hardcoded-library-path", "bad-manual-page-folder"}
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 LOOKING = ("ls ", "ovlfinctl status", "ovlfinctl list")
 GEO = {"bin": 19, "lib": 20, "share": 20}
@@ -46,9 +48,15 @@ def package(world):
 
 
 @pytest.fixture(scope="module")
+def rpm_file(package):
+    """Made from ovlfind.spec: rpmbuild fails when something is listed but not installed, or installed but not listed."""
+    return package.rpm()
+
+
+@pytest.fixture(scope="module")
 def machine(world, package):
     """Booted, with the package installed."""
-    for program in ("dpkg-buildpackage", "lintian", "systemd-analyze"):
+    for program in ("dpkg-buildpackage", "lintian", "rpmbuild", "rpmlint", "systemd-analyze"):
         assert shutil.which(program), f"{program} is missing"
     scene = Scene(tempfile.mkdtemp(dir=world))
     m = scene.keep(Machine(scene.subdir("machine")))
@@ -81,6 +89,26 @@ def show(machine, name):
 
 def test_lintian_has_no_objections(package):
     assert [line for line in package.lintian() if line.startswith(("E:", "W:"))] == []
+
+
+def test_rpm_holds_the_same(package, rpm_file):
+    mode_and_name = [line.split(":") for line in rpm("-qp", "--qf", "[%{FILEMODES:perms}:%{FILENAMES}\n]", rpm_file).splitlines()]
+    files = {name.removesuffix(".gz") for mode, name in mode_and_name if not mode.startswith("d")}
+    assert {f for f in files if not f.startswith(("/usr/share/doc/", "/usr/share/licenses/", "/usr/lib/.build-id/"))} == package.files()
+    assert {"/usr/share/doc/ovlfind/example.conf", "/usr/share/licenses/ovlfind/LICENSE"} < files
+
+
+def test_rpmlint_has_no_objections(package, rpm_file):
+    said = run("rpmlint", rpm_file, ROOT / "ovlfind.spec", check=False).stdout
+    errors = re.findall(r"^ovlfind\.\S+ E: (\S+).*", said, re.M)
+    assert re.search(r"^ 1 packages and 1 specfiles checked", said, re.M) and not set(errors) - NOT_MINDED, said
+
+
+def test_one_version(rpm_file):
+    """In what is built and in each package."""
+    version = re.search(r"^  version: '(.*)'", (ROOT / "meson.build").read_text(), re.M).group(1)
+    assert rpm("-qp", "--qf", "%{VERSION}", rpm_file) == version
+    assert run("dpkg-parsechangelog", "-S", "Version", "-l", ROOT / "debian/changelog").stdout.strip() == version
 
 
 def test_nothing_runs_before_somebody_says_so(machine):
@@ -223,3 +251,13 @@ def test_purged(machine):
     assert machine.sh("cd /ovl && find geo tools many -ls | sort -k 11 | md5sum") == before
     machine.sh("umount /ovl && mount /ovl && touch /srv/software/many/new")
     assert machine.run("test", "-e", "/ovl/many/new", check=False).returncode != 0
+
+
+def test_installed_by_rpm(machine, rpm_file):
+    """As well as rpm goes on Debian: it works, and ends with its removal."""
+    machine.sh(f"rpm --install --nodeps --force-debian {put(machine, rpm_file)}")
+    machine.sh("systemctl start ovlfind")
+    wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
+    machine.sh("rpm --erase --force-debian ovlfind")
+    assert show(machine, "ActiveState") == "inactive" and show(machine, "LoadState") == "not-found"
+    assert machine.run("test", "-e", "/usr/sbin/ovlfind", check=False).returncode != 0
