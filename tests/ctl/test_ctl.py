@@ -485,6 +485,9 @@ def test_metrics(ctl):
     assert found["ovlfind_jobs", soft, ("state", "running")] + found["ovlfind_jobs", soft, ("state", "queued")] == 1
     assert found["ovlfind_jobs_ended_total", soft, ("result", "done")] == 7
     assert found["ovlfind_job_seconds_total", soft] == 1.5
+    classes = {dict(labels)["le"]: value for (name, *labels), value in found.items() if name == "ovlfind_lower_answer_seconds_bucket"}
+    assert classes == {"0.0003": 1, "0.01": 3, "3.0": 3, "+Inf": 4}
+    assert (found["ovlfind_lower_answer_seconds_count", soft], found["ovlfind_lower_answer_seconds_sum", soft]) == (4, 7.00025)
     assert found["ovlfind_build_info", ("version", "9.8.7")] == 1
     assert not [name for name, *_ in found if "upper" in name]  # its upper is nowhere
     assert samples(prometheus.text_string_to_metric_families(r.out)) == found
