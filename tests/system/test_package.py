@@ -256,7 +256,8 @@ def test_purged(machine):
 def test_installed_by_rpm(machine, rpm_file):
     """As well as rpm goes on Debian: it works, and ends with its removal."""
     machine.sh(f"rpm --install --nodeps --force-debian {put(machine, rpm_file)}")
-    machine.sh("systemctl start ovlfind")
+    configure = readme.blocks("The first directory")[0].splitlines()[0].replace("sudo ", "")
+    machine.sh(f"{configure}; systemctl start ovlfind")
     wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
     machine.sh("rpm --erase --force-debian ovlfind")
     assert show(machine, "ActiveState") == "inactive" and show(machine, "LoadState") == "not-found"
