@@ -407,10 +407,26 @@ def test_color(ctl, env, colored):
     assert ("\x1b[" in out) is colored
 
 
-def test_width(ctl):
-    for args in (["list"], [], ["jobs"], ["directories"]):
-        _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "120"})
-        assert max(len(line.rstrip()) for line in lines(out)) <= 120
+@pytest.mark.parametrize("width", [72, 80, 120])
+def test_width(ctl, width):
+    for args in (["list"], [], ["jobs"], ["directories"], ["top", "-n1"]):
+        _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": str(width)})
+        assert max(len(line.rstrip()) for line in lines(out)) <= width, out
+
+
+def test_narrow(ctl):
+    """Reasons are told in full, and paths keep their ends."""
+    _, out = on_terminal(ctl, "directories", "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "72"})
+    whole = json.loads(ctl("directories", "--json=short").out)["directories"]
+    column = lines(out)[0].index("REASON")
+    told = " ".join(" ".join(line[column:] for line in lines(out)[1:]).split())
+    assert [d["reason"] for d in whole if d["reason"] and d["reason"] not in told] == []
+    assert re.search(r"^(\.\.\.|…)\S*/pending ", out, re.M), out
+
+
+def test_bars_of_heat(ctl):
+    _, out = on_terminal(ctl, "top", "-n1", "--no-pager", env={"NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
+    assert re.search(r"^█{10} +90 .*/quick", out, re.M) and re.search(r"^░{10} +7 .*/other", out, re.M), out
 
 
 def test_plan_wraps_at_words(ctl):
