@@ -33,12 +33,14 @@ def left_out(folder, names):
 
 
 class Package:
+    COMMAND = ["dpkg-buildpackage", "-us", "-uc", "-b"]
+
     def __init__(self, directory):
         self.directory = Path(directory)
         self.source = self.directory / "source"
         shutil.copytree(ROOT, self.source, ignore=left_out, symlinks=True)
         env = {**ENVIRONMENT, "DEB_BUILD_OPTIONS": "nocheck parallel=2"}
-        self.log = run("dpkg-buildpackage", "-us", "-uc", "-b", "-Pnocheck", cwd=self.source, env=env, timeout=400).stdout
+        self.log = run(*self.COMMAND, "-Pnocheck", cwd=self.source, env=env, timeout=400).stdout
         self.deb = next(p for p in self.directory.glob("ovlfind_*.deb"))
         self.changes = next(self.directory.glob("*.changes"))
 
