@@ -10,8 +10,7 @@
 #include "ctl/problems.h"
 #include "ctl/table.h"
 
-#define WHAT_WIDTH_MIN 24 /* narrower explanations are no help */
-#define N_LEFT_MAX 10     /* directories left out that are named one by one */
+#define N_LEFT_MAX 10 /* directories left out that are named one by one */
 
 static int count_text(const Record *r, const char *key, char **ret) {
         uint64_t n = record_get_number(r, key, 0);
@@ -47,57 +46,20 @@ static bool is_about_one_path(const Record *job, const RecordList *plan) {
         return true;
 }
 
-/* Columns that what comes before the explanations takes, headers included. */
-static size_t width_before(const RecordList *plan, bool with_path) {
-        static const char numbers[] = "ENTRIES INODES 1023.9K ";
-        size_t step = strlen("STEP"), path = 0;
-
-        for (size_t i = 0; i < plan->n; i++) {
-                const char *name = record_get_string(&plan->items[i], "name") ?: "";
-                const char *where = record_get_string(&plan->items[i], "path") ?: "";
-
-                step = strlen(name) > step ? strlen(name) : step;
-                path = with_path && strlen(where) + 1 > path ? strlen(where) + 1 : path;
-        }
-        return path + step + 1 + strlen(numbers);
-}
-
-/* Explanations in lines that fit the terminal; in a pipe they stay whole. */
-static int wrap_plan(const Ctl *c, RecordList *plan, bool with_path) {
-        size_t before = width_before(plan, with_path);
-        size_t width = c->term.width > before + WHAT_WIDTH_MIN ? c->term.width - before : WHAT_WIDTH_MIN;
-
-        for (size_t i = 0; i < plan->n; i++) {
-                _cleanup_free_ char *safe = format_escape(record_get_string(&plan->items[i], "text") ?: "");
-                _cleanup_free_ char *text =
-                        safe && c->term.width > 0 ? format_wrap(safe, width) : TAKE_PTR(safe);
-
-                if (!text || record_set_string(&plan->items[i], "text", text) < 0)
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-/* wrap_plan() has made it safe. */
-static int what_text(const Record *r, char **ret) {
-        *ret = strdup(record_get_string(r, "text") ?: "");
-        return *ret ? 0 : -ENOMEM;
-}
-
 static int print_plan(Ctl *c, Record *job) {
         static const TableColumn columns[] = {
-                { "PATH", "path", 0, NULL, NULL },
+                { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
                 { "STEP", "name", 0, NULL, NULL },
                 { "ENTRIES", "entries", SCOLS_FL_RIGHT, entries_text, NULL },
                 { "INODES", "inodes", SCOLS_FL_RIGHT, inodes_text, NULL },
                 { "SPACE", "bytes", SCOLS_FL_RIGHT, space_text, NULL },
-                { "WHAT", "text", SCOLS_FL_WRAP, what_text, NULL },
+                { "WHAT", "text", SCOLS_FL_WRAP, NULL, NULL },
         };
         _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?");
-        RecordList *plan = (RecordList *) record_get_list(job, "plan"); /* ours, as the job is */
+        const RecordList *plan = record_get_list(job, "plan");
         size_t skip = is_about_one_path(job, plan);
 
-        if (!path || wrap_plan(c, plan, skip == 0) < 0)
+        if (!path)
                 return -ENOMEM;
         if (ctl_want_legend(c))
                 (void) printf("%s: %s\n", path, plan->n > 0 ? "this would be done" : "nothing to do");

@@ -71,8 +71,8 @@ int job_print_table(Ctl *c, RecordList *list) {
                 { "TYPE", "type", 0, type_cell, NULL },
                 { "STATE", "state", 0, NULL, state_color },
                 { "ENTRIES", "entries_done", SCOLS_FL_RIGHT, entries_cell, NULL },
-                { "PATH", "path", 0, NULL, NULL },
-                { "ERROR", "error_message", SCOLS_FL_TRUNC, why_cell, NULL },
+                { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
+                { "ERROR", "error_message", SCOLS_FL_WRAP, why_cell, NULL },
         };
 
         return table_print(c, columns, ELEMENTSOF(columns), list);

@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "ctl/problems.h"
 
+#include <string.h>
+
 #include "ctl/exit-code.h"
 #include "ctl/format.h"
 
-static int print_problem(const Ctl *c, const Record *r) {
+static bool is_alike(const Record *r, const Record *other, const char *key) {
+        return strcmp(record_get_string(r, key) ?: "", record_get_string(other, key) ?: "") == 0;
+}
+
+/* What it means and what to do is told once for many of a kind. */
+static bool is_explained(const Record *r, const Record *previous) {
+        return previous && is_alike(r, previous, "kind") && is_alike(r, previous, "advice") &&
+                record_get_boolean(r, "mended") == record_get_boolean(previous, "mended");
+}
+
+static int print_problem(const Record *r, const Record *previous) {
         bool is_mended = record_get_boolean(r, "mended");
         _cleanup_free_ char *path = format_escape(record_get_string(r, "path") ?: "?"),
                             *kind = format_escape(record_get_string(r, "kind") ?: "?"),
@@ -13,7 +25,10 @@ static int print_problem(const Ctl *c, const Record *r) {
 
         if (!path || !kind || !text || !advice)
                 return -ENOMEM;
-        (void) printf("%s: %s%s\n    %s\n", path, kind, is_mended ? " (mended)" : "", text);
+        (void) printf("%s: %s%s\n", path, kind, is_mended ? " (mended)" : "");
+        if (is_explained(r, previous))
+                return 0;
+        (void) printf("    %s\n", text);
         if (*advice && !is_mended)
                 (void) printf("    -> %s\n", advice);
         return 0;
@@ -25,7 +40,7 @@ int problems_print(Ctl *c, const RecordList *l) {
         if (options_have(&c->options, OPTION_QUIET))
                 return 0;
         for (size_t i = 0; i < l->n && r >= 0; i++)
-                r = print_problem(c, &l->items[i]);
+                r = print_problem(&l->items[i], i > 0 ? &l->items[i - 1] : NULL);
         return r;
 }
 

@@ -8,6 +8,9 @@
 
 #include "ctl/format.h"
 
+#define WRAP_WIDTH_MIN 20 /* narrower explanations are no help */
+#define CUT_WIDTH_MIN 12
+
 static inline void table_unrefp(struct libscols_table **t) {
         if (*t)
                 scols_unref_table(*t);
@@ -134,8 +137,9 @@ static int table_setup(const Ctl *c, struct libscols_table *table, const TableCo
         if (c->term.width > 0)
                 (void) scols_table_set_termwidth(table, c->term.width);
         for (size_t i = 0; i < n; i++) {
-                struct libscols_column *column =
-                        scols_table_new_column(table, columns[i].title, /* whint= */ 0, columns[i].flags);
+                /* What may be cut is cut by table_fit(), with a mark. */
+                struct libscols_column *column = scols_table_new_column(
+                        table, columns[i].title, /* whint= */ 0, columns[i].flags & ~SCOLS_FL_TRUNC);
 
                 if (!column)
                         return -ENOMEM;
@@ -149,6 +153,102 @@ static int table_setup(const Ctl *c, struct libscols_table *table, const TableCo
         return 0;
 }
 
+/* What is seen of a text; it is safe for a terminal. */
+static size_t text_width(const char *s) {
+        size_t n = mbstowcs(NULL, s, 0);
+
+        return n == (size_t) -1 ? strlen(s) : n;
+}
+
+static struct libscols_cell *table_cell(struct libscols_table *table, size_t line, size_t column) {
+        return scols_line_get_cell(scols_table_get_line(table, line), column);
+}
+
+static size_t column_width(const Ctl *c, struct libscols_table *table, const char *title, size_t column) {
+        size_t widest = ctl_want_legend(c) ? text_width(title) : 0;
+
+        for (size_t i = 0; i < scols_table_get_nlines(table); i++) {
+                size_t width = text_width(scols_cell_get_data(table_cell(table, i, column)) ?: "");
+
+                widest = width > widest ? width : widest;
+        }
+        return widest;
+}
+
+static int wrap_column(struct libscols_table *table, size_t column, size_t width) {
+        int r = 0;
+
+        for (size_t i = 0; i < scols_table_get_nlines(table) && r >= 0; i++) {
+                struct libscols_cell *cell = table_cell(table, i, column);
+                _cleanup_free_ char *text = format_wrap(scols_cell_get_data(cell) ?: "", width);
+
+                r = text ? scols_cell_set_data(cell, text) : -ENOMEM;
+        }
+        return r;
+}
+
+/* Of a path the end tells most, of everything else the beginning. */
+static int cut_cell(struct libscols_cell *cell, size_t width) {
+        const char *text = scols_cell_get_data(cell) ?: "", *mark = term_ellipsis(), *p = text;
+        size_t n = text_width(text), mark_width = text_width(mark), skip;
+        _cleanup_free_ char *cut = NULL;
+        int k = 1;
+
+        if (n <= width || width <= mark_width)
+                return 0;
+        for (skip = *text == '/' ? n - width + mark_width : width - mark_width; skip > 0 && k > 0; skip--) {
+                k = mblen(p, MB_CUR_MAX);
+                p += k > 0 ? k : 0;
+        }
+        if (*text == '/')
+                k = asprintf(&cut, "%s%s", mark, p);
+        else
+                k = asprintf(&cut, "%.*s%s", (int) (p - text), text, mark);
+        if (k < 0) {
+                cut = NULL;
+                return -ENOMEM;
+        }
+        return scols_cell_set_data(cell, cut);
+}
+
+static int cut_column(struct libscols_table *table, size_t column, size_t width) {
+        int r = 0;
+
+        for (size_t i = 0; i < scols_table_get_nlines(table) && r >= 0; i++)
+                r = cut_cell(table_cell(table, i, column), width);
+        return r;
+}
+
+/* The last column gets what the others leave, and takes from those that may be cut what it needs at least.
+ */
+static int table_fit(const Ctl *c, struct libscols_table *table, const TableColumn *columns, size_t n) {
+        bool is_wrapped = columns[n - 1].flags & SCOLS_FL_WRAP;
+        size_t need = 0, last = column_width(c, table, columns[n - 1].title, n - 1);
+        int r = 0;
+
+        if (c->term.width == 0)
+                return 0;
+        for (size_t i = 0; i + 1 < n; i++)
+                need += column_width(c, table, columns[i].title, i) + 1;
+        if (is_wrapped && need + last > c->term.width) {
+                size_t most = c->term.width > need + WRAP_WIDTH_MIN ? c->term.width - need : WRAP_WIDTH_MIN;
+
+                last = last < most ? last : most;
+                r = wrap_column(table, n - 1, last);
+        }
+        need += last;
+        for (size_t i = 0; i < n && r >= 0 && need > c->term.width; i++) {
+                size_t width = column_width(c, table, columns[i].title, i), excess = need - c->term.width;
+
+                if (!(columns[i].flags & SCOLS_FL_TRUNC) || width <= CUT_WIDTH_MIN)
+                        continue;
+                excess = excess < width - CUT_WIDTH_MIN ? excess : width - CUT_WIDTH_MIN;
+                r = cut_column(table, i, width - excess);
+                need -= excess;
+        }
+        return r;
+}
+
 int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const RecordList *list) {
         _cleanup_(table_unrefp) struct libscols_table *table = scols_new_table();
         int r;
@@ -158,7 +258,7 @@ int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const Reco
         r = table_setup(c, table, columns, n_columns);
         for (size_t i = 0; i < list->n && r >= 0; i++)
                 r = table_add_line(c, table, columns, n_columns, &list->items[i]);
-        if (r < 0)
-                return r;
-        return scols_print_table(table);
+        if (r >= 0)
+                r = table_fit(c, table, columns, n_columns);
+        return r < 0 ? r : scols_print_table(table);
 }

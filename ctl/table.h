@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Records as tables, through libsmartcols. The terminal's width is honoured by cutting the columns that
- * allow it; in a pipe nothing is ever cut. */
+ * allow it (of a path the end is kept), and by wrapping the last one; in a pipe nothing is ever cut. */
 #pragma once
 
 #include "ctl/ctl.h"
@@ -8,7 +8,7 @@
 typedef struct TableColumn {
         const char *title;
         const char *key; /* of the record; unless text is set, the cell is its value */
-        int flags;       /* SCOLS_FL_; with SCOLS_FL_WRAP a newline in the text is a line of the cell */
+        int flags;       /* SCOLS_FL_; SCOLS_FL_TRUNC may be cut, SCOLS_FL_WRAP (of the last) is wrapped */
         /* The cell's text, allocated and already safe for a terminal; NULL with *ret unset is an empty cell.
          */
         int (*text)(const Record *r, char **ret);

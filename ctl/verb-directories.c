@@ -75,11 +75,11 @@ static void keep_wanted(const Ctl *c, RecordList *l) {
 
 static int print_directories(Ctl *c, RecordList *list) {
         static const TableColumn columns[] = {
-                { "PATH", "path", 0, NULL, NULL },
+                { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
                 { "STATE", "state", 0, NULL, state_color },
                 { "ENTRIES", "entries", SCOLS_FL_RIGHT, NULL, NULL },
                 { "SINCE", "finalized_usec", 0, since_text, NULL },
-                { "REASON", "reason", SCOLS_FL_TRUNC, NULL, NULL },
+                { "REASON", "reason", SCOLS_FL_WRAP, NULL, NULL },
         };
 
         if (c->options.json != JSON_OFF)

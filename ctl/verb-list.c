@@ -28,11 +28,11 @@ static int compare_names(const void *a, const void *b) {
 int verb_list(Ctl *c, int argc, char **argv) {
         static const TableColumn columns[] = {
                 { "NAME", "name", 0, NULL, NULL },
-                { "MOUNTPOINT", "mount_point", 0, NULL, NULL },
+                { "MOUNTPOINT", "mount_point", SCOLS_FL_TRUNC, NULL, NULL },
                 { "STATE", "state", 0, overlay_state_text, state_color },
                 { "SCHEME", "scheme", 0, NULL, NULL },
                 { "FINALIZED", "directories", SCOLS_FL_RIGHT, finalized_text, NULL },
-                { "REASON", "reason", SCOLS_FL_TRUNC, NULL, NULL },
+                { "REASON", "reason", SCOLS_FL_WRAP, NULL, NULL },
         };
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };

@@ -35,8 +35,13 @@ static const Family families[] = {
           "directories_finalized", NULL, NULL },
         { "ovlfind_entries", "counter", "Entries taken care of by jobs", "entries", NULL, NULL },
         { "ovlfind_copied_bytes", "counter", "Data written to the upper layer", "bytes", NULL, NULL },
-        { "ovlfind_job_seconds", "counter",
-          "Time jobs took; per entry, it tells how slow the lower layers are", "job_usec", NULL, NULL },
+        { "ovlfind_job_seconds", "counter", "Time jobs took", "job_usec", NULL, NULL },
+        { "ovlfind_swaps", "counter", "Swaps of superblocks that have ended", "swaps_done", "result",
+          "done" },
+        { "ovlfind_swaps", "counter", NULL, "swaps_failed", "result", "failed" },
+        { "ovlfind_swaps", "counter", NULL, "swaps_canceled", "result", "canceled" },
+        { "ovlfind_lower_answer_seconds", "histogram",
+          "Time to copy up the metadata of an entry: how fast the lower layers answer", NULL, "le", NULL },
         { "ovlfind_workers_died", "counter", "Workers that were killed or crashed", "workers_died", NULL,
           NULL },
         { "ovlfind_repairs", "counter", "What was put in order after a crash or kill", "repairs", NULL,
@@ -69,19 +74,32 @@ static int snapshot_read(Ctl *c, Snapshot *s, sd_bus_error *reterr) {
         return r < 0 ? r : client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, reterr, &s->jobs);
 }
 
-/* A sample, with the keys that --json shows. */
-static int add(RecordList *l, const Family *f, const char *overlay, const char *label, uint64_t value) {
+/* A sample, with the keys that --json shows; a key says its unit. */
+static int add_sample(
+        RecordList *l,
+        const char *name,
+        const char *overlay,
+        const char *label,
+        const char *label_value,
+        const char *value_key,
+        uint64_t value) {
         _cleanup_record_ Record sample = { 0 };
         int r;
 
-        r = record_set_string(&sample, "name", f->name);
+        r = record_set_string(&sample, "name", name);
         if (r >= 0 && overlay)
                 r = record_set_string(&sample, "overlay", overlay);
-        if (r >= 0 && f->label)
-                r = record_set_string(&sample, f->label, label);
-        if (r >= 0) /* a key says its unit */
-                r = record_set_number(&sample, strstr(f->name, "_seconds") ? "value_usec" : "value", value);
+        if (r >= 0 && label)
+                r = record_set_string(&sample, label, label_value);
+        if (r >= 0)
+                r = record_set_number(&sample, value_key, value);
         return r < 0 ? r : record_list_take(l, &sample);
+}
+
+static int add(RecordList *l, const Family *f, const char *overlay, const char *label, uint64_t value) {
+        return add_sample(
+                l, f->name, overlay, f->label, label, strstr(f->name, "_seconds") ? "value_usec" : "value",
+                value);
 }
 
 static int add_states(RecordList *l, const Family *f, const char *name, const char *state) {
@@ -139,6 +157,47 @@ static int add_space(RecordList *l, const Family *f, const char *name, const Rec
         return add(l, f, name, NULL, is_size ? v.f_files : v.f_favail);
 }
 
+/* The bound of a class, in microseconds, as the standard wants it: seconds, with a point and no zeros at the
+ * end but one. */
+static void format_bound(const char *usec, char *ret, size_t size) {
+        uint64_t n = strtoull(usec, NULL, 10);
+        size_t end;
+
+        (void) snprintf(ret, size, "%" PRIu64 ".%06" PRIu64, n / USEC_PER_SEC, n % USEC_PER_SEC);
+        for (end = strlen(ret); ret[end - 1] == '0' && ret[end - 2] != '.'; end--)
+                ret[end - 1] = '\0';
+}
+
+/* The daemon says how many answers took at most so long. */
+static int add_answers(RecordList *l, const Family *f, const char *name, const Record *overlay) {
+        const RecordList *answers = record_get_list(overlay, "lower_answers");
+        const Record *a = answers->items;
+        int r = 0;
+
+        if (answers->n == 0)
+                return 0;
+        for (size_t i = 0; i < a->n && r >= 0; i++) {
+                const char *key = a->fields[i].key;
+                char bound[64] = "+Inf";
+
+                if (strcmp(key, "sum") == 0)
+                        continue;
+                if (strcmp(key, "infinity") != 0)
+                        format_bound(key, bound, sizeof(bound));
+                r = add_sample(
+                        l, "ovlfind_lower_answer_seconds_bucket", name, f->label, bound, "value",
+                        record_get_number(a, key, 0));
+        }
+        if (r >= 0)
+                r = add_sample(
+                        l, "ovlfind_lower_answer_seconds_count", name, NULL, NULL, "value",
+                        record_get_number(a, "infinity", 0));
+        return r < 0 ? r
+                     : add_sample(
+                               l, "ovlfind_lower_answer_seconds_sum", name, NULL, NULL, "value_usec",
+                               record_get_number(a, "sum", 0));
+}
+
 static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay, const RecordList *jobs) {
         const RecordList *counters = record_get_list(overlay, "counters");
         const char *name = record_get_string(overlay, "name") ?: "?";
@@ -157,6 +216,8 @@ static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay,
                 return add(l, f, name, NULL, record_get_number(overlay, "n_kept", 0));
         if (strcmp(f->name, "ovlfind_jobs") == 0)
                 return add_jobs(l, f, name, jobs);
+        if (strcmp(f->type, "histogram") == 0)
+                return add_answers(l, f, name, overlay);
         return add_space(l, f, name, overlay);
 }
 
@@ -183,14 +244,16 @@ static void print_label(const char *key, const char *value, bool *is_first) {
 
 static void print_sample(const Family *f, const Record *sample) {
         const char *overlay = record_get_string(sample, "overlay");
+        const char *label = f->label ? record_get_string(sample, f->label) : NULL;
         const Value *usec = record_get(sample, "value_usec");
         bool is_first = true;
 
-        (void) printf("%s%s", f->name, strcmp(f->type, "counter") == 0 ? "_total" : "");
+        (void) printf(
+                "%s%s", record_get_string(sample, "name"), strcmp(f->type, "counter") == 0 ? "_total" : "");
         if (overlay)
                 print_label("overlay", overlay, &is_first);
-        if (f->label)
-                print_label(f->label, record_get_string(sample, f->label), &is_first);
+        if (label)
+                print_label(f->label, label, &is_first);
         if (usec)
                 (void) printf(
                         "} %" PRIu64 ".%06" PRIu64 "\n", usec->number / USEC_PER_SEC,

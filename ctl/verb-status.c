@@ -292,7 +292,7 @@ static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
         static const TableColumn columns[] = {
                 { "", "", 0, dot_text, overlay_color },
                 { "NAME", "name", 0, NULL, NULL },
-                { "MOUNTPOINT", "mount_point", 0, NULL, NULL },
+                { "MOUNTPOINT", "mount_point", SCOLS_FL_TRUNC, NULL, NULL },
                 { "STATE", "state", 0, overlay_state_text, overlay_color },
                 { "DIRECTORIES", "directories", SCOLS_FL_TRUNC, NULL, NULL },
                 { "JOBS", "n_jobs", 0, jobs_text, NULL },

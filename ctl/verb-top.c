@@ -12,12 +12,33 @@
 #include "ctl/verbs.h"
 
 #define ROWS_DEFAULT 24
+#define BAR_WIDTH 10
 #define ROWS_BESIDE 3 /* of the screen: the head, the header line, and where the cursor stays */
 
 static int opens_text(const Record *r, char **ret) {
         uint64_t n = record_get_number(r, "opens_per_minute", 0);
 
         return asprintf(ret, "%.1f", (double) n / 60) < 0 ? -ENOMEM : 0;
+}
+
+/* In parts of the hottest, which print_hot() has noted. */
+static int bar_text(const Record *r, char **ret) {
+        *ret = term_bar(record_get_number(r, "heat", 0), record_get_number(r, "heat_most", 1), BAR_WIDTH);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int note_hottest(RecordList *l) {
+        uint64_t most = 1;
+        int r = 0;
+
+        for (size_t i = 0; i < l->n; i++) {
+                uint64_t heat = record_get_number(&l->items[i], "heat", 0);
+
+                most = heat > most ? heat : most;
+        }
+        for (size_t i = 0; i < l->n && r >= 0; i++)
+                r = record_set_number(&l->items[i], "heat_most", most);
+        return r;
 }
 
 static Color state_color(const Record *r) {
@@ -33,18 +54,23 @@ static unsigned screen_rows(void) {
 
 static int print_hot(Ctl *c, RecordList *list, bool is_live) {
         static const TableColumn columns[] = {
+                { "", "", 0, bar_text, NULL }, /* on a terminal */
                 { "HEAT", "heat", SCOLS_FL_RIGHT, NULL, NULL },
                 { "OPENS/S", "opens_per_minute", SCOLS_FL_RIGHT, opens_text, NULL },
                 { "STATE", "state", 0, NULL, state_color },
                 { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
         };
 
+        size_t skip = c->term.width > 0 ? 0 : 1;
+
         if (c->options.json != JSON_OFF)
                 return ctl_print_json(c, "directories", list);
         if (is_live)
                 (void) fputs("\033[H\033[J", stdout);
         if (list->n > 0)
-                return table_print(c, columns, ELEMENTSOF(columns), list);
+                return note_hottest(list) < 0
+                        ? -ENOMEM
+                        : table_print(c, columns + skip, ELEMENTSOF(columns) - skip, list);
         if (ctl_want_legend(c))
                 (void) puts("Nothing is used.");
         return 0;

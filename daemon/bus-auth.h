@@ -15,6 +15,7 @@ typedef enum BusAction {
         BUS_ACTION_PRUNE,
         BUS_ACTION_REMOUNT,
         BUS_ACTION_MANAGE, /* pause, resume, cancel, reload, log level */
+        BUS_ACTION_LOOK,   /* open to all; only who it is must be known, for limits */
         _BUS_ACTION_MAX,
 } BusAction;
 

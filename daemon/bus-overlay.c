@@ -98,6 +98,25 @@ PROPERTY_GETTER(get_counters) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+PROPERTY_GETTER(get_lower_answers) {
+        const Histogram *h = &((const Managed *) userdata)->counters.answers;
+        uint64_t n = 0;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{st}");
+        for (size_t i = 0; i < HISTOGRAM_CLASSES && r >= 0; i++) {
+                uint64_t bound = histogram_bound(i);
+                char key[32];
+
+                (void) snprintf(key, sizeof(key), "%llu", (unsigned long long) bound);
+                n += h->counts[i];
+                r = sd_bus_message_append(reply, "{st}", bound == UINT64_MAX ? "infinity" : key, n);
+        }
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{st}", "sum", h->sum_usec);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 PROPERTY_GETTER(get_n_kept) {
         return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
 }
@@ -168,6 +187,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Counters", "a{st}", get_counters, 0, 0),
+        SD_BUS_PROPERTY("LowerAnswers", "a{st}", get_lower_answers, 0, 0),
         SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Watching", "s", get_watching, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

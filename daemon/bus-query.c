@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "bus-auth.h"
 #include "bus-internal.h"
 #include "dbus/names.h"
 
@@ -113,6 +114,16 @@ static void on_directory(const WireRecord *records, size_t n, Failure *failure, 
                 (void) sd_bus_reply_method_errno(q->message, r, NULL);
 }
 
+/* Who asks, as far as limits go: users who are not root count once, however many connections they have. */
+static void find_owner(const Question *q, char *ret, size_t size) {
+        uid_t uid = bus_auth_get_caller(q->manager);
+
+        if (uid == 0)
+                (void) snprintf(ret, size, "%s", sd_bus_message_get_sender(q->message) ?: "");
+        else
+                (void) snprintf(ret, size, "user %lu", (unsigned long) uid);
+}
+
 /* Takes the question; replies when the worker has answered. */
 static int
 ask(Question *q,
@@ -122,11 +133,12 @@ ask(Question *q,
     query_func func,
     sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
+        char owner[256]; /* a bus name is shorter */
         int r;
 
+        find_owner(q, owner, sizeof(owner));
         r = query_start(
-                q->manager->queries, request, sd_bus_message_get_sender(q->message) ?: "", q->overlay, path,
-                timeout_usec, func, q, &failure);
+                q->manager->queries, request, owner, q->overlay, path, timeout_usec, func, q, &failure);
         if (r < 0) {
                 question_free(q);
                 return bus_error_from_failure(error, &failure);
@@ -134,7 +146,7 @@ ask(Question *q,
         return 1;
 }
 
-int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+static int get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *relative = NULL;
@@ -156,6 +168,10 @@ int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_err
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, path, QUERY_INSPECT_USEC, on_directory, error);
+}
+
+int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_LOOK, get_directory, userdata);
 }
 
 /* Check. */
@@ -255,7 +271,7 @@ static int make_check_request(
         return r < 0 ? failure_set_errno(reterr, r, "cannot check '%s'", which) : 0;
 }
 
-int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+static int check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         const char *which, *overlay;
@@ -271,6 +287,10 @@ int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *erro
                 return bus_error_from_failure(error, &failure);
         r = question_new(message, m, overlay, &q);
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_checks, error);
+}
+
+int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_LOOK, check, userdata);
 }
 
 /* ListBlockers. */
@@ -357,7 +377,7 @@ static int find_overlay_or_path(
         return r >= 0 && (*ret)->state == MANAGED_ABSENT ? managed_check_usable(*ret, which, reterr) : r;
 }
 
-int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+static int list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *relative = NULL;
@@ -382,6 +402,10 @@ int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_err
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_blockers, error);
+}
+
+int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        return bus_auth_call(message, BUS_ACTION_LOOK, list_blockers, userdata);
 }
 
 /* ListDirectories. */

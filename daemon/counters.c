@@ -12,6 +12,9 @@ const char *counter_to_string(Counter c) {
                 [COUNTER_JOB_USEC] = "job_usec",
                 [COUNTER_WORKERS_DIED] = "workers_died",
                 [COUNTER_REPAIRS] = "repairs",
+                [COUNTER_SWAPS_DONE] = "swaps_done",
+                [COUNTER_SWAPS_FAILED] = "swaps_failed",
+                [COUNTER_SWAPS_CANCELED] = "swaps_canceled",
         };
 
         return c >= 0 && c < _COUNTER_MAX ? names[c] : NULL;

@@ -111,6 +111,7 @@ static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {
 }
 
 static void managed_activate(Managed *o) {
+        size_t n = directory_table_count(o->directories, DIRECTORY_FINALIZED);
         LogFields f = {
                 .message_id = MESSAGE_OVERLAY_ACTIVE,
                 .overlay = o->config->name,
@@ -120,9 +121,8 @@ static void managed_activate(Managed *o) {
         o->n_survey_failures = 0;
         if (o->state != MANAGED_ACTIVE)
                 log_fields(
-                        LOG_INFO, &f, "Overlay '%s' at '%s' is ready, %zu directories finalized",
-                        o->config->name, o->config->mount_point,
-                        directory_table_count(o->directories, DIRECTORY_FINALIZED));
+                        LOG_INFO, &f, "Overlay '%s' at '%s' is ready, %zu director%s finalized",
+                        o->config->name, o->config->mount_point, n, n == 1 ? "y" : "ies");
         managed_set_state(o, MANAGED_ACTIVE, FAILURE_NONE, NULL);
 }
 

@@ -14,7 +14,7 @@ struct Query {
         Query *next;
         QueryPool *pool;
         WireRequest request;
-        char *owner; /* the connection that asks */
+        char *owner; /* who asks */
         char *tag;
         char *path;
         Proc *proc; /* NULL while it waits for its turn */

@@ -9,7 +9,7 @@
 
 #define QUERY_RUNNING_MAX 16
 #define QUERY_WAITING_MAX 256
-#define QUERY_OWNER_MAX 8 /* of one connection, so that nobody else waits behind it for long */
+#define QUERY_OWNER_MAX 8 /* so that nobody else waits behind them for long */
 #define QUERY_INSPECT_USEC (5 * USEC_PER_SEC)
 #define QUERY_CHECK_USEC (20 * USEC_PER_SEC) /* below the 25 s clients of the bus wait by default */
 
@@ -25,7 +25,7 @@ int query_pool_new(Manager *m, QueryPool **ret);
 QueryPool *query_pool_free(QueryPool *pool);
 DEFINE_CLEANUP(QueryPool *, query_pool_free);
 
-/* Takes the request. owner is who asks, by the name of the connection; tag is the name of the overlay, path
+/* Takes the request. owner is who asks, a text; tag is the name of the overlay, path
  * (absolute) is for messages. On failure func is not called. */
 int query_start(
         QueryPool *pool,

@@ -117,11 +117,12 @@ static void job_log_end(const Job *j) {
 }
 
 static void count_end(Managed *o, const Job *j) {
+        unsigned result = j->state == JOB_DONE ? 0 : j->state == JOB_FAILED ? 1 : 2;
         uint64_t *n = o->counters.values;
 
-        n[j->state == JOB_DONE             ? COUNTER_JOBS_DONE
-                  : j->state == JOB_FAILED ? COUNTER_JOBS_FAILED
-                                           : COUNTER_JOBS_CANCELED]++;
+        n[COUNTER_JOBS_DONE + result]++;
+        if (j->type == JOB_REMOUNT && j->options.remount == REMOUNT_SWAP)
+                n[COUNTER_SWAPS_DONE + result]++;
         n[COUNTER_DIRECTORIES_FINALIZED] += j->n_finalized;
         n[COUNTER_ENTRIES] += j->entries_done;
         n[COUNTER_BYTES] += j->bytes_copied;
@@ -310,6 +311,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 (void) failure_set(
                         &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
         job_take_counters(j, r);
+        histogram_merge(&run->overlay->counters.answers, &r->answers);
         j->has_left = r->state > 0 || (j->has_left && kind == FAILURE_BUSY);
         if (j->type == JOB_REMOUNT && kind == FAILURE_NONE && !j->options.is_dry_run)
                 run_take_remount(run, r);

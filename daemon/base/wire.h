@@ -14,6 +14,7 @@
 #include <limits.h>
 
 #include "base/failure.h"
+#include "base/histogram.h"
 #include "base/states.h"
 
 #define WORKER_FD 3
@@ -107,6 +108,7 @@ typedef struct WireRecord {
         uint64_t errors;
         uint64_t usec; /* WIRE_DIRECTORY: finalized since, realtime, 0 unknown; WIRE_RESULT: duration */
         uint64_t pause_usec; /* WIRE_RESULT of a swap: how long a lookup may have waited */
+        Histogram answers;   /* WIRE_RESULT: what throttle_copy_answers() gives */
         char name[64];
         char path[PATH_MAX]; /* relative to the mount point, "" is the root */
         char lower_path[PATH_MAX];

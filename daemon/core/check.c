@@ -201,7 +201,9 @@ static int check_data_layers(const CheckContext *c, Check *f) {
                                "there are only data-only lower layers: redirects cannot be resolved")
                         ?: check_advise(f, "mount with at least one ordinary lower layer");
         if (c->o->n_data == 0)
-                return check_say(f, CHECK_OK, "%zu lower layers, none of them data-only", c->o->n_lower);
+                return check_say(
+                        f, CHECK_OK, "%zu lower layer%s, none of them data-only", c->o->n_lower,
+                        c->o->n_lower == 1 ? "" : "s");
         return check_say(
                 f, CHECK_OK, "%zu lower layers and %zu data-only ones", c->o->n_lower, c->o->n_data);
 }

@@ -26,6 +26,7 @@ struct Throttle {
         pthread_mutex_t lock;
         Bucket bucket;
         Aimd aimd;
+        Histogram answers; /* PACE_ENTRY */
         bool adapts, yields;
         uint64_t looked_usec; /* at the pressure; monotonic */
         bool is_pressed;
@@ -120,11 +121,22 @@ bool throttle_is_waiting(const Throttle *t) {
 }
 
 void throttle_observe(Throttle *t, Pool *pool, PaceKind kind, uint64_t usec) {
-        if (!t || !t->adapts)
+        if (!t)
                 return;
         (void) pthread_mutex_lock(&t->lock);
-        if (aimd_observe(&t->aimd, kind, usec))
+        if (kind == PACE_ENTRY)
+                histogram_add(&t->answers, usec);
+        if (t->adapts && aimd_observe(&t->aimd, kind, usec))
                 pool_set_limit(pool, t->aimd.limit);
+        (void) pthread_mutex_unlock(&t->lock);
+}
+
+void throttle_copy_answers(Throttle *t, Histogram *ret) {
+        *ret = (Histogram){ 0 };
+        if (!t)
+                return;
+        (void) pthread_mutex_lock(&t->lock);
+        *ret = t->answers;
         (void) pthread_mutex_unlock(&t->lock);
 }
 

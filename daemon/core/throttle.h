@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/failure.h"
+#include "base/histogram.h"
 #include "core/pace.h"
 #include "core/pool.h"
 
@@ -28,6 +29,8 @@ void throttle_wait(Throttle *t, const Site *site, uint64_t n);
 /* Whether work stands still by intent. */
 bool throttle_is_waiting(const Throttle *t);
 void throttle_observe(Throttle *t, Pool *pool, PaceKind kind, uint64_t usec);
+/* How long each entry took to be copied up, so far; nothing for NULL. */
+void throttle_copy_answers(Throttle *t, Histogram *ret);
 /* Sets a new pool to what has been found out before. */
 void throttle_apply(Throttle *t, Pool *pool);
 

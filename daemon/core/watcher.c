@@ -132,13 +132,17 @@ static const char *why_incomplete(const Watcher *w, uint64_t n_left_out) {
 
 static int tell_status(Watcher *w, uint64_t now, bool is_busy) {
         WatcherStatus s = { .is_busy = is_busy, .n_watches = w->n_watches, .n_overflows = w->n_overflows };
+        uint64_t n_wanted = 0;
 
         for (size_t i = 0; i < w->n_nodes; i++) {
                 const WatchNode *n = w->nodes[i];
 
+                n_wanted += !n->is_gone && n->states != 0;
                 s.n_known += !n->is_gone && watch_node_matches(w, n);
                 s.n_left_out += !n->is_gone && n->states != 0 && n->wd < 0 && !n->is_new;
         }
+        if (n_wanted <= w->n_limit) /* they have just been put in place, or rest */
+                s.n_left_out = 0;
         s.reason = why_incomplete(w, s.n_left_out);
         w->was_busy = is_busy;
         w->status_usec = now + STATUS_USEC;

@@ -157,6 +157,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.state = w->counts.has_left;
         record.usec = now_monotonic_usec() - w->started_usec;
         record.pause_usec = w->remounted.pause_usec;
+        throttle_copy_answers(w->site.throttle, &record.answers);
         (void) wire_send(WORKER_FD, &record);
 }
 

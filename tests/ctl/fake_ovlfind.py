@@ -173,6 +173,8 @@ class Manager(Exported):
             "UpperDir": "/upper", "WorkDir": "/work", "Options": r"lowerdir=/a\,b:/c,metacopy=on,upperdir=/u,workdir=/w,redirect_dir=on", "Scheme": "redirect",
             "Directories": dbus.Dictionary({"finalized": dbus.UInt32(40), "pending": dbus.UInt32(2)}, "su"),
             "Counters": dbus.Dictionary({"jobs_done": dbus.UInt64(7), "job_usec": dbus.UInt64(1_500_000)}, "st"),
+            "LowerAnswers": dbus.Dictionary({k: dbus.UInt64(v) for k, v in (
+                ("300", 1), ("10000", 3), ("3000000", 3), ("infinity", 4), ("sum", 7_000_250))}, "st"),
             "NKept": dbus.UInt32(1), "Paused": False}, "sv")})
 
     def managed(self, path):

@@ -8,7 +8,7 @@ import struct
 WORKER_FD = 3
 STEP, DIRECTORY, CHECK, NOTE, BLOCKER, KEPT, DRAINING, RESULT = range(1, 9)
 OK, WARNING, FAIL = range(3)
-RECORD = struct.Struct("=IIIi7Q64s4096s4096s1024s")
+RECORD = struct.Struct("=IIIi7Q96x64s4096s4096s1024s")
 
 
 def record(kind, state=0, error=0, name="", path="", lower_path="", text=""):

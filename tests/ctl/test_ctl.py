@@ -407,10 +407,26 @@ def test_color(ctl, env, colored):
     assert ("\x1b[" in out) is colored
 
 
-def test_width(ctl):
-    for args in (["list"], [], ["jobs"], ["directories"]):
-        _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "120"})
-        assert max(len(line.rstrip()) for line in lines(out)) <= 120
+@pytest.mark.parametrize("width", [72, 80, 120])
+def test_width(ctl, width):
+    for args in (["list"], [], ["jobs"], ["directories"], ["top", "-n1"]):
+        _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": str(width)})
+        assert max(len(line.rstrip()) for line in lines(out)) <= width, out
+
+
+def test_narrow(ctl):
+    """Reasons are told in full, and paths keep their ends."""
+    _, out = on_terminal(ctl, "directories", "--no-pager", env={"NO_COLOR": "1", "COLUMNS": "72"})
+    whole = json.loads(ctl("directories", "--json=short").out)["directories"]
+    column = lines(out)[0].index("REASON")
+    told = " ".join(" ".join(line[column:] for line in lines(out)[1:]).split())
+    assert [d["reason"] for d in whole if d["reason"] and d["reason"] not in told] == []
+    assert re.search(r"^(\.\.\.|…)\S*/pending ", out, re.M), out
+
+
+def test_bars_of_heat(ctl):
+    _, out = on_terminal(ctl, "top", "-n1", "--no-pager", env={"NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
+    assert re.search(r"^█{10} +90 .*/quick", out, re.M) and re.search(r"^░{10} +7 .*/other", out, re.M), out
 
 
 def test_plan_wraps_at_words(ctl):
@@ -485,6 +501,9 @@ def test_metrics(ctl):
     assert found["ovlfind_jobs", soft, ("state", "running")] + found["ovlfind_jobs", soft, ("state", "queued")] == 1
     assert found["ovlfind_jobs_ended_total", soft, ("result", "done")] == 7
     assert found["ovlfind_job_seconds_total", soft] == 1.5
+    classes = {dict(labels)["le"]: value for (name, *labels), value in found.items() if name == "ovlfind_lower_answer_seconds_bucket"}
+    assert classes == {"0.0003": 1, "0.01": 3, "3.0": 3, "+Inf": 4}
+    assert (found["ovlfind_lower_answer_seconds_count", soft], found["ovlfind_lower_answer_seconds_sum", soft]) == (4, 7.00025)
     assert found["ovlfind_build_info", ("version", "9.8.7")] == 1
     assert not [name for name, *_ in found if "upper" in name]  # its upper is nowhere
     assert samples(prometheus.text_string_to_metric_families(r.out)) == found

@@ -78,7 +78,8 @@ for signature, args in (('s', ('/' + 'x' * 20_000_000,)), ('sa{sv}', ('', {str(i
 
 
 def test_questions_that_hang(fake):
-    """A lower layer that does not answer, and somebody who asks and asks: others have their answers meanwhile."""
+    """A lower layer that does not answer, and somebody who asks and asks over many connections: others have their answers
+    meanwhile."""
     fake.play({"inspect:a": [["hang", {}]], "inspect": [["send", {"kind": "directory", "path": "a/b", "state": "merged"}], DONE]})
     attacker = spawn(*as_user(ALICE), "/usr/bin/python3", "-c", PRELUDE + f"""
 names = []
@@ -86,8 +87,9 @@ def answered(reply):
     names.append(reply.get_error_name())
     if len(names) == 92:
         print(names.count('org.ovlfind1.Error.Busy'), flush=True)
+connections = [dbus.bus.BusConnection(sys.argv[1], mainloop=DBusGMainLoop()) for i in range(20)]
 for i in range(100):
-    bus.send_message_with_reply(call('GetDirectory', 's', {fake.overlay / "a"!r}), answered)
+    connections[i % 20].send_message_with_reply(call('GetDirectory', 's', {fake.overlay / "a"!r}), answered)
 loop.run()
 """, fake.daemon.bus.address, stdout=subprocess.PIPE, text=True)
     assert attacker.stdout.readline() == "92\n"

@@ -7,7 +7,7 @@ import prometheus_client.openmetrics.parser as openmetrics
 import pytest
 
 from ovltest.daemon import wait_for
-from ovltest.fakedaemon import DONE, Fake
+from ovltest.fakedaemon import DONE, Fake, failure
 from ovltest.tree import release
 
 
@@ -34,6 +34,28 @@ def test_a_directory_is_finalized(overlay, daemon):
     assert m["ovlfind_overlay_state", "active"] == 1 and m["ovlfind_overlay_state", "refused"] == 0
     upper = os.statvfs(overlay.upper.upper)
     assert 0 < m["ovlfind_upper_free_bytes",] <= m["ovlfind_upper_size_bytes",] == upper.f_blocks * upper.f_frsize
+
+
+def test_how_fast_the_lower_answers(overlay, lower, daemon):
+    def answers(bound):
+        return metrics(daemon)["ovlfind_lower_answer_seconds_bucket", bound]
+
+    lower.delay(3000)
+    daemon.ctl("finalize", overlay / "prog/lib").ok()
+    n = metrics(daemon)["ovlfind_lower_answer_seconds_count",]
+    assert n == answers("+Inf") >= 10 and answers("0.001") == 0 and answers("1.0") > 0
+    assert metrics(daemon)["ovlfind_lower_answer_seconds_sum",] > n * 0.003
+
+
+def test_swaps(scene):
+    fake = Fake(scene)
+    fake.play({"remount": [failure("Precondition", "cannot")]})
+    assert fake.daemon.ctl("remount", "soft", "--method=swap").code == 1
+    fake.play({"remount": [DONE]})
+    fake.daemon.ctl("remount", "soft", "--method=reconfigure").ok()
+    fake.daemon.ctl("remount", "soft", "--method=swap").ok()
+    m = metrics(fake.daemon)
+    assert [m["ovlfind_swaps_total", result] for result in ("done", "failed", "canceled")] == [1, 1, 0]
 
 
 def test_what_went_wrong(scene):

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Debian package, from its building to its purge, under a real systemd, system bus, polkit and journal. The tests go in this
-order on one machine: installed, used as the README says, updated while a job runs, purged."""
+"""The packages, from their building to their purge, under a real systemd, system bus, polkit and journal. The tests go in this
+order on one machine: installed, used as the README says, updated while a job runs, purged; then the one of systems with rpm."""
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
 
 import pytest
 
-from ovltest import ROOT, Scene, readme
+from ovltest import ROOT, Scene, readme, run
 from ovltest.daemon import wait_for
 from ovltest.machine import Machine
-from ovltest.package import Package, put
+from ovltest.package import Package, put, rpm
 
 EXPOSURE_MAX = 6.9  # of systemd-analyze security; it only ever goes down
+# Of rpmlint: what whoever publishes adds, what has been given up elsewhere, programs that others do not run, and dots in a name.
+NOT_MINDED = {"no-signature", "no-packager-tag", "no-group-tag", "hardcoded-library-path", "bad-manual-page-folder"}
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 LOOKING = ("ls ", "ovlfinctl status", "ovlfinctl list")
 GEO = {"bin": 19, "lib": 20, "share": 20}
@@ -46,9 +49,15 @@ def package(world):
 
 
 @pytest.fixture(scope="module")
+def rpm_file(package):
+    """Made from ovlfind.spec: rpmbuild fails when something is listed but not installed, or installed but not listed."""
+    return package.rpm()
+
+
+@pytest.fixture(scope="module")
 def machine(world, package):
     """Booted, with the package installed."""
-    for program in ("dpkg-buildpackage", "lintian", "systemd-analyze"):
+    for program in ("dpkg-buildpackage", "lintian", "rpmbuild", "rpmlint", "systemd-analyze"):
         assert shutil.which(program), f"{program} is missing"
     scene = Scene(tempfile.mkdtemp(dir=world))
     m = scene.keep(Machine(scene.subdir("machine")))
@@ -71,8 +80,34 @@ def shell(machine):
     s.close()
 
 
-def same(said, expected):
+def same(said, expected, is_folded=False):
+    if is_folded:  # the README does not have lines as long as a terminal may be
+        said, expected = " ".join(said.split()), " ".join(expected.split())
     return readme.normalized(said) == readme.normalized(expected)
+
+
+def wait_active(machine):
+    wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
+
+
+def type_session(machine, shell, title, is_folded=False):
+    """Types a session of the README; fails when something else is said than there."""
+    differences = []
+    for command, expected in readme.session(title):
+        said = shell.type(command)
+        # A person types slower than processes start and mounts are seen.
+        if command.endswith("sleep 60) &"):
+            shell.type("until pgrep -x sleep >/dev/null; do :; done")
+        if command.startswith("kill "):
+            shell.type("while pgrep -x sleep >/dev/null; do :; done")
+        if command == "mount /ovl":
+            wait_active(machine)
+        if command.startswith(LOOKING):
+            with contextlib.suppress(TimeoutError):
+                said = wait_for(lambda c=command, e=expected: same((s := shell.type(c)), e) and s, "the same", 3)
+        if not same(said, expected, is_folded):
+            differences.append(f"$ {command}\n{said}\n--- but the README says\n{expected}")
+    assert not differences, "\n".join(differences)
 
 
 def show(machine, name):
@@ -81,6 +116,26 @@ def show(machine, name):
 
 def test_lintian_has_no_objections(package):
     assert [line for line in package.lintian() if line.startswith(("E:", "W:"))] == []
+
+
+def test_rpm_holds_the_same(package, rpm_file):
+    mode_and_name = [line.split(":") for line in rpm("-qp", "--qf", "[%{FILEMODES:perms}:%{FILENAMES}\n]", rpm_file).splitlines()]
+    files = {name.removesuffix(".gz") for mode, name in mode_and_name if not mode.startswith("d")}
+    assert {f for f in files if not f.startswith(("/usr/share/doc/", "/usr/share/licenses/", "/usr/lib/.build-id/"))} == package.files()
+    assert {"/usr/share/doc/ovlfind/example.conf", "/usr/share/licenses/ovlfind/LICENSE"} < files
+
+
+def test_rpmlint_has_no_objections(package, rpm_file):
+    said = run("rpmlint", rpm_file, ROOT / "ovlfind.spec", check=False).stdout
+    errors = re.findall(r"^ovlfind\.\S+ E: (\S+).*", said, re.M)
+    assert re.search(r"^ 1 packages and 1 specfiles checked", said, re.M) and not set(errors) - NOT_MINDED, said
+
+
+def test_one_version(rpm_file):
+    """In what is built and in each package."""
+    version = re.search(r"^  version: '(.*)'", (ROOT / "meson.build").read_text(), re.M).group(1)
+    assert rpm("-qp", "--qf", "%{VERSION}", rpm_file) == version
+    assert run("dpkg-parsechangelog", "-S", "Version", "-l", ROOT / "debian/changelog").stdout.strip() == version
 
 
 def test_nothing_runs_before_somebody_says_so(machine):
@@ -119,26 +174,27 @@ def test_three_commands(machine, shell):
     assert show(machine, "ActiveState") == "active" and show(machine, "UnitFileState") == "enabled"
     pid = show(machine, "MainPID")
     assert len(set(machine.sh(f"readlink /proc/1/ns/mnt /proc/{pid}/ns/mnt").split())) == 1
-    # The session that follows begins anew.
-    shell.type(f"ovlfinctl unfinalize {path}; systemctl stop ovlfind; rm -rf /var/log/journal/* /run/log/journal/*; "
-               "systemctl restart systemd-journald; systemctl start ovlfind")
+
+
+def test_what_top_shows(machine, shell):
+    """Numbers differ, and there may be more; the rest is the same."""
+    def is_watched():
+        o = json.loads(machine.sh("ovlfinctl list --json=short"))["overlays"][0]
+        return o["watching"] == "on" and o["n_known"] == o["n_watches"]
+
+    wait_for(is_watched, "all to be watched")
+    machine.sh("cd /ovl/geo; cat $(seq -f 3.2/lib/f%g 12) $(seq -f 3.1/lib/f%g 9) ../tools/bin/x ../tools/bin/y ../tools/bin/z >/dev/null")
+    command, expected = readme.session("By itself")[0]
+    lines = set(readme.normalized(expected))
+    wait_for(lambda: lines <= set(readme.normalized(shell.type(command))), "what was opened")
 
 
 def test_the_session_of_the_readme(machine, shell):
-    wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
-    differences = []
-    for command, expected in readme.session("Everyday use"):
-        said = shell.type(command)
-        if command.endswith("sleep 60) &"):
-            shell.type("until pgrep -x sleep >/dev/null; do :; done")  # a person types slower
-        if command.startswith(LOOKING):
-            # A person is slower than what is told a moment later.
-            with contextlib.suppress(TimeoutError):
-                said = wait_for(lambda c=command, e=expected: same((s := shell.type(c)), e) and s, "the same", 3)
-        if not same(said, expected):
-            differences.append(f"$ {command}\n{said}\n--- but the README says\n{expected}")
+    shell.type("ovlfinctl unfinalize /ovl/geo; systemctl stop ovlfind; rm -rf /var/lib/ovlfind/heat /var/log/journal/* /run/log/journal/*; "
+               "systemctl restart systemd-journald; systemctl start ovlfind")
+    wait_active(machine)
+    type_session(machine, shell, "Everyday use")
     shell.type("kill $(jobs -p); wait; pkill -x sleep")  # there are no other processes on that machine
-    assert not differences, "\n".join(differences)
 
 
 def test_the_journal_tells_it(machine):
@@ -157,16 +213,75 @@ def test_an_unprivileged_user(machine):
     for verb in (["pause"], ["finalize", "/ovl/tools/share"], ["log-level", "debug"]):
         assert machine.run(*NOBODY, "ovlfinctl", *verb, check=False).returncode == 5
     assert machine.run("systemctl", "is-active", "polkit").stdout.strip() == "active"
-    machine.sh("""cat >/etc/polkit-1/rules.d/50-test.rules <<EOF
-polkit.addRule(function(action, subject) {
-    if (action.id == "org.ovlfind1.finalize" && action.lookup("path") == "/ovl/tools/share" && subject.user == "nobody")
-        return polkit.Result.YES;
-});
-EOF
-systemctl restart polkit""")
-    wait_for(lambda: machine.run(*NOBODY, "ovlfinctl", "finalize", "/ovl/tools/share", check=False).returncode == 0, "the rule")
+    rule = next(b for b in readme.blocks("AUTHORIZATION", readme.manual("ovlfind.8")) if b.startswith("// "))
+    path = rule.splitlines()[0].removeprefix("// ")
+    with open(machine.root + path, "w", encoding="utf-8") as f:
+        f.write(rule)
+    machine.sh("groupadd geo; usermod -aG geo nobody; systemctl restart polkit")
+    wait_for(lambda: machine.run(*NOBODY, "ovlfinctl", "finalize", "/ovl/geo/3.2", check=False).returncode == 0, "the rule")
     assert machine.run(*NOBODY, "ovlfinctl", "finalize", "/ovl/tools", check=False).returncode == 5
-    machine.sh("rm /etc/polkit-1/rules.d/50-test.rules; systemctl restart polkit")
+    machine.sh(f"rm {path}; systemctl restart polkit")
+
+
+def test_marks_of_the_readme(machine, shell):
+    # While the old tree is being removed it is refused.
+    wait_for(lambda: machine.run("ovlfinctl", "unfinalize", "/ovl/geo", check=False).returncode == 0, "a new beginning")
+    # What looks into a directory keeps it from being marked, also our own watcher for a moment.
+    unwatched = "/etc/ovlfind/ovlfind.conf.d/unwatched.conf"
+    shell.type(f"rm /ovl/geo/3.1/index.lock; mkdir -p {os.path.dirname(unwatched)}; printf '[Watch]\nMaxWatches=0\n' >{unwatched}; ovlfinctl reload")
+    wait_for(lambda: machine.run("pgrep", "-x", "ovlfind-worker", check=False).returncode == 1, "the watcher's end")
+    type_session(machine, shell, "Less, or more")
+    shell.type(f"rm {unwatched}; ovlfinctl reload")
+
+
+def test_commands_of_the_manuals(shell):
+    """Each ends with 0."""
+    text = "".join(b for title, name in (("EXAMPLES", "ovlfinctl.1"), ("EXAMPLES", "org.ovlfind1.5"), ("REMOVING OVLFIND", "ovlfind.8"))
+                   for b in readme.blocks(title, readme.manual(name)))
+    for command in text.replace("\\\n", "").replace("PATH…", "/ovl/geo").splitlines():
+        if " monitor " in command:
+            command = f"timeout 0.3 {command} >/dev/null; test $? = 124"
+        said = shell.type(f"{command} && echo well").splitlines()
+        assert said[-1] == "well", f"$ {command}\n{said}"
+
+
+def test_settings_of_the_manual_and_the_readme(machine):
+    """Are read without objections."""
+    examples = re.findall(r"_(/etc/ovlfind/\S+)_:\n\n```\n(.*?)```", readme.section("EXAMPLES", readme.manual("ovlfind.conf.5")), re.S)
+    examples += [(b.splitlines()[0].removeprefix("# "), b) for b in readme.blocks("Configuring") if "[Overlay]" in b]
+    assert len(examples) == 3
+    machine.sh("mkdir -p /etc/ovlfind/ovlfind.conf.d")
+    warned = len(machine.journal("-p4"))
+    for path, text in examples:
+        with open(machine.root + path, "w", encoding="utf-8") as f:
+            f.write(text)
+    machine.sh("ovlfinctl reload; rm /etc/ovlfind/ovlfind.conf.d/*; ovlfinctl reload")
+    assert len(machine.journal("-p4")) == warned
+    wait_active(machine)
+
+
+def test_installing_as_the_readme_says(package, shell):
+    """What it has apt-get install is there, the package under that name; the other commands are how tests/check builds."""
+    shell.type(f"cd {package.source}; apt-get() {{ shift; case $1 in ../*) test -e $1;; *) dpkg-query -W \"$@\";; esac; }}")
+    for command in "".join(readme.blocks("Installing")).splitlines():
+        if "apt-get" in command:
+            assert shell.type(f"{command} >/dev/null && echo well").splitlines()[-1] == "well", command
+        else:
+            assert command.split()[-4:] == package.COMMAND or command.removeprefix("sudo ").startswith("meson "), command
+
+
+def test_life_of_a_release_of_the_readme(machine, shell):
+    shell.type("ovlfinctl unfinalize /ovl/geo")
+    type_session(machine, shell, "The life of a release")
+
+
+def test_remounting_of_the_readme(machine, shell):
+    """An overlay that was mounted without what it needs."""
+    shell.type("cp /etc/fstab /etc/fstab.good; sed -i s/,metacopy=on,redirect_dir=on// /etc/fstab; umount /ovl; mount /ovl")
+    wait_for(lambda: " refused " in machine.sh("ovlfinctl list"), "the overlay")
+    type_session(machine, shell, "Remounting", is_folded=True)
+    shell.type("mv /etc/fstab.good /etc/fstab; umount /ovl; mount /ovl")
+    wait_active(machine)
 
 
 def test_metrics_for_a_collector(machine):
@@ -223,3 +338,14 @@ def test_purged(machine):
     assert machine.sh("cd /ovl && find geo tools many -ls | sort -k 11 | md5sum") == before
     machine.sh("umount /ovl && mount /ovl && touch /srv/software/many/new")
     assert machine.run("test", "-e", "/ovl/many/new", check=False).returncode != 0
+
+
+def test_installed_by_rpm(machine, rpm_file):
+    """As well as rpm goes on Debian: it works, and ends with its removal."""
+    machine.sh(f"rpm --install --nodeps --force-debian {put(machine, rpm_file)}")
+    configure = readme.blocks("The first directory")[0].splitlines()[0].replace("sudo ", "")
+    machine.sh(f"{configure}; systemctl start ovlfind")
+    wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
+    machine.sh("rpm --erase --force-debian ovlfind")
+    assert show(machine, "ActiveState") == "inactive" and show(machine, "LoadState") == "not-found"
+    assert machine.run("test", "-e", "/usr/sbin/ovlfind", check=False).returncode != 0

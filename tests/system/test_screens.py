@@ -15,8 +15,8 @@ from ovltest.ctl import ctl_environment
 from ovltest.fakedaemon import Fake
 
 SCREENS = ROOT / "docs" / "screens"
-# Counts and bars of a job under way.
-CHANGING = ((r"[█░]+ +\d+ %", "BAR"), (r"\b\d+/\d+\b", "N/N"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN"))
+# How much is used; counts and bars of a job under way.
+CHANGING = ((r"^[█░]+ +\d+ +\d+\.\d ", "HEAT "), (r"[█░]+ +\d+ %", "BAR"), (r"\b\d+/\d+\b", "N/N"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN"))
 
 
 def lines(svg):

@@ -69,6 +69,19 @@ def svg(command, text):
             f'Consolas, monospace" font-size="14">\n<rect width="100%" height="100%" rx="6" fill="{GROUND}"/>\n{rows}\n</svg>\n')
 
 
+def capture_top(daemon, overlay):
+    """Some directories in use, some more than others."""
+    def is_seen():
+        for directory, n in (("geo/3.2/lib", 14), ("geo/3.1/lib", 9), ("tools/bin", 2)):
+            for name in sorted(os.listdir(os.path.join(overlay.point, directory)))[:n]:
+                with open(os.path.join(overlay.point, directory, name), "rb"):
+                    pass
+        return daemon.ctl("top", "--no-legend").out.count("\n") == 3
+
+    wait_for(is_seen, "what is opened to be seen", step=0.5)
+    return capture(daemon.bus.address, "top", "-n1", "--batch")
+
+
 def screens(scene):
     """(name, command, what it shows): an overlay with a bit of everything, while a job is at work."""
     source = scene.source()
@@ -80,13 +93,14 @@ def screens(scene):
     os.link(os.path.join(source, "tools/bin/x"), os.path.join(source, "tools/bin/y"))
     lower = scene.lower(source)
     overlay = scene.keep(OverlayMount(f"{BASE}/ovl", [lower.point], scene.upper()))
-    daemon = scene.daemon(software=overlay)
+    daemon = scene.daemon(software=(overlay, {"Watch": {"Directories": "geo/*/lib tools/bin"}}))
     daemon.ctl("finalize", "geo", cwd=overlay.point).ok()
     daemon.ctl("finalize", "tools", cwd=overlay.point)
+    shown = [("top", "ovlfinctl top -n1 --batch", capture_top(daemon, overlay))]
     lower.delay(60_000)
     job = daemon.finalize(overlay / "maps")
     wait_for(lambda: int(daemon.job(job)["EntriesTotal"]) and int(daemon.job(job)["EntriesDone"]) > 150, "some progress", 60)
-    shown = [(name, command, capture(daemon.bus.address, *command.split()[1:], cwd=overlay.point)) for name, command in (
+    shown += [(name, command, capture(daemon.bus.address, *command.split()[1:], cwd=overlay.point)) for name, command in (
         ("status", "ovlfinctl status"), ("overlay", "ovlfinctl status software"), ("jobs", "ovlfinctl jobs"))]
     lower.delay(0)
     daemon.wait_job(job)

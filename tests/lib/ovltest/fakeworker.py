@@ -16,7 +16,7 @@ import sys
 import time
 
 KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
-RECORD = struct.Struct("=IIIi7Q64s4096s4096s1024s")
+RECORD = struct.Struct("=IIIi7Q96x64s4096s4096s1024s")
 DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
 JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
 CHECK_LEVELS = ["ok", "warning", "fail"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the README says, executed. A block of code is commands, or a session: lines that begin with "$ " and what they print."""
+"""What the README and the manuals say, executed. A block of code is commands, or a session: lines that begin with "$ " and what
+they print."""
 
 import re
 import subprocess
@@ -11,6 +12,7 @@ README = ROOT / "README.md"
 CHANGING = (
     (r"\d\d:\d\d:\d\d", "TIME"), (r"\d{4}-\d\d-\d\d", "DATE"), (r"\b[A-Z][a-z]{2} [ \d]\d TIME", "DATE TIME"),
     (r"\b\d+(\.\d+)? (s|ms)\b", "DURATION"), (r"just now|DURATION ago", "AGO"), (r"\[\d+\]", "[PID]"),
+    (r"\bin use by \d+", "in use by PID"), (r"(?m)^ *\d+ +\d+\.\d (?=[a-z])", "HEAT OPENS "),
     (r"(?m)^ *(PID|\d+)(?= \w+ +(KIND|open|cwd|lock))", "PID"),
     (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""), (r"(Watching: )\d+ (of \d+ )?director\w+", r"\1N"),
 )
@@ -19,20 +21,27 @@ CHANGING = (
 def normalized(text):
     for pattern, word in CHANGING:
         text = re.sub(pattern, word, text)
-    return [line.rstrip() for line in text.splitlines() if line.strip()]
+    # How far a job is, is told when it takes longer.
+    return [line.rstrip() for line in text.splitlines() if line.strip() and not re.match(r"\d+% \w+ing '", line)]
 
 
-def section(title):
+def manual(name):
+    return ROOT / "man" / f"{name}.scd"
+
+
+def section(title, document=README):
     """The text below a heading, up to the next one of any kind."""
-    text = README.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
+    if document.suffix == ".scd":
+        text = text.replace("\\\\", "\\")
     start = re.search(rf"^#+ {re.escape(title)}\n", text, re.M).end()
     following = re.search(r"^#+ [A-Z]", text[start:], re.M)
     return text[start:start + following.start()] if following else text[start:]
 
 
-def blocks(title):
+def blocks(title, document=README):
     """The blocks of code in a section."""
-    return re.findall(r"^```\w*\n(.*?)^```", section(title), re.M | re.S)
+    return re.findall(r"^```\w*\n(.*?)^```", section(title, document), re.M | re.S)
 
 
 def session(title):
