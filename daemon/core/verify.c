@@ -192,7 +192,8 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         at->v->n_entries++;
         throttle_wait(at->v->site->throttle, at->v->site, 1);
         x.origin_size = xattr_read_at(dfd, name, XATTR_ORIGIN, &x.origin);
-        at->d->needs_impure |= x.origin_size > 0;
+        /* A marked directory keeps its origin, but is not merged: the kernel takes it for pure. */
+        at->d->needs_impure |= x.origin_size > 0 && e.class != UPPER_OPAQUE;
         site_progress(at->v->site, JOB_RUNNING, at->v->n_entries, 0);
         r = verify_entry(&x);
         return r < 0 || e.type != DT_DIR ? r : descend(&x);

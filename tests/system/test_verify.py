@@ -126,6 +126,15 @@ def mark(overlay, path, name, value):
         os.setxattr(full, OVL + name, value)
 
 
+def test_a_marked_directory_that_moved(scene, lowers):
+    """What it is moved into needs no mark for it: it keeps its origin, but is merged with nothing."""
+    overlay = scene.overlay(*lowers)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", "--method=mark", overlay / "loose/dir").ok()
+    os.rename(overlay / "loose/dir", overlay / "odd/empty-dir")
+    assert verify(overlay, daemon) == {}
+
+
 def relative_redirect(overlay, _):
     mark(overlay, FILE, "redirect", os.path.basename(FILE).encode())
     return FILE
