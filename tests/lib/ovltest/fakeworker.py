@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A worker that touches no file: speaks daemon/base/wire.h and does what a script says.
 
@@ -11,15 +11,10 @@ import json
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 
-KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
-RECORD = struct.Struct("=IIIi7Q96x64s4096s4096s1024s")
-DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
-JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
-CHECK_LEVELS = ["ok", "warning", "fail"]
+from wire import CHECK_LEVELS, DIRECTORY_STATES, JOB_STATES, KINDS, RECORD
 
 
 def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, errors=0, usec=0, name="", path="",

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What travels between a worker and whoever asks it (daemon/base/wire.h), and a worker asked without a daemon."""
+
+import contextlib
+import os
+import socket
+import struct
+
+KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
+# The gap: what the lower layers did for a job.
+RECORD = struct.Struct("=IIIi7Q96x64s4096s4096s1024s")
+DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
+JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
+CHECK_LEVELS = ["ok", "warning", "fail"]
+STATES = {"progress": JOB_STATES, "directory": DIRECTORY_STATES, "check": CHECK_LEVELS}
+NUMBERS = ["done", "total", "merge_children", "bytes", "errors", "usec", "pause_usec"]
+STRINGS = ["name", "path", "lower_path", "text"]
+
+
+def unpack(packet):
+    """A record as a dict; its state is a word where the kind has words for it."""
+    _, kind, state, error, *rest = RECORD.unpack(packet)
+    kind = KINDS[kind]
+    texts = [value.split(b"\0")[0].decode(errors="surrogateescape") for value in rest[len(NUMBERS):]]
+    return {"kind": kind, "state": STATES[kind][state] if kind in STATES else state, "error": error,
+            **dict(zip(NUMBERS, rest)), **dict(zip(STRINGS, texts))}
+
+
+def start(worker, environment=None):
+    """Starts a worker; returns our end of the socket that it has as descriptor 3, and its PID."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        return ours, os.posix_spawn(worker, [worker], {**os.environ, **(environment or {})},
+                                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)])
+
+
+def records(connection, request):
+    """Sends a request (a dict), yields the records of the answer."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed before it has read what it was asked
+        connection.send(b"".join(os.fsencode(f"{k}={v}") + b"\0" for k, v in request.items()))
+        while packet := connection.recv(1 << 16):
+            yield unpack(packet)
+
+
+def ask(worker, environment=None, **request):
+    """Asks a worker and waits until it has ended, and with it whatever it kept. Returns its records, the last of which is the
+    result, and its exit status, or minus the signal."""
+    connection, pid = start(worker, environment)
+    answer = []
+    with connection:
+        connection.settimeout(60)
+        try:
+            answer += records(connection, request)
+        except TimeoutError as e:
+            raise TimeoutError(f"a worker does not end: {request} {answer}") from e
+    return answer, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
