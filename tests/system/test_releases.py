@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Releases come, are used, finalized, fixed in place, removed and pruned, one after the other, while daemon and workers are
-killed at random. OVLFIND_RELEASES sets how many."""
+"""Releases come, are used, finalized, fixed in place, removed and pruned, ten at a time, while daemon and workers are killed at
+random. OVLFIND_RELEASES sets how many."""
 
 import os
 import random
 import shutil
+import time
 
 import pytest
 
 from ovltest.daemon import wait_for
 from ovltest.tree import age, write
 
-RELEASES = int(os.environ.get("OVLFIND_RELEASES", "15"))
+RELEASES = int(os.environ.get("OVLFIND_RELEASES", "60"))
+BATCH = 10
+KILL_WITHIN_SECONDS = 0.5
 SEED = int(os.environ.get("OVLFIND_SEED", "1"))
 FILES = 12
 
@@ -39,6 +42,8 @@ def fix(source, n):
 
 
 class Life:
+    """Of releases, which come and go in batches."""
+
     def __init__(self, scene, rng):
         self.rng = rng
         self.source = scene.source()
@@ -46,41 +51,49 @@ class Life:
         self.overlay = scene.overlay(self.source)
         self.daemon = scene.daemon(soft=self.overlay)
 
-    def ask(self, *args):
+    def ask(self, verb, of, *options):
         """Until it is done: the daemon may be killed while it is at it."""
+        if not of:
+            return
+        args = (verb, *options, *of)
         for _ in range(20):
             if self.rng.random() < 0.25:
                 self.daemon.ctl(*args, "--no-block")
-                self.daemon.process.kill()
-                self.daemon.process.wait()
+                time.sleep(self.rng.random() * KILL_WITHIN_SECONDS)
+                self.daemon.kill()
                 self.daemon.start()
             if self.daemon.ctl(*args).code == 0:
                 return
         raise AssertionError(self.daemon.ctl(*args))
 
-    def live(self, n):
-        top = self.overlay / f"prog/release{n}"
-        add(self.source, n)
-        use(self.overlay, n)
-        self.ask("finalize", top)
-        use(self.overlay, n)
-        if n % 2:
+    def tops(self, batch):
+        return [self.overlay / f"prog/release{n}" for n in batch]
+
+    def live(self, batch):
+        for n in batch:
+            add(self.source, n)
+            use(self.overlay, n)
+        self.ask("finalize", self.tops(batch))
+        for n in batch:
+            use(self.overlay, n)
+        odd = [n for n in batch if n % 2]
+        for n in odd:
             fix(self.source, n)
-            self.ask("refresh", top)
-            use(self.overlay, n, fixed=True)
-        if n % 5 == 0:
-            self.ask("finalize", top, "--data")
+        self.ask("refresh", self.tops(odd))
+        self.ask("finalize", self.tops(n for n in batch if n % 5 == 0), "--data")
+        for n in batch:
             use(self.overlay, n, fixed=n % 2)
 
-    def bury(self, n):
-        shutil.rmtree(os.path.join(self.source, f"prog/release{n}"))
-        if n % 3 == 0:
+    def bury(self, batch):
+        for n in batch:
+            shutil.rmtree(os.path.join(self.source, f"prog/release{n}"))
+        if self.rng.random() < 0.3:
             wait_for(lambda: self.daemon.kept() == 0, "old trees to go")
             assert self.daemon.stop() == 0
             self.overlay.remount()
             self.daemon.start()
-        self.ask("prune", "soft")
-        assert not os.path.lexists(self.overlay / f"prog/release{n}")
+        self.ask("prune", ["soft"])
+        assert [top for top in self.tops(batch) if os.path.lexists(top)] == []
 
 
 def left(upper):
@@ -88,15 +101,16 @@ def left(upper):
 
 
 @pytest.mark.first
+@pytest.mark.timeout(120 + RELEASES)
 def test_releases(scene):
     life = Life(scene, random.Random(SEED))
     used = life.overlay.upper.used_bytes()
-    for n in range(RELEASES):
-        life.live(n)
-        if n >= 2:
-            life.bury(n - 2)
-    for n in range(max(RELEASES - 2, 0), RELEASES):
-        life.bury(n)
+    batches = [range(n, min(n + BATCH, RELEASES)) for n in range(0, RELEASES, BATCH)]
+    for i, batch in enumerate(batches):
+        life.live(batch)
+        if i > 0:
+            life.bury(batches[i - 1])
+    life.bury(batches[-1])
     wait_for(lambda: life.daemon.kept() == 0, "old trees to go")
     wait_for(lambda: left(life.overlay.upper.upper) == ["prog"], "staging to go")
     assert life.daemon.ctl("verify", "soft", "--json=short").ok().json == {"problems": []}
