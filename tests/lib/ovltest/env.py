@@ -90,6 +90,11 @@ def mount(source, target, fstype, flags, options):
     _syscall("mount", *encoded[:3], ctypes.c_ulong(flags), encoded[3])
 
 
+def umount(target):
+    """umount(2) itself, for those who do it often."""
+    _syscall("umount2", os.fsencode(target), 0)
+
+
 def run(*args, check=True, timeout=60, **kwargs):
     """Runs a program to its end and returns it with its output; a failure shows what it said."""
     p = subprocess.run([str(a) for a in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
