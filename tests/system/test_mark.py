@@ -12,6 +12,7 @@ from ovltest.daemon import wait_for
 from ovltest.env import redirect_max
 from ovltest.holders import OpenFile, Shell, Watches
 from ovltest.tree import odd_entries, release, write
+from ovltest.uppers import UPPERS
 
 D = "software/prog"
 
@@ -45,6 +46,20 @@ def overlay_forget(daemon, overlay):
     """Nothing is cached any more."""
     assert daemon.stop() == 0
     overlay.remount()
+
+
+@pytest.mark.parametrize("upper", UPPERS)
+def test_every_upper(scene, source, upper):
+    """What tells that a mark is in effect differs by file system."""
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower, upper=upper)
+    daemon = scene.daemon(soft=overlay)
+    d = overlay / D
+    daemon.ctl("finalize", "--method=mark", d).ok()
+    assert daemon.state_of(d) == "finalized"
+    assert scene.absent_lookups(lower, directories_below(d), 5).enoent == 0
+    daemon.ctl("unfinalize", d).ok()
+    assert daemon.state_of(d) == "copied-up"
 
 
 def test_a_tree_and_back(scene, lower, overlay, daemon):

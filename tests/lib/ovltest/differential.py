@@ -164,7 +164,7 @@ def run_examples(args):
     def both_answer_alike(layer_list, operations):
         n = next(numbers)
         directories = [os.path.join(top, f"x{n}") for top in (upper.point, base)]
-        twins = Twins(*directories, layer_list, args.upper)
+        twins = Twins(*directories, layer_list)
         try:
             example(twins, operations, outcomes)
         finally:

@@ -213,9 +213,9 @@ class Half:
 
 
 class Twins:
-    """directory: on the file system that the uppers are to be on, which is of this kind. source: where lower layers are made."""
+    """directory: on the file system that the uppers are to be on. source: where lower layers are made."""
 
-    def __init__(self, directory, source, layers, kind="tmpfs"):
+    def __init__(self, directory, source, layers):
         self.lowers = [os.path.join(source, f"lower{i}") for i in range(len(layers))]
         self.state = os.path.join(source, "state")
         for path in (*self.lowers, self.state):
@@ -225,8 +225,6 @@ class Twins:
         self.has_hard_links = any(kind == "hard" for layer in layers for kind, _ in layer.values())
         self.began_ns = time.time_ns() - 20_000_000  # file systems take times from a clock that is late by a tick
         self.sides = [Side(self._mount(directory, source, name)) for name in ("worked-on", "left-alone")]
-        # There the kernel does not tell whether a mark is in effect (core/observe.c).
-        self.hiding_states = ("finalized", "stale", "pending") if kind == "btrfs" else ("finalized", "stale")
         self.n_added = 0
         self.was_killed = False
 
@@ -330,7 +328,7 @@ class Twins:
             # A directory in the upper has the time of then, one in the lower that of the addition.
             left_alone[os.path.dirname(p)]["mtime"] = worked_on[os.path.dirname(p)]["mtime"]
             if p not in worked_on:
-                assert (state := self.state_of(os.path.dirname(p))) in self.hiding_states, f"{p!r} is not shown, {state}"
+                assert (state := self.state_of(os.path.dirname(p))) in ("finalized", "stale"), f"{p!r} is not shown, {state}"
                 del left_alone[p]
         # A copy is a file of its own (see HardLinks=).
         lines = diff(left_alone, worked_on, ignore=("nlink",) if self.has_hard_links else ())
