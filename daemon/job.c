@@ -95,8 +95,10 @@ int job_set_state(Job *j, JobState state, uint64_t now_usec) {
         }
         if (state == JOB_QUEUED)
                 job_reset_attempt(j);
-        if (job_state_is_final(state))
+        if (job_state_is_final(state)) {
                 j->finished_usec = now_usec;
+                j->not_before_usec = 0;
+        }
         j->state = state;
         return 1;
 }
@@ -202,8 +204,8 @@ bool job_may_pause(const Job *j, const Failure *failure) {
                  (j->has_left && failure->kind == FAILURE_BUSY));
 }
 
-void job_note_trouble(Job *j, uint64_t entries_done, uint64_t now_usec) {
-        if (j->trouble_usec > 0 && entries_done <= j->trouble_entries)
+void job_note_trouble(Job *j, uint64_t entries_done, bool has_finished_some, uint64_t now_usec) {
+        if (j->trouble_usec > 0 && entries_done <= j->trouble_entries && !has_finished_some)
                 return;
         j->trouble_usec = now_usec;
         j->trouble_entries = entries_done;

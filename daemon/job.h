@@ -124,9 +124,10 @@ bool job_conflicts(const Job *a, const Job *b) _pure_;
 /* Whether a failure is of the kind that goes away by itself, and the job one that can wait for that. What an
  * attempt could not clear away may be in the way of the next one. */
 bool job_may_pause(const Job *j, const Failure *failure) _pure_;
-/* There was such a failure, after so many entries. It is the first in a row if the job has got further than
- * ever. */
-void job_note_trouble(Job *j, uint64_t entries_done, uint64_t now_usec);
+/* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a
+ * row if the job has got further than ever there, or has finished some of what it is to do, which is not
+ * begun again. */
+void job_note_trouble(Job *j, uint64_t entries_done, bool has_finished_some, uint64_t now_usec);
 /* For how long it has been failing so. */
 uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
 /* When to try a job again that somebody asked for: a pause, or 0 once patience_usec have passed since the

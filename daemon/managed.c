@@ -418,7 +418,9 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
                 managed_activate(o);
                 managed_schedule_compare(o, /* usec= */ 0);
         } else if (kind != FAILURE_LOWER_UNREACHABLE || o->state != MANAGED_ACTIVE)
-                managed_refuse(o, kind, message); /* else its jobs wait, and so does the survey */
+                managed_refuse(o, kind, message);
+        else /* its jobs wait, and so does this */
+                log_notice("Overlay '%s' is looked through again later: %s", o->config->name, message);
         if (kind != FAILURE_NONE || n_left > 0)
                 managed_schedule_retry(o);
         else

@@ -136,6 +136,8 @@ static void run_conclude(Manager *m, Job *j, Failure *failure) {
         (void) job_finish(j, failure, now_realtime(m));
         if (o && !j->options.is_dry_run)
                 count_end(o, j);
+        if (o && o->state == MANAGED_ACTIVE && j->has_left) /* otherwise one comes anyway */
+                managed_survey(o);
         job_log_end(j);
         manager_job_finished(m, j);
 }
@@ -246,14 +248,14 @@ static void run_take_remount(Run *run, const WireRecord *r) {
 }
 
 /* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
- * over. */
-static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached) {
+ * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
+static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
         uint64_t now = now_realtime(run->manager);
         Job *j = run->job;
 
         if (!job_may_pause(j, failure))
                 return 0;
-        job_note_trouble(j, reached, now);
+        job_note_trouble(j, reached, finished > 0, now);
         return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
                                : job_next_pause(j, run->overlay->config->settings.retry_usec, now);
 }
@@ -278,10 +280,13 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
                 job_type_to_string(j->type), path ?: j->path,
                 (unsigned long long) ((pause + USEC_PER_SEC - 1) / USEC_PER_SEC), reason);
         run_free(run);
-        if ((!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0) ||
-            job_pause(j, reason, now + pause, now) < 0)
+        if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
                 (void) log_oom();
-        o->is_heat_changed = true; /* a time to look at it again */
+        if (job_pause(j, reason, now + pause, now) < 0)
+                (void) log_oom();
+        watching_rearm(&o->watching, j->path); /* it may wait for an hour */
+        o->is_heat_changed = true;             /* a time to look at it again */
+        m->is_state_changed = true;            /* its attempts count from none */
         manager_wake(m);
         manager_job_changed(m, j);
 }
@@ -319,14 +324,12 @@ static void run_take_result(Run *run, const WireRecord *r) {
         /* One that failed half way is brought to an end by a survey. */
         if (j->type == JOB_REMOUNT && kind != FAILURE_NONE && !j->options.is_dry_run)
                 managed_survey(run->overlay);
-        pause = run_next_pause(run, &failure, reached);
+        pause = run_next_pause(run, &failure, reached, r->entries_done);
         if (pause > 0) {
                 run_pause(run, &failure, pause);
                 return;
         }
         tell_tries(j, now_realtime(run->manager), &failure);
-        if (j->has_left)
-                managed_survey(run->overlay);
         run_finish(run, &failure);
 }
 

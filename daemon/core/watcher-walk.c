@@ -175,9 +175,10 @@ static size_t count_waiting(Watcher *w) {
 
         for (size_t i = 0; i < w->n_nodes; i++) {
                 const WatchNode *n = w->nodes[i];
+                bool wants = n->wd < 0 && n->states != 0 && !n->is_resting;
 
-                n_without += n->wd < 0 && n->states != 0;
-                n_waiting += n->wd < 0 && n->states != 0 && !n->had_turn;
+                n_without += wants;
+                n_waiting += wants && !n->had_turn;
         }
         for (size_t i = 0; n_waiting == 0 && n_without > 0 && i < w->n_nodes; i++)
                 w->nodes[i]->had_turn = false;

@@ -139,7 +139,7 @@ static int tell_status(Watcher *w, uint64_t now, bool is_busy) {
 
                 n_wanted += !n->is_gone && n->states != 0;
                 s.n_known += !n->is_gone && watch_node_matches(w, n);
-                s.n_left_out += !n->is_gone && n->states != 0 && n->wd < 0 && !n->is_new;
+                s.n_left_out += !n->is_gone && n->states != 0 && n->wd < 0 && !n->is_new && !n->is_resting;
         }
         if (n_wanted <= w->n_limit) /* they have just been put in place, or rest */
                 s.n_left_out = 0;

@@ -50,6 +50,11 @@ def the_job(daemon):
     return jobs(daemon)[0]
 
 
+def opens(daemon, name):
+    """Of all directories of an overlay that were counted."""
+    return sum(int(d["opens"]) for d in daemon.manager().ListHot(name, dbus.UInt32(100)))
+
+
 def window(begin, minutes):
     """A window of Schedule= that begins so many minutes from now."""
     def text(m):
@@ -209,7 +214,7 @@ def test_the_upper_fills_up(scene):
 @pytest.mark.timeout(90)
 def test_tried_again(scene):
     """An automatic job waits for a lower that fails, and is done when that is over; others are done meanwhile."""
-    bad_lower, good_lower = (scene.lower(build(scene, ["a"]), timeout=0) for _ in range(2))
+    bad_lower, good_lower = (scene.lower(build(scene, ["a", "a/sub"]), timeout=0) for _ in range(2))
     bad, good = scene.overlay(bad_lower), scene.overlay(good_lower)
     sections = {"Finalize": {"Automatic": "yes"}, "Watch": {}}
     daemon = scene.daemon(bad=(bad, sections), good=(good, sections))
@@ -218,10 +223,13 @@ def test_tried_again(scene):
     daemon.ctl("pause", "bad").ok()
     use(bad, "a")
     wait_for(lambda: jobs(daemon), "a job")
-    bad_lower.fail("EIO")
+    bad_lower.fail("EIO", "a/sub/file")
     daemon.ctl("resume", "bad").ok()
     job = wait_for(lambda: (j := jobs(daemon)[0])["Reason"] and j, "it to be put off")
     assert (job["State"], job["Automatic"]) == ("waiting", True)
+    before = opens(daemon, "bad")
+    wait_for(lambda: use(bad, "a", 8) or opens(daemon, "bad") > before + 40, "uses to be counted while no worker is there")
+    assert "MaxWatches=" not in daemon.log(), "who makes way for a job waits for no watch"
     use(good, "a")
     wait_for(lambda: daemon.state_of(good / "a") == "finalized", "the other overlay")
     bad_lower.recover()
@@ -279,11 +287,56 @@ def test_tried_again_in_vain(scene):
     path = daemon.finalize(overlay / "a")
     put_off(daemon, path)
     daemon.ctl("cancel", str(daemon.job(path)["Id"])).ok()
-    assert daemon.job(path)["State"] == "canceled"
+    job = daemon.job(path)
+    assert (job["State"], job["Reason"], job["NextTryUSec"]) == ("canceled", "", 0)
     daemon.add_overlay("soft", overlay.point)
     daemon.ctl("reload").ok()
     result = daemon.ctl("finalize", overlay / "a")
     assert result.code == 1 and "tried" not in result.err
+
+
+PATIENT = {"CopyUp": {"RetrySec": "1min", "Workers": "2"}}
+
+
+def leave_something(daemon, lower, overlay):
+    """A job that waits, and has not been able to clear away what it had built; then the lower answers again."""
+    lower.delay(10_000)
+    path = daemon.finalize(overlay / "d")
+    wait_for(lambda: daemon.job(path)["EntriesDone"] > 10, "something to be there")
+    lower.invalidate()
+    lower.fail("EIO")
+    put_off(daemon, path)
+    assert os.path.lexists(overlay.upper_path(".ovlfind"))
+    return path
+
+
+def test_canceled_while_put_off(scene):
+    """What an attempt could not clear away is cleared away though there is no other one."""
+    source = scene.source()
+    many(os.path.join(source, "d"), 60)
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, PATIENT))
+    path = leave_something(daemon, lower, overlay)
+    daemon.manager().CancelJob(dbus.UInt32(daemon.job(path)["Id"]))
+    lower.recover()
+    wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "what it left to go")
+
+
+def test_forgotten_while_put_off(scene):
+    """An overlay that is not configured any more takes its jobs along; what waits for others goes on."""
+    source = scene.source()
+    many(os.path.join(source, "d"), 60)
+    lower, other_lower = scene.lower(source, timeout=0), scene.lower(build(scene, ["a"]), timeout=0)
+    overlay, other = scene.overlay(lower), scene.overlay(other_lower)
+    daemon = scene.daemon(soft=(overlay, PATIENT), other=(other, PATIENT))
+    leave_something(daemon, lower, overlay)
+    os.unlink(os.path.join(daemon.overlays_d, "soft.conf"))
+    daemon.manager().Reload()
+    lower.recover()
+    other_lower.fail("EIO", "a")
+    path = daemon.finalize(other / "a")
+    put_off(daemon, path, put_off(daemon, path)["NextTryUSec"])
 
 
 @pytest.mark.timeout(90)

@@ -141,7 +141,7 @@ static uint64_t attempt(Job *j, uint64_t patience, uint64_t entries, uint64_t *n
 
         assert_int_equal(job_set_state(j, JOB_RUNNING, *now), 1);
         assert_int_equal(job_shown_state(j), JOB_RUNNING);
-        job_note_trouble(j, entries, *now);
+        job_note_trouble(j, entries, /* has_finished_some= */ false, *now);
         pause = job_next_pause(j, patience, *now);
         assert_int_equal(job_pause(j, "away", *now + pause, *now), 0);
         assert_int_equal(job_shown_state(j), JOB_WAITING);
@@ -162,6 +162,10 @@ static void test_pauses(void **state) {
         /* It gets further: the lower layer was there meanwhile. */
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 1);
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 2);
+        /* A part of it is done, and it has only begun with the next one. */
+        job_note_trouble(j, 3, /* has_finished_some= */ true, now);
+        assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 3, &now), 1);
+        assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 4, &now), 1);
         assert_int_equal(attempt(j, 0, 11, &now), 0);
         j->n_pauses = 1000;
         assert_int_equal(attempt(j, USEC_INFINITY, 11, &now), 60);

@@ -212,7 +212,7 @@ static void test_automatic_jobs_below(void **state) {
 
 static void test_overlays_take_turns(void **state) {
         Bench *b = *state;
-        char name[3] = "o0", path[8];
+        char name[3] = "o0", path[16];
 
         for (int i = 0; i < 20; i++) {
                 (void) snprintf(path, sizeof(path), "p%i", i);
@@ -235,7 +235,7 @@ static void test_overlays_take_turns(void **state) {
 
 static void test_limit_of_all(void **state) {
         Bench *b = *state;
-        char overlay[8], path[8];
+        char overlay[16], path[16];
         int n = 0;
 
         for (int i = 0; i < 10; i++) {
