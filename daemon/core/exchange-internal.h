@@ -57,6 +57,7 @@ struct Exchange {
         bool has_built; /* the first scan is over */
         atomic_bool has_failed;
         Failure failure; /* the first one of any thread; under tree->lock */
+        char *stale;     /* lower path of an entry that answered ESTALE; the same */
         atomic_ullong n_done, n_total;
 };
 

@@ -50,6 +50,8 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
         (void) pthread_mutex_lock(&x->tree->lock);
         (void) failure_set_errno(
                 &x->failure, r, "cannot %s '%s/%s'", what, x->site->overlay->mount_point, path ?: name);
+        if (r == -ESTALE && n->lower && !x->stale)
+                x->stale = path_join(n->lower, name ?: "");
         (void) pthread_mutex_unlock(&x->tree->lock);
         atomic_store(&x->has_failed, true);
 }
@@ -154,6 +156,7 @@ Exchange *exchange_free(Exchange *x) {
         (void) fd_close(x->new_upper_fd);
         (void) fd_close(x->inotify_fd);
         failure_done(&x->failure);
+        free(x->stale);
         path_list_free(x->older, x->n_older);
         free(x->name);
         free(x->beside_name);

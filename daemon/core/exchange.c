@@ -203,6 +203,21 @@ static bool is_stale(const Exchange *x, bool is_undo, int r) {
         return is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE));
 }
 
+/* Whether it is the lower layer that answers so, or not at all: that is to be waited for, and nobody holds
+ * anything. */
+static bool lower_fails(const Exchange *x, const char *path) {
+        const char *root = x->tree && x->tree->root->lower ? x->tree->root->lower : path;
+        _cleanup_(lower_done) Lower l = LOWER_INIT;
+        struct stat st;
+        int r = lower_open(x->site->overlay, &l, NULL);
+
+        if (r >= 0)
+                r = lower_stat(&l, root, &st);
+        if (r >= 0 && x->stale)
+                r = lower_stat(&l, x->stale, &st);
+        return r < 0 && r != -ENOENT;
+}
+
 static int fail_stale(const Site *site, const char *path, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_BUSY, EBUSY,
@@ -252,7 +267,7 @@ int exchange_run(
                         return r;
                 }
                 abandon(x);
-                if (is_stale(x, is_undo, r) && !site_is_canceled(site)) {
+                if (is_stale(x, is_undo, r) && !site_is_canceled(site) && !lower_fails(x, path)) {
                         stale_usec = stale_usec ?: now_monotonic_usec();
                         if (now_monotonic_usec() - stale_usec > STALE_PATIENCE_USEC)
                                 return fail_stale(site, path, reterr);

@@ -237,24 +237,21 @@ def test_tried_again(scene):
     assert [int(j["Id"]) for j in jobs(daemon) if j["Path"] == bad / "a"] == [int(job["Id"])]
 
 
-ERRORS = ("EIO", "ETIMEDOUT")
-
-
 def put_off(daemon, path, more_than=0):
     """A job's properties once it waits for a lower layer that fails, for a later time than that."""
     return wait_for(lambda: (j := daemon.job(path))["State"] == "waiting" and j["NextTryUSec"] > more_than and j, "it to wait")
 
 
-@pytest.mark.parametrize("verb", ["finalize", "unfinalize"])
-def test_asked_for_and_tried_again(scene, verb):
+@pytest.mark.parametrize("verb,errors", [("finalize", ("EIO", "ETIMEDOUT")), ("unfinalize", ("EIO", "ESTALE"))])
+def test_asked_for_and_tried_again(scene, verb, errors):
     """What somebody asked for waits as well, says why, goes on when the lower answers again, and holds up nobody."""
-    lower = scene.lower(build(scene, [*ERRORS, "other"]), timeout=0)
+    lower = scene.lower(build(scene, [*errors, "other"]), timeout=0)
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1min"}}))
     if verb == "unfinalize":
-        daemon.ctl("finalize", *(overlay / d for d in ERRORS)).ok()
+        daemon.ctl("finalize", *(overlay / d for d in errors)).ok()
     waiting = {}
-    for error in ERRORS:
+    for error in errors:
         lower.invalidate()
         lower.fail(error, error)
         waiting[error] = daemon.start_ctl(verb, overlay / error)
@@ -266,7 +263,7 @@ def test_asked_for_and_tried_again(scene, verb):
         put_off(daemon, path, job["NextTryUSec"])
     daemon.ctl("finalize", overlay / "other").ok()
     lower.recover()
-    for error in ERRORS:
+    for error in errors:
         out, err = waiting[error].communicate(timeout=40)
         assert waiting[error].returncode == 0 and error in out, err
         assert f"'{overlay / error}' waits, to be tried again: " in err
