@@ -7,18 +7,16 @@ the machine does meets all of them. Usage: bench_foreground.py [TURNS [SECONDS [
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.bench import playground, scene_in  # noqa: E402
 from ovltest.daemon import wait_for  # noqa: E402
 from ovltest.tree import many  # noqa: E402
 
@@ -150,19 +148,8 @@ def main():
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 1
     delay_usec = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
-    if reason := missing_privilege():
-        print(f"skipped: {reason}")
-        return 77
-    enter_namespace()
-    base = tempfile.mkdtemp(prefix="ovlbench-")
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "ovlbench", base)
-    scene = Scene(tempfile.mkdtemp(dir=base))
-    try:
+    with playground() as base, scene_in(base) as scene:
         measure(scene, turns, seconds, delay_usec)
-    finally:
-        scene.close()
-        run("umount", "-l", base, check=False)
-        shutil.rmtree(base, ignore_errors=True)
     return 0
 
 

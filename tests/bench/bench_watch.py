@@ -6,15 +6,13 @@ Usage: bench_watch.py [DIRECTORIES [SECONDS]]"""
 
 import glob
 import os
-import shutil
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.bench import playground, scene_in  # noqa: E402
 from ovltest.daemon import wait_for  # noqa: E402
 
 SETTLE_SECONDS = 8  # one more walk follows the first after 5 seconds, the next 40 seconds later
@@ -87,24 +85,11 @@ def measure(scene, n, idle_seconds):
 def main():
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     idle_seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
-    if reason := missing_privilege():
-        print(f"skipped: {reason}")
-        return 77
-    enter_namespace()
-    base = tempfile.mkdtemp(prefix="ovlbench-")
-    run("mount", "-t", "tmpfs", "-o", "mode=755,nr_inodes=0", "ovlbench", base)
     results = []
-    try:
+    with playground() as base:
         for count, seconds in ((10, 0), (n, idle_seconds)):
-            scene = Scene(tempfile.mkdtemp(dir=base))
-            try:
+            with scene_in(base) as scene:
                 results.append(measure(scene, count, seconds))
-            finally:
-                scene.close()
-                shutil.rmtree(scene.dir, ignore_errors=True)
-    finally:
-        run("umount", "-l", base, check=False)
-        shutil.rmtree(base, ignore_errors=True)
     (few, *_), (many, ready, done, woken, (known, watches)) = results
     daemon, watcher = ((m - f) / n for m, f in zip(many, few))
     print(f"{known:,} directories known, {watches:,} watches\n"
