@@ -102,7 +102,24 @@ def answer_seconds(daemon):
     return statistics.median(once() for _ in range(11))
 
 
-# What it is for
+# What it is for and how gently
+
+def test_the_lower_is_left_in_peace(scene):
+    """What has never been seen is visited for a quarter of the time. Every operation takes so long at least: on a machine that is
+    busy with something else the share only sinks."""
+    delay_usec = 1000
+    lower = scene.lower(build(scene, [f"d{i:03}" for i in range(60)]))
+    overlay = scene.overlay(lower)
+    lower.delay(delay_usec)
+    begin = time.monotonic()
+    with lower.measure() as n:
+        daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+        watched(daemon)
+    lower.delay(0)
+    share = n.total * delay_usec / 1e6 / (time.monotonic() - begin)
+    assert n.total > 60 and share < 0.4, f"{n.total} operations, {share:.2f} of the time"
+
+
 
 def test_the_hot_ones_and_no_other(scene):
     directories = [f"lib{i // 100}/d{i:04}" for i in range(2000)]
