@@ -336,6 +336,8 @@ int job_wait_add(JobWait *w, const char *object, const char *argument, const cha
         WaitedJob *jobs;
         int r;
 
+        if (find_job(w, object)) /* asked for twice */
+                return 0;
         jobs = copy ? reallocarray(w->jobs, w->n + 1, sizeof(*jobs)) : NULL;
         if (!jobs)
                 return -ENOMEM;

@@ -48,5 +48,5 @@ typedef int (*bus_read_option_t)(sd_bus_message *message, const char *key, void 
 int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr);
 int bus_read_flag(sd_bus_message *message, bool *ret);
 
-/* Answers with the object of a new job. */
+/* Answers with the object of a job. */
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j);

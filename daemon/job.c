@@ -241,12 +241,21 @@ JobState job_shown_state(const Job *j) {
 }
 
 /* As bytes: an option that is added one day counts by itself. */
+bool job_options_equal(const JobOptions *a, const JobOptions *b) {
+        JobOptions x, y;
+
+        memcpy(&x, a, sizeof(x));
+        memcpy(&y, b, sizeof(y));
+        x.uid = y.uid = 0;
+        x.set = y.set = NULL;
+        return memcmp(&x, &y, sizeof(x)) == 0 && str_equal(a->set, b->set);
+}
+
 bool job_options_are_default(const JobOptions *o) {
         JobOptions defaults;
 
         memset(&defaults, 0, sizeof(defaults));
-        defaults.uid = o->uid;
-        return memcmp(o, &defaults, sizeof(defaults)) == 0;
+        return job_options_equal(o, &defaults);
 }
 
 bool job_may_retry(const Job *j) {

@@ -35,6 +35,8 @@ typedef struct JobOptions {
         uint64_t data_bytes; /* only with has_data */
 } JobOptions;
 
+/* Whether both ask for the same, whoever does. */
+bool job_options_equal(const JobOptions *a, const JobOptions *b) _pure_;
 /* Whether the job is just what its type and path say. */
 bool job_options_are_default(const JobOptions *o) _pure_;
 

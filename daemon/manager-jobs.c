@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "automatic.h"
+#include "base/path-util.h"
 #include "bus.h"
 #include "heat-state.h"
 #include "log.h"
@@ -135,8 +136,6 @@ static int manager_queue_job(
 
 /* One user's jobs do not keep others waiting for ever. */
 static int manager_check_room(const Manager *m, uid_t uid, const char *path, Failure *reterr) {
-        if (m->is_stopping)
-                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
                 return failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
@@ -151,6 +150,47 @@ static int manager_check_room(const Manager *m, uid_t uid, const char *path, Fai
         return 0;
 }
 
+/* Who asks for what waits already gets that job. One that is put off is tried at once, as a new one would
+ * be. */
+static void manager_join_job(Manager *m, Managed *o, Job *j, uid_t uid) {
+        if (j->is_automatic)
+                j->options.uid = uid;
+        j->is_automatic = false;
+        j->trouble_usec = 0;
+        if (j->not_before_usec > 0)
+                (void) sd_event_now(m->event, CLOCK_REALTIME, &j->not_before_usec);
+        m->is_state_changed = o->is_heat_changed = true;
+        manager_job_changed(m, j);
+        manager_wake(m);
+}
+
+static int manager_take_job(
+        Manager *m,
+        JobType type,
+        Managed *o,
+        const char *path,
+        const JobOptions *options,
+        Job **ret,
+        Failure *reterr) {
+        _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
+        Job *j = queue_find_equal(m->queue, type, o->config->name, path, options);
+        int r = 0;
+
+        if (m->is_stopping)
+                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
+        if (!j || j->is_automatic)
+                r = manager_check_room(m, options->uid, absolute ?: path, reterr);
+        if (r < 0)
+                return r;
+        if (j) {
+                manager_join_job(m, o, j, options->uid);
+                *ret = j;
+                return 0;
+        }
+        r = manager_queue_job(m, type, o, path, options, /* heat= */ NULL, ret);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", absolute ?: path) : 0;
+}
+
 int manager_add_job(
         Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
         _cleanup_free_ char *relative = NULL;
@@ -160,12 +200,7 @@ int manager_add_job(
         r = manager_find_path(m, path, &o, &relative, reterr);
         if (r >= 0)
                 r = managed_check_usable(o, path, reterr);
-        if (r >= 0)
-                r = manager_check_room(m, options->uid, path, reterr);
-        if (r < 0)
-                return r;
-        r = manager_queue_job(m, type, o, relative, options, /* heat= */ NULL, ret);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", path) : 0;
+        return r < 0 ? r : manager_take_job(m, type, o, relative, options, ret, reterr);
 }
 
 int manager_add_remount(
@@ -179,12 +214,7 @@ int manager_add_remount(
         r = managed_check_remountable(o, reterr);
         if (r >= 0 && options->set)
                 r = overlay_has_options(o->overlay, options->set, reterr);
-        if (r >= 0)
-                r = manager_check_room(m, options->uid, o->config->mount_point, reterr);
-        if (r < 0)
-                return r;
-        r = manager_queue_job(m, JOB_REMOUNT, o, "", options, /* heat= */ NULL, ret);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for overlay '%s'", overlay) : 0;
+        return r < 0 ? r : manager_take_job(m, JOB_REMOUNT, o, "", options, ret, reterr);
 }
 
 int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat) {

@@ -65,10 +65,10 @@ Managed *manager_find_overlay(const Manager *m, const char *name);
 int manager_find_path(
         const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr);
 
-/* Makes a job for path. The failure says why there is none. */
+/* Makes a job for path, or finds one that waits and does the same. The failure says why there is none. */
 int manager_add_job(
         Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr);
-/* Makes a job that remounts an overlay, by name. */
+/* The same for one that remounts an overlay, by name. */
 int manager_add_remount(
         Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr);
 /* A job nobody has asked for. */

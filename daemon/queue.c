@@ -295,6 +295,24 @@ Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path) {
         return NULL;
 }
 
+Job *queue_find_equal(
+        const Queue *q, JobType type, const char *overlay, const char *path, const JobOptions *options) {
+        for (size_t i = q->n_jobs; i > 0; i--) {
+                Job *j = q->jobs[i - 1];
+
+                if (job_state_is_final(j->state) || strcmp(j->overlay, overlay) != 0 ||
+                    !(path_startswith(j->path, path) || path_startswith(path, j->path)))
+                        continue;
+                if (j->type != type)
+                        return NULL;
+                if (j->state == JOB_QUEUED && strcmp(j->path, path) == 0 &&
+                    (j->is_automatic || j->options.uid == options->uid) &&
+                    job_options_equal(&j->options, options))
+                        return j;
+        }
+        return NULL;
+}
+
 unsigned queue_count_automatic(const Queue *q, const char *overlay) {
         unsigned n = 0;
 

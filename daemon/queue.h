@@ -43,6 +43,11 @@ void queue_set_automatic_open(Queue *q, const char *overlay, bool is_open);
 Job *queue_next(Queue *q);
 /* The unfinished job at work on path or on a directory above it; NULL if none. */
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path);
+/* A job that has not begun and does what this one would: of the same user, who may cancel it, or of nobody.
+ * NULL if there is none, or if something else is to be done at the path in between. One that has begun may
+ * be past what has changed since. */
+Job *queue_find_equal(
+        const Queue *q, JobType type, const char *overlay, const char *path, const JobOptions *options);
 /* Whether there is an unfinished remount of the overlay. */
 bool queue_has_remount(const Queue *q, const char *overlay) _pure_;
 /* Automatic jobs that are not finished. */

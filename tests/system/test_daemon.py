@@ -208,6 +208,33 @@ def test_finished_jobs_stay_readable(fake):
     assert len(jobs) == 64 and 66 in jobs
 
 
+def test_asked_for_twice(fake):
+    """What is the same and has not begun is one job; what has begun may have missed what the second one asks for."""
+    manager, nothing = fake.daemon.manager(), dbus.Dictionary({}, "sv")
+    manager.Pause("")
+    a = fake.finalize()
+    assert fake.finalize() == a
+    others = [fake.finalize("a/b"), fake.finalize(**{"dry-run": True}), fake.finalize(data=dbus.UInt64(1)),
+              manager.Unfinalize(fake.overlay / "a", nothing)]
+    assert len({a, *others}) == 5
+    later = fake.finalize()
+    assert later not in (a, *others), "what is undone in between is asked for anew"
+    swaps = [manager.Remount("soft", dbus.Dictionary({"set": f"metacopy={v}"}, "sv")) for v in ("on", "on", "off")]
+    assert swaps[0] == swaps[1] != swaps[2]
+    for job in {a, *others, later, *swaps}:
+        manager.CancelJob(dbus.UInt32(job.rpartition("/")[2]))
+    client = fake.daemon.start_ctl("finalize", fake.overlay / "a", fake.overlay / "a")
+    wait_for(lambda: fake.manager_property("NJobs") == 1, "the job")
+    fake.play({"finalize": [["wait-file", {"file": fake.file("go")}], DONE]})
+    manager.Resume("")
+    wait_for(lambda: fake.asked("finalize"), "the worker")
+    again = fake.finalize()
+    assert fake.finalize() == again and fake.manager_property("NJobs") == 2
+    fake.touch("go")
+    client.communicate(timeout=20)
+    assert client.returncode == 0 and fake.daemon.wait_job(again)["State"] == "done"
+
+
 def test_pause_and_resume(fake):
     fake.daemon.manager().Pause("")
     path = fake.finalize()

@@ -242,9 +242,9 @@ def test_full_upper(scene, lower, kind):
 def test_nested_jobs_run_one_after_the_other(daemon, overlay, lower, scene):
     lower.delay(5_000)
     outer = daemon.finalize(overlay / D)
+    wait_for(lambda: daemon.job(outer)["State"] in ("running", "applying"), "the first job to run")
     inner = daemon.finalize(overlay / f"{D}/lib")
     same = daemon.finalize(overlay / D)
-    wait_for(lambda: daemon.job(outer)["State"] in ("running", "applying"), "the first job to run")
     assert daemon.job(inner)["State"] == "queued"
     assert daemon.job(same)["State"] == "queued"
     ends = [daemon.wait_job(job) for job in (outer, inner, same)]

@@ -205,7 +205,7 @@ bus = dbus.bus.BusConnection({scene.bus.address!r})
 manager = dbus.Interface(bus.get_object({NAME!r}, {PATH!r}, introspect=False), 'org.ovlfind1.Manager')
 try:
     for n in range(100):
-        manager.Finalize({fake.overlay / 'a'!r}, dbus.Dictionary({{}}, signature='sv'))
+        manager.Finalize({fake.overlay / 'a'!r} + str(n), dbus.Dictionary({{}}, signature='sv'))
 except dbus.DBusException as e:
     print(n, e.get_dbus_name(), e.get_dbus_message())
 """

@@ -10,7 +10,7 @@ import pytest
 
 from ovltest import run
 from ovltest.daemon import wait_for
-from ovltest.fakedaemon import DONE, Fake
+from ovltest.fakedaemon import DONE, Fake, failure
 from ovltest.tree import age, many, write
 
 NAMES = ("file", "other")
@@ -357,6 +357,43 @@ def test_stalled(scene):
 
 
 # What workers are asked, with a scripted one
+
+def test_asked_for_while_it_is_put_off(scene):
+    """Whoever asks again while a job waits for the lower gets that job, and it is tried at once."""
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, CopyUp={"RetrySec": "1h"})
+    fake.start()
+    fake.play({"finalize": [failure("LowerUnreachable", "no answer", 5)]})
+    path = fake.finalize()
+    put_off(fake.daemon, path)
+    wait_for(lambda: len(fake.asked("finalize")) == 2, "another attempt")
+    later = put_off(fake.daemon, path)["NextTryUSec"]
+    fake.play({"finalize": [DONE]})
+    assert fake.finalize() == path
+    assert fake.daemon.wait_job(path)["FinishedUSec"] < later
+
+
+def test_asked_for_as_well(scene):
+    """A directory that is hot and waits for its job is asked for: its job has an owner now, and comes back after a restart."""
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, Watch={"HotOpens": "5"}, Finalize={"Automatic": "yes"})
+    heat = [["send", {"kind": "heat", "path": path, "done": n}] for path, n in (("hot", 90), ("warm", 10))]
+    fake.play({"watch": [*heat, ["wait-cancel", {}]], "finalize": [["wait-file", {"file": fake.file("go")}], DONE]})
+    fake.start()
+    fake.daemon.manager().Pause("")
+    warm = wait_for(lambda: [p for _, p in fake.daemon.manager().ListJobs() if fake.daemon.job(p)["Path"].endswith("warm")],
+                    "a job for what is warm")[0]
+    assert fake.daemon.job(warm)["Automatic"] and fake.daemon.job(warm)["State"] == "queued"
+    recorder = fake.recorder()
+    assert fake.finalize("warm", data=dbus.UInt64(1)) != warm, "it would do something else"
+    assert fake.finalize("warm") == warm and not fake.daemon.job(warm)["Automatic"]
+    wait_for(lambda: [s for s in recorder.signals("PropertiesChanged") if "Automatic" in str(s)], "it to be told")
+    fake.daemon.kill()
+    fake.start()
+    assert not fake.daemon.job(warm)["Automatic"]
+    fake.touch("go")
+    assert fake.daemon.wait_job(warm)["State"] == "done"
+
 
 def test_automatic_jobs_in_the_background(scene):
     """They come one after the other, hottest first, say that nobody waits, and do not come back after a restart as interrupted."""

@@ -210,6 +210,29 @@ static void test_automatic_jobs_below(void **state) {
         assert_null(queue_find_automatic_below(b->queue, "o", "a"));
 }
 
+static void test_equal_jobs(void **state) {
+        Bench *b = *state;
+        const JobOptions mine = { .uid = 7 }, other = { .uid = 8 }, dry = { .uid = 7, .is_dry_run = true };
+        Job *first = add(b, "o", "a"), *hot;
+
+        assert_int_equal(job_set_options(first, &mine), 0);
+        (void) add(b, "o", "a/b");
+        (void) add(b, "p", "a");
+        assert_ptr_equal(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &mine), first);
+        assert_null(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &other));
+        assert_null(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &dry));
+        assert_null(queue_find_equal(b->queue, JOB_FINALIZE, "o", "", &mine));
+        assert_null(queue_find_equal(b->queue, JOB_REFRESH, "o", "a", &mine));
+        add(b, "o", "x")->type = JOB_UNFINALIZE;
+        assert_ptr_equal(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &mine), first);
+        add(b, "o", "a/c")->type = JOB_UNFINALIZE;
+        assert_null(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &mine));
+        hot = add_automatic(b, "o", "a", 50);
+        assert_ptr_equal(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &other), hot);
+        assert_int_equal(job_set_state(hot, JOB_RUNNING, ++b->now), 1);
+        assert_null(queue_find_equal(b->queue, JOB_FINALIZE, "o", "a", &other));
+}
+
 static void test_overlays_take_turns(void **state) {
         Bench *b = *state;
         char name[3] = "o0", path[16];
@@ -375,6 +398,7 @@ int main(void) {
                 queue_test(test_windows_hold_back_automatic_jobs),
                 queue_test(test_pauses),
                 queue_test(test_automatic_jobs_below),
+                queue_test(test_equal_jobs),
                 queue_test(test_overlays_take_turns),
                 queue_test(test_limit_of_all),
                 queue_test(test_closed_lanes),
