@@ -468,16 +468,25 @@ static bool run_is_forced(const Run *run) {
 }
 
 /* What was asked for, or else what is configured. */
-static int add_method(const Run *run, WireRequest *q) {
-        const Settings *s = &run->overlay->config->settings;
+static Method run_method(const Run *run) {
         const JobOptions *o = &run->job->options;
-        Method method = o->has_method ? o->method : (Method) s->method;
+
+        return o->has_method ? o->method : (Method) run->overlay->config->settings.method;
+}
+
+static bool run_wants_parents(const Run *run) {
+        return run->job->options.want_parents ||
+                (run->overlay->config->settings.want_parents && run_method(run) != METHOD_EXCHANGE);
+}
+
+static int add_method(const Run *run, WireRequest *q) {
+        const JobOptions *o = &run->job->options;
         int r;
 
-        r = wire_request_add(q, WIRE_METHOD, method_to_string(method));
+        r = wire_request_add(q, WIRE_METHOD, method_to_string(run_method(run)));
         if (r >= 0 && o->has_depth)
                 r = wire_request_addf(q, WIRE_DEPTH, "%u", o->depth);
-        if (r >= 0 && (o->want_parents || (s->want_parents && method != METHOD_EXCHANGE)))
+        if (r >= 0 && run_wants_parents(run))
                 r = wire_request_add(q, WIRE_PARENTS, "1");
         return r;
 }
@@ -507,6 +516,20 @@ static int run_spawn(Run *run) {
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
+static void run_let_rest(const Run *run) {
+        const Job *j = run->job;
+
+        if (j->type != JOB_REMOUNT && !j->options.is_dry_run)
+                watching_rest(
+                        &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
+}
+
+void run_let_all_rest(const Managed *o) {
+        for (const Run *run = o->manager->runs; run; run = run->next)
+                if (run->overlay == o)
+                        run_let_rest(run);
+}
+
 void run_start(Manager *m, Managed *o, Job *j) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Run *run = malloc(sizeof(Run));
@@ -520,8 +543,7 @@ void run_start(Manager *m, Managed *o, Job *j) {
         }
         *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j };
         m->runs = run;
-        if (j->type != JOB_REMOUNT && !j->options.is_dry_run)
-                watching_rest(&o->watching, j->path);
+        run_let_rest(run);
         r = run_spawn(run);
         if (r < 0) {
                 (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));

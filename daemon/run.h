@@ -16,5 +16,7 @@ void run_start(Manager *m, Managed *o, Job *j);
 void run_cancel(Manager *m, Job *j);
 /* Ends an unfinished job at once, with or without a worker. Takes the failure. */
 void run_abort(Manager *m, Job *j, Failure *failure);
+/* Tells a new watcher where jobs work. */
+void run_let_all_rest(const Managed *o);
 /* Forgets all, at the end of the daemon. */
 void run_free_all(Manager *m);

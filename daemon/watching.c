@@ -8,6 +8,7 @@
 #include "log.h"
 #include "manager.h"
 #include "messages.h"
+#include "run.h"
 #include "strv.h"
 
 #define PAUSE_FIRST_USEC (5 * USEC_PER_SEC) /* between a watcher that died and the next one */
@@ -172,6 +173,7 @@ void watching_update(Watching *w) {
         if (w->state == WATCHING_OFF)
                 watching_set_state(w, WATCHING_STARTING, NULL);
         watching_set_timer(w, WATCH_PATIENCE_USEC, on_silence);
+        run_let_all_rest(w->overlay);
 }
 
 void watching_restart(Watching *w) {
@@ -189,10 +191,10 @@ void watching_rearm(Watching *w, const char *path) {
                 (void) proc_send(w->proc, packet);
 }
 
-void watching_rest(Watching *w, const char *path) {
+void watching_rest(const Watching *w, const char *path, bool with_parents) {
         char packet[PATH_MAX + 16];
 
-        (void) snprintf(packet, sizeof(packet), "rest %s", path);
+        (void) snprintf(packet, sizeof(packet), "rest%s %s", with_parents ? "-parents" : "", path);
         if (w->proc)
                 (void) proc_send(w->proc, packet);
 }

@@ -36,5 +36,6 @@ void watching_restart(Watching *w);
 /* Directories have been replaced under its watches: those at path (relative) and below, or with NULL all of
  * them, because the superblock is another one or has been reconfigured. */
 void watching_rearm(Watching *w, const char *path);
-/* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. */
-void watching_rest(Watching *w, const char *path);
+/* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. Nor
+ * are, with_parents, the directories above and what is in them. */
+void watching_rest(const Watching *w, const char *path, bool with_parents);

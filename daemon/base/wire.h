@@ -3,12 +3,12 @@
  * socketpair that the worker finds as descriptor WORKER_FD.
  *
  * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
- * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "rest PATH"
- * and "rearm PATH" (core/watcher.h). End of file means that whoever asked is gone: the worker ends at the
- * next step. From the worker: WireRecords of fixed size. The last one a job sends is WIRE_RESULT; a worker
- * that keeps an old tree for processes standing in it lives on afterwards, sends WIRE_KEPT when their number
- * changes and simply exits at the end. Both sides are of one build, so there is no version negotiation: a
- * packet of another size is an error. */
+ * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "rest PATH",
+ * "rest-parents PATH" and "rearm PATH" (core/watcher.h). End of file means that whoever asked is gone: the
+ * worker ends at the next step. From the worker: WireRecords of fixed size. The last one a job sends is
+ * WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on afterwards, sends
+ * WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one build, so there is
+ * no version negotiation: a packet of another size is an error. */
 #pragma once
 
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of the watcher share: watcher.c (events, times, the loop), watcher-tree.c (the directories
- * it knows), watcher-walk.c (listing and watching them). */
+ * it knows), watcher-walk.c (listing and watching them), watcher-rest.c (where it keeps away). */
 #pragma once
 
 #include <sys/inotify.h>
@@ -9,6 +9,7 @@
 #include "core/watcher.h"
 
 typedef struct WatchNode WatchNode;
+typedef struct WatcherRest WatcherRest;
 
 /* A directory: one that matches, or that has to be gone through. */
 struct WatchNode {
@@ -24,7 +25,7 @@ struct WatchNode {
         bool is_near : 1;           /* something below it is used: look for new siblings of that */
         bool is_used : 1;           /* in the list of next_used */
         bool had_turn : 1;          /* had a watch, while others wait for one */
-        bool is_resting : 1;        /* a job works there: a watch would be in its way */
+        bool is_resting : 1;        /* as the last look at it said, see watcher_rests() */
         bool is_gone : 1;           /* waits to be freed */
         /* The key of by_name, in one piece. */
         WatchNode *parent;
@@ -44,6 +45,7 @@ typedef struct Watcher {
         bool want_walk;                /* again, after the one under way */
         WatchNode *visiting;           /* our own opening of it is not to be counted */
         WatchNode *used, **used_end;
+        WatcherRest *rests;
         uint64_t n_watches, n_overflows;
         uint64_t n_limit;     /* watches we may have: MaxWatches=, or what the kernel gives */
         bool is_kernel_limit; /* fs.inotify.max_user_watches */
@@ -75,6 +77,15 @@ void watch_nodes_free(Watcher *w);
 static inline bool watch_node_matches(const Watcher *w, const WatchNode *n) {
         return globs_is_match(&w->want, n->states);
 }
+
+/* watcher-rest.c */
+/* A job works at path and below, and with_parents marks the directories above. -ENOMEM. */
+int watcher_rest(Watcher *w, const char *path, bool with_parents);
+/* The job has ended, and what is there may be another directory. */
+void watcher_rearm(Watcher *w, const char *path);
+/* Whether listing or watching the directory at path may be in a job's way. */
+bool watcher_rests(const Watcher *w, const char *path) _pure_;
+void watcher_rests_free(Watcher *w);
 
 /* watcher-walk.c */
 /* Lists a directory and watches it. Gone directories are no error; -ENODEV: the overlay is not there. */

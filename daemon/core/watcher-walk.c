@@ -116,7 +116,7 @@ static int watch(Watcher *w, WatchNode *n, int fd) {
         WatchNode *other;
         int wd;
 
-        if (n->is_resting || n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->had_turn))
+        if (n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->had_turn))
                 return 0;
         wd = inotify_watch_fd(w->inotify_fd, fd, mask | (watch_node_matches(w, n) ? IN_OPEN : 0));
         if (wd == -ENOSPC) {
@@ -151,6 +151,11 @@ int watcher_visit(Watcher *w, WatchNode *n) {
         r = watch_node_path(n, path);
         if (r < 0)
                 return 0;
+        n->is_resting = watcher_rests(w, path);
+        if (n->is_resting) {
+                n->is_new = true; /* later */
+                return 0;
+        }
         fd = open_beneath(root_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
         r = fd < 0 ? fd : watch(w, n, fd);
         if (r >= 0 && globs_may_descend(&w->want, n->states)) {

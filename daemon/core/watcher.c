@@ -272,31 +272,14 @@ static int rearm_all(Watcher *w) {
         return 0;
 }
 
-/* The directory at path was worked on, and may be another one: what was counted below was not users, and its
- * watches are to be looked after. */
-static void rearm_below(Watcher *w, WatchNode *n, bool rests) {
-        n->n_opens = 0;
-        n->is_near = true;
-        if (n->wd >= 0)
-                (void) inotify_rm_watch(w->inotify_fd, n->wd);
-        watch_node_set_wd(w, n, -1);
-        n->is_new = true;
-        n->had_turn = false;
-        n->is_resting = rests;
-        for (WatchNode *c = n->children; c; c = c->next)
-                rearm_below(w, c, rests);
-}
-
-static int rearm_path(Watcher *w, const char *path, bool rests) {
-        bool is_above;
-        WatchNode *n;
+/* A job begins at path, or has ended. */
+static int take_job(Watcher *w, const char *word, const char *path) {
         int r = drain(w);
 
-        n = watch_node_nearest(w, path, &is_above);
-        if (is_above)
-                n->is_near = true; /* its events have told already that something has taken its place */
-        else
-                rearm_below(w, n, rests);
+        if (strcmp(word, "rearm") == 0)
+                watcher_rearm(w, path);
+        else if (r >= 0)
+                r = watcher_rest(w, path, strcmp(word, "rest-parents") == 0);
         w->want_walk = true;
         w->walk_usec = earlier(w->walk_usec, now_monotonic_usec() + WALK_SOON_USEC);
         return r;
@@ -306,7 +289,7 @@ static int rearm_path(Watcher *w, const char *path, bool rests) {
 
 /* 1: it is time to end. */
 static int take_control(Watcher *w) {
-        char packet[PATH_MAX + 16];
+        char packet[PATH_MAX + 16], *path;
         ssize_t n = recv(w->config->control_fd, packet, sizeof(packet) - 1, MSG_DONTWAIT);
 
         if (n < 0)
@@ -314,11 +297,13 @@ static int take_control(Watcher *w) {
         packet[n] = '\0';
         if (n == 0 || strcmp(packet, "cancel") == 0)
                 return 1;
-        if (strncmp(packet, "rest ", 5) == 0)
-                return rearm_path(w, packet + 5, /* rests= */ true);
         if (strcmp(packet, "rearm") == 0)
                 return rearm_all(w);
-        return strncmp(packet, "rearm ", 6) == 0 ? rearm_path(w, packet + 6, /* rests= */ false) : 0;
+        path = strchr(packet, ' ');
+        if (!path)
+                return 0;
+        *path++ = '\0';
+        return take_job(w, packet, path);
 }
 
 static int wait_for_something(Watcher *w, uint64_t now) {
@@ -386,6 +371,7 @@ static int open_watcher(Watcher *w, Failure *reterr) {
 
 static void watcher_done(Watcher *w) {
         watch_nodes_free(w);
+        watcher_rests_free(w);
         globs_done(&w->want);
         globs_done(&w->exclude);
         (void) fd_close(w->inotify_fd);

@@ -27,8 +27,9 @@ typedef struct WatcherConfig {
         char *const *exclude;
         uint64_t max_watches;
         int control_fd; /* SOCK_SEQPACKET: "cancel" or its end ends the watcher; "rearm" tells that all
-                           watches may be dead, "rearm PATH" that the directory at PATH and below is another
-                           one */
+                           watches may be dead; "rest PATH" that a job works at PATH, "rest-parents PATH"
+                           that it marks the directories above as well, "rearm PATH" that it has ended and
+                           the directories there may be other ones */
         /* Tell whoever asked; negative returns end the watcher. */
         int (*heat)(const char *path, uint64_t n_opens, void *userdata);
         int (*status)(const WatcherStatus *s, void *userdata);

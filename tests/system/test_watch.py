@@ -206,6 +206,25 @@ def test_marks_are_not_hindered(scene):
     daemon.ctl("finalize", "--method=mark", overlay / "d").ok()
 
 
+@pytest.mark.parametrize("method", ["mark", "auto"])
+def test_parents_are_not_hindered(scene, method):
+    """Nor do watches beside the directory keep those above it from being marked. Afterwards they are there again."""
+    beside = [f"p/q/d{i:02}" for i in range(40)]
+    lower = scene.lower(build(scene, ["p", "p/q", "p/q/d/e", "p/beside", *beside]))
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, WATCH_ONLY))
+    watched(daemon)
+    daemon.ctl("finalize", f"--method={method}", "--parents", overlay / "p/q/d").ok()
+    assert finalized(daemon) == {overlay / d for d in ("p", "p/q", "p/q/d", "p/q/d/e")}
+    used = {"p", "p/q", "p/q/d/e", "p/beside", *beside}
+
+    def use_until_counted():
+        for d in used:
+            use(overlay, d, 1)
+        return used <= set(hot(daemon, overlay))
+    wait_for(use_until_counted, "all of them to be watched")
+
+
 def test_local_directories(scene):
     """What has no lower counterpart is not tried again and again, however hot it is."""
     lower = scene.lower(build(scene, ["d"]))
