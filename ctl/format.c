@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
+#include <wchar.h>
 
 static bool is_continuation(char c) {
         return ((unsigned char) c & 0xc0) == 0x80;
@@ -81,19 +82,55 @@ char *format_escape(const char *s) {
         return out;
 }
 
+/* Bytes of the character at s, and the cells it takes. */
+static size_t character(const char *s, size_t *ret_width) {
+        size_t n = utf8_sequence(s);
+        wchar_t wc;
+        int w = 1; /* what the locale does not know is shown somehow */
+
+        if (n > 0 && mbtowc(&wc, s, n) == (int) n)
+                w = wcwidth(wc);
+        *ret_width = w >= 0 ? (size_t) w : 1;
+        return n > 0 ? n : 1;
+}
+
+size_t format_width(const char *s) {
+        size_t width = 0, w;
+
+        for (; *s; width += w)
+                s += character(s, &w);
+        return width;
+}
+
+size_t format_fitting(const char *s, size_t width) {
+        const char *p = s;
+
+        while (*p) {
+                size_t w, n = character(p, &w);
+
+                if (w > width)
+                        break;
+                width -= w;
+                p += n;
+        }
+        return (size_t) (p - s);
+}
+
 char *format_wrap(const char *s, size_t width) {
         char *out = strdup(s), *blank = NULL;
-        size_t column = 0, after_blank = 0;
+        size_t column = 0, after_blank = 0, w;
 
-        for (char *p = out; p && *p; p++) {
-                if ((*p & 0xc0) == 0x80) /* goes on with the sequence before */
-                        continue;
-                if (*p == ' ') {
-                        blank = p;
+        for (char *p = out; p && *p;) {
+                char *c = p;
+
+                p += character(p, &w);
+                column += w;
+                if (*c == ' ') {
+                        blank = c;
                         after_blank = 0;
                 } else
-                        after_blank++;
-                if (++column <= width || !blank)
+                        after_blank += w;
+                if (column <= width || !blank)
                         continue;
                 *blank = '\n';
                 blank = NULL;

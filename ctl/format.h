@@ -10,8 +10,12 @@
  * stays. */
 char *format_escape(const char *s);
 /* Breaks lines at blanks, with a newline in place of one, so that they have at most width columns where
- * words allow it. Every UTF-8 sequence counts as a column. */
+ * words allow it. */
 char *format_wrap(const char *s, size_t width);
+/* Columns that a text takes which is safe for a terminal. */
+size_t format_width(const char *s) _pure_;
+/* Bytes of its beginning that fit into width columns. */
+size_t format_fitting(const char *s, size_t width) _pure_;
 /* "61", or "1.2 M" from a million on. */
 char *format_count(uint64_t n);
 /* "1 entry", "61 entries": noun is the singular, plural the other. */

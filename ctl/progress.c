@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <wchar.h>
 
 #include "ctl/format.h"
 #include "ctl/term.h"
@@ -65,26 +64,9 @@ void progress_init(Progress *p, const char *label, bool quiet) {
         };
 }
 
-/* Bytes of s that fit in width columns. */
-static size_t fitting(const char *s, unsigned width) {
-        mbstate_t state = { 0 };
-        size_t n = 0, k;
-        wchar_t wc;
-
-        while ((k = mbrtowc(&wc, s + n, MB_CUR_MAX, &state)) > 0 && k < (size_t) -2) {
-                int w = wcwidth(wc);
-
-                if (w > 0 && (unsigned) w > width)
-                        break;
-                width -= w > 0 ? (unsigned) w : 0;
-                n += k;
-        }
-        return n;
-}
-
 static void draw(Progress *p, const char *text) {
         /* One column stays free: a full line would wrap on some terminals. */
-        (void) fprintf(stderr, "\r%.*s\033[K", (int) fitting(text, p->width - 1), text);
+        (void) fprintf(stderr, "\r%.*s\033[K", (int) format_fitting(text, p->width - 1), text);
         (void) fflush(stderr);
         p->is_shown = true;
 }

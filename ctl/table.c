@@ -153,22 +153,15 @@ static int table_setup(const Ctl *c, struct libscols_table *table, const TableCo
         return 0;
 }
 
-/* What is seen of a text; it is safe for a terminal. */
-static size_t text_width(const char *s) {
-        size_t n = mbstowcs(NULL, s, 0);
-
-        return n == (size_t) -1 ? strlen(s) : n;
-}
-
 static struct libscols_cell *table_cell(struct libscols_table *table, size_t line, size_t column) {
         return scols_line_get_cell(scols_table_get_line(table, line), column);
 }
 
 static size_t column_width(const Ctl *c, struct libscols_table *table, const char *title, size_t column) {
-        size_t widest = ctl_want_legend(c) ? text_width(title) : 0;
+        size_t widest = ctl_want_legend(c) ? format_width(title) : 0;
 
         for (size_t i = 0; i < scols_table_get_nlines(table); i++) {
-                size_t width = text_width(scols_cell_get_data(table_cell(table, i, column)) ?: "");
+                size_t width = format_width(scols_cell_get_data(table_cell(table, i, column)) ?: "");
 
                 widest = width > widest ? width : widest;
         }
@@ -187,23 +180,30 @@ static int wrap_column(struct libscols_table *table, size_t column, size_t width
         return r;
 }
 
+/* The end of a path that fits into width columns; marks that are set on the character before go with it. */
+static const char *path_tail(const char *path, size_t width) {
+        size_t excess = format_width(path) - width;
+        const char *p = path + format_fitting(path, excess);
+
+        if (format_width(p) > width)
+                p += utf8_sequence(p);
+        return p + format_fitting(p, 0);
+}
+
 /* Of a path the end tells most, of everything else the beginning. */
 static int cut_cell(struct libscols_cell *cell, size_t width) {
-        const char *text = scols_cell_get_data(cell) ?: "", *mark = term_ellipsis(), *p = text;
-        size_t n = text_width(text), mark_width = text_width(mark), skip;
+        const char *text = scols_cell_get_data(cell) ?: "", *mark = term_ellipsis();
+        size_t mark_width = format_width(mark);
         _cleanup_free_ char *cut = NULL;
-        int k = 1;
+        int k;
 
-        if (n <= width || width <= mark_width)
+        if (format_width(text) <= width || width <= mark_width)
                 return 0;
-        for (skip = *text == '/' ? n - width + mark_width : width - mark_width; skip > 0 && k > 0; skip--) {
-                k = mblen(p, MB_CUR_MAX);
-                p += k > 0 ? k : 0;
-        }
+        width -= mark_width;
         if (*text == '/')
-                k = asprintf(&cut, "%s%s", mark, p);
+                k = asprintf(&cut, "%s%s", mark, path_tail(text, width));
         else
-                k = asprintf(&cut, "%.*s%s", (int) (p - text), text, mark);
+                k = asprintf(&cut, "%.*s%s", (int) format_fitting(text, width), text, mark);
         if (k < 0) {
                 cut = NULL;
                 return -ENOMEM;

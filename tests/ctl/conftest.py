@@ -42,8 +42,9 @@ class Fake:
             self.env.pop(key, None)
         self.process = None
 
-    def start(self):
-        self.process = spawn("/usr/bin/python3", HERE / "fake_ovlfind.py", self.bus.address, self.point,
+    def start(self, *more):
+        """With overlays at more mount points."""
+        self.process = spawn("/usr/bin/python3", HERE / "fake_ovlfind.py", self.bus.address, self.point, *more,
                              stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 

@@ -155,7 +155,7 @@ class Job(Exported):
 
 
 class Manager(Exported):
-    def __init__(self, bus, point):
+    def __init__(self, bus, point, more):
         self.bus, self.point, self.jobs = bus, point, {}
         self.log = []
         super().__init__(bus, PATH, {MANAGER: dbus.Dictionary({
@@ -164,6 +164,7 @@ class Manager(Exported):
         self.overlays = {
             "soft": self.overlay("soft", point, "active", ""),
             "away": self.overlay("away", "/nonexistent/mount", "absent", "'/nonexistent/mount' is not mounted"),
+            **{f"more{i}": self.overlay(f"more{i}", point, "active", "") for i, point in enumerate(more)},
         }
 
     def overlay(self, name, point, state, reason):
@@ -318,7 +319,7 @@ class Manager(Exported):
 def main():
     dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
     bus = dbus.bus.BusConnection(sys.argv[1])
-    manager = Manager(bus, sys.argv[2])
+    manager = Manager(bus, sys.argv[2], sys.argv[3:])
     control = Exported(bus, "/org/freedesktop/LogControl1", {LOG_CONTROL: {"LogLevel": "info"}})
     gone = Gone(bus, f"{PATH}/job/99")
     bus.request_name(NAME)

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import time
+import unicodedata
 
 import prometheus_client.openmetrics.parser as openmetrics
 import prometheus_client.parser as prometheus
@@ -412,6 +413,23 @@ def test_width(ctl, width):
     for args in (["list"], [], ["jobs"], ["directories"], ["top", "-n1"]):
         _, out = on_terminal(ctl, *args, "--no-pager", env={"NO_COLOR": "1", "COLUMNS": str(width)})
         assert max(len(line.rstrip()) for line in lines(out)) <= width, out
+
+
+def columns_of(line):
+    """Cells of the terminal that it takes."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line.rstrip())
+
+
+def test_many_overlays(bus):
+    """With mount points that are longer than the screen, and in scripts of all widths: a line each, and their ends are told."""
+    points = [f"/{'srv/clusters/' * (i % 9)}{name}{i}" for i, name in enumerate(["geo", "地図データ" * 9, "e\u0301" * 60, "ä"] * 5)]
+    bus.start(*points)
+    for args in ([], ["list"]):
+        _, out = on_terminal(bus, *args, "--no-pager", env={"NO_COLOR": "1"})
+        assert max(columns_of(line) for line in lines(out)) <= 80, out
+        for i, point in enumerate(points):
+            line, = re.findall(rf"^.*\bmore{i} .*$", out, re.M)
+            assert point[-5:].lstrip("\u0301") in line, out
 
 
 def test_narrow(ctl):

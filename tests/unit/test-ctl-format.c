@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "unit.h"
 
+#include <locale.h>
 #include <string.h>
 #include <time.h>
 
@@ -68,6 +69,14 @@ static void test_wrap(void **state) {
         assert_text(format_wrap("one two three", 6), "one\ntwo\nthree");
         assert_text(format_wrap("unbreakable word", 4), "unbreakable\nword");
         assert_text(format_wrap("äö üß x", 5), "äö üß\nx");
+        assert_text(format_wrap("地図 x y", 6), "地図 x\ny");
+}
+
+static void test_width(void **state) {
+        assert_int_equal(format_width("ä地e\u0301"), 4);
+        assert_int_equal(format_fitting("地図", 3), strlen("地"));
+        assert_int_equal(format_fitting("e\u0301x", 1), strlen("e\u0301"));
+        assert_int_equal(format_fitting("", 3), 0);
 }
 
 static void test_utf8(void **state) {
@@ -159,12 +168,14 @@ static void test_parse(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_escape),   cmocka_unit_test(test_escape_any),
-                cmocka_unit_test(test_utf8),     cmocka_unit_test(test_wrap),
-                cmocka_unit_test(test_duration), cmocka_unit_test(test_rate),
-                cmocka_unit_test(test_seconds),  cmocka_unit_test(test_numbers),
-                cmocka_unit_test(test_times),    cmocka_unit_test(test_parse),
+                cmocka_unit_test(test_escape),  cmocka_unit_test(test_escape_any),
+                cmocka_unit_test(test_utf8),    cmocka_unit_test(test_wrap),
+                cmocka_unit_test(test_width),   cmocka_unit_test(test_duration),
+                cmocka_unit_test(test_rate),    cmocka_unit_test(test_seconds),
+                cmocka_unit_test(test_numbers), cmocka_unit_test(test_times),
+                cmocka_unit_test(test_parse),
         };
 
+        (void) setlocale(LC_CTYPE, "C.UTF-8");
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
