@@ -266,6 +266,17 @@ def test_large_trees_are_no_flood(fake):
     assert [str(d["path"]) for d in listed] == [fake.overlay / "a/17"]
 
 
+def test_the_journal_is_no_flood(fake):
+    """What somebody does again and again is told 200 times; what else happens is told all the same."""
+    manager = fake.daemon.manager()
+    manager.Pause("")
+    for i in range(230):
+        manager.CancelJob(dbus.UInt32(os.path.basename(fake.finalize(f"d{i}"))))
+    assert fake.daemon.log().count("was canceled") == 200
+    manager.Reload()
+    assert "Reading the configuration" in fake.daemon.log()
+
+
 # Overlays
 
 def test_survey_tells_the_directories(scene):

@@ -17,6 +17,19 @@ for i in 1 2 3; do echo $i >/srv/lower/prog/lib/f$i; done
 MOUNT = """
 mount -t overlay -o lowerdir=/srv/lower,upperdir=/srv/upper/u,workdir=/srv/upper/w,metacopy=on,redirect_dir=on ovl /ovl
 """
+# As if the one's lower were on a server; the other is not waited for at boot.
+FSTAB = """
+for n in net late; do
+        mkdir -p /srv/upper/u-$n /srv/upper/w-$n /$n
+        printf '[Overlay]\\nMountPoint=/%s\\n' $n >/etc/ovlfind/overlays.d/$n.conf
+        o=lowerdir=/srv/lower,upperdir=/srv/upper/u-$n,workdir=/srv/upper/w-$n,metacopy=on,redirect_dir=on
+        test $n = net && o=$o,_netdev || o=$o,nofail,x-systemd.before=ovlfind.service
+        echo "ovl /$n overlay $o 0 0" >>/etc/fstab
+done
+printf '[Unit]\\nConflicts=net.mount late.mount remote-fs.target ovlfind.service\\n' >/etc/systemd/system/end.target
+systemctl daemon-reload
+systemctl reload ovlfind
+"""
 CONFIGURE = "sed s,^MountPoint=.*,MountPoint=/ovl, /usr/share/doc/ovlfind/example.conf >/etc/ovlfind/overlays.d/soft.conf"
 
 
@@ -54,6 +67,20 @@ def test_installed(machine):
     wait_for(lambda: "1 overlay, 2 directories finalized" in machine.sh("ovlfinctl status"), "the survey")
     assert machine.sh("stat -c %a /var/lib/ovlfind").strip() == "700"
     assert not [e for e in machine.journal() if int(e.get("PRIORITY", 6)) <= 3 and e.get("_COMM") == "ovlfind"]
+
+    mounts_of_fstab(machine)
+
+
+def mounts_of_fstab(machine):
+    """They are taken up when they appear, and when all ends the daemon ends before them."""
+    machine.sh(FSTAB + "systemctl start remote-fs.target")
+    assert machine.show("ActiveState", "net.mount") == "active"
+    wait_for(lambda: machine.sh("ovlfinctl list").count(" active ") == 2, "the first")
+    machine.sh("systemctl start late.mount")
+    wait_for(lambda: machine.sh("ovlfinctl list").count(" active ") == 3, "the other one")
+    machine.sh("systemctl start end.target")  # all at once, as at shutdown
+    ended = int(machine.show("InactiveEnterTimestampMonotonic"))
+    assert all(int(machine.show("ActiveExitTimestampMonotonic", f"{n}.mount")) >= ended > 0 for n in ("net", "late"))
 
 
 @pytest.mark.timeout(180)
