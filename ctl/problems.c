@@ -10,14 +10,14 @@ static bool is_alike(const Record *r, const Record *other, const char *key) {
         return strcmp(record_get_string(r, key) ?: "", record_get_string(other, key) ?: "") == 0;
 }
 
-/* What it means and what to do is told once for many of a kind. */
+/* What to do is told once for many of a kind, and what it means unless it says more of the one. */
 static bool is_explained(const Record *r, const Record *previous) {
         return previous && is_alike(r, previous, "kind") && is_alike(r, previous, "advice") &&
                 record_get_boolean(r, "mended") == record_get_boolean(previous, "mended");
 }
 
 static int print_problem(const Record *r, const Record *previous) {
-        bool is_mended = record_get_boolean(r, "mended");
+        bool is_mended = record_get_boolean(r, "mended"), is_known = is_explained(r, previous);
         _cleanup_free_ char *path = format_escape(record_get_string(r, "path") ?: "?"),
                             *kind = format_escape(record_get_string(r, "kind") ?: "?"),
                             *text = format_escape(record_get_string(r, "text") ?: ""),
@@ -26,10 +26,9 @@ static int print_problem(const Record *r, const Record *previous) {
         if (!path || !kind || !text || !advice)
                 return -ENOMEM;
         (void) printf("%s: %s%s\n", path, kind, is_mended ? " (mended)" : "");
-        if (is_explained(r, previous))
-                return 0;
-        (void) printf("    %s\n", text);
-        if (*advice && !is_mended)
+        if (!is_known || !is_alike(r, previous, "text"))
+                (void) printf("    %s\n", text);
+        if (!is_known && *advice && !is_mended)
                 (void) printf("    -> %s\n", advice);
         return 0;
 }

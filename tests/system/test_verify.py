@@ -315,3 +315,12 @@ def test_unreachable_lower(scene):
     lower.recover()
     assert found and set(kind for _, kind in found) == {"lower-unknown"}
     assert verify(overlay, daemon) == {}
+
+
+def test_each_is_told(finalized, lowers):
+    """What is known of one and not of the next, but what to do about both only once."""
+    overlay, daemon = finalized
+    for name, size in (("libpart0.so.1.0", 70001), ("libpart1.so.1.0", 70002)):
+        os.truncate(os.path.join(lowers[0], D, "lib", name), size)
+    told = daemon.ctl("verify", overlay.point).out
+    assert told.count("size-changed") == 2 and told.count("70001 in the") == told.count("70002 in the") == told.count("'refresh'") == 1, told
