@@ -75,6 +75,7 @@ typedef struct Job {
         bool is_automatic;        /* nobody has asked for it */
         double heat;              /* of an automatic one, when it was made */
         uint64_t not_before_usec; /* realtime; put off until then, 0 not */
+        bool is_behind;           /* has to wait for one that is put off; of the queue */
         char *pause_reason;       /* of the last time */
         unsigned n_pauses;        /* in a row, without getting further */
         bool has_left;            /* something the last attempt could not clear away: a survey comes first */

@@ -229,16 +229,53 @@ static bool job_is_ready(const Job *j) {
         return j->state == JOB_QUEUED && j->not_before_usec == 0;
 }
 
+/* What is asked for later is to win: an undo must not be followed by the finalize that was put off before
+ * it. Who only asks, or mends what holds the other one up, is let through. */
+static bool job_keeps_order(const Job *j) {
+        return !j->is_automatic && !j->options.is_dry_run &&
+                (j->type == JOB_FINALIZE || j->type == JOB_UNFINALIZE || j->type == JOB_REFRESH ||
+                 j->type == JOB_PRUNE);
+}
+
+static bool job_is_held(const Job *j) {
+        return j->not_before_usec > 0 || j->is_behind;
+}
+
+static bool job_is_behind(const Queue *q, size_t i) {
+        if (!job_is_ready(q->jobs[i]) || !job_keeps_order(q->jobs[i]))
+                return false;
+        for (size_t k = 0; k < i; k++)
+                if (job_is_held(q->jobs[k]) && job_keeps_order(q->jobs[k]) &&
+                    job_conflicts(q->jobs[i], q->jobs[k]))
+                        return true;
+        return false;
+}
+
+/* In order, as one may be behind another one that is behind. */
+static void queue_mark_behind(Queue *q) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                q->jobs[i]->is_behind = job_is_behind(q, i);
+}
+
+/* Whether job number i has to wait for job number k, which is queued or at work, whatever their paths. */
+static bool goes_first(const Queue *q, size_t k, size_t i) {
+        const Job *other = q->jobs[k];
+
+        if (other->state != JOB_QUEUED)
+                return job_is_running(other);
+        return is_before(q, k, i) &&
+                (!job_is_held(other) || (job_keeps_order(other) && job_keeps_order(q->jobs[i])));
+}
+
 /* Whether the queued job number i may start beside those that run, without overtaking a related one before
  * it. */
 static bool job_is_unobstructed(const Queue *q, size_t i) {
         for (size_t k = 0; k < q->n_jobs; k++) {
                 const Job *other = q->jobs[k];
-                bool goes_first = job_is_running(other) || (job_is_ready(other) && is_before(q, k, i));
 
                 if (!job_is_swap(q->jobs[i]) && (job_stands_aside(other) || job_stands_behind(q, other)))
                         continue;
-                if (k != i && goes_first && job_conflicts(q->jobs[i], other))
+                if (k != i && goes_first(q, k, i) && job_conflicts(q->jobs[i], other))
                         return false;
         }
         return true;
@@ -268,6 +305,7 @@ Job *queue_next(Queue *q) {
 
         if (queue_count_busy(q) >= QUEUE_RUNNING_MAX)
                 return NULL;
+        queue_mark_behind(q);
         for (Lane *l = q->lanes; l; l = l->next) {
                 Job *j;
 

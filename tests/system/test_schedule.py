@@ -270,6 +270,24 @@ def test_asked_for_and_tried_again(scene, verb, errors):
     wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "what failed attempts left to go")
 
 
+def test_asked_for_later_is_done_later(scene):
+    """An undo that is asked for while the finalize is put off comes after it, and wins; who asks and other paths do not wait."""
+    lower = scene.lower(build(scene, ["a/b", "other"]), timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1min"}}))
+    lower.fail("EIO", "a/b/file")
+    first = daemon.finalize(overlay / "a")
+    put_off(daemon, first)
+    undo = daemon.manager().Unfinalize(overlay / "a/b", dbus.Dictionary(signature="sv"))
+    daemon.ctl("finalize", "--dry-run", overlay / "a")
+    daemon.ctl("finalize", overlay / "other").ok()
+    assert daemon.job(undo)["State"] == "queued" and daemon.job(first)["State"] != "done"
+    lower.recover()
+    assert daemon.wait_job(undo)["State"] == "done"
+    assert daemon.job(first)["State"] == "done" and daemon.job(first)["FinishedUSec"] <= daemon.job(undo)["StartedUSec"]
+    assert daemon.state_of(overlay / "a/b") == "copied-up"
+
+
 def test_tried_again_in_vain(scene):
     """An error that stays ends a job that somebody asked for after RetrySec=, clearly; a cancel ends it at once."""
     lower = scene.lower(build(scene, ["a"]), timeout=0)

@@ -194,6 +194,33 @@ static void test_pauses(void **state) {
         assert_ptr_equal(start(b), paused);
 }
 
+static void test_what_is_put_off_is_not_overtaken(void **state) {
+        Bench *b = *state;
+        Job *first = add(b, "o", "a/b"), *undo = add(b, "o", "a"), *last = add(b, "o", "a/c"),
+            *question = add(b, "o", "a/c"), *plan = add(b, "o", "a"), *remount = add(b, "o", ""),
+            *other = add(b, "o", "x");
+
+        question->type = JOB_VERIFY;
+        plan->options.is_dry_run = true;
+        remount->type = JOB_REMOUNT;
+        undo->type = JOB_UNFINALIZE;
+        first->not_before_usec = 1000;
+        open_lane(b, "o");
+        for (Job **j = (Job *[]){ question, plan, remount, other, NULL }; *j; j++) {
+                assert_ptr_equal(start(b), *j);
+                finish(b, *j);
+        }
+        assert_null(start(b));
+        assert_ptr_equal(queue_release(b->queue, 1000), first);
+        assert_ptr_equal(start(b), first);
+        assert_null(start(b));
+        finish(b, first);
+        assert_ptr_equal(start(b), undo);
+        assert_null(start(b));
+        finish(b, undo);
+        assert_ptr_equal(start(b), last);
+}
+
 static void test_automatic_jobs_below(void **state) {
         Bench *b = *state;
         Job *below = add_automatic(b, "o", "a/b", 50);
@@ -397,6 +424,7 @@ int main(void) {
                 queue_test(test_asked_for_overtakes_related),
                 queue_test(test_windows_hold_back_automatic_jobs),
                 queue_test(test_pauses),
+                queue_test(test_what_is_put_off_is_not_overtaken),
                 queue_test(test_automatic_jobs_below),
                 queue_test(test_equal_jobs),
                 queue_test(test_overlays_take_turns),
