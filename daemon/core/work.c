@@ -48,7 +48,7 @@ typedef struct Work {
         Records *records;
         Worklist todo;
         Worklist around; /* directories above blocked ones: what marks can still do */
-        Failure failure; /* the first thing that went wrong */
+        Failure failure; /* the first thing that went wrong, but for what keeps the job from its work */
         bool may_mark;
         bool is_hung;  /* threads hang in the kernel: what they use must not be freed */
         bool has_left; /* a directory stood elsewhere when it was its turn */
@@ -89,6 +89,13 @@ static int reload_records(Work *w) {
 static const char *full(const Work *w, char *buffer, const char *path) {
         (void) snprintf(buffer, PATH_MAX, "%s%s%s", w->site->overlay->mount_point, path[0] ? "/" : "", path);
         return buffer;
+}
+
+/* The first one counts, unless another one passes by itself: then it is worth another try. */
+static void add_failure(Work *w, Failure *f) {
+        if (f->kind == FAILURE_LOWER_UNREACHABLE && w->failure.kind != FAILURE_LOWER_UNREACHABLE)
+                failure_done(&w->failure);
+        failure_move(&w->failure, f);
 }
 
 /* A mount holds all directories above in memory. */
@@ -201,7 +208,7 @@ static int conclude_one(
                 ? r
                 : report_state(
                           w->hooks, path, r == -EFBIG ? DIRECTORY_EXCLUDED : DIRECTORY_PENDING, f->message);
-        failure_move(&w->failure, f);
+        add_failure(w, f);
         return k;
 }
 
@@ -284,6 +291,7 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
 }
 
 static int conclude_failed(Work *w, int r, Failure *reterr) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
         char buffer[PATH_MAX];
 
         if (w->is_hung) {
@@ -296,8 +304,11 @@ static int conclude_failed(Work *w, int r, Failure *reterr) {
                         full(w, buffer, w->path));
                 return r;
         }
+        (void) failure_set_errno(&f, r, "cannot work on '%s'", full(w, buffer, w->path));
+        if (w->failure.error != -r) /* it may be just that */
+                add_failure(w, &f);
         failure_move(reterr, &w->failure);
-        return failure_set_errno(reterr, r, "cannot work on '%s'", full(w, buffer, w->path));
+        return r;
 }
 
 static int audit_target(Work *w, DirectoryReport *ret, Failure *reterr) {
@@ -325,20 +336,29 @@ static int find_todo(Work *w, const DirectoryReport *report) {
 }
 
 static int mark_subtree(Work *w) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = work_mark_subtree(w->site, w->path, w->hooks, &w->counts, &f, &w->failure);
+        _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
+        int r = work_mark_subtree(w->site, w->path, w->hooks, &w->counts, &target, &f);
 
-        failure_move(&w->failure, &f);
+        add_failure(w, &f);
+        add_failure(w, &target);
         return r;
 }
 
 /* What the exchange had to leave, one by one. */
 static int mark_around(Work *w) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = work_mark(
-                w->site, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &f, &w->failure);
+        _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
+        int r = work_mark(w->site, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &target, &f);
 
-        failure_move(&w->failure, &f);
+        add_failure(w, &f);
+        add_failure(w, &target);
+        return r;
+}
+
+static int mark_parents(Work *w) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = work_mark_parents(w->site, w->path, w->hooks, &w->counts, &f);
+
+        add_failure(w, &f);
         return r;
 }
 
@@ -386,7 +406,7 @@ int work_finalize(
                 globs_done(&site->options.exclude); /* it was named by whoever asked */
         r = site_wants_mark(site) ? mark_subtree(&w) : exchange_subtree(&w, &report);
         if (r >= 0 && site->options.want_parents)
-                r = work_mark_parents(site, path, hooks, &w.counts, &w.failure);
+                r = mark_parents(&w);
         if (r == -ESHUTDOWN)
                 w.is_hung = true;
         if (r >= 0)
@@ -471,7 +491,7 @@ static int undo_one(Work *w, const char *path) {
                 return 0;
         if (r < 0) {
                 r = ends_job(&f, r) ? r : 0;
-                failure_move(&w->failure, &f);
+                add_failure(w, &f);
                 return r;
         }
         if (w->site->options.is_private) {

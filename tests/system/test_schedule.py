@@ -288,6 +288,24 @@ def test_asked_for_later_is_done_later(scene):
     assert daemon.state_of(overlay / "a/b") == "copied-up"
 
 
+def test_tried_again_though_a_part_is_blocked(scene):
+    """The lower fails for one part, another cannot be done at all: the first is waited for, then the other is told."""
+    lower = scene.lower(build(scene, ["d/blocked", "d/fine"]), timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1min"}}))
+    run("mount", "-t", "tmpfs", "inner", overlay / "d/blocked")
+    try:
+        lower.fail("EIO", "d/fine/file")
+        path = daemon.finalize(overlay / "d")
+        assert overlay / "d/fine/file" in put_off(daemon, path)["Reason"]
+        lower.recover()
+        job = daemon.wait_job(path)
+        assert job["ErrorName"].endswith(".Precondition") and overlay / "d/blocked" in job["ErrorMessage"]
+        assert daemon.state_of(overlay / "d/fine") == "finalized"
+    finally:
+        run("umount", overlay / "d/blocked")
+
+
 def test_tried_again_in_vain(scene):
     """An error that stays ends a job that somebody asked for after RetrySec=, clearly; a cancel ends it at once."""
     lower = scene.lower(build(scene, ["a"]), timeout=0)
