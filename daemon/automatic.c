@@ -148,21 +148,11 @@ static void make_jobs(Candidates *c) {
 
 static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
         Managed *o = userdata;
-        Job *j;
 
         o->automatic_timer = sd_event_source_disable_unref(o->automatic_timer);
-        while ((j = queue_release(o->manager->queue, now_realtime(o->manager)))) {
-                manager_job_changed(o->manager, j);
-                if (j->has_left)
-                        managed_survey(manager_find_overlay(o->manager, j->overlay));
-        }
         automatic_run(o);
         manager_wake(o->manager);
         return 0;
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b) {
-        return a < b ? a : b;
 }
 
 static void set_timer(Managed *o, uint64_t usec) {
@@ -199,7 +189,7 @@ void automatic_run(Managed *o) {
         /* While nothing waits for a window, its opening changes nothing. */
         if (queue_count_automatic(m->queue, o->config->name) == 0)
                 change = USEC_INFINITY;
-        set_timer(o, earlier(earlier(c.next_usec, change), queue_next_release(m->queue, o->config->name)));
+        set_timer(o, c.next_usec < change ? c.next_usec : change);
 }
 
 void automatic_job_ended(Managed *o, const Job *j) {

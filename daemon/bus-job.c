@@ -41,6 +41,17 @@ PROPERTY_GETTER(get_reason) {
         return bus_append_text(reply, stalled);
 }
 
+/* As the clock is now: it may have been set since. */
+PROPERTY_GETTER(get_next_try) {
+        uint64_t realtime = 0, boottime = 0;
+        const Job *j = userdata;
+
+        (void) sd_event_now(sd_bus_get_event(bus), CLOCK_REALTIME, &realtime);
+        (void) sd_event_now(sd_bus_get_event(bus), CLOCK_BOOTTIME, &boottime);
+        return sd_bus_message_append(
+                reply, "t", j->not_before_usec > 0 ? j->not_before_usec + (realtime - boottime) : 0);
+}
+
 PROPERTY_GETTER(get_errors) {
         const Job *j = userdata;
 
@@ -197,12 +208,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY(
-                "NextTryUSec",
-                "t",
-                NULL,
-                offsetof(Job, not_before_usec),
-                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NextTryUSec", "t", get_next_try, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Stalled", "b", get_stalled, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY(
                 "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

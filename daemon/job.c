@@ -227,8 +227,8 @@ uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec)
         return pause < left ? pause : left;
 }
 
-int job_pause(Job *j, const char *reason, uint64_t not_before_usec, uint64_t now_usec) {
-        (void) job_set_state(j, JOB_QUEUED, now_usec);
+int job_pause(Job *j, const char *reason, uint64_t not_before_usec) {
+        (void) job_set_state(j, JOB_QUEUED, /* now_usec= */ 0);
         j->not_before_usec = not_before_usec;
         j->n_pauses++;
         j->n_attempts = 0;

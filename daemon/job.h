@@ -74,12 +74,12 @@ typedef struct Job {
         bool is_cancel_wanted;
         bool is_automatic;        /* nobody has asked for it */
         double heat;              /* of an automatic one, when it was made */
-        uint64_t not_before_usec; /* realtime; put off until then, 0 not */
+        uint64_t not_before_usec; /* boot time; put off until then, 0 not */
         bool is_behind;           /* has to wait for one that is put off; of the queue */
         char *pause_reason;       /* of the last time */
         unsigned n_pauses;        /* in a row, without getting further */
         bool has_left;            /* something the last attempt could not clear away: a survey comes first */
-        uint64_t trouble_usec;    /* realtime; when the first of these came, 0 never */
+        uint64_t trouble_usec;    /* boot time; when the first of these came, 0 never */
         uint64_t trouble_entries; /* how far it had got then */
         bool is_stalled; /* has not got on for a while, though nothing holds it up that we know of */
         Failure failure;
@@ -129,7 +129,8 @@ bool job_conflicts(const Job *a, const Job *b) _pure_;
 bool job_may_pause(const Job *j, const Failure *failure) _pure_;
 /* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a
  * row if the job has got further than ever there, or has finished some of what it is to do, which is not
- * begun again. */
+ * begun again. Times are boot time, here and below: clocks are set, and a machine that sleeps waits as well.
+ */
 void job_note_trouble(Job *j, uint64_t entries_done, bool has_finished_some, uint64_t now_usec);
 /* For how long it has been failing so. */
 uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
@@ -137,7 +138,7 @@ uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
  * first failure in a row. */
 uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) _pure_;
 /* Back to the queue, not to be started before then. 0 or -ENOMEM, which only loses the reason. */
-int job_pause(Job *j, const char *reason, uint64_t not_before_usec, uint64_t now_usec);
+int job_pause(Job *j, const char *reason, uint64_t not_before_usec);
 /* The state as people know it: one that is put off is waiting, though it has no worker. */
 JobState job_shown_state(const Job *j) _pure_;
 /* Whether the worker of a failed attempt is to be tried again. */

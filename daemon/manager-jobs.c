@@ -11,6 +11,40 @@
 #include "messages.h"
 #include "state.h"
 
+static uint64_t now_boottime(const Manager *m) {
+        uint64_t usec = 0;
+
+        (void) sd_event_now(m->event, CLOCK_BOOTTIME, &usec);
+        return usec;
+}
+
+static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+        Job *j;
+
+        while ((j = queue_release(m->queue, now_boottime(m)))) {
+                manager_job_changed(m, j);
+                if (j->has_left)
+                        managed_survey(manager_find_overlay(m, j->overlay));
+        }
+        manager_wake(m);
+        return 0;
+}
+
+/* For the first of the jobs that are put off. */
+static void set_release_timer(Manager *m) {
+        uint64_t usec = queue_next_release(m->queue);
+        int r;
+
+        m->release_timer = sd_event_source_disable_unref(m->release_timer);
+        if (usec == USEC_INFINITY)
+                return;
+        r = sd_event_add_time(
+                m->event, &m->release_timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 4, on_release, m);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a time to try jobs again: %m");
+}
+
 void manager_start_jobs(Manager *m) {
         Job *j;
 
@@ -36,6 +70,7 @@ void manager_start_jobs(Manager *m) {
                 run_start(m, o, j);
                 m->is_state_changed = true;
         }
+        set_release_timer(m);
         manager_save_state(m);
 }
 
@@ -158,7 +193,7 @@ static void manager_join_job(Manager *m, Managed *o, Job *j, uid_t uid) {
         j->is_automatic = false;
         j->trouble_usec = 0;
         if (j->not_before_usec > 0)
-                (void) sd_event_now(m->event, CLOCK_REALTIME, &j->not_before_usec);
+                j->not_before_usec = now_boottime(m);
         m->is_state_changed = o->is_heat_changed = true;
         manager_job_changed(m, j);
         manager_wake(m);

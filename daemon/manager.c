@@ -395,6 +395,7 @@ Manager *manager_free(Manager *m) {
         m->folders = strv_free(m->folders);
         m->changed_objects = strv_free(m->changed_objects);
         (void) sd_event_source_disable_unref(m->work_source);
+        (void) sd_event_source_disable_unref(m->release_timer);
         (void) sd_event_source_disable_unref(m->flush_source);
         (void) sd_event_source_disable_unref(m->stop_timer);
         (void) sd_event_source_disable_unref(m->heat_timer);

@@ -34,8 +34,9 @@ typedef struct Manager {
         QueryPool *queries;
         MountMonitor *monitor;
         Notifier *notifier;
-        sd_event_source *work_source;  /* starts jobs */
-        sd_event_source *flush_source; /* tells the bus and the service manager what changed */
+        sd_event_source *work_source;   /* starts jobs */
+        sd_event_source *release_timer; /* lets those start again that are put off */
+        sd_event_source *flush_source;  /* tells the bus and the service manager what changed */
         sd_event_source *stop_timer;
         char **changed_objects; /* object paths whose properties changed since the last flush */
         bool is_manager_changed;

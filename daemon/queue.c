@@ -371,14 +371,13 @@ Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char 
         return NULL;
 }
 
-uint64_t queue_next_release(const Queue *q, const char *overlay) {
+uint64_t queue_next_release(const Queue *q) {
         uint64_t first = USEC_INFINITY;
 
         for (size_t i = 0; i < q->n_jobs; i++) {
                 const Job *j = q->jobs[i];
 
-                if (j->state == JOB_QUEUED && j->not_before_usec > 0 && j->not_before_usec < first &&
-                    strcmp(j->overlay, overlay) == 0)
+                if (j->state == JOB_QUEUED && j->not_before_usec > 0 && j->not_before_usec < first)
                         first = j->not_before_usec;
         }
         return first;

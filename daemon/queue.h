@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* All jobs, in the order they came in, and which one is next: at most QUEUE_RUNNING_MAX at once,
  * QUEUE_LANE_MAX of them on one overlay, overlays taking turns; jobs with related paths of an overlay one
- * after the other, in order. A swap that waits is not counted, and holds back other swaps only. A job that is
- * put off holds back nobody, but if somebody asked for it what is asked for later to change a related path.
- * Pure: no process, loop or clock. */
+ * after the other, in order. A swap that waits is not counted, and holds back other swaps only. A job that
+ * is put off holds back nobody, but if somebody asked for it what is asked for later to change a related
+ * path. Pure: no process, loop or clock. */
 #pragma once
 
 #include "job.h"
@@ -56,7 +56,7 @@ unsigned queue_count_automatic(const Queue *q, const char *overlay) _pure_;
 /* An automatic job that has not been started, for a directory below path; NULL if none. */
 Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char *path);
 /* When the first of the jobs that must not start before some time may; USEC_INFINITY if there is none. */
-uint64_t queue_next_release(const Queue *q, const char *overlay) _pure_;
+uint64_t queue_next_release(const Queue *q) _pure_;
 /* A job whose time has come, and that may start now; NULL when there is no other. */
 Job *queue_release(Queue *q, uint64_t now_usec);
 /* Drops the plans of all finished jobs but the last QUEUE_PLANS_MAX that have one. */

@@ -31,6 +31,13 @@ static uint64_t now_realtime(const Manager *m) {
         return usec;
 }
 
+static uint64_t now_boottime(const Manager *m) {
+        uint64_t usec = 0;
+
+        (void) sd_event_now(m->event, CLOCK_BOOTTIME, &usec);
+        return usec;
+}
+
 static void run_free(Run *run) {
         for (Run **p = &run->manager->runs; *p; p = &(*p)->next)
                 if (*p == run) {
@@ -250,7 +257,7 @@ static void run_take_remount(Run *run, const WireRecord *r) {
 /* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
  * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
 static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
-        uint64_t now = now_realtime(run->manager);
+        uint64_t now = now_boottime(run->manager);
         Job *j = run->job;
 
         if (!job_may_pause(j, failure))
@@ -265,7 +272,6 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         Manager *m = run->manager;
         Managed *o = run->overlay;
         Job *j = run->job;
-        uint64_t now = now_realtime(m);
         _cleanup_free_ char *path = job_path(j);
         LogFields f = {
                 .message_id = MESSAGE_JOB_PAUSED,
@@ -282,10 +288,9 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         run_free(run);
         if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
                 (void) log_oom();
-        if (job_pause(j, reason, now + pause, now) < 0)
+        if (job_pause(j, reason, now_boottime(m) + pause) < 0)
                 (void) log_oom();
         watching_rearm(&o->watching, j->path); /* it may wait for an hour */
-        o->is_heat_changed = true;             /* a time to look at it again */
         m->is_state_changed = true;            /* its attempts count from none */
         manager_wake(m);
         manager_job_changed(m, j);
@@ -329,7 +334,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 run_pause(run, &failure, pause);
                 return;
         }
-        tell_tries(j, now_realtime(run->manager), &failure);
+        tell_tries(j, now_boottime(run->manager), &failure);
         run_finish(run, &failure);
 }
 

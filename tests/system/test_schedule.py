@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """When automatic jobs run, how fast, what they leave alone, and what they do about a lower that fails."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -238,8 +239,20 @@ def test_tried_again(scene):
 
 
 def put_off(daemon, path, more_than=0):
-    """A job's properties once it waits for a lower layer that fails, for a later time than that."""
-    return wait_for(lambda: (j := daemon.job(path))["State"] == "waiting" and j["NextTryUSec"] > more_than and j, "it to wait")
+    """A job's properties once it waits for a lower layer that fails, for a later time than that (told from another clock)."""
+    return wait_for(lambda: (j := daemon.job(path))["State"] == "waiting" and j["NextTryUSec"] > more_than + 100_000 and j,
+                    "it to wait")
+
+
+def armed_clocks(pid):
+    """The clocks for which a process has a timer set."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as f:
+            info = dict(line.strip().split(": ", 1) for line in f if ": " in line)
+            if info.get("it_value", "(0, 0)") != "(0, 0)":
+                found.add(int(info["clockid"]))
+    return found
 
 
 @pytest.mark.parametrize("verb,errors", [("finalize", ("EIO", "ETIMEDOUT")), ("unfinalize", ("EIO", "ESTALE"))])
@@ -404,6 +417,9 @@ def test_asked_for_while_it_is_put_off(scene):
     put_off(fake.daemon, path)
     wait_for(lambda: len(fake.asked("finalize")) == 2, "another attempt")
     later = put_off(fake.daemon, path)["NextTryUSec"]
+    assert abs(later / 1e6 - time.time()) < 60
+    assert time.CLOCK_BOOTTIME in armed_clocks(fake.daemon.process.pid) and time.CLOCK_REALTIME not in armed_clocks(
+        fake.daemon.process.pid), "setting the clock neither shortens nor prolongs the pause"
     fake.play({"finalize": [DONE]})
     assert fake.finalize() == path
     assert fake.daemon.wait_job(path)["FinishedUSec"] < later

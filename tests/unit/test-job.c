@@ -143,7 +143,7 @@ static uint64_t attempt(Job *j, uint64_t patience, uint64_t entries, uint64_t *n
         assert_int_equal(job_shown_state(j), JOB_RUNNING);
         job_note_trouble(j, entries, /* has_finished_some= */ false, *now);
         pause = job_next_pause(j, patience, *now);
-        assert_int_equal(job_pause(j, "away", *now + pause, *now), 0);
+        assert_int_equal(job_pause(j, "away", *now + pause), 0);
         assert_int_equal(job_shown_state(j), JOB_WAITING);
         assert_string_equal(j->pause_reason, "away");
         *now += pause;
