@@ -204,9 +204,13 @@ bool job_may_pause(const Job *j, const Failure *failure) {
                  (j->has_left && failure->kind == FAILURE_BUSY));
 }
 
-void job_note_trouble(Job *j, uint64_t entries_done, bool has_finished_some, uint64_t now_usec) {
-        if (j->trouble_usec > 0 && entries_done <= j->trouble_entries && !has_finished_some)
+void job_note_trouble(
+        Job *j, uint64_t entries_done, bool has_finished_some, uint64_t begun_usec, uint64_t now_usec) {
+        if (j->trouble_usec > 0 && entries_done <= j->trouble_entries && !has_finished_some) {
+                if (entries_done > 0)
+                        j->trouble_usec += now_usec - begun_usec;
                 return;
+        }
         j->trouble_usec = now_usec;
         j->trouble_entries = entries_done;
         j->n_pauses = 0;

@@ -129,9 +129,12 @@ bool job_conflicts(const Job *a, const Job *b) _pure_;
 bool job_may_pause(const Job *j, const Failure *failure) _pure_;
 /* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a
  * row if the job has got further than ever there, or has finished some of what it is to do, which is not
- * begun again. Times are boot time, here and below: clocks are set, and a machine that sleeps waits as well.
+ * begun again. The time since begun_usec, when the attempt was started, does not count as trouble if it did
+ * anything: with the pauses alone there is an end, too. Times are boot time, here and below: clocks are set,
+ * and a machine that sleeps waits as well.
  */
-void job_note_trouble(Job *j, uint64_t entries_done, bool has_finished_some, uint64_t now_usec);
+void job_note_trouble(
+        Job *j, uint64_t entries_done, bool has_finished_some, uint64_t begun_usec, uint64_t now_usec);
 /* For how long it has been failing so. */
 uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
 /* When to try a job again that somebody asked for: a pause, or 0 once patience_usec have passed since the

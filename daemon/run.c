@@ -21,6 +21,7 @@ struct Run {
         Managed *overlay;
         Job *job;
         Proc *proc;
+        uint64_t begun_usec; /* boot time */
         sd_event_source *stall_timer;
 };
 
@@ -262,7 +263,7 @@ static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reache
 
         if (!job_may_pause(j, failure))
                 return 0;
-        job_note_trouble(j, reached, finished > 0, now);
+        job_note_trouble(j, reached, finished > 0, run->begun_usec, now);
         return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
                                : job_next_pause(j, run->overlay->config->settings.retry_usec, now);
 }
@@ -546,7 +547,7 @@ void run_start(Manager *m, Managed *o, Job *j) {
                 run_conclude(m, j, &failure);
                 return;
         }
-        *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j };
+        *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j, .begun_usec = now_boottime(m) };
         m->runs = run;
         run_let_rest(run);
         r = run_spawn(run);

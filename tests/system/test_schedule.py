@@ -408,7 +408,7 @@ def test_stalled(scene):
 # What workers are asked, with a scripted one
 
 def test_asked_for_while_it_is_put_off(scene):
-    """Whoever asks again while a job waits for the lower gets that job, and it is tried at once."""
+    """It comes back after a restart. Whoever asks again while it waits for the lower gets that job, and it is tried at once."""
     fake = Fake(scene, start=False)
     fake.daemon.add_overlay("soft", fake.overlay.point, CopyUp={"RetrySec": "1h"})
     fake.start()
@@ -420,6 +420,13 @@ def test_asked_for_while_it_is_put_off(scene):
     assert abs(later / 1e6 - time.time()) < 60
     assert time.CLOCK_BOOTTIME in armed_clocks(fake.daemon.process.pid) and time.CLOCK_REALTIME not in armed_clocks(
         fake.daemon.process.pid), "setting the clock neither shortens nor prolongs the pause"
+    fake.daemon.kill()
+    fake.start()
+    wait_for(lambda: len(fake.asked("finalize")) == 3, "it to go on without a pause")
+    job = put_off(fake.daemon, path)
+    assert (job["Reason"], list(job["Notes"])) == ("no answer", ["no answer"])
+    wait_for(lambda: len(fake.asked("finalize")) == 4, "another attempt")
+    later = put_off(fake.daemon, path)["NextTryUSec"]
     fake.play({"finalize": [DONE]})
     assert fake.finalize() == path
     assert fake.daemon.wait_job(path)["FinishedUSec"] < later

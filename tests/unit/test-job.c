@@ -141,7 +141,7 @@ static uint64_t attempt(Job *j, uint64_t patience, uint64_t entries, uint64_t *n
 
         assert_int_equal(job_set_state(j, JOB_RUNNING, *now), 1);
         assert_int_equal(job_shown_state(j), JOB_RUNNING);
-        job_note_trouble(j, entries, /* has_finished_some= */ false, *now);
+        job_note_trouble(j, entries, /* has_finished_some= */ false, *now, *now);
         pause = job_next_pause(j, patience, *now);
         assert_int_equal(job_pause(j, "away", *now + pause), 0);
         assert_int_equal(job_shown_state(j), JOB_WAITING);
@@ -163,7 +163,7 @@ static void test_pauses(void **state) {
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 1);
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 2);
         /* A part of it is done, and it has only begun with the next one. */
-        job_note_trouble(j, 3, /* has_finished_some= */ true, now);
+        job_note_trouble(j, 3, /* has_finished_some= */ true, now, now);
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 3, &now), 1);
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 4, &now), 1);
         assert_int_equal(attempt(j, 0, 11, &now), 0);
@@ -171,6 +171,22 @@ static void test_pauses(void **state) {
         assert_int_equal(attempt(j, USEC_INFINITY, 11, &now), 60);
         now = 0; /* the clock was set back */
         assert_int_equal(attempt(j, 300 * USEC_PER_SEC, 11, &now), 60);
+}
+
+/* A server that fails again after an hour, before the job has got as far as the first time. */
+static void test_time_at_work_is_no_trouble(void **state) {
+        const uint64_t hour = 3600 * USEC_PER_SEC, patience = 300 * USEC_PER_SEC;
+        _cleanup_(job_freep) Job *j = make_job();
+        uint64_t now = hour;
+
+        assert_int_equal(attempt(j, patience, 900, &now), 1);
+        job_note_trouble(j, 500, /* has_finished_some= */ false, now, now + hour);
+        now += hour;
+        assert_int_equal(job_trouble_duration(j, now), USEC_PER_SEC);
+        assert_int_equal(job_next_pause(j, patience, now), 2 * USEC_PER_SEC);
+        /* One that hangs and then has done nothing is trouble all the while. */
+        job_note_trouble(j, 0, /* has_finished_some= */ false, now, now + hour);
+        assert_int_equal(job_next_pause(j, patience, now + hour), 0);
 }
 
 static void test_steps_and_notes_are_bounded(void **state) {
@@ -232,6 +248,7 @@ int main(void) {
                 cmocka_unit_test(test_canceled_jobs_are_not_retried),
                 cmocka_unit_test(test_which_may_pause),
                 cmocka_unit_test(test_pauses),
+                cmocka_unit_test(test_time_at_work_is_no_trouble),
                 cmocka_unit_test(test_steps_and_notes_are_bounded),
                 cmocka_unit_test(test_conflicts),
         };
