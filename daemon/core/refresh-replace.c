@@ -55,9 +55,22 @@ static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, in
         _cleanup_close_ int own_fd = -EBADF;
 
         if (!c->keeps_attributes)
-                return meta_copy(from_fd, to_fd);
+                return meta_copy_but_labels(from_fd, to_fd);
         own_fd = openat(d->fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         return own_fd < 0 ? -errno : meta_copy(own_fd, to_fd);
+}
+
+/* They belong to what stands here: a security module may give a copy another one than the
+ * lower file has (security_inode_copy_up()). What became another kind of entry has the lower's. */
+static int copy_labels(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int lower_fd = -EBADF;
+
+        if (c->type == IFTODT(c->st.st_mode))
+                return meta_copy_labels_at(d->upper_fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+        lower_fd = lower_open_dir(d->p->lower, d->node->lower);
+        return lower_fd < 0
+                ? lower_fd
+                : meta_copy_labels_at(lower_fd, path_basename(c->lower), d->staging.dir_fd, REFRESH_COPY);
 }
 
 static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
@@ -75,6 +88,8 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
         r = copy_data(d, from_fd, to_fd);
         if (r >= 0)
                 r = copy_attributes(d, c, from_fd, to_fd);
+        if (r >= 0)
+                r = copy_labels(d, c);
         if (r >= 0)
                 r = meta_copy_times(from_fd, to_fd);
         if (r >= 0 && fsync(to_fd) < 0)
@@ -112,6 +127,8 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         if (fchownat(d->staging.dir_fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         r = copy_xattrs(d, c);
+        if (r >= 0)
+                r = copy_labels(d, c);
         if (r < 0)
                 return r;
         if ((!S_ISLNK(c->st.st_mode) &&
@@ -259,7 +276,7 @@ int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
         if (r >= 0)
                 r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, set_taking, NULL);
         if (r >= 0)
-                r = meta_copy(fd, d->fd);
+                r = meta_copy_but_labels(fd, d->fd);
         c->is_done = r >= 0;
         return r < 0 ? failure_set_errno(
                                d->reterr, r,

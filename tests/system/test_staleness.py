@@ -178,6 +178,34 @@ def test_every_kind_of_change_is_taken_up_by_itself(scene, source):
     wait_for(lambda: not os.path.lexists(overlay.upper_path(D)), "the prune")
 
 
+LABELS = {"security.selinux": b"system_u:object_r:here_t:s0", "security.SMACK64": b"here"}
+
+
+def test_labels_set_here_stay(scene, source):
+    """What the lower changes comes, the label of before stays; signatures go with the content they are of."""
+    overlay, daemon = finalized(scene, source, "handles", "exchange")
+    here, there = (os.path.join(top, D, "mode") for top in (overlay.point, source))
+    for name, value in LABELS.items():
+        for path in ("", "file", "link", "noted"):
+            os.setxattr(os.path.join(here, path), name, value, follow_symlinks=False)
+    write(os.path.join(there, "file"), b"fixed in place")
+    os.setxattr(os.path.join(there, "file"), "security.selinux", b"system_u:object_r:there_t:s0")
+    os.setxattr(os.path.join(there, "file"), "security.ima", b"signature")
+    replace(os.path.join(there, "link"), lambda p: os.symlink("elsewhere", p))
+    replace(os.path.join(there, "noted"), os.mkfifo)
+    os.setxattr(os.path.join(there, "noted"), "security.SMACK64", b"there")
+    os.chmod(there, 0o2751)
+    daemon.ctl("refresh", overlay / D).ok()
+    with open(os.path.join(here, "file"), "rb") as f:
+        assert f.read() == b"fixed in place"
+    assert os.readlink(os.path.join(here, "link")) == "elsewhere" and stat.S_IMODE(os.stat(here).st_mode) == 0o2751
+    for name, value in LABELS.items():
+        for path in ("", "file", "link"):
+            assert os.getxattr(os.path.join(here, path), name, follow_symlinks=False) == value, (path, name)
+    assert os.getxattr(os.path.join(here, "file"), "security.ima") == b"signature"
+    assert os.getxattr(os.path.join(here, "noted"), "security.SMACK64") == b"there"
+
+
 def test_what_cannot_be_taken_up_is_not_tried_over_and_over(scene, source):
     """A finalized directory that is a file by now, in a directory that is not finalized: nobody can replace it."""
     overlay = scene.overlay(source)
