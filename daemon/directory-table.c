@@ -14,12 +14,16 @@ typedef struct Directory {
         uint64_t entries;
         uint64_t merge_children;
         uint64_t finalized_usec;
+        uint64_t next_try_usec;
         uint32_t survey; /* during which it was updated last */
         uint16_t reason_offset, scheme_offset, lower_offset;
-        uint8_t state;
+        uint8_t state, n_tries;
         bool is_lost; /* the hash could not grow */
         char text[];  /* "/" + path, reason, scheme, lower path (the path when equal) */
 } Directory;
+
+#define TRY_PAUSE_USEC (60 * 60 * USEC_PER_SEC)
+#define TRY_PAUSE_MAX_USEC (24 * TRY_PAUSE_USEC)
 
 struct DirectoryTable {
         Directory *head;
@@ -121,6 +125,11 @@ static int directory_insert(DirectoryTable *t, Directory *d) {
         return 0;
 }
 
+static bool is_as_before(const Directory *d, const Directory *old) {
+        return d->state == old->state &&
+                strcmp(d->text + d->reason_offset, old->text + old->reason_offset) == 0;
+}
+
 int directory_table_update(DirectoryTable *t, const DirectoryInfo *info) {
         Directory *d = NULL, *old = directory_find(t, info->path);
         DirectoryState before = old ? (DirectoryState) old->state : DIRECTORY_MERGED;
@@ -129,6 +138,10 @@ int directory_table_update(DirectoryTable *t, const DirectoryInfo *info) {
                 d = directory_new(info);
                 if (!d)
                         return -ENOMEM;
+        }
+        if (d && old && is_as_before(d, old)) {
+                d->n_tries = old->n_tries;
+                d->next_try_usec = old->next_try_usec;
         }
         if (old)
                 directory_remove(t, old);
@@ -144,6 +157,21 @@ int directory_table_get(const DirectoryTable *t, const char *path, DirectoryInfo
                 return 0;
         *ret = directory_info(d);
         return 1;
+}
+
+bool directory_table_try(DirectoryTable *t, const char *path, uint64_t now_usec) {
+        Directory *d = directory_find(t, path);
+        uint64_t pause;
+
+        if (!d || now_usec < d->next_try_usec)
+                return !d;
+        pause = TRY_PAUSE_USEC << d->n_tries;
+        if (pause < TRY_PAUSE_MAX_USEC)
+                d->n_tries++;
+        else
+                pause = TRY_PAUSE_MAX_USEC;
+        d->next_try_usec = now_usec + pause;
+        return true;
 }
 
 size_t directory_table_size(const DirectoryTable *t) {

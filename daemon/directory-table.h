@@ -28,6 +28,10 @@ void directory_table_clear(DirectoryTable *t);
 int directory_table_update(DirectoryTable *t, const DirectoryInfo *info);
 /* 1 and *ret (borrowed until the next update) when path is there, 0 when not. */
 int directory_table_get(const DirectoryTable *t, const char *path, DirectoryInfo *ret);
+/* Whether what the state of a directory calls for may be tried by itself now, and if so, takes it for tried:
+ * at once, then, as long as state and reason stay the same, after pauses that grow from an hour to a day.
+ * now_usec: of any clock that does not go back. */
+bool directory_table_try(DirectoryTable *t, const char *path, uint64_t now_usec);
 size_t directory_table_size(const DirectoryTable *t) _pure_;
 size_t directory_table_count(const DirectoryTable *t, DirectoryState state) _pure_;
 

@@ -10,10 +10,27 @@
 
 #define PROC_PATH_MAX (sizeof("/proc/self/fd//") + 10 + NAME_MAX)
 
+typedef int (*check_func)(const char *name, struct error_context *context);
+
 /* libattr asks for each name; overlayfs hides its own marks from the merged view, so all that it lists is to
  * be kept. */
 static int take_every_xattr(const char *name, struct error_context *context) {
         return 1;
+}
+
+/* What says how a security module treats a file, not what the file is: capabilities and signatures go with
+ * its content. */
+static int is_label(const char *name, struct error_context *context) {
+        static const char *const others[] = { "security.capability", "security.ima", "security.evm" };
+
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                if (strcmp(name, others[i]) == 0)
+                        return 0;
+        return strncmp(name, "security.", strlen("security.")) == 0;
+}
+
+static int is_no_label(const char *name, struct error_context *context) {
+        return !is_label(name, context);
 }
 
 static ssize_t list_xattrs(int fd, char **ret) {
@@ -38,20 +55,20 @@ static ssize_t list_xattrs(int fd, char **ret) {
 
 /* A directory may inherit a default ACL at birth, and a repeated copy must drop what was removed meanwhile.
  */
-static int remove_surplus_xattrs(int from_fd, int to_fd) {
+static int remove_surplus_xattrs(int from_fd, int to_fd, check_func check) {
         _cleanup_free_ char *names = NULL;
         ssize_t n = list_xattrs(to_fd, &names);
 
         if (n < 0)
                 return n == -EOPNOTSUPP ? 0 : (int) n;
         for (const char *p = names; p < names + n; p += strlen(p) + 1)
-                if (fgetxattr(from_fd, p, NULL, 0) < 0 && errno == ENODATA && fremovexattr(to_fd, p) < 0 &&
-                    errno != ENODATA)
+                if (check(p, NULL) && fgetxattr(from_fd, p, NULL, 0) < 0 && errno == ENODATA &&
+                    fremovexattr(to_fd, p) < 0 && errno != ENODATA)
                         return -errno;
         return 0;
 }
 
-int meta_copy(int from_fd, int to_fd) {
+static int copy(int from_fd, int to_fd, check_func check) {
         struct stat st;
         int r;
 
@@ -59,12 +76,11 @@ int meta_copy(int from_fd, int to_fd) {
                 return -errno;
         if (fchown(to_fd, st.st_uid, st.st_gid) < 0)
                 return -errno;
-        r = remove_surplus_xattrs(from_fd, to_fd);
+        r = remove_surplus_xattrs(from_fd, to_fd, check);
         if (r < 0)
                 return r;
         /* NULL context: no messages; paths serve only those. */
-        if (attr_copy_fd("", from_fd, "", to_fd, take_every_xattr, NULL) < 0 && errno != ENOSYS &&
-            errno != ENOTSUP)
+        if (attr_copy_fd("", from_fd, "", to_fd, check, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
                 return -errno;
         /* After the ACLs, whose mask the group bits are, and after chown(), which drops set-id bits. */
         if (fchmod(to_fd, st.st_mode & 07777) < 0)
@@ -72,14 +88,30 @@ int meta_copy(int from_fd, int to_fd) {
         return 0;
 }
 
-int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to) {
+int meta_copy(int from_fd, int to_fd) {
+        return copy(from_fd, to_fd, take_every_xattr);
+}
+
+int meta_copy_but_labels(int from_fd, int to_fd) {
+        return copy(from_fd, to_fd, is_no_label);
+}
+
+static int copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to, check_func check) {
         char a[PROC_PATH_MAX], b[PROC_PATH_MAX];
 
         (void) snprintf(a, sizeof(a), "/proc/self/fd/%d/%s", from_dfd, from);
         (void) snprintf(b, sizeof(b), "/proc/self/fd/%d/%s", to_dfd, to);
-        if (attr_copy_file(a, b, take_every_xattr, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
+        if (attr_copy_file(a, b, check, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
                 return -errno;
         return 0;
+}
+
+int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to) {
+        return copy_xattrs_at(from_dfd, from, to_dfd, to, is_no_label);
+}
+
+int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *to) {
+        return copy_xattrs_at(from_dfd, from, to_dfd, to, is_label);
 }
 
 int meta_copy_times(int from_fd, int to_fd) {

@@ -7,8 +7,12 @@
 /* Makes the directory to_fd like from_fd but for its times: owner, mode, every xattr and ACL (libattr), and
  * none that from_fd lacks. Blocking. -EPERM or -EOPNOTSUPP when an xattr cannot be had on the target. */
 int meta_copy(int from_fd, int to_fd);
-/* The xattrs and ACLs of an entry that cannot be opened, or is a symlink. */
+/* The same, but labels stay as they are: security.* other than capabilities and the signatures of IMA and
+ * EVM, which go with the content. */
+int meta_copy_but_labels(int from_fd, int to_fd);
+/* The xattrs and ACLs but labels of an entry that cannot be opened, or is a symlink; its labels. */
 int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to);
+int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *to);
 /* Brings an open entry (O_PATH will do) to the upper, and changes nothing else but its ctime: writes back
  * its access time (facts 1.6). Blocks on the lower. */
 int meta_copy_up(int fd);

@@ -6,6 +6,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/difference.h"
+#include "core/judgement.h"
 #include "core/lost.h"
 #include "core/record-edit.h"
 #include "core/recorded.h"
@@ -26,6 +27,12 @@ static void keep(const Prune *p, const char *path, const char *why) {
         site_note(p->site, path, "%s", why);
 }
 
+static int stays(Prune *p, const char *path, const char *why) {
+        p->counts.n_excluded++;
+        keep(p, path, why);
+        return 0;
+}
+
 int prune_entry(
         Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own) {
         _cleanup_free_ char *full = path_join(path, name);
@@ -37,22 +44,30 @@ int prune_entry(
         /* Its attributes were changed, but there is no content any more that they could be of. */
         if (is_own && p->site->options.force && e->class == UPPER_METACOPY)
                 is_own = false;
-        if (is_own) {
-                p->counts.n_excluded++;
-                keep(p, full, "it was removed from the lower layer, but changed here: it stays");
-                return 0;
-        }
-        p->counts.n_entries++;
+        if (is_own)
+                return stays(p, full, "it was removed from the lower layer, but changed here: it stays");
         r = tell_step(p, full, "its lower counterpart was removed, and nothing was changed here");
-        if (r < 0 || p->is_dry_run)
+        if (r < 0 || p->is_dry_run) {
+                p->counts.n_entries++;
                 return r;
+        }
         fd = open_merged(p, path);
-        r = fd < 0 ? fd : lost_remove(p->site->root_fd, fd, upper_fd, name, e->inode);
+        if (fd < 0)
+                return errno_is_gone(fd) ? 0 : fd;
+        if (e->class == UPPER_COMPLETE && file_has_writer(fd, name))
+                return stays(
+                        p, full, "it was removed from the lower layer, but somebody writes to it: it stays");
+        r = lost_remove(p->site->root_fd, fd, upper_fd, name, e->inode);
         if (r == -EAGAIN)
-                keep(p, full, "it was replaced just now: it stays");
+                return stays(p, full, "it was replaced just now: it stays");
         if (r == -EBUSY)
-                keep(p, full, "its lower counterpart was removed, but somebody uses it: it stays for now");
-        return r == -EAGAIN || r == -EBUSY || errno_is_gone(r) ? 0 : r;
+                return stays(
+                        p, full,
+                        "its lower counterpart was removed, but somebody uses it: it stays for now");
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        p->counts.n_entries++;
+        return 1;
 }
 
 int prune_directory_gone(Prune *p, const char *path) {
@@ -120,13 +135,11 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
                 return 0; /* finalized ones came by themselves, before this one */
         if (recorded && recorded->is_local)
                 recorded = NULL;
-        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, &e)) {
-                g->p->counts.n_excluded++;
-                keep(g->p, full,
-                     "it was made or moved here, into a directory that was removed from the lower layer: it "
-                     "stays");
-                return 0;
-        }
+        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, &e))
+                return stays(
+                        g->p, full,
+                        "it was made or moved here, into a directory that was removed from the lower layer: "
+                        "it stays");
         return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
 }
 
@@ -182,7 +195,7 @@ static int on_difference(const Difference *d, void *userdata) {
         if (d->kind != DIFFERENCE_REMOVED)
                 return 0;
         r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_own);
-        return r < 0 || d->is_own ? r : path_list_add(&s->removed, &s->n_removed, d->name);
+        return r <= 0 ? r : path_list_add(&s->removed, &s->n_removed, d->name);
 }
 
 static int forget_names(Node *n, void *userdata) {

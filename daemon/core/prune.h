@@ -26,6 +26,6 @@ int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd);
 int prune_merged(Prune *p, const char *path, Failure *unknown);
 /* A directory whose lower directory was removed, if nothing is left in it. 1: it was removed. */
 int prune_directory_gone(Prune *p, const char *path);
-/* What is to be done with one entry: removed, or only told. */
+/* What is to be done with one entry: removed (1), or only told, or it stays, and that is noted (0). */
 int prune_entry(
         Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own);

@@ -8,6 +8,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
+#include "core/refresh-aside.h"
 
 /* Where one of the two trees stands now. */
 typedef struct Place {
@@ -117,8 +118,10 @@ static int recover(Exchange *x) {
 
         /* Not prepared. What was damaged since may have been exchanged: it is kept. */
         x->staging.is_published = r == -EBADMSG;
-        if (r == -ENOENT || r == -EBADMSG)
-                return staging_remove(&x->staging);
+        if (r == -ENOENT || r == -EBADMSG) {
+                r = aside_recover(&x->staging);
+                return r < 0 ? r : staging_remove(&x->staging);
+        }
         if (r >= 0)
                 r = find_place(x, x->tree->root->old_handle, &old);
         if (r >= 0)

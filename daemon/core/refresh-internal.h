@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of refresh share: refresh.c (a directory's differences), refresh-take.c (new names),
- * refresh-replace.c (changed entries), refresh-record.c (what the record is to say). */
+ * refresh-replace.c (changed entries), refresh-aside.c (what stood there), refresh-record.c (what the record
+ * is to say). */
 #pragma once
 
+#include "core/judgement.h"
 #include "core/refresh.h"
 #include "core/staging.h"
 
-#define REFRESH_COPY "copy" /* in staging: what is to come, then what was there */
+#define REFRESH_COPY "copy" /* in staging: what is to come, ours to delete */
 
 /* A difference to be acted upon, and what the record is to say afterwards. */
 typedef struct RefreshChange {
@@ -14,12 +16,11 @@ typedef struct RefreshChange {
         char *name;
         char *lower;
         struct stat st;
-        uint64_t inode;  /* of a changed entry in the upper */
-        uint64_t xattrs; /* to be recorded; st says the rest */
-        UpperClass class;
-        unsigned char type;             /* DT_ value of the entry in the upper */
-        uint64_t judged, judged_xattrs; /* digests of it when that was */
-        bool keeps_attributes;          /* which somebody has changed here */
+        uint64_t xattrs;       /* to be recorded; st says the rest */
+        uint64_t attributes;   /* the same, of the directory itself */
+        Judgement judged;      /* the entry in the upper, if there is one */
+        unsigned char type;    /* DT_ value of that */
+        bool keeps_attributes; /* which somebody has changed here */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;

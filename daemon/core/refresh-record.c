@@ -75,7 +75,7 @@ static int record_change(Node *n, const RefreshDirectory *d, const RefreshChange
         Entry *e = node_find(n, c->name);
 
         if (c->kind == DIFFERENCE_ATTRIBUTES) {
-                n->base = c->judged;
+                n->base = c->attributes;
                 return 0;
         }
         if (e && c->kind == DIFFERENCE_CHANGED && e->type != DT_DIR && !S_ISDIR(c->st.st_mode)) {

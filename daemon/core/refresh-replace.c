@@ -14,6 +14,7 @@
 #include "core/reconfigure.h"
 #include "core/record-edit.h"
 #include "core/recorded.h"
+#include "core/refresh-aside.h"
 #include "core/refresh-internal.h"
 #include "core/throttle.h"
 
@@ -54,9 +55,22 @@ static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, in
         _cleanup_close_ int own_fd = -EBADF;
 
         if (!c->keeps_attributes)
-                return meta_copy(from_fd, to_fd);
+                return meta_copy_but_labels(from_fd, to_fd);
         own_fd = openat(d->fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         return own_fd < 0 ? -errno : meta_copy(own_fd, to_fd);
+}
+
+/* They belong to what stands here: a security module may give a copy another one than the
+ * lower file has (security_inode_copy_up()). What became another kind of entry has the lower's. */
+static int copy_labels(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int lower_fd = -EBADF;
+
+        if (c->type == IFTODT(c->st.st_mode))
+                return meta_copy_labels_at(d->upper_fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+        lower_fd = lower_open_dir(d->p->lower, d->node->lower);
+        return lower_fd < 0
+                ? lower_fd
+                : meta_copy_labels_at(lower_fd, path_basename(c->lower), d->staging.dir_fd, REFRESH_COPY);
 }
 
 static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
@@ -74,6 +88,8 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
         r = copy_data(d, from_fd, to_fd);
         if (r >= 0)
                 r = copy_attributes(d, c, from_fd, to_fd);
+        if (r >= 0)
+                r = copy_labels(d, c);
         if (r >= 0)
                 r = meta_copy_times(from_fd, to_fd);
         if (r >= 0 && fsync(to_fd) < 0)
@@ -111,6 +127,8 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         if (fchownat(d->staging.dir_fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         r = copy_xattrs(d, c);
+        if (r >= 0)
+                r = copy_labels(d, c);
         if (r < 0)
                 return r;
         if ((!S_ISLNK(c->st.st_mode) &&
@@ -120,42 +138,6 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                     AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         return 0;
-}
-
-/* Whoever has it open for writing has changed it, or will; a lease for reading is refused then. Where there
- * are no leases, the content says what has been. */
-static bool has_writer(int dfd, const char *name) {
-        _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        bool is_busy = fd >= 0 && fcntl(fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN;
-
-        return is_busy; /* closing gives the lease back */
-}
-
-static bool is_unchanged_file(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
-        int upper_fd = d->staging.upper_fd;
-        struct stat st;
-
-        if (e->type == DT_REG && has_writer(d->staging.dir_fd, REFRESH_COPY))
-                return false;
-        return fstatat(upper_fd, REFRESH_COPY, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
-                digest_stat(&st) == c->judged && digest_xattrs(upper_fd, REFRESH_COPY) == c->judged_xattrs;
-}
-
-static bool is_unchanged_directory(const RefreshDirectory *d) {
-        _cleanup_close_ int fd = open_dir_beneath(d->staging.upper_fd, REFRESH_COPY);
-
-        return fd >= 0 && refresh_holds_own(d->p->records, fd) == 0;
-}
-
-/* What came out of the directory is what was there when it was judged. */
-static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
-        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-
-        if (upper_entry_read(d->staging.upper_fd, REFRESH_COPY, &e) < 0 || e.inode != c->inode)
-                return false;
-        if (e.type == DT_DIR)
-                return is_unchanged_directory(d);
-        return e.class == c->class && is_unchanged_file(d, c, &e);
 }
 
 static int forget(Node *n, void *name) {
@@ -172,15 +154,16 @@ static int put_in(const RefreshDirectory *d, RefreshChange *c) {
         int r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, forget, c->name);
 
         if (r >= 0)
-                r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->inode);
-        if (r >= 0 && renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) < 0)
+                r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
+        if (r >= 0 && renameat2(d->staging.dir_fd, STAGING_REPLACED, d->fd, c->name, RENAME_NOREPLACE) < 0)
                 r = -errno;
         c->is_done = r >= 0;
         return r;
 }
 
 static int exchange(const RefreshDirectory *d, const RefreshChange *c) {
-        return renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_EXCHANGE) < 0 ? -errno : 0;
+        return renameat2(d->staging.dir_fd, STAGING_REPLACED, d->fd, c->name, RENAME_EXCHANGE) < 0 ? -errno
+                                                                                                   : 0;
 }
 
 /* On network file systems, what is in the kernel's cache says ESTALE until it is forgotten, when another
@@ -191,36 +174,43 @@ static int exchange_fresh(const RefreshDirectory *d, const RefreshChange *c) {
         return r == -ESTALE && remount_reconfigure(d->p->site->root_fd, NULL) >= 0 ? exchange(d, c) : r;
 }
 
-/* Somebody was faster. Who then also removes what we have put there leaves us with what is theirs. */
-static int put_back(RefreshDirectory *d, const RefreshChange *c) {
-        char kept[16];
-        int r = exchange(d, c);
+/* Long after it was judged: much is copied in between. */
+static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = -EBADF;
 
-        if (r >= 0)
-                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
-        else if (staging_keep(&d->staging, d->staging.dir_fd, REFRESH_COPY, kept) > 0)
-                refresh_note(
-                        d, c->name,
-                        "it was changed here, and removed, while it was replaced: what it was is kept in "
-                        "the staging directory");
-        return r == -ENOENT ? 0 : r;
+        if (c->type != DT_DIR)
+                return judgement_holds(&c->judged, d->fd, d->upper_fd, c->name);
+        fd = open_dir_beneath(d->upper_fd, c->name);
+        return fd >= 0 && refresh_holds_own(d->p->records, fd) == 0;
 }
 
-/* In one rename; back in another one if need be. */
 static int swap_in(RefreshDirectory *d, RefreshChange *c) {
-        int r = exchange_fresh(d, c);
+        int r;
 
-        if (r == -EIO && c->class == UPPER_METACOPY)
+        if (!is_as_judged(d, c)) {
+                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+                return 0;
+        }
+        r = aside_prepare(&d->staging, &c->judged, d->node->new_handle, c->name);
+        if (r >= 0)
+                r = exchange_fresh(d, c);
+        if (r == -EIO && c->judged.class == UPPER_METACOPY)
                 return put_in(d, c);
         if (r == -ESTALE)
                 refresh_note(d, c->name, "somebody uses what it was before it changed: refresh again later");
-        if (r < 0)
-                return r == -ESTALE || r == -ENOENT ? 0 : r; /* or deleted just now */
-        if (is_as_judged(d, c)) {
+        return r == -ESTALE || r == -ENOENT ? 0 : r; /* or deleted just now */
+}
+
+/* In one rename; back if somebody was faster. */
+static int exchange_and_settle(RefreshDirectory *d, RefreshChange *c) {
+        int r = swap_in(d, c), k = aside_settle(&d->staging, d->p->records);
+
+        if (k > 0)
                 c->is_done = true;
-                return 0;
-        }
-        return put_back(d, c);
+        else if (k == 0)
+                k = lost_remove_tree(
+                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+        return r < 0 ? r : k < 0 ? k : 0;
 }
 
 static int build(RefreshDirectory *d, const RefreshChange *c) {
@@ -254,21 +244,20 @@ static int report_directories(const RefreshDirectory *d, const RefreshChange *c)
 }
 
 int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
-        int r = build(d, c), k;
+        int r = build(d, c);
 
         if (r >= 0)
                 r = report_directories(d, c);
         if (r >= 0)
-                r = swap_in(d, c);
-        k = d->staging.site
-                ? lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY)
-                : 0;
+                r = exchange_and_settle(d, c);
+        else if (d->staging.site)
+                (void) lost_remove_tree(
+                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
         if (r == -EAGAIN) {
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
                 return 0;
         }
-        r = r < 0 ? r : k;
         return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
                      : 0;
 }
@@ -283,11 +272,11 @@ int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_close_ int fd = lower_open_dir(d->p->lower, c->lower);
         int r = fd;
 
-        c->judged = fd < 0 ? 0 : digest_directory(fd, "");
+        c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
         if (r >= 0)
                 r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, set_taking, NULL);
         if (r >= 0)
-                r = meta_copy(fd, d->fd);
+                r = meta_copy_but_labels(fd, d->fd);
         c->is_done = r >= 0;
         return r < 0 ? failure_set_errno(
                                d->reterr, r,

@@ -64,8 +64,11 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
         *ret_is_own = x->is_own;
         if (x->kind == DIFFERENCE_NEW || x->kind == DIFFERENCE_CHANGED)
                 c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
-        if (x->kind != DIFFERENCE_CHANGED)
+        if (x->kind != DIFFERENCE_CHANGED && x->kind != DIFFERENCE_REMOVED)
                 return 0;
+        r = judgement_of(d->upper_fd, x->name, &c->judged);
+        if (r < 0 || c->judged.inode != x->upper.inode)
+                return r < 0 ? r : -ENOENT;
         if (x->upper.type == DT_DIR) {
                 _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
 
@@ -73,12 +76,15 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
                 *ret_is_own = r > 0;
                 return r < 0 ? r : 0;
         }
+        /* Once more, of the very state that the judgement is about. */
+        *ret_is_own |= entry_is_own(d->upper_fd, x->name, x->entry, &x->upper);
+        if (x->kind == DIFFERENCE_REMOVED)
+                return 0;
         if (fstatat(d->upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        c->judged = digest_stat(&here);
-        c->judged_xattrs = digest_xattrs(d->upper_fd, x->name);
         /* Copied before a crash, and not recorded. */
-        c->is_done = x->is_own && c->judged == digest_stat(&x->st) && c->judged_xattrs == c->xattrs;
+        c->is_done =
+                *ret_is_own && digest_stat(&here) == digest_stat(&x->st) && c->judged.xattrs == c->xattrs;
         *ret_is_own &= !c->is_done;
         c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
         return 0;
@@ -86,11 +92,7 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
 
 static int collect(const Difference *x, void *userdata) {
         RefreshDirectory *d = userdata;
-        RefreshChange c = { .kind = x->kind,
-                            .st = x->st,
-                            .inode = x->upper.inode,
-                            .class = x->upper.class,
-                            .type = x->upper.type };
+        RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
         RefreshChange *grown;
         bool is_own;
         int r = judge(d, x, &c, &is_own);
@@ -116,10 +118,15 @@ static int collect(const Difference *x, void *userdata) {
 }
 
 static int remove_one(RefreshDirectory *d, RefreshChange *c) {
-        UpperEntry e = { .class = c->class, .inode = c->inode };
-        int r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_own= */ false);
+        const UpperEntry e = { .class = c->judged.class, .inode = c->judged.inode };
+        int r;
 
-        c->is_done = r >= 0;
+        if (!d->p->is_dry_run && !judgement_holds(&c->judged, d->fd, d->upper_fd, c->name)) {
+                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+                return 0;
+        }
+        r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_own= */ false);
+        c->is_done = r > 0;
         return r;
 }
 

@@ -293,6 +293,8 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
                 return keep_part(
                         s, dfd, name,
                         "a directory was put in the place of the one that was being exchanged");
+        if (strcmp(name, STAGING_REPLACED) == 0)
+                return keep_part(s, dfd, name, "something was replaced, and may be somebody's");
         if (strcmp(name, "grave") == 0 && s->is_published)
                 r = dir_foreach(s->grave_fd, keep_buried, s);
         if (r >= 0 && type == DT_DIR)

@@ -12,6 +12,7 @@
 #define STAGING_SNAPSHOT_LAST "snapshot.last"
 #define STAGING_REMOVE "remove"
 #define STAGING_OLDER "older"
+#define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
 #define STAGING_ID_LENGTH 16
 
 typedef struct Staging {

@@ -278,11 +278,11 @@ static int say_marks_are_ignored(const Worker *w, int r, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_PRECONDITION, EUCLEAN,
                 "ENTRIES OF '%s' CANNOT BE READ as it is mounted: its upper layer '%s' has files and "
-                "directories "
-                "that need metacopy=on,redirect_dir=on (files give errors, directories lack what is in the "
-                "lower "
-                "layers). Mount it with these options; to do without, unfinalize under them first (%s)",
-                o->mount_point, o->upper, cause.message ?: "no precondition fails");
+                "directories that need metacopy=on,redirect_dir=on (files give errors, directories lack "
+                "what "
+                "is in the lower layers). Mount it with these options; to do without, first undo everything "
+                "under them: 'ovlfinctl unfinalize %s' (%s)",
+                o->mount_point, o->upper, o->mount_point, cause.message ?: "no precondition fails");
 }
 
 static int unfinalize(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr) {

@@ -171,3 +171,44 @@ def test_killed(scene, lower, stage):
     overlay.mount()
     assert_same(before, snapshot(overlay / D))
     assert scene.absent_lookups(lower, directories_below(overlay / D), 5).enoent == 0
+
+
+def finalize_here_and_there(daemon, overlay):
+    """In several places, one of them with both methods, by their marks. A whole overlay is undone by one command."""
+    daemon.ctl("finalize", overlay / f"{D}/lib").ok()
+    daemon.ctl("finalize", overlay / f"{D}/share/doc").ok()
+    daemon.ctl("finalize", "--method=mark", "--depth=0", overlay / f"{D}/bin").ok()
+
+
+def marks(overlay):
+    """Directories of the upper that keep lookups from the lower."""
+    found = run("getfattr", "-R", "-h", "-P", "--absolute-names", "-n", "trusted.overlay.opaque", overlay.upper.upper,
+                check=False).stdout
+    return [line for line in found.splitlines() if line.startswith("# file:")]
+
+
+def test_a_whole_overlay_is_undone(scene, source):
+    overlay = scene.overlay(source)
+    before = snapshot(overlay.point)
+    daemon = scene.daemon(soft=overlay)
+    finalize_here_and_there(daemon, overlay)
+    assert marks(overlay)
+    daemon.ctl("unfinalize", overlay.point).ok()
+    assert not marks(overlay)
+    assert daemon.ctl("directories", "soft", "--state=finalized", "--json=short").ok().json["directories"] == []
+    assert_same(before, snapshot(overlay.point), ignore={"nlink", "mtime"})
+
+
+@pytest.mark.parametrize("root", ("/", "."))
+def test_a_whole_overlay_is_undone_offline(scene, source, root):
+    overlay = scene.overlay(source)
+    before = snapshot(overlay.point)
+    daemon = scene.daemon(soft=overlay)
+    finalize_here_and_there(daemon, overlay)
+    assert daemon.stop() == 0
+    overlay.umount()
+    run_ctl("unfinalize", "--offline", f"--upper={overlay.upper.upper}", f"--lower={source}", root,
+            env={"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": daemon.state}).ok()
+    assert not marks(overlay)
+    overlay.mount()
+    assert_same(before, snapshot(overlay.point), ignore={"nlink", "mtime"})

@@ -411,7 +411,7 @@ def test_marks_without_the_options(scene, source):
     assert daemon.overlay_states() == {"soft": "refused"}
     for text in (daemon.ctl("status", "soft").out, daemon.log()):
         assert "CANNOT" in text
-    assert "unfinalize" in daemon.log()
+    assert f"'ovlfinctl unfinalize {overlay.point}'" in daemon.log()
 
 
 def test_damage_is_told_after_the_start(scene, source, finalized, daemon):

@@ -178,6 +178,56 @@ def test_every_kind_of_change_is_taken_up_by_itself(scene, source):
     wait_for(lambda: not os.path.lexists(overlay.upper_path(D)), "the prune")
 
 
+LABELS = {"security.selinux": b"system_u:object_r:here_t:s0", "security.SMACK64": b"here"}
+
+
+def test_labels_set_here_stay(scene, source):
+    """What the lower changes comes, the label of before stays; signatures go with the content they are of."""
+    overlay, daemon = finalized(scene, source, "handles", "exchange")
+    here, there = (os.path.join(top, D, "mode") for top in (overlay.point, source))
+    for name, value in LABELS.items():
+        for path in ("", "file", "link", "noted"):
+            os.setxattr(os.path.join(here, path), name, value, follow_symlinks=False)
+    write(os.path.join(there, "file"), b"fixed in place")
+    os.setxattr(os.path.join(there, "file"), "security.selinux", b"system_u:object_r:there_t:s0")
+    os.setxattr(os.path.join(there, "file"), "security.ima", b"signature")
+    replace(os.path.join(there, "link"), lambda p: os.symlink("elsewhere", p))
+    replace(os.path.join(there, "noted"), os.mkfifo)
+    os.setxattr(os.path.join(there, "noted"), "security.SMACK64", b"there")
+    os.chmod(there, 0o2751)
+    daemon.ctl("refresh", overlay / D).ok()
+    with open(os.path.join(here, "file"), "rb") as f:
+        assert f.read() == b"fixed in place"
+    assert os.readlink(os.path.join(here, "link")) == "elsewhere" and stat.S_IMODE(os.stat(here).st_mode) == 0o2751
+    for name, value in LABELS.items():
+        for path in ("", "file", "link"):
+            assert os.getxattr(os.path.join(here, path), name, follow_symlinks=False) == value, (path, name)
+    assert os.getxattr(os.path.join(here, "file"), "security.ima") == b"signature"
+    assert os.getxattr(os.path.join(here, "noted"), "security.SMACK64") == b"there"
+
+
+def test_what_cannot_be_taken_up_is_not_tried_over_and_over(scene, source):
+    """A finalized directory that is a file by now, in a directory that is not finalized: nobody can replace it."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
+    daemon.use_killer()
+    daemon.start()
+    for kind in ("mode", "owner"):
+        daemon.ctl("finalize", overlay / f"{D}/{kind}/dir").ok()
+    replace(os.path.join(source, D, "mode/dir"), write)
+    assert daemon.stop() == 0
+    overlay.remount()
+    daemon.start()
+    wait_for(lambda: "is no directory in the lower layers any more" in daemon.log(), "the refresh")
+    write(os.path.join(source, D, "owner/dir/added"))
+    daemon.arm(1)
+    daemon.ctl("finalize", overlay / f"{D}/xattr")  # its worker dies: a survey and a comparison follow
+    wait_for(lambda: os.path.exists(overlay / f"{D}/owner/dir/added"), "the other refresh")
+    assert daemon.log().count("is no directory in the lower layers any more") == 1
+    state = daemon.ctl("status", overlay / f"{D}/mode/dir", "--json=short").ok().json["directories"][0]
+    assert state["state"] == "stale" and "no directory" in state["reason"]
+
+
 @pytest.mark.parametrize("method", ["exchange", "mark"])
 def test_what_is_somebodys_stays(scene, source, method):
     """Each against a change of the lower that concerns it; listed, and not changed by a second refresh either."""

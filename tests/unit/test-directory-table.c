@@ -21,6 +21,30 @@ static int put(DirectoryTable *t, const char *path, DirectoryState s) {
         return directory_table_update(t, &i);
 }
 
+#define HOUR (3600 * UINT64_C(1000000))
+
+static void test_tries(void **state) {
+        DirectoryInfo i = {
+                .path = "d", .state = DIRECTORY_STALE, .reason = "one", .scheme = "", .lower_path = ""
+        };
+        uint64_t now = 5;
+
+        assert_true(directory_table_try(*state, "d", now)); /* unknown: nothing is remembered */
+        for (uint64_t pause = 1; pause < 100; pause *= 2) {
+                assert_int_equal(directory_table_update(*state, &i), pause == 1);
+                assert_true(directory_table_try(*state, "d", now));
+                now += (pause < 24 ? pause : 24) * HOUR;
+                assert_false(directory_table_try(*state, "d", now - 1));
+        }
+        i.reason = "another";
+        assert_int_equal(directory_table_update(*state, &i), 0);
+        assert_true(directory_table_try(*state, "d", now - 1));
+        i.state = DIRECTORY_GONE;
+        assert_int_equal(directory_table_update(*state, &i), 1);
+        assert_true(directory_table_try(*state, "d", now - 1));
+        assert_false(directory_table_try(*state, "d", now - 1));
+}
+
 static void test_update_and_get(void **state) {
         DirectoryInfo in = {
                 .path = "a/b",
@@ -147,6 +171,7 @@ int main(void) {
                 table_test(test_update_and_get), table_test(test_counts_and_changes),
                 table_test(test_foreach),        table_test(test_survey),
                 table_test(test_many),           table_test(test_too_long),
+                table_test(test_tries),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
