@@ -45,8 +45,12 @@ static int read_text(Look *l) {
         if (!f)
                 return -errno;
         errno = 0;
-        if (getdelim(&l->text, &size, '\0', f) < 0 && ferror(f))
+        if (getdelim(&l->text, &size, '\0', f) >= 0)
+                return 0;
+        if (ferror(f))
                 return errno > 0 ? -errno : -EIO;
+        free(l->text); /* room for a text, with anything in it */
+        l->text = NULL;
         return 0;
 }
 
