@@ -121,10 +121,10 @@ static int put_back(Staging *s, const Note *n) {
 
         if (r <= 0)
                 return r;
-        path = path_join(parent ?: "", n->name);
+        path = path_join(fd >= 0 ? parent : "", n->name);
         if (!path)
                 return -ENOMEM;
-        if (parent && exchange_back(s, n, parent, kept) > 0)
+        if (fd >= 0 && exchange_back(s, n, parent, kept) > 0)
                 site_note(s->site, path, "it is being changed here right now: it stays as it is here");
         if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
                 site_note(
