@@ -79,6 +79,8 @@ def mounts_of_fstab(machine):
     machine.sh("systemctl start late.mount")
     wait_for(lambda: machine.sh("ovlfinctl list").count(" active ") == 3, "the other one")
     machine.sh("systemctl start end.target")  # all at once, as at shutdown
+    for unit in ("ovlfind.service", "net.mount", "late.mount"):  # end.target does not wait for them
+        wait_for(lambda unit=unit: machine.show("ActiveState", unit) == "inactive", f"the end of {unit}")
     ended = int(machine.show("InactiveEnterTimestampMonotonic"))
     assert all(int(machine.show("ActiveExitTimestampMonotonic", f"{n}.mount")) >= ended > 0 for n in ("net", "late"))
 

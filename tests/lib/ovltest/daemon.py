@@ -150,7 +150,7 @@ exec '{binary("ovlfind-worker")}' "$@"
                                  stderr=log, stdin=subprocess.DEVNULL, env={**self.environment(), **(env or {})}, cwd="/")
         self._wait_ready()
         if survey:
-            wait_for(lambda: "starting" not in self.overlay_states().values(), "surveys to end")
+            wait_for(lambda: "starting" not in self.overlay_states().values(), "surveys to end", 60)
         return self
 
     def _wait_ready(self):
