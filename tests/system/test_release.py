@@ -358,6 +358,21 @@ def test_data_up_to_a_size(scene, source, finalized, daemon):
     assert_same(visible(before), visible(after))
 
 
+def test_holes_stay_holes(scene):
+    source = scene.source()
+    with open(write(os.path.join(source, "big/sparse"), b"begin"), "r+b") as f:
+        f.seek(64 << 20)
+        f.write(b"end")
+    overlay = scene.overlay(source, upper=scene.upper("ext4-256", size_mib=200))
+    daemon = scene.daemon(soft=overlay)
+    before = snapshot(overlay / "big")
+    daemon.ctl("finalize", overlay / "big", "--data=1G").ok()
+    copy = os.stat(overlay.upper_path("big/sparse"))
+    assert "trusted.overlay.metacopy" not in os.listxattr(overlay.upper_path("big/sparse"))
+    assert copy.st_blocks * 512 < 8 << 20 < copy.st_size  # the kernel copies a MiB at a time
+    assert_same(before, snapshot(overlay / "big"))
+
+
 class Sleeper:
     def __init__(self, program):
         self.process = spawn(program, "600")
