@@ -126,9 +126,7 @@ note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, 
         if (e->is_local || e->base != 0)
                 return;
         if (shown) {
-                e->base = digest_stat(shown);
-                e->ctime = lower_ctime(&x->lower, shown);
-                e->xattrs = digest_xattrs(new_upper_fd, e->name);
+                difference_note_known(e, &x->lower, shown, digest_xattrs(new_upper_fd, e->name));
                 return;
         }
         path = n->lower && n->is_merged ? path_join(n->lower, e->name) : NULL;

@@ -21,14 +21,17 @@ bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const U
         return recorded->xattrs != 0 && digest_xattrs(upper_fd, name) != recorded->xattrs;
 }
 
+void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs) {
+        e->base = digest_stat(st);
+        e->ctime = lower_ctime(l, st);
+        e->xattrs = xattrs;
+}
+
 void difference_note(Entry *e, const Lower *l, const char *lower) {
         struct stat st;
 
-        if (l->n_layers == 0 || lower_stat(l, lower, &st) < 0)
-                return;
-        e->base = digest_stat(&st);
-        e->ctime = lower_ctime(l, &st);
-        e->xattrs = digest_xattrs(l->view_fd, lower);
+        if (l->n_layers > 0 && lower_stat(l, lower, &st) >= 0)
+                difference_note_known(e, l, &st, digest_xattrs(l->view_fd, lower));
 }
 
 void difference_note_directory(Node *n, const Lower *l) {

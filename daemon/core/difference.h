@@ -50,7 +50,7 @@ int difference_find(const DifferenceScope *s, difference_func func, void *userda
 bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
 
 /* What the lower shows of an entry, or a directory, now: for the record. What it does not tell stays
- * unknown.
- */
+ * unknown. Of an entry it may be known already: st, and the digest of its xattrs. */
+void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs);
 void difference_note(Entry *e, const Lower *l, const char *lower);
 void difference_note_directory(Node *n, const Lower *l);

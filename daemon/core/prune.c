@@ -143,16 +143,7 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
         return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
 }
 
-static int forget_name(Node *parent, void *userdata) {
-        Entry *e = node_find(parent, userdata);
-
-        if (e)
-                entry_drop(parent, e);
-        return 0;
-}
-
-/* In the record of the directory around it, which may be another one than its own: should the lower have the
- * name again, it is new. */
+/* In the record of the directory around it, which may be another one than its own. */
 static int forget_directory(const Prune *p, const Node *n, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path), *handle = NULL;
         _cleanup_close_ int fd = parent ? open_dir_beneath(p->site->upper_fd, parent) : -ENOMEM;
@@ -165,7 +156,7 @@ static int forget_directory(const Prune *p, const Node *n, const char *path) {
         if (!around)
                 return 0;
         return record_edit(
-                p->site, around->tree->id, handle, forget_name,
+                p->site, around->tree->id, handle, record_forget,
                 (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
@@ -201,11 +192,8 @@ static int on_difference(const Difference *d, void *userdata) {
 static int forget_names(Node *n, void *userdata) {
         const Scope *s = userdata;
 
-        for (size_t i = 0; i < s->n_removed; i++) {
-                Entry *e = node_find(n, s->removed[i]);
-                if (e)
-                        entry_drop(n, e);
-        }
+        for (size_t i = 0; i < s->n_removed; i++)
+                (void) record_forget(n, s->removed[i]);
         return 0;
 }
 

@@ -37,3 +37,11 @@ int record_edit(
         r = func(s.found, userdata);
         return r < 0 ? r : manifest_write(t, site->records_fd, id, /* sync= */ true);
 }
+
+int record_forget(Node *n, void *name) {
+        Entry *e = node_find(n, name);
+
+        if (e)
+                entry_drop(n, e);
+        return 0;
+}

@@ -43,7 +43,9 @@ int refresh_open_view(RefreshDirectory *d);
 int refresh_open_staging(RefreshDirectory *d);
 int refresh_take(RefreshDirectory *d, RefreshChange *c);
 int refresh_replace(RefreshDirectory *d, RefreshChange *c);
-/* Builds the lower directory of c as REFRESH_COPY in staging: whole, or not at all. */
+/* Removes what is left of REFRESH_COPY; staging must be open. */
+int refresh_drop_copy(const RefreshDirectory *d);
+/* Builds the lower directory of c as REFRESH_COPY in staging; the caller drops what was built on failure. */
 int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
 /* Owner, mode and xattrs of the directory itself. */
 int refresh_dress(RefreshDirectory *d, RefreshChange *c);

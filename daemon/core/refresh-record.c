@@ -4,7 +4,6 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/digest.h"
 #include "core/refresh-internal.h"
 
 typedef struct Recording {
@@ -49,9 +48,7 @@ static int record_tree(const RefreshDirectory *d, Node *n, int upper_fd, const c
 
 static void record_lower(const RefreshDirectory *d, const RefreshChange *c, Entry *e) {
         e->type = IFTODT(c->st.st_mode);
-        e->base = digest_stat(&c->st);
-        e->ctime = lower_ctime(d->p->lower, &c->st);
-        e->xattrs = c->xattrs;
+        difference_note_known(e, d->p->lower, &c->st, c->xattrs);
 }
 
 static int record_new(Node *n, const RefreshDirectory *d, const RefreshChange *c) {

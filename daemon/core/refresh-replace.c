@@ -60,17 +60,21 @@ static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, in
         return own_fd < 0 ? -errno : meta_copy(own_fd, to_fd);
 }
 
+typedef int (*copy_func)(int from_dfd, const char *from, int to_dfd, const char *to);
+
+/* By way of its directory: it may be nothing that can be opened. */
+static int copy_from_lower(const RefreshDirectory *d, const RefreshChange *c, copy_func copy) {
+        _cleanup_close_ int fd = lower_open_dir(d->p->lower, d->node->lower);
+
+        return fd < 0 ? fd : copy(fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+}
+
 /* They belong to what stands here: a security module may give a copy another one than the
  * lower file has (security_inode_copy_up()). What became another kind of entry has the lower's. */
 static int copy_labels(const RefreshDirectory *d, const RefreshChange *c) {
-        _cleanup_close_ int lower_fd = -EBADF;
-
         if (c->type == IFTODT(c->st.st_mode))
                 return meta_copy_labels_at(d->upper_fd, c->name, d->staging.dir_fd, REFRESH_COPY);
-        lower_fd = lower_open_dir(d->p->lower, d->node->lower);
-        return lower_fd < 0
-                ? lower_fd
-                : meta_copy_labels_at(lower_fd, path_basename(c->lower), d->staging.dir_fd, REFRESH_COPY);
+        return copy_from_lower(d, c, meta_copy_labels_at);
 }
 
 static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
@@ -100,13 +104,6 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
         return r;
 }
 
-/* Of what cannot be opened. */
-static int copy_xattrs(const RefreshDirectory *d, const RefreshChange *c) {
-        _cleanup_close_ int fd = lower_open_dir(d->p->lower, d->node->lower);
-
-        return fd < 0 ? fd : meta_copy_xattrs_at(fd, c->name, d->staging.dir_fd, REFRESH_COPY);
-}
-
 static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = open_beneath(d->p->lower->view_fd, c->lower, O_PATH | O_NOFOLLOW);
         char target[PATH_MAX];
@@ -126,7 +123,7 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                 return -errno;
         if (fchownat(d->staging.dir_fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        r = copy_xattrs(d, c);
+        r = copy_from_lower(d, c, meta_copy_xattrs_at);
         if (r >= 0)
                 r = copy_labels(d, c);
         if (r < 0)
@@ -140,18 +137,10 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         return 0;
 }
 
-static int forget(Node *n, void *name) {
-        Entry *e = node_find(n, name);
-
-        if (e)
-                entry_drop(n, e);
-        return 0;
-}
-
 /* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed
  * between the steps, it is one that is new in the lower. */
 static int put_in(const RefreshDirectory *d, RefreshChange *c) {
-        int r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, forget, c->name);
+        int r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, record_forget, c->name);
 
         if (r >= 0)
                 r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
@@ -208,8 +197,7 @@ static int exchange_and_settle(RefreshDirectory *d, RefreshChange *c) {
         if (k > 0)
                 c->is_done = true;
         else if (k == 0)
-                k = lost_remove_tree(
-                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+                k = refresh_drop_copy(d);
         return r < 0 ? r : k < 0 ? k : 0;
 }
 
@@ -251,8 +239,7 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
         if (r >= 0)
                 r = exchange_and_settle(d, c);
         else if (d->staging.site)
-                (void) lost_remove_tree(
-                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+                (void) refresh_drop_copy(d);
         if (r == -EAGAIN) {
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");

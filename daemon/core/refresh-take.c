@@ -19,6 +19,10 @@ int refresh_open_staging(RefreshDirectory *d) {
         return d->staging.site ? 0 : staging_create(d->p->site, 1, &d->staging, d->reterr);
 }
 
+int refresh_drop_copy(const RefreshDirectory *d) {
+        return lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+}
+
 typedef struct Cover {
         const RefreshDirectory *d;
         int fd;
@@ -114,21 +118,17 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
         if (mkdirat(d->staging.dir_fd, REFRESH_COPY, 0700) < 0)
                 return -errno;
         to_fd = open_dir_beneath(d->staging.dir_fd, REFRESH_COPY);
-        r = to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
-        if (r < 0)
-                (void) lost_remove_tree(
-                        d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
-        return r;
+        return to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
 }
 
 /* Nobody sees it before it is whole. */
 static int take_directory(RefreshDirectory *d, const RefreshChange *c) {
         int r = refresh_build_directory(d, c);
 
-        if (r < 0 || renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) >= 0)
-                return r;
-        r = -errno;
-        (void) lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+        if (r >= 0 && renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        if (r < 0 && d->staging.site)
+                (void) refresh_drop_copy(d);
         return r;
 }
 
