@@ -16,13 +16,6 @@
 #define PAUSE_PRECONDITION_USEC (600 * USEC_PER_SEC)
 #define PAUSE_PRECONDITION_LAST_USEC (24 * 3600 * USEC_PER_SEC)
 
-static uint64_t now_realtime(const Manager *m) {
-        uint64_t usec = 0;
-
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &usec);
-        return usec;
-}
-
 uint64_t automatic_pause(FailureKind kind, unsigned n) {
         bool is_lasting = kind == FAILURE_PRECONDITION;
         uint64_t usec = is_lasting ? PAUSE_PRECONDITION_USEC : PAUSE_FIRST_USEC,
@@ -36,12 +29,13 @@ uint64_t automatic_pause(FailureKind kind, unsigned n) {
 bool automatic_is_open(const Managed *o) {
         uint64_t change;
 
-        return schedule_is_open(o->config->settings.schedule, now_realtime(o->manager), &change);
+        return schedule_is_open(
+                o->config->settings.schedule, manager_now(o->manager, CLOCK_REALTIME), &change);
 }
 
 void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens) {
         const Job *j = queue_find_job_at(o->manager->queue, o->config->name, path);
-        uint64_t now = now_realtime(o->manager), window = o->config->settings.hot_window_usec;
+        uint64_t now = manager_now(o->manager, CLOCK_REALTIME), window = o->config->settings.hot_window_usec;
 
         if (j && j->state != JOB_QUEUED && j->type != JOB_REMOUNT)
                 return; /* it is our own worker who opens directories there */
@@ -170,8 +164,9 @@ static void set_timer(Managed *o, uint64_t usec) {
 void automatic_run(Managed *o) {
         const Settings *s = &o->config->settings;
         Manager *m = o->manager;
-        _cleanup_(candidates_done)
-                Candidates c = { .overlay = o, .now = now_realtime(m), .next_usec = USEC_INFINITY };
+        _cleanup_(candidates_done) Candidates c = { .overlay = o,
+                                                    .now = manager_now(m, CLOCK_REALTIME),
+                                                    .next_usec = USEC_INFINITY };
         uint64_t change = USEC_INFINITY;
         int r;
 
@@ -193,7 +188,7 @@ void automatic_run(Managed *o) {
 }
 
 void automatic_job_ended(Managed *o, const Job *j) {
-        uint64_t now = now_realtime(o->manager);
+        uint64_t now = manager_now(o->manager, CLOCK_REALTIME);
         HeatEntry e;
 
         if (j->type == JOB_REMOUNT)

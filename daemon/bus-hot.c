@@ -43,9 +43,8 @@ static int add_entry(const HeatEntry *e, void *userdata) {
 }
 
 static int collect(const Manager *m, const char *overlay, size_t most, HotList *l) {
-        uint64_t now = 0;
+        uint64_t now = manager_now(m, CLOCK_REALTIME);
 
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &now);
         l->overlays = calloc(most + 1, sizeof(l->overlays[0]));
         l->entries = calloc(most + 1, sizeof(l->entries[0]));
         l->room = most;

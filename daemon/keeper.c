@@ -177,7 +177,7 @@ static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         keeper_forget(o, p);
         if (end == PROC_ABANDONED || status == 0)
                 return;
-        (void) sd_event_now(o->manager->event, CLOCK_MONOTONIC, &o->keeper_lost_usec);
+        o->keeper_lost_usec = manager_now(o->manager, CLOCK_MONOTONIC);
         if (last == 0 || o->keeper_lost_usec - last > AT_ONCE_USEC)
                 managed_survey(o);
         else

@@ -24,10 +24,9 @@ static void act(Managed *o, JobType type, const char *path) {
         _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
         _cleanup_failure_ Failure f = FAILURE_INIT;
         const JobOptions options = { 0 };
-        uint64_t now;
+        uint64_t now = manager_now(o->manager, CLOCK_BOOTTIME);
         Job *j;
 
-        (void) sd_event_now(o->manager->event, CLOCK_BOOTTIME, &now);
         /* What a job for a directory above takes along counts as tried. */
         if (!absolute || !directory_table_try(o->directories, path, now) ||
             queue_find_job_at(o->manager->queue, o->config->name, path))

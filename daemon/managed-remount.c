@@ -39,10 +39,9 @@ static bool managed_lacks_options(const Managed *o) {
 void managed_want_options(Managed *o) {
         const JobOptions options = { .remount = REMOUNT_SWAP, .set = o->config->settings.remount_options };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        uint64_t now = 0;
+        uint64_t now = manager_now(o->manager, CLOCK_MONOTONIC);
         Job *j;
 
-        (void) sd_event_now(o->manager->event, CLOCK_MONOTONIC, &now);
         if ((o->options_tried_usec > 0 && now < o->options_tried_usec + OPTIONS_RETRY_USEC) ||
             queue_has_remount(o->manager->queue, o->config->name) || !managed_lacks_options(o))
                 return;

@@ -11,18 +11,11 @@
 #include "messages.h"
 #include "state.h"
 
-static uint64_t now_boottime(const Manager *m) {
-        uint64_t usec = 0;
-
-        (void) sd_event_now(m->event, CLOCK_BOOTTIME, &usec);
-        return usec;
-}
-
 static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
         Manager *m = userdata;
         Job *j;
 
-        while ((j = queue_release(m->queue, now_boottime(m)))) {
+        while ((j = queue_release(m->queue, manager_now(m, CLOCK_BOOTTIME)))) {
                 manager_job_changed(m, j);
                 if (j->has_left)
                         managed_survey(manager_find_overlay(m, j->overlay));
@@ -156,7 +149,7 @@ static int manager_queue_job(
                 return r;
         j->is_automatic = heat != NULL;
         j->heat = heat ? *heat : 0;
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &j->queued_usec);
+        j->queued_usec = manager_now(m, CLOCK_REALTIME);
         r = queue_add(m->queue, j);
         if (r < 0)
                 return r;
@@ -193,7 +186,7 @@ static void manager_join_job(Manager *m, Managed *o, Job *j, uid_t uid) {
         j->is_automatic = false;
         j->trouble_usec = 0;
         if (j->not_before_usec > 0)
-                j->not_before_usec = now_boottime(m);
+                j->not_before_usec = manager_now(m, CLOCK_BOOTTIME);
         m->is_state_changed = o->is_heat_changed = true;
         manager_job_changed(m, j);
         manager_wake(m);
@@ -327,11 +320,8 @@ void manager_heat_changed(Manager *m, Managed *o) {
 }
 
 void manager_save_heat(Manager *m) {
-        uint64_t now = 0;
-        int r;
+        int r = heat_state_save(m->state_dir, m->overlays, m->n_overlays, manager_now(m, CLOCK_REALTIME));
 
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &now);
-        r = heat_state_save(m->state_dir, m->overlays, m->n_overlays, now);
         if (r < 0)
                 (void) log_warning_errno(r, "Cannot write the heat to '%s', ignoring: %m", m->state_dir);
 }

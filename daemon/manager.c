@@ -33,6 +33,13 @@ static int on_work(sd_event_source *s, void *userdata) {
         return 0;
 }
 
+uint64_t manager_now(const Manager *m, clockid_t clock) {
+        uint64_t usec = 0;
+
+        (void) sd_event_now(m->event, clock, &usec);
+        return usec;
+}
+
 void manager_wake(Manager *m) {
         if (m->work_source)
                 (void) sd_event_source_set_enabled(m->work_source, SD_EVENT_ONESHOT);

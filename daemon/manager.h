@@ -59,6 +59,9 @@ void manager_is_named(Manager *m);
 /* Stops all workers, then the loop. Their jobs stay resumable. */
 void manager_stop(Manager *m);
 
+/* When the loop woke up, in microseconds of a clock. */
+uint64_t manager_now(const Manager *m, clockid_t clock);
+
 Managed *manager_find_overlay(const Manager *m, const char *name);
 /* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that
  * is not absolute or has "..", -ENOENT when no configured overlay has it; the failure says so. The overlay

@@ -25,20 +25,6 @@ struct Run {
         sd_event_source *stall_timer;
 };
 
-static uint64_t now_realtime(const Manager *m) {
-        uint64_t usec = 0;
-
-        (void) sd_event_now(m->event, CLOCK_REALTIME, &usec);
-        return usec;
-}
-
-static uint64_t now_boottime(const Manager *m) {
-        uint64_t usec = 0;
-
-        (void) sd_event_now(m->event, CLOCK_BOOTTIME, &usec);
-        return usec;
-}
-
 static void run_free(Run *run) {
         for (Run **p = &run->manager->runs; *p; p = &(*p)->next)
                 if (*p == run) {
@@ -141,7 +127,7 @@ static void count_end(Managed *o, const Job *j) {
 static void run_conclude(Manager *m, Job *j, Failure *failure) {
         Managed *o = manager_find_overlay(m, j->overlay);
 
-        (void) job_finish(j, failure, now_realtime(m));
+        (void) job_finish(j, failure, manager_now(m, CLOCK_REALTIME));
         if (o && !j->options.is_dry_run)
                 count_end(o, j);
         if (o && o->state == MANAGED_ACTIVE && j->has_left) /* otherwise one comes anyway */
@@ -202,7 +188,7 @@ static void run_take_progress(Run *run, const WireRecord *r) {
                 run_note_life(run);
         job_take_counters(j, r);
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
-                k = job_set_state(j, (JobState) r->state, now_realtime(run->manager));
+                k = job_set_state(j, (JobState) r->state, manager_now(run->manager, CLOCK_REALTIME));
                 if (k > 0 && r->state == JOB_WAITING)
                         manager_wake(run->manager);
                 if (k < 0)
@@ -258,7 +244,7 @@ static void run_take_remount(Run *run, const WireRecord *r) {
 /* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
  * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
 static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
-        uint64_t now = now_boottime(run->manager);
+        uint64_t now = manager_now(run->manager, CLOCK_BOOTTIME);
         Job *j = run->job;
 
         if (!job_may_pause(j, failure))
@@ -289,7 +275,7 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         run_free(run);
         if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
                 (void) log_oom();
-        if (job_pause(j, reason, now_boottime(m) + pause) < 0)
+        if (job_pause(j, reason, manager_now(m, CLOCK_BOOTTIME) + pause) < 0)
                 (void) log_oom();
         watching_rearm(&o->watching, j->path); /* it may wait for an hour */
         m->is_state_changed = true;            /* its attempts count from none */
@@ -335,7 +321,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 run_pause(run, &failure, pause);
                 return;
         }
-        tell_tries(j, now_boottime(run->manager), &failure);
+        tell_tries(j, manager_now(run->manager, CLOCK_BOOTTIME), &failure);
         run_finish(run, &failure);
 }
 
@@ -396,7 +382,7 @@ static void run_after_signal(Run *run, int status) {
         } else if (job_may_retry(j)) {
                 log_worker_death(run, status, "cleaning up and trying again");
                 run_free(run);
-                (void) job_set_state(j, JOB_QUEUED, now_realtime(m));
+                (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
                 manager_job_changed(m, j);
         } else {
                 log_worker_death(run, status, "giving up");
@@ -415,7 +401,7 @@ static void run_again(Run *run) {
         Job *j = run->job;
 
         run_free(run);
-        (void) job_set_state(j, JOB_QUEUED, now_realtime(m));
+        (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
         j->n_attempts = 0;
         manager_job_changed(m, j);
         manager_wake(m);
@@ -541,13 +527,17 @@ void run_start(Manager *m, Managed *o, Job *j) {
         Run *run = malloc(sizeof(Run));
         int r = -ENOMEM;
 
-        (void) job_set_state(j, JOB_RUNNING, now_realtime(m));
+        (void) job_set_state(j, JOB_RUNNING, manager_now(m, CLOCK_REALTIME));
         if (!run) {
                 (void) failure_set_errno(&failure, r, "cannot start a worker");
                 run_conclude(m, j, &failure);
                 return;
         }
-        *run = (Run){ .next = m->runs, .manager = m, .overlay = o, .job = j, .begun_usec = now_boottime(m) };
+        *run = (Run){ .next = m->runs,
+                      .manager = m,
+                      .overlay = o,
+                      .job = j,
+                      .begun_usec = manager_now(m, CLOCK_BOOTTIME) };
         m->runs = run;
         run_let_rest(run);
         r = run_spawn(run);
