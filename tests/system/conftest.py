@@ -13,7 +13,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 
 from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.fakedaemon import Fake  # noqa: E402
 from ovltest.machine import Machine  # noqa: E402
+from ovltest.tree import PROG, odd_entries, release  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -66,7 +68,16 @@ def scene(world, request):
             shutil.rmtree(directory, ignore_errors=True)
 
 
-# What a test file with a fixture `source` (a directory to be the lower) gets by itself.
+# What a test file gets by itself; one with another tree in mind has a fixture `source` of its own.
+
+@pytest.fixture
+def source(scene):
+    """A directory to be the lower: a release, and entries of every kind."""
+    top = scene.source()
+    release(os.path.join(top, PROG))
+    odd_entries(os.path.join(top, PROG, "odd"))
+    return top
+
 
 @pytest.fixture
 def lower(scene, source):
@@ -81,6 +92,12 @@ def overlay(scene, lower):
 @pytest.fixture
 def daemon(scene, overlay):
     return scene.daemon(soft=overlay)
+
+
+@pytest.fixture
+def fake(scene):
+    """A daemon with a worker that touches no file."""
+    return Fake(scene)
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import os
 import subprocess
 import time
 
-import dbus
 import pytest
 
 from ovltest import run
 from ovltest.daemon import MANAGER, NAME, PATH, wait_for
 from ovltest.env import end, spawn
-from ovltest.fakedaemon import DONE, Fake
+from ovltest.fakedaemon import DONE
 from ovltest.polkit import as_user
 from ovltest.tree import write
 
@@ -28,11 +27,6 @@ def call(member, signature, *args, path={PATH!r}, interface={MANAGER!r}):
     m.append(*args, signature=signature)
     return m
 """
-
-
-@pytest.fixture
-def fake(scene):
-    return Fake(scene)
 
 
 def as_alice(fake, program):

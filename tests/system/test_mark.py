@@ -11,19 +11,9 @@ from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import redirect_max
 from ovltest.holders import OpenFile, Shell, Watches
-from ovltest.tree import odd_entries, release, write
+from ovltest.tree import PROG as D
+from ovltest.tree import write
 from ovltest.uppers import UPPERS
-
-D = "software/prog"
-
-
-@pytest.fixture
-def source(scene):
-    top = scene.source()
-    release(os.path.join(top, D))
-    odd_entries(os.path.join(top, D, "odd"))
-    return top
-
 
 def directories_below(top):
     return [d for d, _, _ in os.walk(top)]
@@ -217,7 +207,7 @@ def test_a_watched_file_with_a_long_path(scene, lower, overlay, daemon, source):
     assert before["f"]["content"] == snapshot(d)["f"]["content"]
 
 
-def test_a_moved_directory(scene, lower, overlay, daemon, source):
+def test_a_moved_directory(scene, lower, overlay, source):
     """What stands in the lower under the new name is another directory's: redirects follow the old one, also those of
     entries that were watched, then moved elsewhere."""
     os.makedirs(os.path.join(source, "software/new"))
@@ -225,6 +215,7 @@ def test_a_moved_directory(scene, lower, overlay, daemon, source):
         write(os.path.join(source, "software/new", name), b"another")
     lower.invalidate()
     overlay.remount()
+    daemon = scene.daemon(soft=overlay)  # which would keep it busy
     new = overlay / "software/moved"
     lib = os.path.join(overlay / D, "lib")
     content = snapshot(lib)

@@ -2,30 +2,21 @@
 """finalize and unfinalize --offline: an overlay that is not mounted, without a daemon."""
 
 import os
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from ovltest import assert_same, run, snapshot
-from ovltest.ctl import run_ctl
+from ovltest.ctl import run_ctl, run_offline
 from ovltest.daemon import wait_for
 from ovltest.env import binary, write_killer
 from ovltest.overlay import OverlayMount
-from ovltest.tree import odd_entries, release, write
-
-D = "software/prog"
-
+from ovltest.tree import PROG as D
+from ovltest.tree import write
 
 @pytest.fixture
-def source(scene):
-    top = scene.source()
-    release(os.path.join(top, D))
-    odd_entries(os.path.join(top, D, "odd"))
-    return top
-
-
-@pytest.fixture
-def stage(scene, lower, overlay):
+def stage(scene, overlay):
     """(overlay, what D looks like, ctl): not mounted, with local changes."""
     d = overlay / D
     write(os.path.join(d, "local"))
@@ -33,11 +24,7 @@ def stage(scene, lower, overlay):
     before = snapshot(d)
     overlay.umount()
     state = scene.subdir("state")
-
-    def ctl(verb, *args, lowers=None, **env):
-        return run_ctl(verb, "--offline", f"--upper={overlay.upper.upper}", f"--lower={lowers or lower.point}", *args,
-                       env={"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": state, **env})
-
+    ctl = partial(run_offline, overlay, state)
     ctl.state = state
     return overlay, before, ctl
 

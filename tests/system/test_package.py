@@ -4,7 +4,6 @@ order on one machine: installed, used as the README says, updated while a job ru
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import tempfile

@@ -14,7 +14,6 @@ from ovltest import ROOT, PrivateBus
 from ovltest.ctl import EXIT_DENIED, EXIT_FAILURE, EXIT_OK, ctl_environment
 from ovltest.daemon import NAME, PATH, wait_for
 from ovltest.env import binary, end, run, spawn
-from ovltest.fakedaemon import Fake
 from ovltest.polkit import AskedUser, Polkit, as_user
 
 ALICE, BOB = 1000, 1001
@@ -32,11 +31,6 @@ polkit.addRule(function(action, subject) {
 });
 """
 CHANGES = (["unfinalize"], ["finalize"], ["cancel", "77"], ["pause"], ["resume", "soft"], ["remount", "--method=reconfigure", "soft"], ["reload"], ["log-level", "info"])
-
-
-@pytest.fixture
-def fake(scene):
-    return Fake(scene)
 
 
 @pytest.fixture(scope="module", autouse=True)

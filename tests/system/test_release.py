@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from ovltest import assert_same, run, snapshot
+from ovltest import assert_same, run, snapshot, visible
 from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
@@ -43,11 +43,6 @@ def in_place(source, name, content=b"fixed in place, and longer than before\n" *
     with open(os.path.join(source, D, name), "r+b") as f:
         f.write(content)
         f.truncate(len(content))
-
-
-def visible(entries):
-    """Directories have times of their own once names come and go in them."""
-    return {p: {**e, "mtime": None if stat.S_ISDIR(e["type"]) else e["mtime"]} for p, e in entries.items()}
 
 
 def test_refresh_takes_up_everything(source, finalized, daemon):

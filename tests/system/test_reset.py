@@ -3,25 +3,15 @@
 
 import os
 import shutil
-import stat
+from functools import partial
 
 import pytest
 
-from ovltest import assert_same, run, snapshot
-from ovltest.ctl import run_ctl
-from ovltest.env import binary, write_killer
-from ovltest.tree import odd_entries, release, write
-
-D = "software/prog"
-
-
-@pytest.fixture
-def source(scene):
-    top = scene.source()
-    release(os.path.join(top, D))
-    odd_entries(os.path.join(top, D, "odd"))
-    return top
-
+from ovltest import assert_same, run, snapshot, visible
+from ovltest.ctl import run_offline
+from ovltest.env import write_killer
+from ovltest.tree import PROG as D
+from ovltest.tree import release, write
 
 @pytest.fixture
 def state(scene):
@@ -29,13 +19,8 @@ def state(scene):
 
 
 @pytest.fixture
-def offline(overlay, source, state):
-    """Runs ovlfinctl --offline on what `overlay` is when it is mounted."""
-    def ctl(verb, *args, lowers=None, **env):
-        lower = lowers or ":".join(overlay.lowers)
-        return run_ctl(verb, "--offline", f"--upper={overlay.upper.upper}", f"--lower={lower}", *args,
-                       env={"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": state, **env})
-    return ctl
+def offline(overlay, state):
+    return partial(run_offline, overlay, state)
 
 
 @pytest.fixture(params=("handles", "none"))
@@ -51,11 +36,6 @@ def names(top):
 def used_inodes(path):
     st = os.statvfs(path)
     return st.f_files - st.f_ffree
-
-
-def visible(entries):
-    """Directories in which names came and went have a time of their own."""
-    return {p: {**e, "mtime": None if stat.S_ISDIR(e["type"]) else e["mtime"]} for p, e in entries.items()}
 
 
 def look(overlay):
@@ -89,10 +69,8 @@ def test_on_other_file_systems(scene, source, state, kind):
     """ACLs and times look the same on the upper as on the lower, however it stores them."""
     overlay = scene.overlay(source, upper=kind)
     overlay.umount()
-    env = {"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": state}
-    layers = ("--offline", f"--upper={overlay.upper.upper}", f"--lower={source}")
-    run_ctl("finalize", *layers, D, env=env).ok()
-    run_ctl("unfinalize", "--reset", *layers, D, env=env).ok()
+    run_offline(overlay, state, "finalize", D).ok()
+    run_offline(overlay, state, "unfinalize", "--reset", D).ok()
     assert names(overlay.upper.upper) == []
 
 
@@ -127,13 +105,19 @@ KEPT = {f"{D}/{n}" for n in (
     "local-dir/inside", "odd", "odd/acl-dir", "odd/empty-dir", "share")} | {"software", D}
 
 
-def test_local_changes_stay(overlay, offline):
+def finalize_and_change(overlay, offline):
+    """What it looks like then; not mounted."""
     overlay.umount()
     offline("finalize", D).ok()
     overlay.mount()
     change(overlay / D)
     before = visible(snapshot(overlay / "software"))
     overlay.umount()
+    return before
+
+
+def test_local_changes_stay(overlay, offline):
+    before = finalize_and_change(overlay, offline)
     offline("unfinalize", "--reset", D).ok()
     assert_same(before, look(overlay))
     # The file that was opened for writing has the time of that, which is a change.
@@ -190,10 +174,8 @@ def test_layers(scene, state):
     overlay = scene.overlay(*tops)
     before = snapshot(overlay / "software")
     overlay.umount()
-    env = {"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": state}
-    layers = ("--offline", f"--upper={overlay.upper.upper}", "--lower=" + ":".join(tops))
-    run_ctl("finalize", *layers, D, env=env).ok()
-    run_ctl("unfinalize", "--reset", *layers, "software", env=env).ok()
+    run_offline(overlay, state, "finalize", D).ok()
+    run_offline(overlay, state, "unfinalize", "--reset", "software").ok()
     assert names(overlay.upper.upper) == []
     overlay.mount()
     assert_same(before, snapshot(overlay / "software"))
@@ -226,12 +208,7 @@ def test_killed(overlay, offline, state):
     log = os.path.join(state, "killat")
     killer = os.path.join(state, "worker")
     write_killer(killer, log)
-    overlay.umount()
-    offline("finalize", D).ok()
-    overlay.mount()
-    change(overlay / D)
-    before = visible(snapshot(overlay / "software"))
-    overlay.umount()
+    before = finalize_and_change(overlay, offline)
     left = []
     for n in (40, 120, 200, 0, *range(12, 52, 8)):
         if n == 0:

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from ovltest import assert_same, run, snapshot
+from ovltest import assert_same, run, snapshot, visible
 from ovltest.daemon import wait_for
 from ovltest.records import as_before_marks_had_digests
 from ovltest.tree import age, write
@@ -82,11 +82,6 @@ def change(top, kinds):
         func(os.path.normpath(os.path.join(top, D, kind, name)))
 
 
-def looks(path):
-    """Times of directories are their own once names come and go in them."""
-    return {p: {**e, "mtime": None if stat.S_ISDIR(e["type"]) else e["mtime"]} for p, e in snapshot(path).items()}
-
-
 @pytest.fixture
 def source(scene):
     top = scene.source()
@@ -119,8 +114,8 @@ def test_every_kind_of_change_is_taken_up(scene, source, lower, method):
     assert touched == set(KINDS)
     assert_same(before, snapshot(overlay.upper.upper))
     daemon.ctl("refresh", overlay / D).ok()
-    expected = looks(os.path.join(source, D))
-    assert_same(expected, looks(overlay / D))
+    expected = visible(snapshot(os.path.join(source, D)))
+    assert_same(expected, visible(snapshot(overlay / D)))
     before = snapshot(overlay.upper.upper)
     daemon.ctl("refresh", overlay / D).ok()
     assert_same(before, snapshot(overlay.upper.upper))
@@ -128,11 +123,11 @@ def test_every_kind_of_change_is_taken_up(scene, source, lower, method):
     assert daemon.stop() == 0
     overlay.remount()
     daemon.start()
-    assert_same(expected, looks(overlay / D))
+    assert_same(expected, visible(snapshot(overlay / D)))
     for directory, _, _ in os.walk(overlay / D):
         assert daemon.state_of(directory) == "finalized", directory
     daemon.ctl("unfinalize", overlay / D).ok()
-    assert_same(expected, looks(overlay / D))
+    assert_same(expected, visible(snapshot(overlay / D)))
     assert problems(daemon) == []
 
 
@@ -140,7 +135,7 @@ def test_every_kind_of_change_is_taken_up(scene, source, lower, method):
 def test_every_kind_of_change_is_told(scene, source, lower, method):
     overlay, daemon = finalized(scene, source, lower, method, OnLowerChange="keep")
     kinds = {**KINDS, **(NEEDS_HANDLES if lower == "handles" else {})}
-    before = looks(overlay / D)
+    before = visible(snapshot(overlay / D))
     change(source, kinds)
     assert daemon.stop() == 0
     daemon.start()
@@ -153,7 +148,7 @@ def test_every_kind_of_change_is_told(scene, source, lower, method):
     assert daemon.state_of(overlay / f"{D}/untouched") == "finalized"
     without = {p: e for p, e in before.items() if "inside" not in p}
     if lower == "handles":  # what the kernel has in its cache is there; elsewhere a file that is gone is gone
-        assert without.keys() <= looks(overlay / D).keys()
+        assert without.keys() <= visible(snapshot(overlay / D)).keys()
     daemon.ctl("refresh", overlay / D).ok()
     assert stale() == set()
 
@@ -166,7 +161,7 @@ def test_every_kind_of_change_is_taken_up_by_itself(scene, source):
 
     def is_same():
         try:
-            return looks(overlay / D) == looks(os.path.join(source, D))
+            return visible(snapshot(overlay / D)) == visible(snapshot(os.path.join(source, D)))
         except OSError:  # what a file was made of is none any more
             return False
 
@@ -247,7 +242,7 @@ def test_what_is_somebodys_stays(scene, source, method):
     os.rename(os.path.join(d, "untouched/link"), os.path.join(d, "untouched/renamed"))
     names = ["mode", "xattr", "acl", "directory-mode", "directory-xattr", "directory-to-file", "directory-to-symlink",
              "file-to-directory"]
-    before = {n: looks(os.path.join(d, n)) for n in (*names, "content", "untouched")}
+    before = {n: visible(snapshot(os.path.join(d, n))) for n in (*names, "content", "untouched")}
     change(source, {k: v for k, v in KINDS.items() if k in before})
     result = daemon.ctl("refresh", d).ok()
     for n in names:
@@ -260,7 +255,7 @@ def test_what_is_somebodys_stays(scene, source, method):
     assert open(os.path.join(d, "directory-to-file/dir/below/mine"), "rb").read() == b"mine"
     assert os.path.exists(os.path.join(d, "directory-to-symlink/dir/moved"))
     for n, entries in before.items():
-        assert_same(entries, looks(os.path.join(d, n)))
+        assert_same(entries, visible(snapshot(os.path.join(d, n))))
 
 
 def test_a_release_that_was_marked_is_removed(scene, source):
@@ -303,7 +298,7 @@ def test_what_was_pruned_comes_back(scene, source):
     assert not os.path.lexists(overlay / f"{D}/acl")
     os.rename(os.path.join(source, "away"), os.path.join(source, D, "acl"))
     daemon.ctl("refresh", overlay / D).ok()
-    assert_same(looks(os.path.join(source, D, "acl")), looks(overlay / f"{D}/acl"))
+    assert_same(visible(snapshot(os.path.join(source, D, "acl"))), visible(snapshot(overlay / f"{D}/acl")))
 
 
 def test_old_records_of_marks(scene, source):
@@ -358,13 +353,13 @@ def test_kills(scene):
         daemon.ctl("refresh", overlay / D)
         struck = daemon.struck()
         daemon.ctl("refresh", overlay / D).ok()
-        assert_same(looks(os.path.join(top, D)), looks(overlay / D))
+        assert_same(visible(snapshot(os.path.join(top, D))), visible(snapshot(overlay / D)))
         assert problems(daemon) == [], (n, struck)
         os.chmod(os.path.join(top, D, "directory-acl/dir"), 0o700)
         write(os.path.join(top, D, "file-to-directory/file/added"))
         write(os.path.join(top, D, "directory-to-file/dir"), b"another one again")
         daemon.ctl("refresh", overlay / D).ok()
-        assert_same(looks(os.path.join(top, D)), looks(overlay / D))
+        assert_same(visible(snapshot(os.path.join(top, D))), visible(snapshot(overlay / D)))
         daemon.stop()
         if struck is None:
             return
@@ -390,4 +385,4 @@ def test_a_refresh_leaves_room(scene, source, guard):
     if guard == "MinFreeSpace":
         write(path, os.urandom(2 << 20))
         daemon.ctl("refresh", overlay / D).ok()
-        assert_same(looks(os.path.join(source, D, "content")), looks(overlay / f"{D}/content"))
+        assert_same(visible(snapshot(os.path.join(source, D, "content"))), visible(snapshot(overlay / f"{D}/content")))

@@ -9,10 +9,11 @@ from .lower import CountingLower, Counts
 from .overlay import OverlayMount
 from .readers import Readers
 from .scene import Scene
-from .snapshot import assert_same, diff, snapshot
+from .snapshot import assert_same, diff, snapshot, visible
 from .uppers import UPPERS, Upper
 
 __all__ = [
     "BUILD", "ROOT", "UPPERS", "CountingLower", "Counts", "CtlResult", "Daemon", "OverlayMount", "PrivateBus", "Readers",
     "Scene", "Upper", "assert_same", "binary", "diff", "enter_namespace", "missing_privilege", "run", "run_ctl", "snapshot",
+    "visible",
 ]

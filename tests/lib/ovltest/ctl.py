@@ -39,6 +39,12 @@ def start_ctl(*args, address):
                  stderr=subprocess.PIPE, text=True)
 
 
+def run_offline(overlay, state, verb, *args, lowers=None, **env):
+    """On what an overlay is when it is mounted, without a daemon. state: for the records; lowers: as --lower= takes them."""
+    return run_ctl(verb, "--offline", f"--upper={overlay.upper.upper}", f"--lower={lowers or ':'.join(overlay.lowers)}", *args,
+                   env={"STATE_DIRECTORY": state, **env})
+
+
 def run_ctl(*args, address=None, cwd=None, uid=None, env=None, timeout=120):
     """address None: no bus at all. uid: as that user."""
     command = [binary("ovlfinctl"), *map(str, args)]

@@ -119,3 +119,11 @@ def end(process, timeout=10):
             process.kill()
             process.wait(timeout)
     return process.returncode
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

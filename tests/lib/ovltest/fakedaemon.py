@@ -5,6 +5,9 @@ import json
 import os
 import subprocess
 
+import dbus
+import pytest
+
 from .daemon import PATH, wait_for
 from .env import ROOT, end, spawn
 
@@ -113,3 +116,9 @@ class Fake:
 
     def manager_property(self, name):
         return self.daemon.properties(PATH, MANAGER)[name]
+
+
+def error_of(call, *args):
+    with pytest.raises(dbus.DBusException) as e:
+        call(*args)
+    return e.value.get_dbus_name(), e.value.get_dbus_message()

@@ -14,16 +14,7 @@ import socket
 import sys
 import time
 
-from wire import CHECK_LEVELS, DIRECTORY_STATES, JOB_STATES, KINDS, RECORD
-
-
-def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, errors=0, usec=0, name="", path="",
-         lower_path="", text=""):
-    for words in (DIRECTORY_STATES, JOB_STATES, CHECK_LEVELS):
-        if isinstance(state, str) and state in words:
-            state = words.index(state)
-    return RECORD.pack(RECORD.size, KINDS.index(kind), state, error, done, total, merge_children, size, errors, usec, 0,
-                       name.encode(), path.encode(), lower_path.encode(), text.encode())
+from wire import pack
 
 
 class Worker:

@@ -62,6 +62,11 @@ def snapshot(top, without=None):
     return result
 
 
+def visible(entries):
+    """Directories in which names came and went have a time of their own."""
+    return {p: {**e, "mtime": None if stat.S_ISDIR(e["type"]) else e["mtime"]} for p, e in entries.items()}
+
+
 def diff(before, after, ignore=()):
     """The differences, one line each; empty when the trees look alike."""
     lines = []

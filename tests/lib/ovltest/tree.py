@@ -38,6 +38,9 @@ def age(top):
     os.utime(top, ns=(EPOCH_NS, EPOCH_NS))
 
 
+PROG = "software/prog"
+
+
 def release(top, version="1.0", libraries=12, modules=12):
     """A program release: bin, lib with sonames, a Python package, data. Returns the directories on its search paths."""
     lib, bin_ = os.path.join(top, "lib"), os.path.join(top, "bin")

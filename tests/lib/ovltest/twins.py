@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .env import binary, umount
 from .overlay import OverlayMount
-from .snapshot import diff, snapshot
+from .snapshot import diff, snapshot, visible
 from .wire import ask
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
@@ -322,8 +322,7 @@ class Twins:
         """Both show the same, but for what was added to the lower below a directory that is finalized."""
         worked_on, left_alone = map(self._seen, self.sides)
         if self.was_killed:  # with it went what it knew of the time of a directory in which it was at work
-            for entries in (worked_on, left_alone):
-                entries.update({p: {**e, "mtime": None} for p, e in entries.items() if stat.S_ISDIR(e["type"])})
+            worked_on, left_alone = visible(worked_on), visible(left_alone)
         for p in [p for p in left_alone if os.path.basename(p).startswith(ADDED)]:
             # A directory in the upper has the time of then, one in the lower that of the addition.
             left_alone[os.path.dirname(p)]["mtime"] = worked_on[os.path.dirname(p)]["mtime"]

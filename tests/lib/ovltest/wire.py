@@ -17,6 +17,16 @@ NUMBERS = ["done", "total", "merge_children", "bytes", "errors", "usec", "pause_
 STRINGS = ["name", "path", "lower_path", "text"]
 
 
+def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, errors=0, usec=0, name="", path="",
+         lower_path="", text=""):
+    """A record; its state may be a word."""
+    for words in (DIRECTORY_STATES, JOB_STATES, CHECK_LEVELS):
+        if isinstance(state, str) and state in words:
+            state = words.index(state)
+    return RECORD.pack(RECORD.size, KINDS.index(kind), state, error, done, total, merge_children, size, errors, usec, 0,
+                       name.encode(), path.encode(), lower_path.encode(), text.encode())
+
+
 def unpack(packet):
     """A record as a dict; its state is a word where the kind has words for it."""
     _, kind, state, error, *rest = RECORD.unpack(packet)
