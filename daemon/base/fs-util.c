@@ -270,10 +270,7 @@ ssize_t xattr_read_fd(int fd, const char *xattr, char **ret) {
 }
 
 int file_handle_at(int dfd, const char *name, char **ret) {
-        union {
-                struct file_handle handle;
-                char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-        } h = { .handle.handle_bytes = MAX_HANDLE_SZ };
+        FileHandle h = { .handle.handle_bytes = MAX_HANDLE_SZ };
         int mount_id, flags = name[0] ? 0 : AT_EMPTY_PATH;
         char *s;
 
@@ -338,10 +335,7 @@ int fd_path(int fd, char **ret) {
 }
 
 int file_handle_open(int root_fd, const char *handle, char **ret_path) {
-        union {
-                struct file_handle handle;
-                char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-        } h = { 0 };
+        FileHandle h = { 0 };
         _cleanup_free_ char *root = NULL, *path = NULL;
         _cleanup_close_ int fd = -EBADF;
         struct stat st;

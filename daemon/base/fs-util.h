@@ -3,9 +3,16 @@
  * All functions block on the file system they are given. */
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/macro.h"
+
+/* Room for any file handle. */
+typedef union FileHandle {
+        struct file_handle handle;
+        char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+} FileHandle;
 
 /* Opens path below dfd: no "..", no symlink on the way or at the end, no other mount (openat2, Linux 5.6:
  * RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV). path is relative; "" opens dfd itself anew.

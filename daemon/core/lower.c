@@ -161,19 +161,17 @@ int lower_open_dir(const Lower *l, const char *path) {
 }
 
 static int handle_matches(int dfd, const char *path, const char *origin, size_t size) {
-        union {
-                struct file_handle h;
-                char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-        } u = { .h = { .handle_bytes = MAX_HANDLE_SZ } };
+        FileHandle h = { .handle.handle_bytes = MAX_HANDLE_SZ };
         _cleanup_close_ int fd = open_beneath(dfd, path, O_PATH | O_NOFOLLOW);
         int mount_id;
 
         if (fd < 0 || !has_lasting_handles(fd))
                 return -ENODATA;
-        if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0)
+        if (name_to_handle_at(fd, "", &h.handle, &mount_id, AT_EMPTY_PATH) < 0)
                 return -ENODATA;
-        return u.h.handle_bytes == size - FH_HEADER && u.h.handle_type == (unsigned char) origin[4] &&
-                memcmp(u.h.f_handle, origin + FH_HEADER, u.h.handle_bytes) == 0;
+        return h.handle.handle_bytes == size - FH_HEADER &&
+                h.handle.handle_type == (unsigned char) origin[4] &&
+                memcmp(h.handle.f_handle, origin + FH_HEADER, h.handle.handle_bytes) == 0;
 }
 
 int lower_is_origin(const Lower *l, const char *path, const char *origin, size_t size) {

@@ -25,10 +25,7 @@ static bool get_handle(int fd, int flags, struct file_handle *h) {
  * (ovl_check_encode_origin, Linux 6.6). With nfs_export=on handles can be opened, and are the upper's of
  * merged directories, too. */
 static bool has_handle_of_upper(int fd) {
-        union {
-                struct file_handle handle;
-                char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-        } h;
+        FileHandle h;
 
         return !get_handle(fd, 0, &h.handle) && get_handle(fd, AT_HANDLE_FID, &h.handle) &&
                 h.handle.handle_type == OVL_FILEID_V1 && h.handle.handle_bytes > OVL_FH_FLAGS &&
