@@ -80,25 +80,18 @@ int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
 /* What left the old tree's name leaves the new one, too, but for what its users made in it since the
  * exchange. */
 static int forget(Sides *s, Entry *e) {
-        bool is_lower_name = !e->is_local;
-        char name[NAME_MAX + 1];
         int r = 0;
 
-        (void) strcpy(name, e->name);
         if (e->dir && is_on_its_way(s->x, e->dir))
                 return -EAGAIN;
         if (e->dir && is_elsewhere_in_old(s->x, e->dir))
-                r = bury(s->x, s->new_fd, s->new_upper_fd, e); /* drops the entry */
-        else {
-                if (e->is_placed && e->type != DT_WHT)
-                        r = e->dir ? prune_directory(s->x, s->new_fd, s->new_upper_fd, e)
-                                   : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
-                if (r >= 0)
-                        entry_drop(s->node, e);
-        }
-        if (r >= 0 && is_lower_name)
-                r = node_add(s->node, name, DT_WHT, NULL);
-        return r == -EEXIST ? 0 : r;
+                return bury(s->x, s->new_fd, s->new_upper_fd, e); /* drops the entry */
+        if (e->is_placed && e->type != DT_WHT)
+                r = e->dir ? prune_directory(s->x, s->new_fd, s->new_upper_fd, e)
+                           : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
+        if (r >= 0)
+                entry_drop(s->node, e);
+        return r < 0 ? r : 0;
 }
 
 /* Directories seen elsewhere in the old tree must not be removed as gone: moves come first. */
@@ -113,9 +106,6 @@ static int compare_moves(Sides *s) {
                         continue;
                 /* The place may be taken by what is to leave it. */
                 r = e && e->type != DT_WHT ? forget(s, e) : 0;
-                e = node_find(s->node, raw->name);
-                if (r >= 0 && e && e->type == DT_WHT)
-                        entry_drop(s->node, e);
                 if (r >= 0)
                         r = follow_move(s, known, raw);
                 if (r < 0)
@@ -140,19 +130,13 @@ static bool is_in_line(Sides *s, const Entry *e, const RawEntry *raw) {
 }
 
 static int compare_new(Sides *s, Entry *e, const RawEntry *raw) {
-        bool is_lower_name = e && !e->is_local;
         int r = e && e->type != DT_WHT ? forget(s, e) : 0;
 
-        e = node_find(s->node, raw->name);
-        if (r >= 0 && e)
-                entry_drop(s->node, e); /* known as deleted */
         if (r >= 0)
                 r = take_up(s, raw);
         e = node_find(s->node, raw->name);
-        if (e) {
+        if (e)
                 e->is_seen = true;
-                e->is_local = e->is_local && !is_lower_name;
-        }
         return r;
 }
 

@@ -42,6 +42,6 @@ int record_forget(Node *n, void *name) {
         Entry *e = node_find(n, name);
 
         if (e)
-                entry_drop(n, e);
+                entry_forget(n, e);
         return 0;
 }

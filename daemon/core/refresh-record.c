@@ -80,7 +80,7 @@ static int record_change(Node *n, const RefreshDirectory *d, const RefreshChange
                 return 0;
         }
         if (e)
-                entry_drop(n, e);
+                entry_forget(n, e);
         return c->kind == DIFFERENCE_REMOVED ? 0 : record_new(n, d, c);
 }
 

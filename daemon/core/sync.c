@@ -59,23 +59,14 @@ static int bury_directory(Exchange *x, Entry *e, int new_fd) {
         return 0;
 }
 
-/* Takes an entry out of the new tree. A name of the lower stays known as deleted. */
+/* Takes an entry out of the new tree. */
 static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
-        bool is_lower_name = !e->is_local;
-        char name[NAME_MAX + 1];
-        int r = 0;
-
-        (void) strcpy(name, e->name);
-        if (e->dir) {
-                r = bury_directory(x, e, p->new_fd); /* drops the entry */
-        } else {
-                if (e->is_placed && unlinkat(p->new_fd, name, 0) < 0 && errno != ENOENT)
-                        return -errno;
-                entry_drop(n, e);
-        }
-        if (r >= 0 && is_lower_name)
-                r = node_add(n, name, DT_WHT, NULL);
-        return r;
+        if (e->dir)
+                return bury_directory(x, e, p->new_fd); /* drops the entry */
+        if (e->is_placed && unlinkat(p->new_fd, e->name, 0) < 0 && errno != ENOENT)
+                return -errno;
+        entry_drop(n, e);
+        return 0;
 }
 
 /* Whoever was to dress it may not have found it where it was. */
@@ -87,28 +78,21 @@ static int mark_undressed(Node *n, void *userdata) {
 /* A directory that the tree knows under another name: its new tree follows. */
 static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p) {
         _cleanup_free_ char *from = node_path(m);
-        bool was_lower_name = m->entry && !m->entry->is_local;
-        Node *parent = m->parent;
-        char buffer[NAME_MAX + 1];
+        char grave[16];
         int r;
 
         if (m->entry) {
                 if (!from)
                         return -ENOMEM;
-                (void) strcpy(buffer, m->entry->name);
                 r = renameat2(x->new_fd, from, p->new_fd, name, RENAME_NOREPLACE);
         } else {
-                (void) snprintf(buffer, sizeof(buffer), "%u", m->grave);
-                r = renameat2(x->staging.grave_fd, buffer, p->new_fd, name, RENAME_NOREPLACE);
-                was_lower_name = false;
+                (void) snprintf(grave, sizeof(grave), "%u", m->grave);
+                r = renameat2(x->staging.grave_fd, grave, p->new_fd, name, RENAME_NOREPLACE);
         }
         if (r < 0)
                 return -errno;
         (void) mark_undressed(m, NULL);
-        r = node_attach(m, n, name);
-        if (r >= 0 && was_lower_name)
-                r = node_add(parent, buffer, DT_WHT, NULL);
-        return r;
+        return node_attach(m, n, name);
 }
 
 static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
@@ -122,10 +106,13 @@ static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         }
         if (known && known != x->tree->root)
                 return follow_move(x, known, n, raw->name, p);
-        r = node_add(n, raw->name, raw->type, &e);
-        if (r < 0 || raw->type == DT_WHT)
+        if (raw->type == DT_WHT) {
+                r = node_add(n, raw->name, DT_WHT, NULL);
+                return r == -EEXIST ? 0 : r;
+        }
+        r = node_add_late(n, raw->name, raw->type, &e);
+        if (r < 0)
                 return r;
-        e->is_local = true; /* the lower's names are all known from the first listing */
         e->is_seen = true;
         if (raw->type == DT_DIR)
                 return build_late(x, e->dir);
@@ -138,7 +125,6 @@ static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
 
 static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         Entry *e = node_find(n, raw->name);
-        bool was_lower_name = e && (!e->is_local || e->type == DT_WHT);
         int r;
 
         if (e && e->type == raw->type &&
@@ -153,17 +139,11 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
                 r = take_away(x, n, e, p);
                 if (r < 0)
                         return r;
-                e = node_find(n, raw->name);
         }
-        if (e) /* the name is known as deleted; now it is used again, or still is a whiteout */
-                entry_drop(n, e);
         r = take_up(x, n, raw, p);
         e = r < 0 ? NULL : node_find(n, raw->name);
-        if (e) {
+        if (e)
                 e->is_seen = true;
-                if (was_lower_name && raw->type != DT_WHT)
-                        e->is_local = false;
-        }
         return r;
 }
 

@@ -91,10 +91,9 @@ static int add_file(Sides *s, const RawEntry *raw) {
                         return keep_from_old(
                                 s, raw, "made in the old tree while the name was taken in the new one");
         }
-        r = node_add(s->node, raw->name, raw->type, &e);
+        r = node_add_late(s->node, raw->name, raw->type, &e);
         if (r < 0)
                 return r;
-        e->is_local = true;
         learn(s, e, raw);
         return 0;
 }
@@ -138,11 +137,11 @@ static int identify_pair(Node *n, const DirectoryPair *p) {
  * goes on using it there. */
 static int mirror_directory(Sides *s, const RawEntry *raw, const DirectoryPair *p) {
         Entry *e;
-        int r = node_add(s->node, raw->name, DT_DIR, &e);
+        int r = node_add_late(s->node, raw->name, DT_DIR, &e);
 
         if (r < 0)
                 return r;
-        e->is_local = e->is_placed = e->is_late = true;
+        e->is_placed = e->is_late = true;
         e->dir->is_undressed = false;
         e->dir->changes.all = true;
         replay_remember_node(e->dir, p->new_fd);

@@ -74,9 +74,40 @@ Tree *tree_free(Tree *t) {
         return NULL;
 }
 
+static int entry_become(Node *n, Entry *e, unsigned char type) {
+        Node *dir = NULL;
+
+        if (type == DT_DIR) {
+                dir = node_new(n->tree);
+                if (!dir)
+                        return -ENOMEM;
+                dir->parent = n;
+                dir->entry = e;
+        }
+        e->type = type;
+        e->dir = dir;
+        return 0;
+}
+
+/* What stood there is gone. The name is not forgotten if it is one of the lower's, which an undo would show
+ * again. */
+static void entry_vacate(Node *n, Entry *e) {
+        if (e->is_local) {
+                HASH_DEL(n->entries, e);
+                free(e);
+                return;
+        }
+        e->dir = NULL;
+        e->inode = e->base = e->xattrs = e->ctime = e->identity = 0;
+        e->type = DT_WHT;
+        e->is_placed = e->is_late = false;
+        e->missing = MISSING_NOT;
+}
+
 int node_add(Node *n, const char *name, unsigned char type, Entry **ret) {
         size_t length = strlen(name);
         _cleanup_free_ Entry *e = NULL;
+        int r;
 
         if (node_find(n, name))
                 return -EEXIST;
@@ -84,19 +115,30 @@ int node_add(Node *n, const char *name, unsigned char type, Entry **ret) {
         if (!e)
                 return -ENOMEM;
         memcpy(e->name, name, length + 1);
-        e->type = type;
-        if (type == DT_DIR) {
-                e->dir = node_new(n->tree);
-                if (!e->dir)
-                        return -ENOMEM;
-                e->dir->parent = n;
-                e->dir->entry = e;
-        }
+        r = entry_become(n, e, type);
+        if (r < 0)
+                return r;
         HASH_ADD_KEYPTR(hh, n->entries, e->name, length, e);
         if (ret)
                 *ret = e;
         e = NULL;
         return 0;
+}
+
+int node_add_late(Node *n, const char *name, unsigned char type, Entry **ret) {
+        Entry *e = node_find(n, name);
+        int r;
+
+        if (e)
+                r = e->type == DT_WHT ? entry_become(n, e, type) : -EEXIST;
+        else {
+                r = node_add(n, name, type, &e);
+                if (r >= 0)
+                        e->is_local = true;
+        }
+        if (r >= 0)
+                *ret = e;
+        return r;
 }
 
 Entry *node_find(const Node *n, const char *name) {
@@ -107,9 +149,13 @@ Entry *node_find(const Node *n, const char *name) {
 }
 
 void entry_drop(Node *n, Entry *e) {
-        HASH_DEL(n->entries, e);
         node_free(e->dir);
-        free(e);
+        entry_vacate(n, e);
+}
+
+void entry_forget(Node *n, Entry *e) {
+        e->is_local = true;
+        entry_drop(n, e);
 }
 
 static size_t node_path_length(const Node *n) {
@@ -249,8 +295,7 @@ static void node_leave(Node *n) {
         Tree *t = n->tree;
 
         if (n->entry) {
-                HASH_DEL(n->parent->entries, n->entry);
-                free(n->entry);
+                entry_vacate(n->parent, n->entry);
                 n->entry = NULL;
         } else
                 for (Node **p = &t->detached; *p; p = &(*p)->parent)
@@ -268,22 +313,16 @@ void node_detach(Node *n) {
 }
 
 int node_attach(Node *n, Node *parent, const char *name) {
-        size_t length = strlen(name);
         Entry *e;
+        int r = node_add_late(parent, name, DT_WHT, &e);
 
-        if (node_find(parent, name))
-                return -EEXIST;
-        e = calloc(1, sizeof(Entry) + length + 1);
-        if (!e)
-                return -ENOMEM;
-        memcpy(e->name, name, length + 1);
+        if (r < 0)
+                return r;
         node_leave(n);
         e->type = DT_DIR;
         e->dir = n;
         e->inode = n->old_inode;
-        e->is_local = true;
         e->is_placed = true;
-        HASH_ADD_KEYPTR(hh, parent->entries, e->name, length, e);
         n->parent = parent;
         n->entry = e;
         return 0;

@@ -107,9 +107,15 @@ DEFINE_CLEANUP(Tree *, tree_free);
 /* Adds name to n; for DT_DIR with a new Node below it. -EEXIST. Thread-safe as long as one thread works on
  * n. */
 int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
+/* The same for what came after the lower's names had been listed: it is local, unless it stands where one of
+ * them was deleted. */
+int node_add_late(Node *n, const char *name, unsigned char type, Entry **ret);
 Entry *node_find(const Node *n, const char *name);
-/* Drops e, and everything below it. */
+/* What stood there, and everything below it, is gone. A name that is not local stays, as DT_WHT; otherwise e
+ * is freed. */
 void entry_drop(Node *n, Entry *e);
+/* Drops e, and its name: the lower has it no more. */
+void entry_forget(Node *n, Entry *e);
 /* It or the nearest one above that has an identity of lower directories; the root if there is none. */
 const Node *node_find_identity(const Node *n) _pure_;
 /* Path relative to the tree's root, "" for it. Owned by the caller; NULL on out of memory or for a detached
@@ -128,11 +134,12 @@ void node_set_watch(Node *n, int watch);
 void node_set_old_inode(Node *n, uint64_t inode);
 Node *tree_find_watch(Tree *t, int watch);
 Node *tree_find_old(Tree *t, uint64_t inode);
-/* Takes the node out of its parent, keeps it findable by old inode. The entry is dropped. */
+/* Takes the node out of its parent, keeps it findable by old inode. The entry is dropped, as by
+ * entry_drop(). */
 void node_detach(Node *n);
 /* Forgets a detached node. */
 void tree_drop_detached(Tree *t, Node *n);
-/* Puts a node (detached or not) under another parent as name. The place must be free. */
+/* Puts a node (detached or not) under another parent as name. -EEXIST, unless what stood there is gone. */
 int node_attach(Node *n, Node *parent, const char *name);
 /* Deferred nodes are to be compared again. Returns whether any node is to be compared or dressed. */
 bool tree_resume_deferred(Tree *t);

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import dbus
 import pytest
@@ -225,6 +226,35 @@ def test_moved_in_and_renamed_when_it_is_its_turn(overlay, daemon, times):
         assert (properties["State"], state) == ("done", "finalized")
     else:
         assert properties["ErrorName"] == "org.ovlfind1.Error.Busy" and "renamed" in properties["ErrorMessage"], properties
+
+
+@pytest.mark.parametrize("there,gone", [
+    (lambda d: os.rename(d / "sub", d / "z"), lambda d: shutil.rmtree(d / "z")),
+    (lambda d: os.rename(d / "sub/below", d / "below"), lambda d: shutil.rmtree(d / "below")),
+    (lambda d: (os.unlink(d / "f1"), os.rename(d / "sub", d / "f1")), lambda d: shutil.rmtree(d / "f1")),
+    (lambda d: (shutil.rmtree(d / "sub"), os.rename(d / "f1", d / "sub")), lambda d: os.unlink(d / "sub")),
+], ids=["directory", "up", "directory over a file", "file over a directory"])
+def test_names_that_go_at_the_moment_of_the_exchange(scene, overlay, there, gone):
+    """Names of the lower that something was moved away from, or to, do not come back when the directory is unfinalized."""
+    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(1, call="exchange", hold=True)
+    job = daemon.finalize(overlay / D)
+    ticks = 0
+    while not daemon.struck():  # what changes while the new tree is built makes it write its record once more
+        write(overlay / f"{D}/tick", b"%d" % ticks)
+        os.rename(overlay / f"{D}/tick", overlay / f"{D}/tock{ticks % 2}")
+        ticks += 1
+    there(Path(overlay / D))
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done" and ticks > 2
+    await_gone(overlay, daemon)
+    gone(Path(overlay / D))
+    before = snapshot(overlay / D)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    await_gone(overlay, daemon)
+    assert_same(before, snapshot(overlay / D), ignore={"nlink", "mtime"})
 
 
 # Renames while the new tree is built

@@ -255,6 +255,13 @@ static Slot *slot_by_name(Worker *w, unsigned directory, const char *name) {
         return NULL;
 }
 
+static void note_strange(Worker *w, unsigned directory, const char *name) {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/%s", w->directories[directory], name);
+        worker_note(w, "lost: should not be there", path, 0);
+}
+
 /* Every name of ours in a listing is in the model, and as many as there. Returns the number of differences.
  */
 static unsigned listing_compare(Worker *w, unsigned directory, bool tell) {
@@ -276,7 +283,7 @@ static unsigned listing_compare(Worker *w, unsigned directory, bool tell) {
                 else {
                         strange++;
                         if (tell)
-                                worker_note(w, "lost: should not be there", de->d_name, 0);
+                                note_strange(w, directory, de->d_name);
                 }
         }
         return strange + known - listed;
