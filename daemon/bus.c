@@ -213,6 +213,15 @@ static int on_name(sd_bus_message *reply, void *userdata, sd_bus_error *unused) 
         return 0;
 }
 
+/* Whoever mounts something and then asks for it is answered with it. */
+static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *unused) {
+        Manager *m = userdata;
+
+        if (sd_bus_message_is_method_call(message, NULL, NULL) > 0)
+                mount_monitor_catch_up(m->monitor);
+        return 0;
+}
+
 static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *unused) {
         Manager *m = userdata;
 
@@ -244,7 +253,9 @@ int bus_open(Manager *m) {
         r = sd_bus_attach_event(m->bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r < 0)
                 return log_error_errno(r, "Cannot watch the bus: %m");
-        r = bus_add_objects(m);
+        r = sd_bus_add_filter(m->bus, NULL, on_message, m);
+        if (r >= 0)
+                r = bus_add_objects(m);
         if (r < 0)
                 return log_error_errno(r, "Cannot add the objects on the bus: %m");
         r = sd_bus_match_signal_async(

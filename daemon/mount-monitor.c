@@ -2,6 +2,7 @@
 #include "mount-monitor.h"
 
 #include <libmount/libmount.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
 #include "log.h"
@@ -21,17 +22,31 @@ int mount_monitor_read(MountTable *ret) {
         return mount_table_read("/proc/self/mountinfo", ret);
 }
 
-static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+static void tell(MountMonitor *m) {
         _cleanup_(mount_table_done) MountTable table = { 0 };
-        MountMonitor *m = userdata;
-        int r;
+        int r = mount_monitor_read(&table);
 
-        r = mount_monitor_read(&table);
         if (r < 0)
-                return log_warning_errno(r, "Cannot read the mount table, going on with what was known: %m"),
-                       0;
-        m->func(&table, m->userdata);
+                (void) log_warning_errno(r, "Cannot read the mount table, going on with what was known: %m");
+        else
+                m->func(&table, m->userdata);
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        tell(userdata);
         return 0;
+}
+
+void mount_monitor_catch_up(MountMonitor *m) {
+        struct pollfd p = { .fd = mnt_monitor_get_fd(m->monitor), .events = POLLIN };
+        int enabled = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(m->timer, &enabled);
+        if (poll(&p, 1, 0) <= 0 && enabled == SD_EVENT_OFF)
+                return;
+        (void) mnt_monitor_event_cleanup(m->monitor);
+        (void) sd_event_source_set_enabled(m->timer, SD_EVENT_OFF);
+        tell(m);
 }
 
 /* The timer is not set anew while it runs, so that a table that never rests is looked at all the same. */

@@ -13,5 +13,7 @@ typedef void (*mount_monitor_func)(const MountTable *table, void *userdata);
 int mount_monitor_new(sd_event *event, mount_monitor_func func, void *userdata, MountMonitor **ret);
 MountMonitor *mount_monitor_free(MountMonitor *m);
 DEFINE_CLEANUP(MountMonitor *, mount_monitor_free);
+/* Tells now what it would tell soon. Reads /proc only. */
+void mount_monitor_catch_up(MountMonitor *m);
 /* Reads the table as of now. Reads /proc only. */
 int mount_monitor_read(MountTable *ret);

@@ -98,6 +98,15 @@ def test_unmounted_and_mounted_at_once(fake):
     wait_for(lambda: fake.overlay_properties()["State"] == "active", "the overlay")
 
 
+def test_asked_right_after_a_mount(fake):
+    """Nobody has to wait until the daemon has noticed: what was mounted before a call counts for it."""
+    for _ in range(5):
+        fake.overlay.remount()
+        assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
+    fake.overlay.umount()
+    assert fake.overlay_properties()["State"] == "absent"
+
+
 def test_the_innermost_mounted_overlay_has_a_path(fake):
     inner = fake.overlay / "a/b"
     fake.daemon.add_overlay("inner", inner)
