@@ -183,7 +183,7 @@ int search_maps(Search *s) {
         int r;
 
         (void) snprintf(path, sizeof(path), "%s/%d/maps", s->proc, (int) s->process);
-        r = patience_read(&s->patience, path, &text);
+        r = patience_read(&s->patience, s->process, path, &text);
         if (r == -ETIMEDOUT)
                 return add_unreadable(s);
         if (r < 0)

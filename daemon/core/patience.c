@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/patience.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -96,27 +97,54 @@ static struct timespec deadline_after(uint64_t usec) {
         return t;
 }
 
-/* Whether it is not the kernel that keeps it, but others who have their turn on the processors: that ends,
- * and is nothing to hold against whoever is looked at. So does a look that has just ended. */
-static bool is_starved(const Look *l) {
-        int thread = atomic_load(&l->thread);
+/* What a thread does: 'R' runs, or would if it had a processor; 'D' and 'S' wait; '?' unknown. 0: it has
+ * ended. */
+static char thread_state(const char *process, const char *thread) {
         _cleanup_fclose_ FILE *f = NULL;
         char text[256];
         const char *state;
 
-        if (thread == 0)
-                return true;
-        (void) snprintf(text, sizeof(text), "/proc/self/task/%d/stat", thread);
+        (void) snprintf(text, sizeof(text), "/proc/%s/task/%s/stat", process, thread);
         f = fopen(text, "re");
         if (!f)
-                return errno == ENOENT;
+                return errno == ENOENT ? 0 : '?';
         if (!fgets(text, sizeof(text), f))
-                return errno == ESRCH;
+                return errno == ESRCH ? 0 : '?';
         state = strrchr(text, ')'); /* "PID (NAME) STATE …" */
-        return state && strncmp(state, ") R", 3) == 0;
+        return state && state[1] == ' ' ? state[2] : '?';
 }
 
-static int look_start(Patience *p, Look *l) {
+/* Whether it is not the kernel that keeps it, but others who have their turn on the processors: that ends,
+ * and is nothing to hold against whoever is looked at. So does a look that has just ended. */
+static bool is_starved(const Look *l) {
+        char thread[16], state;
+
+        (void) snprintf(thread, sizeof(thread), "%d", atomic_load(&l->thread));
+        state = strcmp(thread, "0") == 0 ? 'R' : thread_state("self", thread);
+        return state == 'R' || state == 0;
+}
+
+/* Whether it may be the process itself that has no turn, and keeps a lock meanwhile: one that is nice, on a
+ * machine where others are busy. One that spins while it hangs looks the same, so there is an end to it. */
+static bool is_held_up(Patience *p, pid_t process, uint64_t usec) {
+        _cleanup_closedir_ DIR *d = NULL;
+        char path[64], id[16];
+        struct dirent *de;
+
+        if (process <= 0 || p->held_up_usec < usec)
+                return false;
+        (void) snprintf(id, sizeof(id), "%d", (int) process);
+        (void) snprintf(path, sizeof(path), "/proc/%s/task", id);
+        d = opendir(path);
+        while (d && (de = readdir(d)))
+                if (de->d_name[0] != '.' && thread_state(id, de->d_name) == 'R') {
+                        p->held_up_usec -= usec;
+                        return true;
+                }
+        return false;
+}
+
+static int look_start(Patience *p, Look *l, pid_t process) {
         uint64_t usec = p->left_usec < LOOK_USEC ? LOOK_MIN_USEC : LOOK_USEC;
         struct timespec deadline;
         pthread_t thread;
@@ -130,7 +158,7 @@ static int look_start(Patience *p, Look *l) {
         do {
                 deadline = deadline_after(usec);
                 r = pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &deadline);
-        } while (r == ETIMEDOUT && is_starved(l));
+        } while (r == ETIMEDOUT && (is_starved(l) || is_held_up(p, process, usec)));
         if (r == 0)
                 return l->result;
         (void) pthread_detach(thread);
@@ -138,13 +166,13 @@ static int look_start(Patience *p, Look *l) {
         return -r;
 }
 
-int patience_read(Patience *p, const char *path, char **ret) {
+int patience_read(Patience *p, pid_t process, const char *path, char **ret) {
         _cleanup_(look_unrefp) Look *l = look_new(path, read_text);
         int r;
 
         if (!l)
                 return -ENOMEM;
-        r = look_start(p, l);
+        r = look_start(p, l, process);
         if (r < 0)
                 return r;
         if (!l->text) { /* the file is empty */
@@ -161,7 +189,7 @@ int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_moun
 
         if (!l)
                 return -ENOMEM;
-        r = look_start(p, l);
+        r = look_start(p, l, /* process= */ 0);
         if (r < 0)
                 return r;
         if (ret_type)

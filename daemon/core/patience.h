@@ -9,16 +9,18 @@
 #include "base/macro.h"
 
 typedef struct Patience {
-        uint64_t left_usec; /* for all looks that hang, together; afterwards each has 50 ms */
+        uint64_t left_usec;    /* for all looks that hang, together; afterwards each has 50 ms */
+        uint64_t held_up_usec; /* and for those at processes that wait for a processor, besides */
 } Patience;
 
 #define PATIENCE_INIT                                                                                       \
         (Patience) {                                                                                        \
-                .left_usec = 3 * USEC_PER_SEC                                                               \
+                .left_usec = 3 * USEC_PER_SEC, .held_up_usec = 10 * USEC_PER_SEC                            \
         }
 
-/* The content of a file of /proc, owned by the caller. -ETIMEDOUT, or what reading says. */
-int patience_read(Patience *p, const char *path, char **ret);
+/* The content of a file of /proc, owned by the caller. process: whose locks are taken for it, 0 nobody's.
+ * -ETIMEDOUT, or what reading says. */
+int patience_read(Patience *p, pid_t process, const char *path, char **ret);
 /* The S_IFMT bits of what path leads to, and the id of the mount it is on. Each may be NULL. -ETIMEDOUT, or
  * what statx() says. */
 int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_mount_id);
