@@ -171,12 +171,21 @@ bool is_on_its_way(Exchange *x, const Node *n);
 /* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
 int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
- * in it. */
+ * in it. 1: it was needed elsewhere, give_back(). */
 int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n);
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before
  * it, directories that a crash left there go back to their places. */
 int grave_clear(Exchange *x, bool is_final);
+
+/* give-back.c: directories that leave the old tree while we remove it */
+/* If n's old directory was moved out of the old tree by somebody while that is being removed, it changes
+ * places with the new one, which stands as name in new_fd; the name is free then. 1: the old one stands
+ * where it was again; 0: it does not, or nothing was done; -EAGAIN: they move just now. */
+int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const char *name);
+/* n is not where the old tree had it. 0: it is gone for good, 1: the tree is to be looked at again. n may be
+ * freed. */
+int directory_left(Exchange *x, Node *n);
 
 /* undo.c: raw edits of a tree that was never looked up. */
 int undo_make_directory(Exchange *x, Node *n);

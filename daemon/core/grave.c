@@ -125,10 +125,10 @@ int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n) {
 
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
         _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
-        int r;
+        int r = give_back(x, e->dir, dfd, upper_dfd, e->name);
 
-        if (!is_handle_at(upper_dfd, e->name, e->dir->new_handle))
-                return 0;
+        if (r != 0 || !is_handle_at(upper_dfd, e->name, e->dir->new_handle))
+                return r;
         fd = open_dir_beneath(dfd, e->name);
         upper_fd = open_dir_beneath(upper_dfd, e->name);
         if (fd < 0 || upper_fd < 0 || !is_handle_at(upper_fd, "", e->dir->new_handle))

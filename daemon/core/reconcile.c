@@ -89,9 +89,12 @@ static int forget(Sides *s, Entry *e) {
         if (e->is_placed && e->type != DT_WHT)
                 r = e->dir ? prune_directory(s->x, s->new_fd, s->new_upper_fd, e)
                            : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
-        if (r >= 0)
-                entry_drop(s->node, e);
-        return r < 0 ? r : 0;
+        else if (e->dir)
+                r = give_back(s->x, e->dir, s->new_fd, s->new_upper_fd, e->name);
+        if (r < 0 || (r > 0 && e->dir)) /* or it stands there again */
+                return r < 0 ? r : 0;
+        entry_drop(s->node, e);
+        return 0;
 }
 
 /* Directories seen elsewhere in the old tree must not be removed as gone: moves come first. */
@@ -173,6 +176,11 @@ static bool must_wait(const Sides *s, Entry *e) {
         return false;
 }
 
+static void wait_for(Exchange *x, Entry *e) {
+        e->missing = MISSING_WAITS;
+        x->missing_usec = x->missing_usec ?: now_monotonic_usec();
+}
+
 static int forget_unless_seen(Sides *s, Entry *e) {
         bool is_gone = !e->is_seen && e->type != DT_WHT;
 
@@ -185,8 +193,7 @@ static int forget_unless_seen(Sides *s, Entry *e) {
         }
         if (!must_wait(s, e))
                 return forget(s, e);
-        e->missing = MISSING_WAITS;
-        s->x->missing_usec = s->x->missing_usec ?: now_monotonic_usec();
+        wait_for(s->x, e);
         return 0;
 }
 
@@ -338,19 +345,27 @@ static int forget_gone(Exchange *x, Node *n) {
                 .new_fd = -EBADF,
                 .new_upper_fd = -EBADF,
         };
-        int r = node_open_new(x, n, &s.new_fd, &s.new_upper_fd);
+        int opened = node_open_new(x, n, &s.new_fd, &s.new_upper_fd), r = 0;
         Entry *e, *next;
 
         HASH_ITER(hh, n->entries, e, next) {
+                int k = opened;
+
                 if (e->missing != MISSING_GONE)
                         continue;
                 e->missing = MISSING_NOT;
-                if (r >= 0)
-                        r = forget(&s, e);
-                else
-                        e->is_placed = false; /* its users have removed or moved all of it */
+                if (opened == -ESTALE) { /* its users have removed all of it */
+                        e->is_placed = false;
+                        continue;
+                }
+                if (opened >= 0)
+                        k = forget(&s, e);
+                if (k >= 0)
+                        continue;
+                wait_for(x, e); /* something is on its way: decided already, but not done */
+                r = k == -EAGAIN ? r : k;
         }
-        return r == -ESTALE || r == -EAGAIN ? 0 : r;
+        return r;
 }
 
 int reconcile_gone(Exchange *x) {
@@ -393,7 +408,9 @@ static int drop_detached(Exchange *x, Node *m) {
                 _cleanup_close_ int fd = open_dir_beneath(grave_fd, name), graves_fd = grave_upper(x);
                 _cleanup_close_ int upper_fd = graves_fd < 0 ? graves_fd : open_dir_beneath(graves_fd, name);
 
-                r = fd < 0 ? fd : upper_fd < 0 ? upper_fd : prune_placed(x, fd, upper_fd, m);
+                r = graves_fd < 0 ? graves_fd : give_back(x, m, grave_fd, graves_fd, name);
+                if (r >= 0 && is_handle_at(graves_fd, name, m->new_handle))
+                        r = fd < 0 ? fd : upper_fd < 0 ? upper_fd : prune_placed(x, fd, upper_fd, m);
                 if (r >= 0 && unlinkat(grave_fd, name, AT_REMOVEDIR) >= 0)
                         m->is_buried = false;
         }

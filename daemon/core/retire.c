@@ -178,8 +178,8 @@ static int remove_directory_at(Exchange *x, const Node *n) {
         int r = old_parent(x, n, &fd, &name);
 
         if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        return unlinkat(fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+                return r;
+        return unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
 /* 1: late operations had left something, which has been taken over; directories may have come and gone. */
@@ -191,6 +191,8 @@ static int remove_directory(Exchange *x, Node *n) {
                 if (r >= 0)
                         r = remove_directory_at(x, n);
         }
+        if (r == -ENOENT)
+                return directory_left(x, n);
         if (r == -ENOTEMPTY) {
                 n->changes.all = true;
                 r = remove_entries(x, n);
@@ -323,7 +325,8 @@ static int look(Exchange *x) {
                 if (r >= 0)
                         r = take_over(x);
         }
-        waits = r;
+        /* What could not be compared: in the end nobody would ask for it again. */
+        waits = r == 0 ? tree_has_deferred(x->tree) : r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)

@@ -2,8 +2,11 @@
 """What went wrong once, or was found by thinking about what could: bad moments to be killed, renames at the worst time,
 mounts where nobody looks."""
 
+import contextlib
 import os
 import shutil
+import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -255,6 +258,47 @@ def test_names_that_go_at_the_moment_of_the_exchange(scene, overlay, there, gone
     daemon.ctl("unfinalize", overlay / D).ok()
     await_gone(overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"nlink", "mtime"})
+
+
+@contextlib.contextmanager
+def on_its_way(path):
+    """A descriptor of a directory that is sent, but not received: /proc shows nobody who has it. Yields what receives it."""
+    here, there = socket.socketpair()
+    with here, there, contextlib.ExitStack() as stack:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        socket.send_fds(here, [b"."], [fd])
+        os.close(fd)
+
+        def receive():
+            fd = socket.recv_fds(there, 1, 1)[1][0]
+            stack.callback(os.close, fd)
+            return fd
+        yield receive
+
+
+@pytest.mark.parametrize("name", ["sub", "sub/below"])
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+@pytest.mark.parametrize("n", range(1, 9))
+def test_moved_out_of_an_old_tree_that_is_being_removed(overlay, daemon, name, killed, n):
+    """By somebody whom nobody could see: all of it is where it was moved to, and nothing where it was."""
+    path, to = f"{D}/{name}", overlay / f"{P}/moved"
+    before = snapshot(overlay / path)
+    with on_its_way(overlay / D) as receive:
+        daemon.arm(n, call="unlinkat", hold=True)
+        job = daemon.finalize(overlay / D)
+        assert daemon.held(job)
+        try:
+            os.rename(name, to, src_dir_fd=receive())
+        except FileNotFoundError:  # it is gone from there already
+            to = overlay / path
+    if killed:
+        worker, = daemon.workers()
+        os.kill(worker, signal.SIGKILL)
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"  # if need be by another worker
+    await_gone(overlay, daemon)
+    assert_same(before, snapshot(to), ignore={"nlink", "mtime"})
+    assert os.path.lexists(overlay / path) == (to == overlay / path)
 
 
 # Renames while the new tree is built
