@@ -183,6 +183,8 @@ int grave_clear(Exchange *x, bool is_final);
  * places with the new one, which stands as name in new_fd; the name is free then. 1: the old one stands
  * where it was again; 0: it does not, or nothing was done; -EAGAIN: they move just now. */
 int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const char *name);
+/* Whether n's old directory is where the tree says. */
+bool old_stands(const Exchange *x, const Node *n);
 /* n is not where the old tree had it. 0: it is gone for good, 1: the tree is to be looked at again. n may be
  * freed. */
 int directory_left(Exchange *x, Node *n);

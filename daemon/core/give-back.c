@@ -95,11 +95,11 @@ int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const ch
         return take_old_back(x, n, &new);
 }
 
-static bool stands(const Exchange *x, const Node *n) {
+bool old_stands(const Exchange *x, const Node *n) {
         _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
 
-        return fd >= 0 && is_handle_at(fd, "", n->old_handle);
+        return fd >= 0 && (!n->old_handle || is_handle_at(fd, "", n->old_handle));
 }
 
 static int give_back_at(Exchange *x, const Node *n) {
@@ -127,7 +127,7 @@ static int follow_removal(Exchange *x, Node *n) {
 int directory_left(Exchange *x, Node *n) {
         int r;
 
-        while (n->entry && n->parent->entry && !stands(x, n->parent))
+        while (n->entry && n->parent->entry && !old_stands(x, n->parent))
                 n = n->parent; /* it went with the one around */
         if (!n->entry)
                 return 0;

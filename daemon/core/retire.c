@@ -184,7 +184,7 @@ static int remove_directory_at(Exchange *x, const Node *n) {
 
 /* 1: late operations had left something, which has been taken over; directories may have come and gone. */
 static int remove_directory(Exchange *x, Node *n) {
-        int r = remove_directory_at(x, n);
+        int r = old_stands(x, n) ? remove_directory_at(x, n) : -ENOENT;
 
         if (r == -ENOTEMPTY) {
                 r = remove_lower_names(x, n);

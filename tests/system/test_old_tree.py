@@ -387,6 +387,22 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     daemon.ctl("finalize", overlay / D).ok()
 
 
+@pytest.mark.parametrize("n", range(1, 7))
+def test_an_error_while_deletions_arrive(scene, overlay, n):
+    """One that fails takes none of the others with it, and is done later."""
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    daemon.start()
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(n, call="renameat2", error=errno.EIO)
+    result = daemon.ctl("finalize", overlay / D)
+    shell.do("rm f1 f2 f3 sub/g1 && rm -r a b")
+    shell.close()
+    await_removed(overlay, daemon, timeout=40)
+    assert sorted(os.listdir(overlay / D)) == ["home", "sub", "tmp"], result.err
+    assert sorted(os.listdir(overlay / f"{D}/sub")) == ["g2", "g3"]
+
+
 def test_an_error_of_the_lower_while_the_old_tree_is_removed(lower, overlay, daemon, stand):
     shell = stand()
     before = snapshot(overlay / D)
