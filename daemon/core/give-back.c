@@ -81,7 +81,7 @@ int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const ch
         _cleanup_free_ char *path = NULL;
         int r;
 
-        if (x->phase < PHASE_REMOVE || !n->old_handle || is_elsewhere_in_old(x, n))
+        if (!n->is_emptied || !n->old_handle || is_elsewhere_in_old(x, n))
                 return 0;
         if (!holds(&new, n->old_handle)) { /* else we were killed in between */
                 if (!holds(&new, n->new_handle))

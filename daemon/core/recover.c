@@ -68,8 +68,11 @@ static int excuse_missing(Node *n, void *userdata) {
                 struct stat st;
 
                 if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-                    (S_ISCHR(st.st_mode) && st.st_rdev == 0))
+                    (S_ISCHR(st.st_mode) && st.st_rdev == 0)) {
+                        if (e->dir)
+                                e->dir->is_emptied = e->is_placed;
                         e->is_placed = false;
+                }
         }
         return 0;
 }

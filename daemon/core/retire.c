@@ -66,9 +66,10 @@ static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upp
 
         if (r == -EIO || r == -ESTALE)
                 r = remove_lost(x, old_fd, old_upper_fd, e);
-        if (r > 0)
+        if (r > 0) {
                 e->is_placed = false; /* what is missing from now on is missing because of us */
-        else if (r == 0)
+                n->is_emptied = true;
+        } else if (r == 0)
                 node_recheck(n);
         else
                 note_failure(x, r, n, e->name);
@@ -204,8 +205,10 @@ static int remove_directory(Exchange *x, Node *n) {
         if (r < 0)
                 return r;
         n->is_removed = true;
-        if (n->entry)
+        if (n->entry) {
                 n->entry->is_placed = false;
+                n->parent->is_emptied = true;
+        }
         return 0;
 }
 

@@ -83,6 +83,7 @@ struct Node {
         bool is_untimed;   /* its times alone, because names changed */
         bool is_touched;   /* somebody changed names or attributes since mtime was read */
         bool is_removed;   /* the old directory is gone */
+        bool is_emptied;   /* by us, in part at least; or by a work before a crash, for all we know */
         char *blocked;     /* why this directory cannot be exchanged */
         int blocked_state; /* DirectoryState that goes with it */
 };
