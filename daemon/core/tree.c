@@ -100,7 +100,7 @@ static void entry_vacate(Node *n, Entry *e) {
         e->dir = NULL;
         e->inode = e->base = e->xattrs = e->ctime = e->identity = 0;
         e->type = DT_WHT;
-        e->is_placed = e->is_late = false;
+        e->is_placed = e->is_late = e->is_seen = false;
         e->missing = MISSING_NOT;
 }
 
