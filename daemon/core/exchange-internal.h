@@ -49,7 +49,8 @@ struct Exchange {
                             ours */
         char **older;    /* ids of the works that replay in this one's old tree; older.c */
         size_t n_older;
-        bool has_older;        /* they were searched */
+        bool has_older; /* they were searched */
+        unsigned n_uncompared_looks;
         bool has_told_failure; /* that the old tree cannot be removed */
         bool is_manifest_stale;
         bool is_record_stale;

@@ -18,6 +18,9 @@
         100 /* of late operations; each makes progress, so this only bounds a mistake of ours               \
              */
 
+/* So many looks wait for what cannot be compared. */
+#define UNCOMPARED_LOOKS 20
+
 /* How long a look stays for deletions to come to an end, when they began right after the exchange. */
 #define EARLY_MSEC 25
 #define EARLY_ROUNDS 20
@@ -318,6 +321,20 @@ static int take_over(Exchange *x) {
         return r < 0 ? r : replay_deletions(x);
 }
 
+static int find_uncompared(Node *n, void *userdata) {
+        return n->is_deferred && old_stands(userdata, n) ? -EEXIST : 0;
+}
+
+/* What could not be compared just now: once the tree is being removed nobody would ask for it any more. Of
+ * directories that have left the tree, the ones around tell. */
+static bool has_uncompared(Exchange *x) {
+        if (x->n_uncompared_looks >= UNCOMPARED_LOOKS ||
+            tree_foreach(x->tree, find_uncompared, x) != -EEXIST)
+                return false;
+        x->n_uncompared_looks++;
+        return true;
+}
+
 /* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
 static int look(Exchange *x) {
         Standing standing = { 0 };
@@ -328,8 +345,7 @@ static int look(Exchange *x) {
                 if (r >= 0)
                         r = take_over(x);
         }
-        /* What could not be compared: in the end nobody would ask for it again. */
-        waits = r == 0 ? tree_has_deferred(x->tree) : r;
+        waits = r == 0 ? has_uncompared(x) : r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)

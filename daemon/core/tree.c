@@ -382,14 +382,6 @@ void tree_drop_detached(Tree *t, Node *n) {
         node_free(n);
 }
 
-static int find_deferred(Node *n, void *userdata) {
-        return n->is_deferred ? -EEXIST : 0;
-}
-
-bool tree_has_deferred(Tree *t) {
-        return tree_foreach(t, find_deferred, NULL) == -EEXIST;
-}
-
 static int resume_deferred(Node *n, void *userdata) {
         bool *any = userdata;
 

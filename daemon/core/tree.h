@@ -142,7 +142,6 @@ void node_detach(Node *n);
 void tree_drop_detached(Tree *t, Node *n);
 /* Puts a node (detached or not) under another parent as name. -EEXIST, unless what stood there is gone. */
 int node_attach(Node *n, Node *parent, const char *name);
-bool tree_has_deferred(Tree *t);
 /* Deferred nodes are to be compared again. Returns whether any node is to be compared or dressed. */
 bool tree_resume_deferred(Tree *t);
 /* Every attached node, parents before children; stops at a negative return. */

@@ -387,7 +387,7 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     daemon.ctl("finalize", overlay / D).ok()
 
 
-@pytest.mark.parametrize("n", range(1, 7))
+@pytest.mark.parametrize("n", [3, 4, 5])
 def test_an_error_while_deletions_arrive(scene, overlay, n):
     """One that fails takes none of the others with it, and is done later."""
     daemon = scene.daemon(start=False, soft=overlay)

@@ -278,7 +278,7 @@ def on_its_way(path):
 
 @pytest.mark.parametrize("name", ["sub", "sub/below"])
 @pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
-@pytest.mark.parametrize("n", range(1, 9))
+@pytest.mark.parametrize("n", [2, 5, 6, 8])
 def test_moved_out_of_an_old_tree_that_is_being_removed(overlay, daemon, name, killed, n):
     """By somebody whom nobody could see: all of it is where it was moved to, and nothing where it was."""
     path, to = f"{D}/{name}", overlay / f"{P}/moved"
