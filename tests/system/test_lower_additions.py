@@ -173,13 +173,13 @@ def test_unfinalize_after_another_upper_was_mounted(scene, lower):
     daemon = scene.daemon(soft=overlay)
     daemon.ctl("finalize", overlay / D).ok()
     os.unlink(os.path.join(overlay / D, "lib", "libpart2.so"))
-    assert daemon.stop() == 0
     right = overlay.upper
     for upper in (scene.upper(), right):
+        assert daemon.stop() == 0
         overlay.umount()
         overlay.upper = upper
         overlay.mount()
-        daemon.restart()
+        daemon.start()
     add(lower)
     daemon.ctl("unfinalize", overlay / D).ok()
     assert seen(overlay) == list(ADDED)
