@@ -61,7 +61,7 @@ static int change_places(const Node *n, const Spot *old, const Spot *new) {
 
 /* 1: it is where it was. 0: in the grave, because that is taken, or gone. */
 static int take_old_back(Exchange *x, const Node *n, const Spot *new) {
-        _cleanup_free_ char *path = n->entry ? node_path(n->parent) : NULL;
+        _cleanup_free_ char *path = n->entry && old_stands(x, n->parent) ? node_path(n->parent) : NULL;
         _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOENT;
         char grave[16];
 
@@ -87,6 +87,8 @@ int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const ch
                 if (!holds(&new, n->new_handle))
                         return 0; /* its users have moved or removed the new one, too */
                 r = find_spot(x, n->old_handle, &old, &path);
+                if (r >= 0 && is_elsewhere_in_old(x, n))
+                        r = -EAGAIN; /* it is back */
                 if (r >= 0)
                         r = change_places(n, &old, &new);
                 if (r < 0)
@@ -135,7 +137,7 @@ int directory_left(Exchange *x, Node *n) {
                 r = reconcile_all(x);
         else {
                 r = give_back_at(x, n);
-                if (r == 0)
+                if (r == 0 || r == -EINVAL)
                         return follow_removal(x, n);
         }
         return r < 0 && r != -EAGAIN ? r : 1;

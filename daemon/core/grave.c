@@ -127,6 +127,8 @@ int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
         _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
         int r = give_back(x, e->dir, dfd, upper_dfd, e->name);
 
+        if (r == -EINVAL)
+                return 0; /* the old one lies in the new one by now, which stays whole */
         if (r != 0 || !is_handle_at(upper_dfd, e->name, e->dir->new_handle))
                 return r;
         fd = open_dir_beneath(dfd, e->name);

@@ -91,6 +91,8 @@ static int forget(Sides *s, Entry *e) {
                            : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
         else if (e->dir)
                 r = give_back(s->x, e->dir, s->new_fd, s->new_upper_fd, e->name);
+        if (r == -EINVAL && e->dir)
+                r = 0;                  /* give_back(): the old one lies in the new one, which stays whole */
         if (r < 0 || (r > 0 && e->dir)) /* or it stands there again */
                 return r < 0 ? r : 0;
         entry_drop(s->node, e);
@@ -109,7 +111,8 @@ static int compare_moves(Sides *s) {
                         continue;
                 /* The place may be taken by what is to leave it. */
                 r = e && e->type != DT_WHT ? forget(s, e) : 0;
-                if (r >= 0)
+                known = tree_find_old_at(s->x->tree, s->old_upper_fd, raw); /* it may have gone with e */
+                if (r >= 0 && known)
                         r = follow_move(s, known, raw);
                 if (r < 0)
                         return r;
@@ -414,7 +417,9 @@ static int drop_detached(Exchange *x, Node *m) {
                 if (r >= 0 && unlinkat(grave_fd, name, AT_REMOVEDIR) >= 0)
                         m->is_buried = false;
         }
-        if (m->is_buried && r >= 0)
+        if (r < 0)
+                return r; /* it waits in the grave */
+        if (m->is_buried)
                 r =
                         keep(x, grave_fd, name, NULL, name,
                              "a directory that moved in the old tree and was not found again");
@@ -433,7 +438,7 @@ static int settle_detached(Exchange *x) {
         }
         while (r >= 0 && x->tree->detached)
                 r = drop_detached(x, x->tree->detached);
-        return r;
+        return r == -EAGAIN ? 0 : r;
 }
 
 int reconcile_dirty(Exchange *x) {

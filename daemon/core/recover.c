@@ -64,15 +64,14 @@ static int excuse_missing(Node *n, void *userdata) {
         _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
         Entry *e, *next;
 
-        HASH_ITER(hh, n->entries, e, next) {
+        n->is_emptied = true;                /* perhaps */
+        HASH_ITER(hh, n->entries, e, next) { /* what is in a directory that left, its new place tells */
                 struct stat st;
 
-                if (fd < 0 || fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-                    (S_ISCHR(st.st_mode) && st.st_rdev == 0)) {
-                        if (e->dir)
-                                e->dir->is_emptied = e->is_placed;
+                if (fd >= 0 &&
+                    (fstatat(fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+                     (S_ISCHR(st.st_mode) && st.st_rdev == 0)))
                         e->is_placed = false;
-                }
         }
         return 0;
 }

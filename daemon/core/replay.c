@@ -254,7 +254,8 @@ int replay_deletions(Exchange *x) {
         x->is_manifest_stale = true;
         if (is_confirmed) {
                 (void) tree_foreach(x->tree, confirm, NULL);
-                return reconcile_gone(x);
+                r = reconcile_gone(x);
+                return r < 0 ? r : x->missing_usec != 0; /* what could not be done waits again */
         }
         let_go(x->tree->root, false);
         /* They are not looked for any more: a later start must not look, either. */

@@ -328,11 +328,13 @@ static int find_uncompared(Node *n, void *userdata) {
 /* What could not be compared just now: once the tree is being removed nobody would ask for it any more. Of
  * directories that have left the tree, the ones around tell. */
 static bool has_uncompared(Exchange *x) {
-        if (x->n_uncompared_looks >= UNCOMPARED_LOOKS ||
-            tree_foreach(x->tree, find_uncompared, x) != -EEXIST)
-                return false;
-        x->n_uncompared_looks++;
-        return true;
+        if (tree_foreach(x->tree, find_uncompared, x) != -EEXIST)
+                x->n_uncompared_looks = 0;
+        else if (x->n_uncompared_looks < UNCOMPARED_LOOKS) {
+                x->n_uncompared_looks++;
+                return true;
+        }
+        return false;
 }
 
 /* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
@@ -345,7 +347,7 @@ static int look(Exchange *x) {
                 if (r >= 0)
                         r = take_over(x);
         }
-        waits = r == 0 ? has_uncompared(x) : r;
+        waits = r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)
@@ -357,7 +359,7 @@ static int look(Exchange *x) {
                 x->standing_usec = now_monotonic_usec();
                 return keep_for(x, &standing);
         }
-        return r < 0 ? r : waits == 0;
+        return r < 0 ? r : waits == 0 && !has_uncompared(x);
 }
 
 static int wait_for_older(Exchange *x) {
@@ -382,8 +384,10 @@ static int retire_once(Exchange *x) {
                 bool was_beside = x->is_beside;
 
                 r = leave_beside(x);
-                if (r >= 0 && was_beside) {
-                        r = look(x); /* who came by path meanwhile */
+                /* Who came by path meanwhile, and what those did last who left while they were looked for.
+                 */
+                if (r >= 0 && (was_beside || x->beside_usec != 0)) {
+                        r = look(x);
                         if (r <= 0)
                                 return r;
                 }

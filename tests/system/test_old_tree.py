@@ -398,9 +398,39 @@ def test_an_error_while_deletions_arrive(scene, overlay, n):
     result = daemon.ctl("finalize", overlay / D)
     shell.do("rm f1 f2 f3 sub/g1 && rm -r a b")
     shell.close()
-    await_removed(overlay, daemon, timeout=40)
+    await_gone(overlay, daemon, timeout=40)
     assert sorted(os.listdir(overlay / D)) == ["home", "sub", "tmp"], result.err
     assert sorted(os.listdir(overlay / f"{D}/sub")) == ["g2", "g3"]
+
+
+def test_deletions_below_a_mount_arrive(overlay, daemon, stand):
+    """The directory they belong to cannot be reached when they are decided about, and the one who made them has left."""
+    shell = stand()
+    wait_for(lambda: old_trees(overlay), "the old tree to stand beside")
+    shell.do("rm sub/g1")
+    run("mount", "-t", "tmpfs", "over", overlay / f"{D}/sub")
+    try:
+        shell.close()
+        with contextlib.suppress(TimeoutError):
+            wait_for(lambda: not traces(overlay), "the old tree to go, which it should not", 3)
+    finally:
+        run("umount", overlay / f"{D}/sub")
+    await_gone(overlay, daemon)
+    assert sorted(os.listdir(overlay / f"{D}/sub")) == ["g2", "g3"]
+
+
+def test_a_directory_below_takes_the_place_of_one_that_left(overlay, daemon, stand):
+    """It left with so many names that D keeps them; the one below comes back under its name."""
+    for n in range(70):
+        write(overlay / f"{D}/big/{n}")
+    write(overlay / f"{D}/big/child/x", b"x")
+    shell = stand()
+    shell.do(f"mv big {overlay / 'out'}")
+    wait_for(lambda: "the directory keeps them" in daemon.log(), "names to be kept")
+    shell.do(f"mv {overlay / 'out/child'} big")
+    leave(shell, overlay, daemon)
+    assert sorted(os.listdir(overlay / "out")) == sorted(str(n) for n in range(70))
+    assert content(overlay / f"{D}/big/child/x") == b"x"
 
 
 def test_an_error_of_the_lower_while_the_old_tree_is_removed(lower, overlay, daemon, stand):

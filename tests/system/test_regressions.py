@@ -301,6 +301,40 @@ def test_moved_out_of_an_old_tree_that_is_being_removed(overlay, daemon, name, k
     assert os.path.lexists(overlay / path) == (to == overlay / path)
 
 
+@pytest.mark.parametrize("n", [5, 6])
+def test_moved_into_what_took_its_place(overlay, daemon, n):
+    """What cannot change places stays, and so does the new one: whole."""
+    before = snapshot(overlay / f"{D}/sub")
+    daemon.arm(n, call="unlinkat", hold=True)
+    with on_its_way(overlay / D) as receive:
+        job = daemon.finalize(overlay / D)
+        assert daemon.held(job)
+        os.rename("sub", overlay / f"{D}/sub/within", src_dir_fd=receive())
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"
+    await_gone(overlay, daemon)
+    shutil.rmtree(overlay / f"{D}/sub/within")
+    assert_same(before, snapshot(overlay / f"{D}/sub"), ignore={"nlink", "mtime"})
+
+
+@pytest.mark.parametrize("n", [5, 6])
+def test_deleted_by_path_moved_out_and_killed(overlay, daemon, n):
+    """What users deleted in the new directory does not come back in the one that was moved out."""
+    daemon.arm(n, call="unlinkat", hold=True)
+    with on_its_way(overlay / D) as receive:
+        job = daemon.finalize(overlay / D)
+        assert daemon.held(job)
+        os.unlink(overlay / f"{D}/sub/g1")
+        os.rename("sub", overlay / "moved", src_dir_fd=receive())
+    worker, = daemon.workers()
+    os.kill(worker, signal.SIGKILL)
+    daemon.release(everything=True)
+    daemon.wait_job(job)
+    await_gone(overlay, daemon)
+    assert sorted(os.listdir(overlay / "moved")) == ["below", "g2", "g3"]
+    assert not os.path.lexists(overlay / f"{D}/sub")
+
+
 # Renames while the new tree is built
 
 @pytest.mark.slow
