@@ -2,6 +2,7 @@
 """An overlay mount under test."""
 
 import os
+import time
 
 from .env import mount, run
 
@@ -39,6 +40,11 @@ class OverlayMount:
         mount("overlay", self.point, "overlay", 0, ",".join(options))
 
     def umount(self):
+        """A daemon may be looking at something of it: busy for that moment, and no longer."""
+        for _ in range(100):
+            if run("umount", self.point, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
         run("umount", self.point)
 
     def remount(self):
