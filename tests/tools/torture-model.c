@@ -158,11 +158,25 @@ static void step_remove(Worker *w, Slot *s) {
         s->is_used = r < 0; /* its file is gone: what is left is found out at rest */
 }
 
+/* What is put by path into a directory is not in the old tree, and whoever moves it from there moves it
+ * without. That happens to one that is made by path while the one around is exchanged. */
+static bool is_whole(Worker *w, const Slot *s, int fd) {
+        char path[PATH_MAX];
+
+        slot_path(w, s, fd, "/inside", path);
+        if (!s->is_dir || fd == AT_FDCWD || content_check(fd, path, s->content) == 0)
+                return true;
+        wrong(w, "directory to be renamed", path, ENOENT);
+        return false;
+}
+
 static void step_rename(Worker *w, Slot *s) {
         Slot to = *s;
         int from_fd = directory_fd(w, s->directory), to_fd;
         char from_path[PATH_MAX], to_path[PATH_MAX];
 
+        if (!is_whole(w, s, from_fd))
+                return;
         if (worker_random(w, 2) == 0)
                 to.directory = worker_random(w, w->n_directories);
         slot_name(w, &to);
