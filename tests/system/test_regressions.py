@@ -2,11 +2,8 @@
 """What went wrong once, or was found by thinking about what could: bad moments to be killed, renames at the worst time,
 mounts where nobody looks."""
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -17,27 +14,20 @@ from pathlib import Path
 import dbus
 import pytest
 
-from ovltest import assert_same, diff, run, snapshot
+from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import SWEEP, end, redirect_max, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import await_gone, await_kept, await_removed, kept_files, surviving, traces
-from ovltest.tree import age, hard_links, write
+from ovltest.tree import age, hard_links, small_tree, write
 
 P, D = "p", "p/d"
-
-
-def build(top):
-    for i in range(1, 4):
-        write(os.path.join(top, f"f{i}"))
-        write(os.path.join(top, "sub", f"g{i}"))
-    write(os.path.join(top, "sub", "below", "h"))
 
 
 @pytest.fixture
 def source(scene):
     top = scene.source()
-    build(os.path.join(top, D))
+    small_tree(os.path.join(top, D))
     for name in ("other", "third"):
         write(os.path.join(top, P, name, "file"))
     age(top)
@@ -72,7 +62,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
     their own into what it was about to delete. They are all still there, if need be in staging."""
     source = scene.source()
     for n in ns:
-        build(os.path.join(source, P, f"d{n}"))
+        small_tree(os.path.join(source, P, f"d{n}"))
     age(source)
     overlay = scene.overlay(scene.lower(source))
     daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
@@ -107,7 +97,7 @@ def test_users_work_on_after_a_kill(scene, call, ns):
     """Worker and daemon die; until the next start users change what is there. That is theirs, not ours to clean up."""
     source = scene.source()
     for n in ns:
-        build(os.path.join(source, P, f"d{n}"))
+        small_tree(os.path.join(source, P, f"d{n}"))
     age(source)
     overlay = scene.overlay(scene.lower(source))
     daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "1"}}))
@@ -258,83 +248,6 @@ def test_names_that_go_at_the_moment_of_the_exchange(scene, overlay, there, gone
     daemon.ctl("unfinalize", overlay / D).ok()
     await_gone(overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"nlink", "mtime"})
-
-
-@contextlib.contextmanager
-def on_its_way(path):
-    """A descriptor of a directory that is sent, but not received: /proc shows nobody who has it. Yields what receives it."""
-    here, there = socket.socketpair()
-    with here, there, contextlib.ExitStack() as stack:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        socket.send_fds(here, [b"."], [fd])
-        os.close(fd)
-
-        def receive():
-            fd = socket.recv_fds(there, 1, 1)[1][0]
-            stack.callback(os.close, fd)
-            return fd
-        yield receive
-
-
-@pytest.mark.parametrize("name", ["sub", "sub/below"])
-@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
-@pytest.mark.parametrize("n", [2, 5, 6, 8])
-def test_moved_out_of_an_old_tree_that_is_being_removed(overlay, daemon, name, killed, n):
-    """By somebody whom nobody could see: all of it is where it was moved to, and nothing where it was."""
-    path, to = f"{D}/{name}", overlay / f"{P}/moved"
-    before = snapshot(overlay / path)
-    with on_its_way(overlay / D) as receive:
-        daemon.arm(n, call="unlinkat", hold=True)
-        job = daemon.finalize(overlay / D)
-        assert daemon.held(job)
-        try:
-            os.rename(name, to, src_dir_fd=receive())
-        except FileNotFoundError:  # it is gone from there already
-            to = overlay / path
-    if killed:
-        worker, = daemon.workers()
-        os.kill(worker, signal.SIGKILL)
-    daemon.release(everything=True)
-    assert daemon.wait_job(job)["State"] == "done"  # if need be by another worker
-    await_gone(overlay, daemon)
-    assert_same(before, snapshot(to), ignore={"nlink", "mtime"})
-    assert os.path.lexists(overlay / path) == (to == overlay / path)
-
-
-@pytest.mark.parametrize("n", [5, 6])
-def test_moved_into_what_took_its_place(overlay, daemon, n):
-    """What cannot change places stays, and so does the new one: whole."""
-    before = snapshot(overlay / f"{D}/sub")
-    daemon.arm(n, call="unlinkat", hold=True)
-    with on_its_way(overlay / D) as receive:
-        job = daemon.finalize(overlay / D)
-        assert daemon.held(job)
-        os.rename("sub", overlay / f"{D}/sub/within", src_dir_fd=receive())
-    daemon.release(everything=True)
-    assert daemon.wait_job(job)["State"] == "done"
-    await_gone(overlay, daemon)
-    if not diff(before, snapshot(overlay / f"{D}/sub/within"), ignore={"nlink", "mtime"}):
-        return  # it was moved before anything in it had been removed, and the new one has gone after it
-    shutil.rmtree(overlay / f"{D}/sub/within")
-    assert_same(before, snapshot(overlay / f"{D}/sub"), ignore={"nlink", "mtime"})
-
-
-@pytest.mark.parametrize("n", [5, 6])
-def test_deleted_by_path_moved_out_and_killed(overlay, daemon, n):
-    """What users deleted in the new directory does not come back in the one that was moved out."""
-    daemon.arm(n, call="unlinkat", hold=True)
-    with on_its_way(overlay / D) as receive:
-        job = daemon.finalize(overlay / D)
-        assert daemon.held(job)
-        os.unlink(overlay / f"{D}/sub/g1")
-        os.rename("sub", overlay / "moved", src_dir_fd=receive())
-    worker, = daemon.workers()
-    os.kill(worker, signal.SIGKILL)
-    daemon.release(everything=True)
-    daemon.wait_job(job)
-    await_gone(overlay, daemon)
-    assert sorted(os.listdir(overlay / "moved")) == ["below", "g2", "g3"]
-    assert not os.path.lexists(overlay / f"{D}/sub")
 
 
 # Renames while the new tree is built

@@ -8,8 +8,7 @@ import stat
 
 import pytest
 
-from ovltest import assert_same, run, run_ctl, snapshot
-from ovltest.daemon import wait_for
+from ovltest import assert_same, run_ctl, snapshot
 from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
@@ -54,11 +53,6 @@ def verify(overlay, daemon, *options):
     return problems
 
 
-def umount(overlay):
-    """Workers end a moment after their jobs."""
-    wait_for(lambda: run("umount", overlay.point, check=False).returncode == 0, "the overlay to be free")
-
-
 def look_offline(overlay, *options):
     layers = [f"--upper={overlay.upper.upper}", "--lower=" + ":".join(overlay.lowers), f"--work={overlay.upper.work}"]
     result = run_ctl("verify", "--offline", *layers, "--json=short", *options)
@@ -68,7 +62,7 @@ def look_offline(overlay, *options):
 
 
 def verify_offline(overlay, *options):
-    umount(overlay)
+    overlay.umount()
     problems = look_offline(overlay, *options)
     overlay.mount()
     return problems
@@ -228,7 +222,7 @@ def test_mended(finalized, lowers, damage, online):
     overlay, daemon = finalized
     before = snapshot(overlay.point)
     assert daemon.stop() == 0
-    umount(overlay)
+    overlay.umount()
     path = damage(overlay, lowers)
     overlay.mount()
     daemon.start() if online else None
@@ -241,7 +235,7 @@ def test_mended(finalized, lowers, damage, online):
     assert look() == {}
     assert_same(before, snapshot(overlay.point), ignore=("mtime",) if "whiteout" in damage.__name__ else ())
     daemon.stop()
-    umount(overlay)
+    overlay.umount()
     overlay.mount()
     assert_same(before, snapshot(overlay.point), ignore=("mtime",) if "whiteout" in damage.__name__ else ())
 
@@ -289,7 +283,7 @@ def test_lost_record(finalized):
 def test_work_leftovers(finalized):
     overlay, daemon = finalized
     assert daemon.stop() == 0
-    umount(overlay)
+    overlay.umount()
     write(os.path.join(overlay.upper.work, "work/#3f/deep/er"))
     for options, expected in ((), {"leftover-work": False}), (("--repair",), {"leftover-work": True}), ((), {}):
         assert {kind: mended for (_, kind), mended in look_offline(overlay, *options).items()} == expected

@@ -117,3 +117,11 @@ def many(top, n, per_directory=100):
                 f.write(b"%d\n" % j)
     age(top)
     return directories
+
+
+def small_tree(top):
+    """Three files, a directory with three more, and one below that."""
+    for i in range(1, 4):
+        write(os.path.join(top, f"f{i}"))
+        write(os.path.join(top, "sub", f"g{i}"))
+    write(os.path.join(top, "sub", "below", "h"))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Directories that somebody moves out of an old tree while that is being removed, with a descriptor that nobody could see."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+
+import pytest
+
+from ovltest import assert_same, diff, snapshot
+from ovltest.oldtree import await_gone
+from ovltest.tree import age, small_tree
+
+P, D = "p", "p/d"
+IGNORED = {"nlink", "mtime"}
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    small_tree(os.path.join(top, D))
+    age(top)
+    return top
+
+
+@pytest.fixture
+def daemon(scene, overlay):
+    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
+    d.use_killer()
+    return d.start()
+
+
+@contextlib.contextmanager
+def on_its_way(path):
+    """A descriptor of a directory that is sent, but not received: /proc shows nobody who has it. Yields what receives it."""
+    here, there = socket.socketpair()
+    with here, there, contextlib.ExitStack() as stack:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        socket.send_fds(here, [b"."], [fd])
+        os.close(fd)
+
+        def receive():
+            fd = socket.recv_fds(there, 1, 1)[1][0]
+            stack.callback(os.close, fd)
+            return fd
+        yield receive
+
+
+@contextlib.contextmanager
+def held_removal(overlay, daemon, n):
+    """D's old tree is being removed, before the nth removal. Yields a descriptor of it; in the end that goes on."""
+    with on_its_way(overlay / D) as receive:
+        daemon.arm(n, call="unlinkat", hold=True)
+        job = daemon.finalize(overlay / D)
+        assert daemon.held(job)
+        yield receive()
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"  # if need be by another worker
+    await_gone(overlay, daemon)
+
+
+def kill_worker(daemon):
+    worker, = daemon.workers()
+    os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["sub", "sub/below"])
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+@pytest.mark.parametrize("n", [2, 5, 6, 8])
+def test_moved_out(overlay, daemon, name, killed, n):
+    """All of it is where it was moved to, and nothing where it was."""
+    path, to = f"{D}/{name}", overlay / f"{P}/moved"
+    before = snapshot(overlay / path)
+    with held_removal(overlay, daemon, n) as fd:
+        try:
+            os.rename(name, to, src_dir_fd=fd)
+        except FileNotFoundError:  # it is gone from there already
+            to = overlay / path
+        if killed:
+            kill_worker(daemon)
+    assert_same(before, snapshot(to), ignore=IGNORED)
+    assert os.path.lexists(overlay / path) == (to == overlay / path)
+
+
+@pytest.mark.parametrize("n", [5, 6])
+def test_moved_into_what_took_its_place(overlay, daemon, n):
+    """What cannot change places stays, and so does the new one: whole."""
+    before = snapshot(overlay / f"{D}/sub")
+    with held_removal(overlay, daemon, n) as fd:
+        os.rename("sub", overlay / f"{D}/sub/within", src_dir_fd=fd)
+    if not diff(before, snapshot(overlay / f"{D}/sub/within"), ignore=IGNORED):
+        return  # it was moved before anything in it had been removed, and the new one has gone after it
+    shutil.rmtree(overlay / f"{D}/sub/within")
+    assert_same(before, snapshot(overlay / f"{D}/sub"), ignore=IGNORED)
+
+
+@pytest.mark.parametrize("n", [5, 6])
+def test_deleted_by_path_moved_out_and_killed(overlay, daemon, n):
+    """What users deleted in the new directory does not come back in the one that was moved out."""
+    with held_removal(overlay, daemon, n) as fd:
+        os.unlink(overlay / f"{D}/sub/g1")
+        os.rename("sub", overlay / "moved", src_dir_fd=fd)
+        kill_worker(daemon)
+    assert sorted(os.listdir(overlay / "moved")) == ["below", "g2", "g3"]
+    assert not os.path.lexists(overlay / f"{D}/sub")
