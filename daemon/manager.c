@@ -271,13 +271,7 @@ static void on_mounts(const MountTable *table, void *userdata) {
 
 /* The kernel tells of the change too, but perhaps after somebody has asked. */
 void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec) {
-        _cleanup_(mount_table_done) MountTable table = { 0 };
-        int r = mount_monitor_read(&table);
-
-        if (r < 0)
-                (void) log_error_errno(r, "Cannot read the mount table: %m");
-        else
-                on_mounts(&table, m);
+        mount_monitor_tell(m->monitor);
         /* Watches have died and do not tell. */
         if (strcmp(method, "swap") == 0)
                 watching_restart(&o->watching);

@@ -22,7 +22,7 @@ int mount_monitor_read(MountTable *ret) {
         return mount_table_read("/proc/self/mountinfo", ret);
 }
 
-static void tell(MountMonitor *m) {
+void mount_monitor_tell(MountMonitor *m) {
         _cleanup_(mount_table_done) MountTable table = { 0 };
         int r = mount_monitor_read(&table);
 
@@ -33,7 +33,7 @@ static void tell(MountMonitor *m) {
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
-        tell(userdata);
+        mount_monitor_tell(userdata);
         return 0;
 }
 
@@ -46,7 +46,7 @@ void mount_monitor_catch_up(MountMonitor *m) {
                 return;
         (void) mnt_monitor_event_cleanup(m->monitor);
         (void) sd_event_source_set_enabled(m->timer, SD_EVENT_OFF);
-        tell(m);
+        mount_monitor_tell(m);
 }
 
 /* The timer is not set anew while it runs, so that a table that never rests is looked at all the same. */

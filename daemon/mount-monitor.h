@@ -13,7 +13,9 @@ typedef void (*mount_monitor_func)(const MountTable *table, void *userdata);
 int mount_monitor_new(sd_event *event, mount_monitor_func func, void *userdata, MountMonitor **ret);
 MountMonitor *mount_monitor_free(MountMonitor *m);
 DEFINE_CLEANUP(MountMonitor *, mount_monitor_free);
-/* Tells now what it would tell soon. Reads /proc only. */
+/* Tells of the table as of now, whether it has changed or not. Reads /proc only. */
+void mount_monitor_tell(MountMonitor *m);
+/* Tells now what it would tell soon, if anything. */
 void mount_monitor_catch_up(MountMonitor *m);
 /* Reads the table as of now. Reads /proc only. */
 int mount_monitor_read(MountTable *ret);

@@ -49,9 +49,9 @@ struct Exchange {
                             ours */
         char **older;    /* ids of the works that replay in this one's old tree; older.c */
         size_t n_older;
-        bool has_older; /* they were searched */
-        unsigned n_uncompared_looks;
-        bool has_told_failure; /* that the old tree cannot be removed */
+        bool has_older;              /* they were searched */
+        unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
+        bool has_told_failure;       /* that the old tree cannot be removed */
         bool is_manifest_stale;
         bool is_record_stale;
         bool has_manifest;

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/patience.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/fs-util.h"
+
+#define STAT_MAX ((size_t) 4096) /* of /proc/PID/stat */
 
 #define LOOK_USEC (300 * USEC_PER_MSEC) /* a look that does not hang takes less than a thousandth of it */
 
@@ -99,17 +103,17 @@ static struct timespec deadline_after(uint64_t usec) {
 
 /* What a thread does: 'R' runs, or would if it had a processor; 'D' and 'S' wait; '?' unknown. 0: it has
  * ended. */
-static char thread_state(const char *process, const char *thread) {
-        _cleanup_fclose_ FILE *f = NULL;
-        char text[256];
+static char thread_state(int tasks_fd, const char *thread) {
+        _cleanup_free_ char *text = NULL;
+        char path[NAME_MAX + sizeof("/stat")];
         const char *state;
+        size_t size;
+        int r;
 
-        (void) snprintf(text, sizeof(text), "/proc/%s/task/%s/stat", process, thread);
-        f = fopen(text, "re");
-        if (!f)
-                return errno == ENOENT ? 0 : '?';
-        if (!fgets(text, sizeof(text), f))
-                return errno == ESRCH ? 0 : '?';
+        (void) snprintf(path, sizeof(path), "%s/stat", thread);
+        r = file_read(tasks_fd, path, STAT_MAX, &text, &size);
+        if (r < 0)
+                return r == -ENOENT || r == -ESRCH ? 0 : '?';
         state = strrchr(text, ')'); /* "PID (NAME) STATE …" */
         return state && state[1] == ' ' ? state[2] : '?';
 }
@@ -117,31 +121,35 @@ static char thread_state(const char *process, const char *thread) {
 /* Whether it is not the kernel that keeps it, but others who have their turn on the processors: that ends,
  * and is nothing to hold against whoever is looked at. So does a look that has just ended. */
 static bool is_starved(const Look *l) {
-        char thread[16], state;
+        _cleanup_close_ int fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int thread = atomic_load(&l->thread);
+        char name[16], state;
 
-        (void) snprintf(thread, sizeof(thread), "%d", atomic_load(&l->thread));
-        state = strcmp(thread, "0") == 0 ? 'R' : thread_state("self", thread);
+        if (thread == 0)
+                return true;
+        (void) snprintf(name, sizeof(name), "%d", thread);
+        state = fd < 0 ? '?' : thread_state(fd, name);
         return state == 'R' || state == 0;
+}
+
+static int find_running(int tasks_fd, const char *thread, unsigned char type, void *userdata) {
+        return thread_state(tasks_fd, thread) == 'R' ? -EEXIST : 0;
 }
 
 /* Whether it may be the process itself that has no turn, and keeps a lock meanwhile: one that is nice, on a
  * machine where others are busy. One that spins while it hangs looks the same, so there is an end to it. */
 static bool is_held_up(Patience *p, pid_t process, uint64_t usec) {
-        _cleanup_closedir_ DIR *d = NULL;
-        char path[64], id[16];
-        struct dirent *de;
+        _cleanup_close_ int fd = -EBADF;
+        char path[64];
 
         if (process <= 0 || p->held_up_usec < usec)
                 return false;
-        (void) snprintf(id, sizeof(id), "%d", (int) process);
-        (void) snprintf(path, sizeof(path), "/proc/%s/task", id);
-        d = opendir(path);
-        while (d && (de = readdir(d)))
-                if (de->d_name[0] != '.' && thread_state(id, de->d_name) == 'R') {
-                        p->held_up_usec -= usec;
-                        return true;
-                }
-        return false;
+        (void) snprintf(path, sizeof(path), "/proc/%d/task", (int) process);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || dir_foreach(fd, find_running, NULL) != -EEXIST)
+                return false;
+        p->held_up_usec -= usec;
+        return true;
 }
 
 static int look_start(Patience *p, Look *l, pid_t process) {

@@ -314,7 +314,7 @@ void node_detach(Node *n) {
 
 int node_attach(Node *n, Node *parent, const char *name) {
         Entry *e;
-        int r = node_add_late(parent, name, DT_WHT, &e);
+        int r = node_add_late(parent, name, DT_WHT, &e); /* the node it is to have is there */
 
         if (r < 0)
                 return r;
