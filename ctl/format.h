@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Numbers, times and foreign text as people read them, and numbers as people write them. Pure: the clock is
+/* Numbers, times and texts as people read them, and numbers as people write them. Pure: the clock is
  * an argument. Functions that return char * allocate; NULL is out of memory. */
 #pragma once
 
 #include "base/macro.h"
 
-/* Foreign text made safe for one line of a terminal: control characters (C0, DEL, C1), bytes that are no
- * UTF-8, bidirectional overrides and the backslash become \ooo, as the mount table writes them; all else
- * stays. */
-char *format_escape(const char *s);
 /* Breaks lines at blanks, with a newline in place of one, so that they have at most width columns where
  * words allow it. */
 char *format_wrap(const char *s, size_t width);
@@ -39,7 +35,3 @@ char *format_ago(uint64_t realtime_usec, uint64_t now_usec);
 int parse_u32(const char *s, uint32_t *ret);
 /* Decimal digits and optionally K, M, G or T (powers of 1024). */
 int parse_size(const char *s, uint64_t *ret);
-
-/* Length of the valid UTF-8 sequence at s, 0 if there is none; NUL is a sequence of 1. */
-size_t utf8_sequence(const char *s) _pure_;
-bool utf8_is_valid(const char *s) _pure_;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/job.h"
 #include "ctl/problems.h"
@@ -55,7 +56,7 @@ static int print_plan(Ctl *c, Record *job) {
                 { "SPACE", "bytes", SCOLS_FL_RIGHT, space_text, NULL },
                 { "WHAT", "text", SCOLS_FL_WRAP, NULL, NULL },
         };
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?");
+        _cleanup_free_ char *path = utf8_escape_line(record_get_string(job, "path") ?: "?");
         const RecordList *plan = record_get_list(job, "plan");
         size_t skip = is_about_one_path(job, plan);
 

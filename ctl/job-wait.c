@@ -8,7 +8,7 @@
 
 #include "base/path-util.h"
 #include "base/states.h"
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "ctl/job.h"
 #include "ctl/progress.h"
 #include "dbus/names.h"
@@ -351,7 +351,7 @@ int job_wait_add(JobWait *w, const char *object, const char *argument, const cha
 }
 
 static char *make_label(const JobWait *w) {
-        _cleanup_free_ char *path = format_escape(w->jobs[0].argument);
+        _cleanup_free_ char *path = utf8_escape_line(w->jobs[0].argument);
         const char *verb = strcmp(w->type, "finalize") == 0 ? "finalizing" : "unfinalizing";
         char *s;
         int r;

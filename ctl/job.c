@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/state-color.h"
 #include "ctl/table.h"
@@ -46,12 +47,12 @@ static int entries_cell(const Record *job, char **ret) {
 static int why_cell(const Record *job, char **ret) {
         const char *why = record_get_string(job, "error_message") ?: record_get_string(job, "reason");
 
-        *ret = why ? format_escape(why) : NULL;
+        *ret = why ? utf8_escape_line(why) : NULL;
         return why && !*ret ? -ENOMEM : 0;
 }
 
 static int type_cell(const Record *job, char **ret) {
-        _cleanup_free_ char *type = format_escape(record_get_string(job, "type") ?: "?");
+        _cleanup_free_ char *type = utf8_escape_line(record_get_string(job, "type") ?: "?");
 
         if (!type)
                 return -ENOMEM;
@@ -94,9 +95,9 @@ static char *bar_text(const Record *job) {
 }
 
 char *job_describe(const Record *job) {
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
+        _cleanup_free_ char *path = utf8_escape_line(record_get_string(job, "path") ?: "?"),
                             *entries = entries_text(job), *bar = bar_text(job),
-                            *reason = format_escape(record_get_string(job, "reason") ?: "");
+                            *reason = utf8_escape_line(record_get_string(job, "reason") ?: "");
         char *s;
         int r;
 
@@ -159,7 +160,7 @@ static const char *past_suffix(const char *type, int *ret_length) {
 }
 
 char *job_summary(const Record *job, const JobOutcome *o) {
-        _cleanup_free_ char *path = format_escape(record_get_string(job, "path") ?: "?"),
+        _cleanup_free_ char *path = utf8_escape_line(record_get_string(job, "path") ?: "?"),
                             *done = done_text(record_get_number(job, "entries_done", 0), o->n_directories),
                             *excluded = left_text(o->n_excluded, "excluded"),
                             *pending = left_text(o->n_pending, "pending"), *duration = duration_text(job);

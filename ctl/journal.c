@@ -6,7 +6,7 @@
 #include <systemd/sd-journal.h>
 #include <time.h>
 
-#include "ctl/format.h"
+#include "base/utf8.h"
 
 #define N_LINES 10     /* as systemctl status has it */
 #define FIELD_MAX 4096 /* a longer message is cut by the journal library */
@@ -25,7 +25,7 @@ static char *field_text(sd_journal *j, const char *field) {
         if (sd_journal_get_data(j, field, &data, &size) < 0 || size < skip)
                 return strdup("");
         s = strndup((const char *) data + skip, size - skip);
-        return s ? format_escape(s) : NULL;
+        return s ? utf8_escape_line(s) : NULL;
 }
 
 static const char *time_text(sd_journal *j, char *buffer, size_t size) {

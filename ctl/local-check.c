@@ -53,16 +53,16 @@ static int list_add(RecordList *l, const WireRecord *wire, const char *mount_poi
         _cleanup_record_ Record record = { 0 };
         int r;
 
-        r = record_set_string(&record, "mount_point", mount_point);
+        r = record_set_name(&record, "mount_point", mount_point);
         if (r >= 0)
                 r = record_set_string(&record, "id", wire->name);
         if (r >= 0)
                 r = record_set_string(
                         &record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
         if (r >= 0)
-                r = record_set_string(&record, "text", wire->text);
+                r = record_set_name(&record, "text", wire->text);
         if (r >= 0 && *wire->lower_path)
-                r = record_set_string(&record, "advice", wire->lower_path);
+                r = record_set_name(&record, "advice", wire->lower_path);
         return r < 0 ? r : record_list_take(l, &record);
 }
 

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "ctl/exit-code.h"
-#include "ctl/format.h"
 #include "ctl/local-worker.h"
 
 /* Where the daemon keeps its records, too: it goes on with them. */
@@ -61,7 +61,7 @@ request_fill(WireRequest *q, const Options *o, const char *type, const char *upp
 }
 
 static void print_note(const Ctl *c, const WireRecord *w) {
-        _cleanup_free_ char *text = format_escape(w->text), *path = format_escape(w->path);
+        _cleanup_free_ char *text = utf8_escape_line(w->text), *path = utf8_escape_line(w->path);
 
         if (!options_have(&c->options, OPTION_QUIET))
                 print_error("note: '%s': %s", path ?: "?", text ?: "?");
@@ -116,7 +116,7 @@ list_add(RecordList *l, const char *type, const char *path, const WireRecord *wi
 
         r = record_set_string(&record, "type", type);
         if (r >= 0)
-                r = record_set_string(&record, "path", path);
+                r = record_set_name(&record, "path", path);
         if (r >= 0)
                 r = record_set_string(&record, "state", f->kind == FAILURE_NONE ? "done" : "failed");
         if (r >= 0)
@@ -124,12 +124,12 @@ list_add(RecordList *l, const char *type, const char *path, const WireRecord *wi
         if (r >= 0)
                 r = record_set_number(&record, "errors", wire->errors);
         if (r >= 0 && f->message)
-                r = record_set_string(&record, "error_message", f->message);
+                r = record_set_name(&record, "error_message", f->message);
         return r < 0 ? r : record_list_take(l, &record);
 }
 
 static void print_summary(const Ctl *c, const char *type, const char *path, const WireRecord *wire) {
-        _cleanup_free_ char *safe = format_escape(path);
+        _cleanup_free_ char *safe = utf8_escape_line(path);
 
         if (c->options.json == JSON_OFF && !options_have(&c->options, OPTION_QUIET))
                 (void) printf("%sd '%s': %" PRIu64 " entries\n", type, safe ?: "?", wire->entries_done);

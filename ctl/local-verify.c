@@ -40,9 +40,8 @@ static int on_record(const WireRecord *w, void *userdata) {
         if (w->kind != WIRE_PROBLEM)
                 return 0;
         path = path_join(a->upper, w->path);
-        if (!path || record_set_string(&r, "kind", w->name) < 0 || record_set_string(&r, "path", path) < 0 ||
-            record_set_string(&r, "text", w->text) < 0 ||
-            record_set_string(&r, "advice", w->lower_path) < 0 ||
+        if (!path || record_set_string(&r, "kind", w->name) < 0 || record_set_name(&r, "path", path) < 0 ||
+            record_set_name(&r, "text", w->text) < 0 || record_set_name(&r, "advice", w->lower_path) < 0 ||
             record_take(&r, "mended", (Value){ .type = VALUE_BOOLEAN, .boolean = w->state != 0 }) < 0)
                 return -ENOMEM;
         return record_list_take(&a->list, &r);

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "ctl/exit-code.h"
-#include "ctl/format.h"
 
 static bool is_alike(const Record *r, const Record *other, const char *key) {
         return strcmp(record_get_string(r, key) ?: "", record_get_string(other, key) ?: "") == 0;
@@ -18,10 +18,10 @@ static bool is_explained(const Record *r, const Record *previous) {
 
 static int print_problem(const Record *r, const Record *previous) {
         bool is_mended = record_get_boolean(r, "mended"), is_known = is_explained(r, previous);
-        _cleanup_free_ char *path = format_escape(record_get_string(r, "path") ?: "?"),
-                            *kind = format_escape(record_get_string(r, "kind") ?: "?"),
-                            *text = format_escape(record_get_string(r, "text") ?: ""),
-                            *advice = format_escape(record_get_string(r, "advice") ?: "");
+        _cleanup_free_ char *path = utf8_escape_line(record_get_string(r, "path") ?: "?"),
+                            *kind = utf8_escape_line(record_get_string(r, "kind") ?: "?"),
+                            *text = utf8_escape_line(record_get_string(r, "text") ?: ""),
+                            *advice = utf8_escape_line(record_get_string(r, "advice") ?: "");
 
         if (!path || !kind || !text || !advice)
                 return -ENOMEM;

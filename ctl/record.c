@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static void value_done(Value *v) {
         switch (v->type) {
         case VALUE_STRING:
@@ -77,6 +79,12 @@ int record_set_string(Record *r, const char *key, const char *s) {
         char *copy = strdup(s);
 
         return copy ? record_take(r, key, (Value){ .type = VALUE_STRING, .string = copy }) : -ENOMEM;
+}
+
+int record_set_name(Record *r, const char *key, const char *s) {
+        char *escaped = utf8_escape(s);
+
+        return escaped ? record_take(r, key, (Value){ .type = VALUE_STRING, .string = escaped }) : -ENOMEM;
 }
 
 int record_set_number(Record *r, const char *key, uint64_t n) {

@@ -55,6 +55,8 @@ void record_list_done(RecordList *l);
 /* Sets or replaces; 0 or -ENOMEM. record_take() owns the value from the call on, whatever it returns. */
 int record_take(Record *r, const char *key, Value v);
 int record_set_string(Record *r, const char *key, const char *s);
+/* The same for what no bus has brought: names of files, and texts with such names. */
+int record_set_name(Record *r, const char *key, const char *s);
 int record_set_number(Record *r, const char *key, uint64_t n);
 void record_remove(Record *r, const char *key);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/states.h"
-#include "ctl/format.h"
+#include "base/utf8.h"
 
 Color directory_state_color(const char *state) {
         switch (directory_state_from_string(state)) {
@@ -64,7 +64,7 @@ Color check_level_color(const char *level) {
 }
 
 int overlay_state_text(const Record *overlay, char **ret) {
-        _cleanup_free_ char *state = format_escape(record_get_string(overlay, "state") ?: "unknown");
+        _cleanup_free_ char *state = utf8_escape_line(record_get_string(overlay, "state") ?: "unknown");
 
         if (!state)
                 return -ENOMEM;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "ctl/format.h"
 
 #define WRAP_WIDTH_MIN 20 /* narrower explanations are no help */
@@ -30,7 +31,7 @@ static int strings_to_text(char *const *l, char **ret) {
         _cleanup_free_ char *s = NULL;
 
         for (; *l; l++) {
-                _cleanup_free_ char *e = format_escape(*l);
+                _cleanup_free_ char *e = utf8_escape_line(*l);
 
                 if (!e || join(&s, e) < 0)
                         return -ENOMEM;
@@ -43,7 +44,7 @@ static int counts_to_text(const Record *r, char **ret) {
         _cleanup_free_ char *s = NULL;
 
         for (size_t i = 0; i < r->n; i++) {
-                _cleanup_free_ char *part = NULL, *key = format_escape(r->fields[i].key);
+                _cleanup_free_ char *part = NULL, *key = utf8_escape_line(r->fields[i].key);
 
                 if (r->fields[i].value.type != VALUE_NUMBER || r->fields[i].value.number == 0)
                         continue;
@@ -73,7 +74,7 @@ int value_to_text(const Value *v, char **ret) {
                 return 0;
         switch (v->type) {
         case VALUE_STRING:
-                *ret = format_escape(v->string);
+                *ret = utf8_escape_line(v->string);
                 return *ret ? 0 : -ENOMEM;
         case VALUE_NUMBER:
                 return number_to_text(ret, "%" PRIu64, v->number);
@@ -131,6 +132,8 @@ static int table_add_line(
 static int table_setup(const Ctl *c, struct libscols_table *table, const TableColumn *columns, size_t n) {
         (void) scols_table_enable_noheadings(table, !ctl_want_legend(c));
         (void) scols_table_enable_colors(table, c->term.has_color);
+        /* All cells are escaped; it would write the backslash of an escape as one more. */
+        (void) scols_table_enable_noencoding(table, true);
         /* Behind a pager stdout is a pipe, yet the width is the terminal's. */
         (void) scols_table_set_termforce(
                 table, c->term.width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);

@@ -4,31 +4,11 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "dbus/names.h"
 
 bool argument_is_path(const char *s) {
         return strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0;
-}
-
-/* D-Bus strings are UTF-8, file names are any bytes. */
-static int report_encoding(const char *what, const char *argument, const char *path) {
-        _cleanup_free_ char *parent = strdup(path);
-
-        if (!parent)
-                return print_oom();
-        while (*parent && !utf8_is_valid(parent)) {
-                char *slash = strrchr(parent, '/');
-
-                if (!slash)
-                        break;
-                *slash = '\0';
-        }
-        print_error(
-                "cannot %s '%s': the path is not valid UTF-8, which D-Bus cannot carry; name its parent "
-                "directory '%s'",
-                what, argument, *parent ? parent : "/");
-        return EXIT_CODE_USAGE;
 }
 
 int path_resolve(const char *what, const char *argument, char **ret) {
@@ -39,10 +19,8 @@ int path_resolve(const char *what, const char *argument, char **ret) {
                 print_error("cannot %s '%s': %m", what, argument);
                 return EXIT_CODE_FAILURE;
         }
-        if (!utf8_is_valid(path))
-                return report_encoding(what, argument, path);
-        *ret = TAKE_PTR(path);
-        return 0;
+        *ret = utf8_escape(path);
+        return *ret ? 0 : print_oom();
 }
 
 const Record *overlay_find(const RecordList *list, const char *argument) {

@@ -7,8 +7,9 @@
 /* Anything with a '/', "." and ".." are paths; the rest are names of overlays. */
 bool argument_is_path(const char *s) _pure_;
 
-/* Resolves symlinks and "..", from the caller's working directory. 0 and *ret (owned by the caller), or the
- * exit code after a message "cannot <what> '<argument>': ...". */
+/* Resolves symlinks and "..", from the caller's working directory. 0 and *ret (owned by the caller), as
+ * utf8_escape() writes it and the bus wants it, or the exit code after a message "cannot <what>
+ * '<argument>': ...". */
 int path_resolve(const char *what, const char *argument, char **ret);
 
 /* The overlay an argument of verbs such as "pause" means: its name, or (a path) its mount point or something

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
+#include "base/utf8.h"
 #include "ctl/exit-code.h"
 #include "ctl/format.h"
 #include "ctl/pager.h"
@@ -114,7 +115,7 @@ void print_error(const char *format, ...) {
         va_end(ap);
         if (r < 0)
                 text = NULL;
-        line = text ? format_escape(text) : NULL;
+        line = text ? utf8_escape_line(text) : NULL;
         (void) fprintf(stderr, "ovlfinctl: %s\n", line ?: "out of memory");
 }
 

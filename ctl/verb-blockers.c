@@ -3,7 +3,7 @@
 #include <libsmartcols.h>
 #include <string.h>
 
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "ctl/table.h"
 #include "ctl/target.h"
 #include "ctl/verbs.h"
@@ -32,7 +32,7 @@ static int add_blockers(Ctl *c, const char *subject, sd_bus_error *reterr, Recor
 /* A mount elsewhere is told by both its ends. */
 static int path_text(const Record *r, char **ret) {
         const char *path = record_get_string(r, "path"), *mount_point = record_get_string(r, "mount_point");
-        _cleanup_free_ char *p = format_escape(path ?: ""), *m = format_escape(mount_point ?: "");
+        _cleanup_free_ char *p = utf8_escape_line(path ?: ""), *m = utf8_escape_line(mount_point ?: "");
 
         if (!p || !m)
                 return -ENOMEM;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/states.h"
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "ctl/local-check.h"
 #include "ctl/state-color.h"
 #include "ctl/target.h"
@@ -51,9 +51,9 @@ static int id_width(const RecordList *l) {
 
 static int print_check(const Ctl *c, const Record *r, int width) {
         const char *level = record_get_string(r, "level") ?: "?", *advice = record_get_string(r, "advice");
-        _cleanup_free_ char *id = format_escape(record_get_string(r, "id") ?: "?"),
-                            *text = format_escape(record_get_string(r, "text") ?: ""),
-                            *hint = format_escape(advice ?: "");
+        _cleanup_free_ char *id = utf8_escape_line(record_get_string(r, "id") ?: "?"),
+                            *text = utf8_escape_line(record_get_string(r, "text") ?: ""),
+                            *hint = utf8_escape_line(advice ?: "");
         Color color = check_level_color(level);
 
         if (!id || !text || !hint)
@@ -76,7 +76,7 @@ static int print_text(Ctl *c, const RecordList *l) {
                 const char *overlay = record_get_string(&l->items[i], "overlay");
 
                 if (overlay && ctl_want_legend(c) && (!previous || strcmp(previous, overlay) != 0)) {
-                        _cleanup_free_ char *name = format_escape(overlay);
+                        _cleanup_free_ char *name = utf8_escape_line(overlay);
 
                         (void) printf("%s%s:\n", previous ? "\n" : "", name ?: "?");
                         previous = overlay;
@@ -102,7 +102,7 @@ static int report(Ctl *c, RecordList *l) {
 static int check_local(Ctl *c, const char *argument, const char *path) {
         _cleanup_record_list_ RecordList l = { 0 };
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        _cleanup_free_ char *root = mount_root(path);
+        _cleanup_free_ char *name = utf8_unescape(path), *root = name ? mount_root(name) : NULL;
 
         if (!root)
                 return print_oom();

@@ -2,7 +2,7 @@
 /* reload, log-level */
 #include <string.h>
 
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "ctl/json.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -17,7 +17,7 @@ int verb_reload(Ctl *c, int argc, char **argv) {
 
 static int print_log_level(Ctl *c, const char *level) {
         _cleanup_record_ Record record = { 0 };
-        _cleanup_free_ char *safe = format_escape(level);
+        _cleanup_free_ char *safe = utf8_escape_line(level);
 
         if (!safe || record_set_string(&record, "log_level", level) < 0)
                 return print_oom();

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/state-color.h"
 #include "ctl/table.h"
@@ -134,7 +135,7 @@ int verb_is_finalized(Ctl *c, int argc, char **argv) {
         if (r < 0)
                 return (int) client_report(&c->client, &e, r, "look at '%s'", argv[0]);
         record_drop_unknown(&record);
-        state = format_escape(record_get_string(&record, "state") ?: "unknown");
+        state = utf8_escape_line(record_get_string(&record, "state") ?: "unknown");
         if (!state)
                 return print_oom();
         code = strcmp(state, "finalized") == 0 ? EXIT_CODE_OK : EXIT_CODE_FAILURE;

@@ -3,7 +3,7 @@
 #include <getopt.h>
 #include <string.h>
 
-#include "ctl/format.h"
+#include "base/utf8.h"
 #include "ctl/json.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -114,7 +114,7 @@ static char *daemon_version(Ctl *c) {
                 return NULL;
         if (sd_bus_call(c->client.bus, m, /* timeout= */ 5 * USEC_PER_SEC, /* reterr= */ NULL, &reply) < 0)
                 return NULL;
-        return sd_bus_message_read(reply, "v", "s", &version) < 0 ? NULL : format_escape(version);
+        return sd_bus_message_read(reply, "v", "s", &version) < 0 ? NULL : utf8_escape_line(version);
 }
 
 static int add_version(RecordList *l, const char *name, const char *version) {

@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "base/states.h"
+#include "base/utf8.h"
 #include "ctl/job.h"
 #include "ctl/json.h"
 #include "ctl/verbs.h"
@@ -146,11 +147,13 @@ static int add_jobs(RecordList *l, const Family *f, const char *name, const Reco
 
 /* Not at all for an overlay whose upper cannot be looked at from here. */
 static int add_space(RecordList *l, const Family *f, const char *name, const Record *overlay) {
-        const char *upper = record_get_string(overlay, "upper_dir");
+        _cleanup_free_ char *upper = utf8_unescape(record_get_string(overlay, "upper_dir") ?: "");
         bool is_size = strstr(f->name, "_size_"), is_bytes = strstr(f->name, "_bytes");
         struct statvfs v;
 
-        if (!upper || !*upper || statvfs(upper, &v) < 0)
+        if (!upper)
+                return -ENOMEM;
+        if (!*upper || statvfs(upper, &v) < 0)
                 return 0;
         if (is_bytes)
                 return add(l, f, name, NULL, (is_size ? v.f_blocks : v.f_bavail) * (uint64_t) v.f_frsize);

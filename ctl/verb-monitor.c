@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
 #include "ctl/table.h"
@@ -130,7 +131,7 @@ static int print_fields(const Record *r) {
 static int print_signal(const Ctl *c, const Record *r) {
         uint64_t usec = record_get_number(r, "time_usec", 0);
         _cleanup_free_ char *when = format_timestamp(usec),
-                            *name = format_escape(record_get_string(r, "signal") ?: "?");
+                            *name = utf8_escape_line(record_get_string(r, "signal") ?: "?");
 
         if (c->options.json != JSON_OFF) {
                 json_print(stdout, c->options.json, r);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/job.h"
 #include "ctl/journal.h"
@@ -51,7 +52,7 @@ static int print_value(const Record *r, const char *label, const char *key) {
 /* Several strings: a line each below one label. */
 static int print_strings(const Record *r, const char *label, const char *key) {
         for (char *const *s = record_get_strings(r, key); *s; s++) {
-                _cleanup_free_ char *text = format_escape(*s);
+                _cleanup_free_ char *text = utf8_escape_line(*s);
 
                 if (!text)
                         return -ENOMEM;
@@ -62,8 +63,8 @@ static int print_strings(const Record *r, const char *label, const char *key) {
 }
 
 static int print_state(const Ctl *c, const Record *r, Color color, const char *suffix) {
-        _cleanup_free_ char *state = format_escape(record_get_string(r, "state") ?: "unknown"),
-                            *reason = format_escape(record_get_string(r, "reason") ?: "");
+        _cleanup_free_ char *state = utf8_escape_line(record_get_string(r, "state") ?: "unknown"),
+                            *reason = utf8_escape_line(record_get_string(r, "reason") ?: "");
 
         if (!state || !reason)
                 return -ENOMEM;
@@ -130,7 +131,7 @@ static int print_options(const char *options) {
                 s += n + (s[n] == ',');
         }
         *o = '\0';
-        text = format_escape(kept);
+        text = utf8_escape_line(kept);
         if (text)
                 print_line("Options", text);
         return text ? 0 : -ENOMEM;
@@ -143,7 +144,8 @@ static int print_draining(const Record *o) {
 
         for (size_t i = 0; l && i < l->n; i++) {
                 const Record *d = &l->items[i];
-                _cleanup_free_ char *who = format_escape(record_get_string(d, "who") ?: "?"), *text = NULL;
+                _cleanup_free_ char *who = utf8_escape_line(record_get_string(d, "who") ?: "?"),
+                                    *text = NULL;
 
                 if (!who ||
                     asprintf(
@@ -165,7 +167,7 @@ static int print_watching(const Record *o) {
                    *reason = record_get_string(o, "watching_reason");
         _cleanup_free_ char *known =
                 format_quantity(record_get_number(o, "n_known", 0), "directory", "directories");
-        _cleanup_free_ char *escaped = format_escape(reason ?: "");
+        _cleanup_free_ char *escaped = utf8_escape_line(reason ?: "");
 
         if (!known || !escaped)
                 return -ENOMEM;
@@ -181,8 +183,8 @@ static int print_watching(const Record *o) {
 }
 
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
-        _cleanup_free_ char *name = format_escape(record_get_string(o, "name") ?: "?"),
-                            *mount_point = format_escape(record_get_string(o, "mount_point") ?: "?");
+        _cleanup_free_ char *name = utf8_escape_line(record_get_string(o, "name") ?: "?"),
+                            *mount_point = utf8_escape_line(record_get_string(o, "mount_point") ?: "?");
         Color color = overlay_state_color(record_get_string(o, "state"));
         uint64_t n_kept = record_get_number(o, "n_kept", 0);
         int r;
@@ -242,9 +244,9 @@ static int print_entries(const Record *d) {
 }
 
 static int print_directory(const Ctl *c, const Record *d) {
-        _cleanup_free_ char *path = format_escape(record_get_string(d, "path") ?: "?"),
-                            *overlay = format_escape(record_get_string(d, "overlay") ?: "?"), *when = NULL,
-                            *ago = NULL;
+        _cleanup_free_ char *path = utf8_escape_line(record_get_string(d, "path") ?: "?"),
+                            *overlay = utf8_escape_line(record_get_string(d, "overlay") ?: "?"),
+                            *when = NULL, *ago = NULL;
         uint64_t usec = record_get_number(d, "finalized_usec", 0), job = record_get_number(d, "job", 0);
         Color color = directory_state_color(record_get_string(d, "state"));
         char since[128] = "";
@@ -313,7 +315,7 @@ static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
 }
 
 static int print_daemon(Ctl *c, const Record *m, RecordList *overlays, RecordList *jobs) {
-        _cleanup_free_ char *version = format_escape(record_get_string(m, "version") ?: "?"),
+        _cleanup_free_ char *version = utf8_escape_line(record_get_string(m, "version") ?: "?"),
                             *n_overlays = format_quantity(overlays->n, "overlay", "overlays"),
                             *n_finalized = format_quantity(
                                     record_get_number(m, "n_finalized", 0), "directory", "directories"),

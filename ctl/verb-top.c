@@ -5,7 +5,6 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#include "ctl/format.h"
 #include "ctl/state-color.h"
 #include "ctl/table.h"
 #include "ctl/target.h"

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/utf8.h"
 #include "bus-internal.h"
 #include "config-value.h"
 #include "dbus/names.h"
 #include "log.h"
-#include "utf8.h"
 
 #define POLKIT_NAME "org.freedesktop.PolicyKit1"
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
@@ -144,20 +144,21 @@ static void subject_done(Subject *s) {
 
 static void subject_set_job(Subject *s, const Manager *m, uint64_t id) {
         const Job *j = id <= UINT32_MAX ? queue_find(m->queue, (uint32_t) id) : NULL;
+        _cleanup_free_ char *path = j ? job_path(j) : NULL;
 
-        if (!j)
+        if (!path)
                 return;
         s->overlay = strdup(j->overlay);
-        s->path = job_path(j);
+        s->path = utf8_escape(path);
 }
 
 static void subject_set_path(Subject *s, const Manager *m, const char *path) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *relative = NULL;
+        _cleanup_free_ char *name = utf8_unescape(path), *relative = NULL;
         Managed *o;
 
-        s->path = utf8_escape(path);
-        if (manager_find_path(m, path, &o, &relative, &failure) >= 0)
+        s->path = strdup(path);
+        if (name && manager_find_path(m, name, &o, &relative, &failure) >= 0)
                 s->overlay = strdup(o->config->name);
 }
 
@@ -178,7 +179,7 @@ static void subject_find(Subject *s, const Manager *m, sd_bus_message *message) 
         else if (sd_bus_message_read(message, "s", &text) > 0 && text[0] == '/')
                 subject_set_path(s, m, text);
         else if (sd_bus_message_rewind(message, true) >= 0 && sd_bus_message_read(message, "s", &text) > 0)
-                s->overlay = utf8_escape(text);
+                s->overlay = strdup(text);
         (void) sd_bus_message_rewind(message, true);
 }
 

@@ -28,8 +28,8 @@ int bus_method_remount(sd_bus_message *message, void *userdata, sd_bus_error *er
 /* CancelJob() and Job.Cancel(). */
 int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error);
 
-/* Appends a string ("" for NULL) that may come from a file system or from a message about one; see utf8.h.
- */
+/* Appends a string ("" for NULL) that may come from a file system or from a message about one, as
+ * utf8_escape() writes it. */
 int bus_append_text(sd_bus_message *m, const char *text);
 /* Appends {sv} entries; strings as above. */
 int bus_append_string(sd_bus_message *m, const char *key, const char *value);
@@ -47,6 +47,8 @@ typedef int (*bus_read_option_t)(sd_bus_message *message, const char *key, void 
 /* Reads an a{sv}; what is of a wrong type is an explained -EINVAL. */
 int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr);
 int bus_read_flag(sd_bus_message *message, bool *ret);
+/* Reads a string that may be a path, as above; owned by the caller. */
+int bus_read_text(sd_bus_message *message, char **ret);
 
 /* Answers with the object of a job. */
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j);

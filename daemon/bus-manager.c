@@ -122,11 +122,11 @@ static int check_options(JobType type, const JobOptions *options, Failure *reter
 static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         JobOptions options = { .uid = bus_auth_get_caller(m) };
-        const char *path;
+        _cleanup_free_ char *path = NULL;
         Job *j;
         int r;
 
-        r = sd_bus_message_read(message, "s", &path);
+        r = bus_read_text(message, &path);
         if (r >= 0)
                 r = bus_read_options(message, read_option, &options, &failure);
         if (r >= 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/utf8.h"
 #include "bus-auth.h"
 #include "bus-internal.h"
 #include "dbus/names.h"
@@ -149,14 +150,13 @@ ask(Question *q,
 static int get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *relative = NULL;
-        const char *path;
+        _cleanup_free_ char *path = NULL, *relative = NULL;
         Manager *m = userdata;
         Question *q;
         Managed *o;
         int r;
 
-        r = sd_bus_message_read(message, "s", &path);
+        r = bus_read_text(message, &path);
         if (r < 0)
                 return r;
         r = manager_find_path(m, path, &o, &relative, &failure);
@@ -274,12 +274,13 @@ static int make_check_request(
 static int check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        const char *which, *overlay;
+        _cleanup_free_ char *which = NULL;
+        const char *overlay;
         Manager *m = userdata;
         Question *q;
         int r;
 
-        r = sd_bus_message_read(message, "s", &which);
+        r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
         r = make_check_request(m, which, &request, &overlay, &failure);
@@ -380,15 +381,14 @@ static int find_overlay_or_path(
 static int list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *relative = NULL;
+        _cleanup_free_ char *which = NULL, *relative = NULL;
         OldTrees trees = { 0 };
         Manager *m = userdata;
-        const char *which;
         Question *q;
         Managed *o;
         int r;
 
-        r = sd_bus_message_read(message, "s", &which);
+        r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
         r = find_overlay_or_path(m, which, &o, &relative, &failure);
@@ -420,7 +420,7 @@ typedef struct Listing {
         const Manager *manager;
         const Managed *overlay;
         DirectoryState state; /* wanted; _DIRECTORY_STATE_INVALID: all */
-        const char *path;     /* wanted, or NULL */
+        char *path;           /* wanted, or NULL */
 } Listing;
 
 static int read_filter(sd_bus_message *message, const char *key, void *userdata, Failure *reterr) {
@@ -437,11 +437,16 @@ static int read_filter(sd_bus_message *message, const char *key, void *userdata,
         if (r < 0)
                 return r;
         if (strcmp(key, "path") == 0) {
-                l->path = value;
-                return 0;
+                free(l->path);
+                l->path = utf8_unescape(value);
+                return l->path ? 0 : -ENOMEM;
         }
         l->state = directory_state_from_string(value);
         return l->state < 0 ? failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown state '%s'", value) : 0;
+}
+
+static void listing_done(Listing *l) {
+        free(l->path);
 }
 
 static int append_listed(const DirectoryInfo *info, void *userdata) {
@@ -488,7 +493,7 @@ int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Manager *m = userdata;
-        Listing l = { .manager = m, .state = _DIRECTORY_STATE_INVALID };
+        _cleanup_(listing_done) Listing l = { .manager = m, .state = _DIRECTORY_STATE_INVALID };
         const char *overlay;
         int r;
 

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/utf8.h"
 #include "bus-auth.h"
 #include "bus-internal.h"
 #include "dbus/names.h"
 #include "log.h"
-#include "utf8.h"
 
 char *bus_overlay_path(const char *name) {
         char *path;
@@ -163,6 +163,17 @@ int bus_append_string(sd_bus_message *m, const char *key, const char *value) {
 
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value) {
         return sd_bus_message_append(m, "{sv}", key, "t", value);
+}
+
+int bus_read_text(sd_bus_message *message, char **ret) {
+        const char *text;
+        int r;
+
+        r = sd_bus_message_read(message, "s", &text);
+        if (r < 0)
+                return r;
+        *ret = utf8_unescape(text);
+        return *ret ? 0 : -ENOMEM;
 }
 
 int bus_read_flag(sd_bus_message *message, bool *ret) {

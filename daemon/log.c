@@ -13,7 +13,7 @@
 
 #include <systemd/sd-journal.h>
 
-#include "utf8.h"
+#include "base/utf8.h"
 
 #define MESSAGE_MAX 4096
 #define FIELDS_MAX 14
@@ -164,8 +164,9 @@ static uint64_t now_monotonic(void) {
 
 static void log_message(
         int level, const LogFields *fields, const char *file, int line, const char *func, const char *text) {
-        _cleanup_free_ char *escaped = utf8_escape_line(text);
-        const char *message = escaped ?: "out of memory";
+        _cleanup_free_ char *escaped = utf8_escape(text),
+                            *shown = escaped ? utf8_escape_line(escaped) : NULL;
+        const char *message = shown ?: "out of memory";
 
         if (target != LOG_TARGET_JOURNAL || log_to_journal(level, fields, file, line, func, message) < 0)
                 log_to_stderr(level, message);

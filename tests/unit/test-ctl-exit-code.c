@@ -78,19 +78,19 @@ static void test_summary(void **state) {
         (void) record_set_number(&job, "finished_usec", 1310000);
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 40 },
-                "/ovl/a\\012b finalized: 61 entries in 40 directories, 0.31 s");
+                "/ovl/a\\x0ab finalized: 61 entries in 40 directories, 0.31 s");
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 1, .n_excluded = 2, .n_pending = 3 },
-                "/ovl/a\\012b finalized: 61 entries in 1 directory, 2 excluded, 3 pending, 0.31 s");
+                "/ovl/a\\x0ab finalized: 61 entries in 1 directory, 2 excluded, 3 pending, 0.31 s");
         (void) record_set_string(&job, "type", "unfinalize");
         (void) record_set_number(&job, "entries_done", 1);
         record_remove(&job, "started_usec");
-        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\012b unfinalized: 1 entry");
+        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\x0ab unfinalized: 1 entry");
         (void) record_set_number(&job, "entries_done", 0);
-        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\012b unfinalized: nothing to do");
+        assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\x0ab unfinalized: nothing to do");
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 1 },
-                "/ovl/a\\012b unfinalized: 0 entries in 1 directory");
+                "/ovl/a\\x0ab unfinalized: 0 entries in 1 directory");
 }
 
 int main(void) {

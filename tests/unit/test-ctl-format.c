@@ -15,53 +15,6 @@ static void assert_text(char *text, const char *expected) {
         free(text);
 }
 
-static void test_escape(void **state) {
-        static const struct {
-                const char *in, *out;
-        } rows[] = {
-                { "", "" },
-                { "/a b/c", "/a b/c" },
-                { "a\nb", "a\\012b" },
-                { "\t\r\033[31m\x7f", "\\011\\015\\033[31m\\177" },
-                { "a\\b", "a\\134b" },
-                { "ü€😀", "ü€😀" },
-                { "\xff", "\\377" },
-                { "\xc3", "\\303" },                            /* cut off */
-                { "\xc0\xaf", "\\300\\257" },                   /* overlong */
-                { "\xed\xa0\x80", "\\355\\240\\200" },          /* surrogate */
-                { "\xf4\x90\x80\x80", "\\364\\220\\200\\200" }, /* above U+10FFFF */
-                { "\xc2\x9b", "\\302\\233" },                   /* C1: CSI */
-                { "\xc2\xa0", "\xc2\xa0" },
-                { "\xe2\x80\xae"
-                  "exe",
-                  "\\342\\200\\256exe" },              /* right-to-left override */
-                { "\xe2\x80\xa8", "\\342\\200\\250" }, /* line separator */
-                { "\xe2\x81\xa6", "\\342\\201\\246" }, /* isolate */
-                { "\xe2\x80\xa6", "\xe2\x80\xa6" },    /* an ellipsis is harmless */
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
-                assert_text(format_escape(rows[i].in), rows[i].out);
-}
-
-/* Whatever goes in: what comes out is UTF-8 without controls. */
-static void test_escape_any(void **state) {
-        uint64_t seed = 3;
-
-        for (size_t i = 0; i < 20000; i++) {
-                _cleanup_free_ char *out = NULL;
-                char in[12] = "";
-
-                for (size_t k = 0; k + 1 < sizeof(in); k++)
-                        in[k] = (char) (random_next(&seed) >> 32);
-                out = format_escape(in);
-                assert_non_null(out);
-                assert_true(utf8_is_valid(out));
-                for (const char *p = out; *p; p++)
-                        assert_true((unsigned char) *p >= 0x20 && *p != 0x7f);
-        }
-}
-
 static void test_wrap(void **state) {
         assert_text(format_wrap("", 5), "");
         assert_text(format_wrap("one two three", 80), "one two three");
@@ -77,14 +30,6 @@ static void test_width(void **state) {
         assert_int_equal(format_fitting("地図", 3), strlen("地"));
         assert_int_equal(format_fitting("e\u0301x", 1), strlen("e\u0301"));
         assert_int_equal(format_fitting("", 3), 0);
-}
-
-static void test_utf8(void **state) {
-        assert_true(utf8_is_valid(""));
-        assert_true(utf8_is_valid("/ovl/ä"));
-        assert_false(utf8_is_valid("/ovl/\xe4"));
-        assert_false(utf8_is_valid("\xf5\x80\x80\x80"));
-        assert_int_equal(utf8_sequence("€x"), 3);
 }
 
 static void test_duration(void **state) {
@@ -167,9 +112,7 @@ static void test_parse(void **state) {
 }
 
 int main(void) {
-        const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_escape),  cmocka_unit_test(test_escape_any),
-                cmocka_unit_test(test_utf8),    cmocka_unit_test(test_wrap),
+        const struct CMUnitTest tests[] = {    cmocka_unit_test(test_wrap),
                 cmocka_unit_test(test_width),   cmocka_unit_test(test_duration),
                 cmocka_unit_test(test_rate),    cmocka_unit_test(test_seconds),
                 cmocka_unit_test(test_numbers), cmocka_unit_test(test_times),

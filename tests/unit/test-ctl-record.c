@@ -128,11 +128,11 @@ static void test_cells(void **state) {
         _cleanup_record_ Record r = { 0 };
 
         fill(&r);
-        assert_cell(&r, "s", "a\"b\\134c\\011\\001ü\\177");
+        assert_cell(&r, "s", "a\"b\\c\\x09\\x01ü\\x7f");
         assert_cell(&r, "n", "18446744073709551615");
         assert_cell(&r, "i", "-3");
         assert_cell(&r, "b", "yes");
-        assert_cell(&r, "l", "x\\012, y");
+        assert_cell(&r, "l", "x\\x0a, y");
         assert_cell(&r, "d", "40 finalized");
         assert_cell(&r, "x", NULL);
 }

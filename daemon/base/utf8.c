@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
@@ -9,8 +9,7 @@ static bool is_allowed(uint32_t c) {
                 !(c >= 0xfdd0 && c <= 0xfdef);
 }
 
-/* Bytes of the character at s, 0 if it is none. */
-static size_t character_length(const char *s) {
+size_t utf8_sequence(const char *s) {
         static const uint32_t smallest[] = { 0, 0, 0x80, 0x800,
                                              0x10000 }; /* by length; shorter ones are overlong */
         const unsigned char *p = (const unsigned char *) s;
@@ -46,15 +45,37 @@ static bool is_control(const char *s, size_t n) {
         return n == 3 && p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9;
 }
 
-static char *escape(const char *s, bool want_controls) {
+static int hex_digit(char c) {
+        return c >= '0' && c <= '9'    ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
+}
+
+/* The byte that "\xe4" at s stands for, -1 if s is no such thing. */
+static int escaped_byte(const char *s) {
+        int byte;
+
+        if (s[0] != '\\' || s[1] != 'x' || hex_digit(s[2]) < 0 || hex_digit(s[3]) < 0)
+                return -1;
+        byte = hex_digit(s[2]) << 4 | hex_digit(s[3]);
+        return byte > 0 ? byte : -1;
+}
+
+static bool looks_escaped(const char *s, size_t n) {
+        return escaped_byte(s) >= 0;
+}
+
+/* Every character that is none, and every one that is_special says. */
+static char *escape(const char *s, bool (*is_special)(const char *s, size_t n)) {
         char *copy = malloc(strlen(s) * 4 + 1), *out = copy;
 
         if (!copy)
                 return NULL;
         while (*s) {
-                size_t n = character_length(s);
+                size_t n = utf8_sequence(s);
 
-                if (n > 0 && (want_controls || !is_control(s, n))) {
+                if (n > 0 && !is_special(s, n)) {
                         out = mempcpy(out, s, n);
                         s += n;
                         continue;
@@ -68,9 +89,24 @@ static char *escape(const char *s, bool want_controls) {
 }
 
 char *utf8_escape(const char *s) {
-        return escape(s, true);
+        return escape(s, looks_escaped);
 }
 
 char *utf8_escape_line(const char *s) {
-        return escape(s, false);
+        return escape(s, is_control);
+}
+
+char *utf8_unescape(const char *s) {
+        char *copy = strdup(s), *out = copy;
+
+        if (!copy)
+                return NULL;
+        while (*s) {
+                int byte = escaped_byte(s);
+
+                *out++ = byte >= 0 ? (char) byte : *s;
+                s += byte >= 0 ? strlen("\\xe4") : 1;
+        }
+        *out = '\0';
+        return copy;
 }
