@@ -33,13 +33,10 @@ bool automatic_is_open(const Managed *o) {
                 o->config->settings.schedule, manager_now(o->manager, CLOCK_REALTIME), &change);
 }
 
-void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens) {
-        const Job *j = queue_find_job_at(o->manager->queue, o->config->name, path);
+void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
         uint64_t now = manager_now(o->manager, CLOCK_REALTIME), window = o->config->settings.hot_window_usec;
 
-        if (j && j->state != JOB_QUEUED && j->type != JOB_REMOUNT)
-                return; /* it is our own worker who opens directories there */
-        if (heat_table_add(o->heat, path, n_opens, now, window) < 0) {
+        if (heat_table_add(o->heat, path, n_opens, n_counted, now, window) < 0) {
                 (void) log_oom();
                 return;
         }

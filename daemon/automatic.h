@@ -8,8 +8,8 @@
 typedef struct Manager Manager;
 typedef struct Managed Managed;
 
-/* A directory (relative path) has been opened, or files in it. */
-void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens);
+/* A directory (relative path) has been opened, or files in it; n_counted of these opens count. */
+void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
 /* Makes jobs of what is hot, as far as it is wanted now, and sees to it that this happens again when time
  * alone changes the answer. */
 void automatic_run(Managed *o);

@@ -79,12 +79,17 @@ static uint64_t item_age(const Item *i, uint64_t now_usec) {
 }
 
 int heat_table_add(
-        HeatTable *t, const char *path, uint64_t n_opens, uint64_t now_usec, uint64_t window_usec) {
+        HeatTable *t,
+        const char *path,
+        uint64_t n_opens,
+        uint64_t n_counted,
+        uint64_t now_usec,
+        uint64_t window_usec) {
         Item *i = item_get(t, path, now_usec);
 
         if (!i)
                 return -ENOMEM;
-        i->heat = heat_decay(i->heat, item_age(i, now_usec), window_usec) + (double) n_opens;
+        i->heat = heat_decay(i->heat, item_age(i, now_usec), window_usec) + (double) n_counted;
         i->recent = heat_decay(i->recent, item_age(i, now_usec), RATE_USEC) + (double) n_opens;
         i->n_opens += n_opens;
         i->usec = now_usec;

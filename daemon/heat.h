@@ -28,9 +28,15 @@ bool heat_is_hot(double heat, uint64_t hot_opens);
 HeatTable *heat_table_new(void);
 HeatTable *heat_table_free(HeatTable *t);
 DEFINE_CLEANUP(HeatTable *, heat_table_free);
-/* now_usec: realtime; a clock that was set back counts as one that stood still. -ENOMEM. */
+/* n_opens have been seen, n_counted of them make heat. now_usec: realtime; a clock that was set back counts
+ * as one that stood still. -ENOMEM. */
 int heat_table_add(
-        HeatTable *t, const char *path, uint64_t n_opens, uint64_t now_usec, uint64_t window_usec);
+        HeatTable *t,
+        const char *path,
+        uint64_t n_opens,
+        uint64_t n_counted,
+        uint64_t now_usec,
+        uint64_t window_usec);
 /* Puts back what was saved: heat as of usec. */
 int heat_table_restore(HeatTable *t, const char *path, double heat, uint64_t n_opens, uint64_t usec);
 /* 1 and *ret as of now, 0 when nothing is known of path. */

@@ -301,7 +301,16 @@ static void on_idle(void *userdata) {
                 (void) sd_event_exit(m->event, 0);
 }
 
-static const ProcPoolHandler pool_handler = { .on_reaped = on_reaped, .on_idle = on_idle };
+static void on_place(const char *tag, const char *path, bool begins, void *userdata) {
+        const Managed *o = manager_find_overlay(userdata, tag);
+
+        if (o)
+                watching_look(&o->watching, path, begins);
+}
+
+static const ProcPoolHandler pool_handler = { .on_reaped = on_reaped,
+                                              .on_place = on_place,
+                                              .on_idle = on_idle };
 
 static int manager_add_signal(Manager *m, int signal, sd_event_signal_handler_t func) {
         sigset_t set;

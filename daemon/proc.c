@@ -28,6 +28,7 @@ struct Proc {
         ProcPool *pool;
         Proc *next;
         char *tag;
+        char *place; /* where it is at work, NULL nowhere (any more) */
         sd_event_source *io_source;
         sd_event_source *child_source;
         sd_event_source *timer;
@@ -50,6 +51,7 @@ static void proc_destroy(Proc *p) {
         (void) sd_event_source_disable_unref(p->child_source);
         (void) fd_close(p->fd);
         free(p->tag);
+        free(p->place);
         free(p);
 }
 
@@ -115,6 +117,29 @@ pid_t proc_pid(const Proc *p) {
         return p->pid;
 }
 
+static void proc_tell_place(const Proc *p, bool begins) {
+        const ProcPool *pool = p->pool;
+
+        if (p->place && pool->handler && pool->handler->on_place)
+                pool->handler->on_place(p->tag, p->place, begins, pool->userdata);
+}
+
+static void proc_leave_place(Proc *p) {
+        proc_tell_place(p, /* begins= */ false);
+        free(p->place);
+        p->place = NULL;
+}
+
+void proc_pool_foreach_place(
+        const ProcPool *pool,
+        const char *tag,
+        void (*func)(const char *path, void *userdata),
+        void *userdata) {
+        for (const Proc *p = pool->procs; p; p = p->next)
+                if (p->place && strcmp(p->tag, tag) == 0)
+                        func(p->place, userdata);
+}
+
 static void proc_close_socket(Proc *p) {
         p->io_source = sd_event_source_disable_unref(p->io_source);
         p->fd = fd_close(p->fd);
@@ -135,6 +160,8 @@ static int proc_read_record(Proc *p) {
                 proc_close_socket(p);
                 return 0;
         }
+        if (record.kind == WIRE_RESULT)
+                proc_leave_place(p);
         if (p->handler)
                 p->handler->on_record(p, &record, p->userdata);
         return p->fd >= 0;
@@ -154,6 +181,7 @@ static void proc_end(Proc *p, ProcEnd end, int status) {
         while (p->fd >= 0 && proc_read_record(p) > 0)
                 ;
         proc_close_socket(p);
+        proc_leave_place(p);
         if (h)
                 h->on_end(p, end, status, p->userdata);
 }
@@ -335,16 +363,25 @@ static int open_socket(const WireRequest *request, int *ret_daemon, int *ret_wor
         return fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int
-proc_new(ProcPool *pool, const char *tag, const ProcHandler *handler, void *userdata, Proc **ret) {
+static int proc_new(
+        ProcPool *pool,
+        const char *tag,
+        const char *place,
+        const ProcHandler *handler,
+        void *userdata,
+        Proc **ret) {
         Proc *p = malloc(sizeof(Proc));
 
         if (!p)
                 return -ENOMEM;
-        *p = (Proc){
-                .pool = pool, .handler = handler, .userdata = userdata, .fd = -EBADF, .tag = strdup(tag)
-        };
-        if (!p->tag) {
+        *p = (Proc){ .pool = pool,
+                     .handler = handler,
+                     .userdata = userdata,
+                     .fd = -EBADF,
+                     .tag = strdup(tag),
+                     .place = place ? strdup(place) : NULL };
+        if (!p->tag || (place && !p->place)) {
+                free(p->tag);
                 free(p);
                 return -ENOMEM;
         }
@@ -361,16 +398,20 @@ int proc_spawn(
         const ProcHandler *handler,
         void *userdata,
         Proc **ret) {
+        const char *verb = wire_request_get(request, WIRE_VERB);
+        bool is_watcher = job_type_from_string(verb) == JOB_WATCH;
         _cleanup_close_ int worker_fd = -EBADF;
         Proc *p;
         int r;
 
-        r = proc_new(pool, tag, handler, userdata, &p);
+        r = proc_new(
+                pool, tag, is_watcher ? NULL : wire_request_get(request, WIRE_PATH), handler, userdata, &p);
         if (r < 0)
                 return r;
+        proc_tell_place(p, /* begins= */ true);
         r = open_socket(request, &p->fd, &worker_fd);
         if (r >= 0)
-                r = spawn(pool->executable, wire_request_get(request, WIRE_VERB), worker_fd, &p->pid);
+                r = spawn(pool->executable, verb, worker_fd, &p->pid);
         if (r >= 0) {
                 r = proc_attach(p);
                 if (r < 0) {
@@ -379,6 +420,7 @@ int proc_spawn(
                 }
         }
         if (r < 0) {
+                proc_leave_place(p);
                 proc_destroy(p);
                 return r;
         }

@@ -27,10 +27,13 @@ typedef struct ProcHandler {
         void (*on_end)(Proc *p, ProcEnd end, int status, void *userdata);
 } ProcHandler;
 
-/* What the owner of the pool hears of; both may be NULL. */
+/* What the owner of the pool hears of; each may be NULL. */
 typedef struct ProcPoolHandler {
         /* An abandoned process has ended after all. */
         void (*on_reaped)(const char *tag, void *userdata);
+        /* One begins to work at a path of an overlay, before it is started; or it has given its result, or
+         * ended. Not of watchers. */
+        void (*on_place)(const char *tag, const char *path, bool begins, void *userdata);
         /* The last process that is not abandoned has ended. */
         void (*on_idle)(void *userdata);
 } ProcPoolHandler;
@@ -52,6 +55,13 @@ void proc_pool_terminate(ProcPool *pool);
 bool proc_pool_is_idle(const ProcPool *pool) _pure_;
 /* Abandoned processes with this tag that still are there. */
 unsigned proc_pool_count_stuck(const ProcPool *pool, const char *tag) _pure_;
+
+/* Calls func with where processes with this tag are at work, see on_place. */
+void proc_pool_foreach_place(
+        const ProcPool *pool,
+        const char *tag,
+        void (*func)(const char *path, void *userdata),
+        void *userdata);
 
 /* Starts a worker with the request waiting for it; only the socket, standard error and an empty signal mask
  * are inherited. tag (copied) says whom it works for. handler is borrowed. Blocks until the exec. */

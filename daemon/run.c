@@ -508,10 +508,14 @@ static int run_spawn(Run *run) {
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
+static bool only_looks(const Job *j) {
+        return j->options.is_dry_run || (j->type == JOB_VERIFY && !j->options.is_repair);
+}
+
 static void run_let_rest(const Run *run) {
         const Job *j = run->job;
 
-        if (j->type != JOB_REMOUNT && !j->options.is_dry_run)
+        if (j->type != JOB_REMOUNT && !only_looks(j))
                 watching_rest(
                         &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
 }

@@ -86,7 +86,7 @@ static void on_record(Proc *p, const WireRecord *r, void *userdata) {
         Watching *w = userdata;
 
         if (r->kind == WIRE_HEAT)
-                automatic_take_heat(w->overlay, r->path, r->entries_done);
+                automatic_take_heat(w->overlay, r->path, r->entries_total, r->entries_done);
         else if (r->kind == WIRE_WATCH)
                 watching_take_status(w, r);
         else if (r->kind == WIRE_RESULT && strcmp(r->name, "None") != 0)
@@ -137,7 +137,9 @@ static int watching_start(Watching *w) {
         if ((r = managed_make_request(o, JOB_WATCH, "", &q)) < 0 ||
             (r = managed_make_background(o, &q)) < 0 ||
             (r = wire_request_add(&q, WIRE_DIRECTORIES, directories)) < 0 ||
-            (r = wire_request_addf(&q, WIRE_MAX_WATCHES, "%llu", (unsigned long long) s->max_watches)) < 0)
+            (r = wire_request_addf(&q, WIRE_MAX_WATCHES, "%llu", (unsigned long long) s->max_watches)) < 0 ||
+            (r = wire_request_addf(&q, WIRE_HOT_WINDOW, "%llu", (unsigned long long) s->hot_window_usec)) <
+                    0)
                 return r;
         return proc_spawn(o->manager->workers, o->config->name, &q, &handler, w, &w->proc);
 }
@@ -145,6 +147,10 @@ static int watching_start(Watching *w) {
 static void watching_stop(Watching *w) {
         w->timer = sd_event_source_disable_unref(w->timer);
         w->proc = proc_free(w->proc);
+}
+
+static void tell_place(const char *path, void *userdata) {
+        watching_look(userdata, path, /* begins= */ true);
 }
 
 void watching_update(Watching *w) {
@@ -174,6 +180,7 @@ void watching_update(Watching *w) {
                 watching_set_state(w, WATCHING_STARTING, NULL);
         watching_set_timer(w, WATCH_PATIENCE_USEC, on_silence);
         run_let_all_rest(w->overlay);
+        proc_pool_foreach_place(w->overlay->manager->workers, w->overlay->config->name, tell_place, w);
 }
 
 void watching_restart(Watching *w) {
@@ -183,20 +190,36 @@ void watching_restart(Watching *w) {
         watching_update(w);
 }
 
+/* One that does not listen cannot be told later what it has missed: another one knows. */
+static void say(const Watching *w, const char *packet) {
+        int r = w->proc ? proc_send(w->proc, packet) : 0;
+
+        if (r < 0) {
+                log_debug("The watcher of '%s' does not listen, ending it", w->overlay->config->name);
+                proc_kill(w->proc);
+        }
+}
+
 void watching_rearm(Watching *w, const char *path) {
         char packet[PATH_MAX + 16];
         int n = snprintf(packet, sizeof(packet), "rearm%s%s", path ? " " : "", path ?: "");
 
-        if (w->proc && n > 0 && (size_t) n < sizeof(packet))
-                (void) proc_send(w->proc, packet);
+        if (n > 0 && (size_t) n < sizeof(packet))
+                say(w, packet);
 }
 
 void watching_rest(const Watching *w, const char *path, bool with_parents) {
         char packet[PATH_MAX + 16];
 
         (void) snprintf(packet, sizeof(packet), "rest%s %s", with_parents ? "-parents" : "", path);
-        if (w->proc)
-                (void) proc_send(w->proc, packet);
+        say(w, packet);
+}
+
+void watching_look(const Watching *w, const char *path, bool begins) {
+        char packet[PATH_MAX + 16];
+
+        (void) snprintf(packet, sizeof(packet), "%s %s", begins ? "look" : "looked", path);
+        say(w, packet);
 }
 
 void watching_done(Watching *w) {

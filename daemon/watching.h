@@ -39,3 +39,6 @@ void watching_rearm(Watching *w, const char *path);
 /* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. Nor
  * are, with_parents, the directories above and what is in them. */
 void watching_rest(const Watching *w, const char *path, bool with_parents);
+/* A worker begins, or has ended, to look at the directories at path, below it and above it: that it lists
+ * them is not use. */
+void watching_look(const Watching *w, const char *path, bool begins);

@@ -4,11 +4,11 @@
  *
  * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
  * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "rest PATH",
- * "rest-parents PATH" and "rearm PATH" (core/watcher.h). End of file means that whoever asked is gone: the
- * worker ends at the next step. From the worker: WireRecords of fixed size. The last one a job sends is
- * WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on afterwards, sends
- * WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one build, so there is
- * no version negotiation: a packet of another size is an error. */
+ * "rest-parents PATH", "rearm PATH", "look PATH" and "looked PATH" (core/watcher.h). End of file means that
+ * whoever asked is gone: the worker ends at the next step. From the worker: WireRecords of fixed size. The
+ * last one a job sends is WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on
+ * afterwards, sends WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one
+ * build, so there is no version negotiation: a packet of another size is an error. */
 #pragma once
 
 #include <limits.h>
@@ -57,8 +57,9 @@
 #define WIRE_DIRECTORIES "DIRECTORIES" /* patterns, separated by blanks (glob.h) */
 #define WIRE_EXCLUDE "EXCLUDE"
 #define WIRE_MAX_WATCHES "MAX_WATCHES"
-#define WIRE_REPAIR "REPAIR" /* 1: verify mends what it can */
-#define WIRE_RESET "RESET"   /* 1: an unfinalize with OFFLINE drops copies, too */
+#define WIRE_HOT_WINDOW "HOT_WINDOW" /* microseconds */
+#define WIRE_REPAIR "REPAIR"         /* 1: verify mends what it can */
+#define WIRE_RESET "RESET"           /* 1: an unfinalize with OFFLINE drops copies, too */
 #define WIRE_DATA_BYTES                                                                                     \
         "DATA_BYTES" /* finalize copies up the data of files up to this size; absent: none                  \
                       */
@@ -80,7 +81,7 @@ typedef enum WireKind {
                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
                         * read-only */
         WIRE_RESULT,   /* name = FailureKind or "None", error = errno, text = message, counters */
-        WIRE_HEAT,     /* path, entries_done = opens in it since the last one */
+        WIRE_HEAT,     /* path, entries_total = opens in it since the last one, entries_done = what counts */
         WIRE_WATCH,    /* of a watcher: state = WatchState, entries_total = directories known, entries_done =
                         * watches, errors = directories left out, text = why, "" if watching is complete */
         WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */

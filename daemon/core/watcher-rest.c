@@ -1,32 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where jobs work, nothing is watched or listed: marks cannot be set on what is in use (mark-pins.c). What
- * is not known yet rests as well, hence paths and not nodes. */
+/* Where others of ours are at work. Where jobs work, nothing is watched or listed: marks cannot be set on
+ * what is in use (mark-pins.c). What is not known yet rests as well, hence paths and not nodes. And whoever
+ * of ours looks at something lists directories, which inotify cannot tell from their use: what it may be is
+ * not counted. Our processes open files of users' only where a job works. */
+#include <limits.h>
 #include <string.h>
 
 #include "base/path-util.h"
 #include "core/watcher-internal.h"
 
-struct WatcherRest {
-        WatcherRest *next;
+struct WatcherPlace {
+        WatcherPlace *next;
         bool with_parents; /* the directories above are marked, too: no entry of theirs may be in use */
         char path[];
 };
 
-static WatcherRest **rest_find(Watcher *w, const char *path) {
-        WatcherRest **p = &w->rests;
-
+static WatcherPlace **place_find(WatcherPlace **p, const char *path) {
         while (*p && strcmp((*p)->path, path) != 0)
                 p = &(*p)->next;
         return p;
 }
 
-static void rest_drop(WatcherRest **p) {
-        WatcherRest *rest = *p;
+static int place_add(WatcherPlace **list, const char *path, bool with_parents) {
+        WatcherPlace *place = malloc(sizeof(WatcherPlace) + strlen(path) + 1);
 
-        if (!rest)
+        if (!place)
+                return -ENOMEM;
+        *place = (WatcherPlace){ .next = *list, .with_parents = with_parents };
+        strcpy(place->path, path);
+        *list = place;
+        return 0;
+}
+
+static void place_drop(WatcherPlace **p) {
+        WatcherPlace *place = *p;
+
+        if (!place)
                 return;
-        *p = rest->next;
-        free(rest);
+        *p = place->next;
+        free(place);
 }
 
 /* Whether both are in the same entry of the overlay's root, which is never marked itself. */
@@ -37,7 +49,7 @@ static bool is_same_top(const char *a, const char *b) {
 }
 
 bool watcher_rests(const Watcher *w, const char *path) {
-        for (const WatcherRest *rest = w->rests; rest; rest = rest->next)
+        for (const WatcherPlace *rest = w->rests; rest; rest = rest->next)
                 /* Whoever lists a directory uses all above it. */
                 if (path_startswith(path, rest->path) ||
                     (rest->with_parents && is_same_top(path, rest->path)))
@@ -47,7 +59,7 @@ bool watcher_rests(const Watcher *w, const char *path) {
 
 /* What was counted there was not users, and its watch is to be looked after. */
 static void rearm_one(Watcher *w, WatchNode *n, bool rests) {
-        n->n_opens = 0;
+        watch_node_discount(n);
         n->is_near = true;
         if (n->wd >= 0)
                 (void) inotify_rm_watch(w->inotify_fd, n->wd);
@@ -85,27 +97,57 @@ static void rearm(Watcher *w, const char *path, bool with_parents, bool rests) {
 }
 
 int watcher_rest(Watcher *w, const char *path, bool with_parents) {
-        WatcherRest *rest = malloc(sizeof(WatcherRest) + strlen(path) + 1);
+        int r;
 
-        if (!rest)
-                return -ENOMEM;
-        rest_drop(rest_find(w, path));
-        *rest = (WatcherRest){ .next = w->rests, .with_parents = with_parents };
-        strcpy(rest->path, path);
-        w->rests = rest;
-        rearm(w, path, with_parents, /* rests= */ true);
-        return 0;
+        place_drop(place_find(&w->rests, path));
+        r = place_add(&w->rests, path, with_parents);
+        if (r >= 0)
+                rearm(w, path, with_parents, /* rests= */ true);
+        return r;
 }
 
 void watcher_rearm(Watcher *w, const char *path) {
-        WatcherRest **p = rest_find(w, path);
+        WatcherPlace **p = place_find(&w->rests, path);
         bool with_parents = *p && (*p)->with_parents;
 
-        rest_drop(p);
+        place_drop(p);
         rearm(w, path, with_parents, /* rests= */ false);
 }
 
-void watcher_rests_free(Watcher *w) {
+static bool place_concerns(const WatcherPlace *place, const char *path) {
+        return path_startswith(path, place->path) || path_startswith(place->path, path);
+}
+
+bool watcher_is_looked_at(const Watcher *w, const WatchNode *n) {
+        char path[PATH_MAX];
+
+        if (!w->looks || watch_node_path(n, path) < 0)
+                return false;
+        for (const WatcherPlace *look = w->looks; look; look = look->next)
+                if (place_concerns(look, path))
+                        return true;
+        return false;
+}
+
+int watcher_look(Watcher *w, const char *path) {
+        int r = place_add(&w->looks, path, /* with_parents= */ false);
+
+        if (r < 0)
+                return r;
+        /* It has begun already, and what it has done may have been read before we were told. */
+        for (WatchNode *n = w->used; n; n = n->next_used)
+                if (n->n_listed > 0 && watcher_is_looked_at(w, n))
+                        n->n_listed = 0;
+        return 0;
+}
+
+void watcher_looked(Watcher *w, const char *path) {
+        place_drop(place_find(&w->looks, path));
+}
+
+void watcher_places_free(Watcher *w) {
         while (w->rests)
-                rest_drop(&w->rests);
+                place_drop(&w->rests);
+        while (w->looks)
+                place_drop(&w->looks);
 }

@@ -183,7 +183,8 @@ static void drop_one(Watcher *w, WatchNode *n) {
         watch_node_set_wd(w, n, -1);
         HASH_DELETE(by_name, w->by_name, n);
         n->is_gone = true;
-        n->n_opens = 0;
+        watch_node_discount(n);
+        n->opens = watch_opens_free(n->opens);
         w->n_gone++;
 }
 
@@ -204,8 +205,17 @@ void watch_node_drop(Watcher *w, WatchNode *n) {
         drop_all(w, n);
 }
 
-void watch_node_count(Watcher *w, WatchNode *n) {
-        n->n_opens++;
+void watch_node_discount(WatchNode *n) {
+        n->n_opens = n->n_counted = n->n_listed = 0;
+}
+
+void watch_node_count(Watcher *w, WatchNode *n, const char *name) {
+        if (name[0] == '\0')
+                n->n_listed++;
+        else {
+                n->n_opens++;
+                n->n_counted += watch_opens_count(&n->opens, name, w->now_usec, w->config->window_usec);
+        }
         n->warmth++;
         if (n->is_used)
                 return;
@@ -246,7 +256,9 @@ void watch_nodes_compact(Watcher *w) {
 void watch_nodes_free(Watcher *w) {
         HASH_CLEAR(by_name, w->by_name);
         HASH_CLEAR(by_wd, w->by_wd);
-        for (size_t i = 0; i < w->n_nodes; i++)
+        for (size_t i = 0; i < w->n_nodes; i++) {
+                (void) watch_opens_free(w->nodes[i]->opens);
                 free(w->nodes[i]);
+        }
         free(w->nodes);
 }

@@ -58,8 +58,8 @@ static void handle_name(Watcher *w, WatchNode *n, const struct inotify_event *e)
         const char *name = e->len > 0 ? e->name : "";
 
         if (e->mask & IN_OPEN) {
-                if (!(e->mask & IN_ISDIR))
-                        watch_node_count(w, n);
+                if (!(e->mask & IN_ISDIR) && name[0] != '\0')
+                        watch_node_count(w, n, name);
                 return;
         }
         if (e->mask & IN_ISDIR)
@@ -73,8 +73,8 @@ static void handle_self(Watcher *w, WatchNode *n, uint32_t mask) {
         if (mask & IN_OPEN) {
                 if (w->visiting == n)
                         w->visiting = NULL;
-                else
-                        watch_node_count(w, n);
+                else if (!watcher_is_looked_at(w, n))
+                        watch_node_count(w, n, "");
         } else if (mask & IN_IGNORED)
                 watch_node_set_wd(w, n, -1);
         else if (mask & (IN_DELETE_SELF | IN_MOVE_SELF)) {
@@ -108,6 +108,7 @@ static int drain(Watcher *w) {
         _Alignas(struct inotify_event) char buffer[32 * 1024];
         ssize_t n;
 
+        w->now_usec = now_monotonic_usec();
         while ((n = read(w->inotify_fd, buffer, sizeof(buffer))) > 0)
                 for (char *p = buffer; p < buffer + n;) {
                         const struct inotify_event *e = (const struct inotify_event *) p;
@@ -149,22 +150,35 @@ static int tell_status(Watcher *w, uint64_t now, bool is_busy) {
         return w->config->status(&s, w->config->userdata);
 }
 
+static int tell_one(Watcher *w, WatchNode *n) {
+        uint64_t n_opens = (uint64_t) n->n_opens + n->n_listed, n_counted = n->n_counted;
+        char path[PATH_MAX];
+
+        for (; n->n_listed > 0; n->n_listed--)
+                n_counted += watch_opens_count(&n->opens, "", w->now_usec, w->config->window_usec);
+        watch_node_discount(n);
+        if (n_opens == 0 || watch_node_path(n, path) < 0)
+                return 0;
+        return w->config->heat(path, n_opens, n_counted, w->config->userdata);
+}
+
+static int take_control(Watcher *w);
+
 /* Those whose turn it is, in the order in which they came to be used. */
 static int tell_heat(Watcher *w, uint64_t now) {
-        char path[PATH_MAX];
-        int r = 0;
+        int r;
 
         w->tell_usec = now + TELL_USEC;
-        for (unsigned i = 0; r >= 0 && w->used && i < TELL_MOST; i++) {
+        /* Who was at work when the last events were read has been announced before. */
+        r = take_control(w);
+        for (unsigned i = 0; r == 0 && w->used && i < TELL_MOST; i++) {
                 WatchNode *n = w->used;
 
                 w->used = n->next_used;
                 if (!w->used)
                         w->used_end = &w->used;
                 n->is_used = false;
-                if (n->n_opens > 0 && watch_node_path(n, path) >= 0)
-                        r = w->config->heat(path, n->n_opens, w->config->userdata);
-                n->n_opens = 0;
+                r = tell_one(w, n);
         }
         return r;
 }
@@ -202,6 +216,7 @@ static int end_walk(Watcher *w, uint64_t now) {
         for (size_t i = 0; i < w->n_nodes; i++) {
                 w->nodes[i]->warmth /= 2;
                 w->nodes[i]->is_near = false;
+                w->nodes[i]->opens = watch_opens_expire(w->nodes[i]->opens, now, w->config->window_usec);
         }
         for (WatchNode *n = w->used; n; n = n->next_used) {
                 for (WatchNode *p = n->parent; p && !n->is_gone; p = p->parent)
@@ -272,10 +287,16 @@ static int rearm_all(Watcher *w) {
         return 0;
 }
 
-/* A job begins at path, or has ended. */
-static int take_job(Watcher *w, const char *word, const char *path) {
+/* Somebody of ours begins to work at path, or has ended. */
+static int take_place(Watcher *w, const char *word, const char *path) {
         int r = drain(w);
 
+        if (strcmp(word, "look") == 0)
+                return r < 0 ? r : watcher_look(w, path);
+        if (strcmp(word, "looked") == 0) {
+                watcher_looked(w, path);
+                return r;
+        }
         if (strcmp(word, "rearm") == 0)
                 watcher_rearm(w, path);
         else if (r >= 0)
@@ -288,14 +309,10 @@ static int take_job(Watcher *w, const char *word, const char *path) {
 /* The loop. */
 
 /* 1: it is time to end. */
-static int take_control(Watcher *w) {
-        char packet[PATH_MAX + 16], *path;
-        ssize_t n = recv(w->config->control_fd, packet, sizeof(packet) - 1, MSG_DONTWAIT);
+static int take_packet(Watcher *w, char *packet) {
+        char *path;
 
-        if (n < 0)
-                return errno == EAGAIN || errno == EINTR ? 0 : 1;
-        packet[n] = '\0';
-        if (n == 0 || strcmp(packet, "cancel") == 0)
+        if (strcmp(packet, "cancel") == 0)
                 return 1;
         if (strcmp(packet, "rearm") == 0)
                 return rearm_all(w);
@@ -303,7 +320,22 @@ static int take_control(Watcher *w) {
         if (!path)
                 return 0;
         *path++ = '\0';
-        return take_job(w, packet, path);
+        return take_place(w, packet, path);
+}
+
+/* All that has been said so far. */
+static int take_control(Watcher *w) {
+        char packet[PATH_MAX + 16];
+        ssize_t n;
+        int r = 0;
+
+        while (r == 0 && (n = recv(w->config->control_fd, packet, sizeof(packet) - 1, MSG_DONTWAIT)) > 0) {
+                packet[n] = '\0';
+                r = take_packet(w, packet);
+        }
+        if (r != 0)
+                return r;
+        return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : 1;
 }
 
 static int wait_for_something(Watcher *w, uint64_t now) {
@@ -338,9 +370,9 @@ static int work(Watcher *w, uint64_t now) {
 
         if (w->used && now >= w->tell_usec)
                 r = tell_heat(w, now);
-        if (r >= 0 && !is_walking(w) && now >= w->walk_usec)
+        if (r == 0 && !is_walking(w) && now >= w->walk_usec)
                 begin_walk(w);
-        if (r < 0 || !is_walking(w))
+        if (r != 0 || !is_walking(w))
                 return r;
         if (!w->was_busy || now >= w->status_usec)
                 r = tell_status(w, now, /* is_busy= */ true);
@@ -371,7 +403,7 @@ static int open_watcher(Watcher *w, Failure *reterr) {
 
 static void watcher_done(Watcher *w) {
         watch_nodes_free(w);
-        watcher_rests_free(w);
+        watcher_places_free(w);
         globs_done(&w->want);
         globs_done(&w->exclude);
         (void) fd_close(w->inotify_fd);

@@ -5,7 +5,7 @@
  * no event. No descriptor of the overlay is held between steps, so that it can be unmounted. When nothing
  * happens it sleeps for longer and longer. Reads are not counted: a program that reads a large file asks for
  * names no more often. The kernel makes one event of it when the same file is opened again and again before
- * we look, so counts are lower bounds. */
+ * we look, so counts are lower bounds. Which opens count as use: watcher-internal.h. */
 #pragma once
 
 #include "base/failure.h"
@@ -26,12 +26,14 @@ typedef struct WatcherConfig {
         char *const *directories; /* NULL-terminated, glob.h; none: all */
         char *const *exclude;
         uint64_t max_watches;
-        int control_fd; /* SOCK_SEQPACKET: "cancel" or its end ends the watcher; "rearm" tells that all
-                           watches may be dead; "rest PATH" that a job works at PATH, "rest-parents PATH"
-                           that it marks the directories above as well, "rearm PATH" that it has ended and
-                           the directories there may be other ones */
+        uint64_t window_usec; /* see watch_opens_count() */
+        int control_fd;       /* SOCK_SEQPACKET: "cancel" or its end ends the watcher; "rearm" tells that all
+                                 watches may be dead; "rest PATH" that a job works at PATH, "rest-parents PATH"
+                                 that it marks the directories above as well, "rearm PATH" that it has ended and
+                                 the directories there may be other ones; "look PATH" and
+                                 "looked PATH" that another process of ours lists directories there */
         /* Tell whoever asked; negative returns end the watcher. */
-        int (*heat)(const char *path, uint64_t n_opens, void *userdata);
+        int (*heat)(const char *path, uint64_t n_opens, uint64_t n_counted, void *userdata);
         int (*status)(const WatcherStatus *s, void *userdata);
         void *userdata;
 } WatcherConfig;

@@ -9,11 +9,12 @@ bool worker_is_watcher(const Worker *w) {
         return job_type_from_string(wire_request_get(&w->request, WIRE_VERB)) == JOB_WATCH;
 }
 
-static int send_heat(const char *path, uint64_t n_opens, void *userdata) {
+static int send_heat(const char *path, uint64_t n_opens, uint64_t n_counted, void *userdata) {
         WireRecord r;
 
         wire_record_init(&r, WIRE_HEAT);
-        r.entries_done = n_opens;
+        r.entries_total = n_opens;
+        r.entries_done = n_counted;
         wire_set(r.path, path);
         return wire_send(WORKER_FD, &r);
 }
@@ -32,6 +33,7 @@ static int send_status(const WatcherStatus *s, void *userdata) {
 
 int worker_watch(Worker *w, Failure *reterr) {
         const char *most = wire_request_get(&w->request, WIRE_MAX_WATCHES);
+        const char *window = wire_request_get(&w->request, WIRE_HOT_WINDOW);
         _cleanup_free_ char *wanted = NULL, *excluded = NULL;
         _cleanup_free_ char **directories = worker_split(w, WIRE_DIRECTORIES, &wanted);
         _cleanup_free_ char **exclude = worker_split(w, WIRE_EXCLUDE, &excluded);
@@ -40,6 +42,7 @@ int worker_watch(Worker *w, Failure *reterr) {
                 .directories = directories,
                 .exclude = exclude,
                 .max_watches = most ? strtoull(most, NULL, 10) : 8192,
+                .window_usec = window ? strtoull(window, NULL, 10) : 600 * USEC_PER_SEC,
                 .control_fd = WORKER_FD,
                 .heat = send_heat,
                 .status = send_status,

@@ -169,7 +169,7 @@ def test_too_large_to_be_done_unasked(scene):
     directory = "large/dir0000"
     daemon = start(scene, overlay, CopyUp={"MaxEntries": "20"})
     for i in range(40):
-        with open(overlay / f"{directory}/file{i:06}", "rb"):
+        with open(overlay / f"{directory}/file{i % 2:06}", "rb"):
             pass
     job = daemon.wait_job(wait_for(lambda: [p for _, p in daemon.manager().ListJobs()], "a job")[0])
     assert job["State"] == "failed" and "MaxEntries=20" in job["ErrorMessage"]

@@ -7,20 +7,15 @@ import socket
 import statistics
 import time
 
-import dbus
 import pytest
 
 from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.env import binary, is_sanitized, spawn
+from ovltest.heat import (AUTOMATIC, NAMES, WATCH_ONLY, build, finalized, hot, is_counted, is_settled, properties, use,
+                          watched)
 from ovltest.replay import SearchPath
-from ovltest.tree import age, write
-
-OVERLAY = "org.ovlfind1.Overlay"
-NAMES = ("file", "other")
-AUTOMATIC = {"Finalize": {"Automatic": "yes"}, "Watch": {}}
-WATCH_ONLY = {"Watch": {}}
-
+from ovltest.tree import write
 
 # A user namespace has limits of its own.
 FEW_WATCHES = """#!/usr/bin/python3
@@ -31,48 +26,6 @@ if b"VERB=watch" in request:
     os.execvp("unshare", ["unshare", "--user", "--map-root-user", "sh", "-c", limit])
 os.execv("{worker}", ["{worker}"])
 """
-
-
-def build(scene, directories):
-    source = scene.source()
-    for d in directories:
-        for name in NAMES:
-            write(os.path.join(source, d, name))
-    age(source)
-    return source
-
-
-def properties(daemon, name="soft"):
-    return next(daemon.properties(path, OVERLAY) for n, path in daemon.manager().ListOverlays() if n == name)
-
-
-def watched(daemon, name="soft", state="on"):
-    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}", 100)
-
-
-def hot(daemon, overlay):
-    """Heat by path relative to the overlay."""
-    listed = daemon.manager().ListHot("", dbus.UInt32(0))
-    return {os.path.relpath(d["path"], overlay.point): int(d["opens"]) for d in listed}
-
-
-def use(overlay, directory, times=30):
-    """Never the same file twice in a row: the kernel makes one event of that."""
-    for i in range(times):
-        with open(overlay / os.path.join(directory, NAMES[i % 2]), "rb"):
-            pass
-
-
-def is_counted(daemon, overlay, directory, more_than=0):
-    return wait_for(lambda: (n := hot(daemon, overlay).get(directory, 0)) > more_than and n, f"{directory} to be hot")
-
-
-def finalized(daemon):
-    return {str(d["path"]) for d in daemon.manager().ListDirectories("", dbus.Dictionary({"state": "finalized"}, "sv"))}
-
-
-def is_settled(daemon):
-    return daemon.properties("/org/ovlfind1", "org.ovlfind1.Manager")["NJobs"] == 0
 
 
 def watcher(daemon):

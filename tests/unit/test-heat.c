@@ -44,7 +44,7 @@ static void test_steady(void **state) {
                 uint64_t now = START;
 
                 for (unsigned i = 0; i < 20 * 300 / batches[b]; i++) {
-                        assert_int_equal(heat_table_add(t, "a", batches[b], now, WINDOW), 0);
+                        assert_int_equal(heat_table_add(t, "a", batches[b], batches[b], now, WINDOW), 0);
                         now += batches[b] * WINDOW / 300;
                 }
                 assert_true(fabs(heat_of(t, "a", now) - 300) < 20);
@@ -55,10 +55,10 @@ static void test_steady(void **state) {
 static void test_independence(void **state) {
         _cleanup_(heat_table_freep) HeatTable *t = heat_table_new();
 
-        assert_int_equal(heat_table_add(t, "a", 10, START, WINDOW), 0);
-        assert_int_equal(heat_table_add(t, "b", 5, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "a", 10, 10, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "b", 5, 5, START, WINDOW), 0);
         assert_near(heat_of(t, "a", START - USEC_PER_SEC), 10);
-        assert_int_equal(heat_table_add(t, "a", 10, START - WINDOW, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "a", 10, 10, START - WINDOW, WINDOW), 0);
         assert_near(heat_of(t, "a", START - WINDOW), 20);
         assert_near(heat_of(t, "b", START + WINDOW), 5 / M_E);
         assert_true(heat_of(t, "c", START) < 0);
@@ -75,9 +75,9 @@ static void test_order_and_trim(void **state) {
         _cleanup_(heat_table_freep) HeatTable *t = heat_table_new();
         char text[100] = "";
 
-        assert_int_equal(heat_table_add(t, "cold", 1, START, WINDOW), 0);
-        assert_int_equal(heat_table_add(t, "hot", 100, START, WINDOW), 0);
-        assert_int_equal(heat_table_add(t, "warm", 10, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "cold", 1, 1, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "hot", 100, 100, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "warm", 10, 10, START, WINDOW), 0);
         assert_int_equal(heat_table_foreach(t, 2, START, WINDOW, append, text), 0);
         assert_string_equal(text, "hot warm ");
         heat_table_trim(t, 2, START, WINDOW);
@@ -92,7 +92,7 @@ static void test_failures(void **state) {
         _cleanup_(heat_table_freep) HeatTable *t = heat_table_new();
         HeatEntry e;
 
-        assert_int_equal(heat_table_add(t, "a", 1, START, WINDOW), 0);
+        assert_int_equal(heat_table_add(t, "a", 1, 1, START, WINDOW), 0);
         heat_table_note_failure(t, "a", START + 20 * WINDOW);
         heat_table_note_failure(t, "a", START + 20 * WINDOW);
         heat_table_note_failure(t, "nobody", START);
