@@ -10,6 +10,7 @@
 #include "core/difference.h"
 #include "core/digest.h"
 #include "core/exchange-internal.h"
+#include "core/fileattr.h"
 #include "core/meta.h"
 #include "core/redirect-max.h"
 
@@ -32,6 +33,12 @@ static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const cha
         path = node_path(n);
         upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
         return upper_fd < 0 || fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
+}
+
+static bool hands_on_project(int fd) {
+        FileAttr a;
+
+        return fileattr_get(fd, &a) >= 0 && fileattr_hands_on_project(&a);
 }
 
 static bool is_directory(int dfd, const char *name) {
@@ -60,7 +67,11 @@ static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int err
         case EXDEV:
                 node_block(
                         n, DIRECTORY_EXCLUDED,
-                        "'%s' is a mount point, or its lower path is too long for a redirect", e->name);
+                        hands_on_project(old_fd)
+                                ? "'%s' cannot be copied up: its directory hands on its project (chattr "
+                                  "+P), and the work directory has another one"
+                                : "'%s' is a mount point, or its lower path is too long for a redirect",
+                        e->name);
                 return -EUCLEAN;
         case EOVERFLOW:
                 node_block(
@@ -294,6 +305,17 @@ typedef struct DressTask {
         Node *node;
 } DressTask;
 
+/* Not before everything is in there: what is linked may have another project than the directory hands on. */
+static int copy_fileattr(Node *n, int old_fd, int new_fd) {
+        int r = fileattr_copy(old_fd, new_fd);
+
+        if (r == 1)
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "a directory in its place cannot have its inode flags and project (lsattr -dp)");
+        return r < 0 ? r : 0;
+}
+
 /* 1: not where it was; its parents are compared first. */
 static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         _cleanup_free_ char *path = node_path(n);
@@ -309,6 +331,8 @@ static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         if (old_fd < 0 || new_fd < 0)
                 return old_fd < 0 ? old_fd : new_fd;
         r = only_times ? 0 : meta_copy(old_fd, new_fd);
+        if (r >= 0 && !only_times)
+                r = copy_fileattr(n, old_fd, new_fd);
         return r < 0 ? r : meta_copy_times(old_fd, new_fd);
 }
 
@@ -401,4 +425,22 @@ int place_late(Exchange *x, Node *n) {
                         return r;
         }
         return 0;
+}
+
+/* No event tells of inode flags. */
+static int copy_late_fileattr(Node *n, void *userdata) {
+        const Exchange *x = userdata;
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int old_fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int new_fd = old_fd < 0 ? old_fd : open_dir_beneath(x->new_fd, path);
+
+        if (errno_is_gone(old_fd) || errno_is_gone(new_fd))
+                return 0; /* an event tells */
+        return new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
+}
+
+int build_dress_late(Exchange *x) {
+        int r = tree_foreach(x->tree, copy_late_fileattr, x);
+
+        return r < 0 ? r : exchange_check_blocked(x);
 }

@@ -98,7 +98,9 @@ int build_place(Exchange *x);         /* links every entry */
 int place_late(Exchange *x, Node *n); /* the entries of one directory, and the directories below */
 /* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
 void build_restore_times(Exchange *x);
-int build_dress(Exchange *x); /* owner, mode, xattrs, times of what needs them */
+int build_dress(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
+/* What no event has told of: once more before the exchange. -EUCLEAN: something is blocked. */
+int build_dress_late(Exchange *x);
 /* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is
  * -EBADF when the entry is copied up already. */
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);

@@ -9,6 +9,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
+#include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/meta.h"
 #include "core/observe.h"
@@ -33,8 +34,29 @@ static int open_parent(Exchange *x, const char *path) {
         return x->old_fd < 0 ? x->old_fd : 0;
 }
 
+static int refuse_copy_up(const Exchange *x, const char *path, int error, Failure *reterr) {
+        const char *mount_point = x->site->overlay->mount_point;
+        FileAttr a, parent;
+        int r = fileattr_get(x->old_fd, &a);
+
+        if (r >= 0)
+                r = fileattr_get(x->parent_fd, &parent);
+        if (r >= 0 && error == -EPERM && fileattr_is_frozen(&a))
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EPERM,
+                        "'%s/%s' is immutable or append-only; take that away first (chattr -i -a)",
+                        mount_point, path);
+        if (r >= 0 && error == -EXDEV && fileattr_hands_on_project(&parent))
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EXDEV,
+                        "'%s/%s' cannot be copied up: the directory it is in hands on its project (chattr "
+                        "+P), and the work directory has another one",
+                        mount_point, path);
+        return r < 0 ? r : error;
+}
+
 /* Brings the directory to the upper, where its inode identifies it. */
-static int open_upper(Exchange *x, const char *path) {
+static int open_upper(Exchange *x, const char *path, Failure *reterr) {
         _cleanup_free_ char *parent = path_dirname(path);
         int r;
 
@@ -42,7 +64,7 @@ static int open_upper(Exchange *x, const char *path) {
                 return -ENOMEM;
         r = meta_copy_up(x->old_fd);
         if (r < 0)
-                return r;
+                return r == -EPERM || r == -EXDEV ? refuse_copy_up(x, path, r, reterr) : r;
         x->parent_upper_fd = open_dir_beneath(x->site->upper_fd, parent);
         if (x->parent_upper_fd < 0)
                 return x->parent_upper_fd;
@@ -77,7 +99,7 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                         "'%s/%s' is a mount point; unmount it, or finalize directories below",
                         x->site->overlay->mount_point, path);
         if (r >= 0)
-                r = open_upper(x, path);
+                r = open_upper(x, path, reterr);
         if (r >= 0)
                 r = staging_create(x->site, x->site->options.n_threads, &x->staging, reterr);
         if (r >= 0)
@@ -148,7 +170,9 @@ static int step_exchange(Exchange *x, Failure *reterr) {
         int r;
 
         site_progress(x->site, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
-        r = exchange_now(x, reterr);
+        r = build_dress_late(x);
+        if (r >= 0)
+                r = exchange_now(x, reterr);
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         /* Directories that came after the record was written. */

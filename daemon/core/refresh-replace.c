@@ -9,6 +9,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/digest.h"
+#include "core/fileattr.h"
 #include "core/lost.h"
 #include "core/meta.h"
 #include "core/reconfigure.h"
@@ -77,6 +78,21 @@ static int copy_labels(const RefreshDirectory *d, const RefreshChange *c) {
         return copy_from_lower(d, c, meta_copy_labels_at);
 }
 
+/* Of the file that stands there, before there is content: some are for an empty file only. What cannot be
+ * had, or has no counterpart, is told by nothing, as when the kernel copies a file up. */
+static int copy_fileattr(const RefreshDirectory *d, const RefreshChange *c, int to_fd) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (c->type != DT_REG)
+                return 0;
+        fd = openat(d->upper_fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        r = fileattr_copy(fd, to_fd);
+        return r < 0 ? r : 0;
+}
+
 static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int from_fd = open_beneath(d->p->lower->view_fd, c->lower, O_RDONLY | O_NOFOLLOW);
         _cleanup_close_ int to_fd = -EBADF;
@@ -89,7 +105,9 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
                 d->staging.dir_fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (to_fd < 0)
                 return -errno;
-        r = copy_data(d, from_fd, to_fd);
+        r = copy_fileattr(d, c, to_fd);
+        if (r >= 0)
+                r = copy_data(d, from_fd, to_fd);
         if (r >= 0)
                 r = copy_attributes(d, c, from_fd, to_fd);
         if (r >= 0)
@@ -187,7 +205,12 @@ static int swap_in(RefreshDirectory *d, RefreshChange *c) {
                 return put_in(d, c);
         if (r == -ESTALE)
                 refresh_note(d, c->name, "somebody uses what it was before it changed: refresh again later");
-        return r == -ESTALE || r == -ENOENT ? 0 : r; /* or deleted just now */
+        if (r == -EXDEV)
+                refresh_note(
+                        d, c->name,
+                        "its directory hands on its project (chattr +P), and it has another one: give it "
+                        "that of the directory first (chattr -p)");
+        return r == -ESTALE || r == -EXDEV || r == -ENOENT ? 0 : r; /* or deleted just now */
 }
 
 /* In one rename; back if somebody was faster. */

@@ -9,6 +9,7 @@
 #include "base/path-util.h"
 #include "core/audit.h"
 #include "core/digest.h"
+#include "core/fileattr.h"
 #include "core/lost.h"
 #include "core/meta.h"
 #include "core/raw.h"
@@ -16,7 +17,13 @@
 #include "core/refresh-internal.h"
 
 int refresh_open_staging(RefreshDirectory *d) {
-        return d->staging.site ? 0 : staging_create(d->p->site, 1, &d->staging, d->reterr);
+        int r;
+
+        if (d->staging.site)
+                return 0;
+        r = staging_create(d->p->site, 1, &d->staging, d->reterr);
+        /* What is made there is to stand in the directory. */
+        return r < 0 ? r : fileattr_hand_on(d->fd, d->staging.dir_fd);
 }
 
 int refresh_drop_copy(const RefreshDirectory *d) {
@@ -104,6 +111,8 @@ static int rebuild(RefreshDirectory *d, int from_fd, int to_fd) {
 
         if (r >= 0)
                 r = meta_copy(from_fd, to_fd);
+        if (r >= 0)
+                r = fileattr_copy_up(from_fd, to_fd);
         return r < 0 ? r : meta_copy_times(from_fd, to_fd);
 }
 

@@ -10,6 +10,7 @@
 #include "core/audit.h"
 #include "core/difference.h"
 #include "core/exchange-internal.h"
+#include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/meta.h"
 
@@ -55,6 +56,50 @@ static int check_excluded(Exchange *x, Node *n) {
         return -EUCLEAN;
 }
 
+/* What the kernel would refuse later: to move or to empty it, or to put it there. */
+static int check_fileattr(const Exchange *x, Node *n, int fd) {
+        FileAttr a, parent = { 0 };
+        int r = fileattr_get(fd, &a);
+
+        if (r >= 0 && !n->parent)
+                r = fileattr_get(x->parent_fd, &parent);
+        if (r < 0)
+                return r;
+        if (fileattr_is_frozen(&a))
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "it is immutable or append-only; take that away first (chattr -i -a)");
+        else if (fileattr_hands_on_project(&parent) && parent.x.fsx_projid != a.x.fsx_projid)
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "the directory it is in hands on its project %u (chattr +P), and its own is %u: it "
+                        "cannot be renamed; give it that project first (chattr -p)",
+                        parent.x.fsx_projid, a.x.fsx_projid);
+        else
+                return 0;
+        return -EUCLEAN;
+}
+
+static int copy_up_old(Exchange *x, Node *n, Open *o) {
+        int r = meta_copy_up(o->fd);
+
+        if (r == -EPERM) {
+                r = check_fileattr(x, n, o->fd);
+                return r < 0 ? r : -EPERM;
+        }
+        if (r == -EXDEV) {
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "it cannot be copied up: the directory it is in hands on its project (chattr +P), "
+                        "and the work directory has another one");
+                return -EUCLEAN;
+        }
+        if (r < 0)
+                return r;
+        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
+        return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
+}
+
 /* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
 static int open_old(Exchange *x, Node *n, Open *o) {
         int r;
@@ -77,13 +122,11 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         if (o->fd < 0)
                 return o->fd;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
-        if (o->upper_fd != -ENOENT)
-                return o->upper_fd < 0 ? o->upper_fd : 0;
-        r = meta_copy_up(o->fd);
-        if (r < 0)
-                return r;
-        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
-        return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
+        if (o->upper_fd == -ENOENT)
+                r = copy_up_old(x, n, o);
+        else
+                r = o->upper_fd < 0 ? o->upper_fd : 0;
+        return r == 0 ? check_fileattr(x, n, o->fd) : r;
 }
 
 static int set_lower(Node *n, const char *a, const char *b) {

@@ -96,6 +96,8 @@ static int settle_once(Exchange *x) {
                 r = exchange_check_blocked(x);
         if (r >= 0)
                 r = build_dress(x);
+        if (r >= 0)
+                r = exchange_check_blocked(x);
         if (r < 0)
                 return r;
         if (!x->has_manifest)

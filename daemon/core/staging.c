@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/lost.h"
 #include "core/raw.h"
@@ -146,6 +147,8 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
                 r = open_work(&s);
         if (r == -EBUSY || (r == -ENOENT && !is_there(&s)))
                 return -ENOENT;
+        if (r >= 0) /* entries of any project pass through */
+                r = fileattr_hand_on(-EBADF, s.dir_fd);
         if (r >= 0)
                 r = make_dir(s.dir_fd, "grave", &s.grave_fd);
         if (r >= 0)
