@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The second part of building a new tree: every entry is linked into it, last the directories get their
  * owner, mode, xattrs and times. Copying up waits for the lower, so many entries are under way at once. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -316,6 +317,13 @@ static int copy_fileattr(Node *n, int old_fd, int new_fd) {
         return r < 0 ? r : 0;
 }
 
+static int find_new_name(int dfd, const struct dirent *de, void *userdata) {
+        Node *n = userdata;
+
+        n->has_new_names |= !node_find(n, de->d_name);
+        return 0;
+}
+
 /* 1: not where it was; its parents are compared first. */
 static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         _cleanup_free_ char *path = node_path(n);
@@ -333,7 +341,11 @@ static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         r = only_times ? 0 : meta_copy(old_fd, new_fd);
         if (r >= 0 && !only_times)
                 r = copy_fileattr(n, old_fd, new_fd);
-        return r < 0 ? r : meta_copy_times(old_fd, new_fd);
+        if (r >= 0 && x->tree->is_undo && n->lower && !n->has_new_names)
+                r = dir_foreach_dirent(new_fd, find_new_name, n);
+        if (r < 0)
+                return r;
+        return n->has_new_names ? meta_touch(old_fd, new_fd) : meta_copy_times(old_fd, new_fd);
 }
 
 static int dress_node(Exchange *x, Node *n) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #define PROC_PATH_MAX (sizeof("/proc/self/fd//") + 10 + NAME_MAX)
 
@@ -122,6 +123,25 @@ int meta_copy_times(int from_fd, int to_fd) {
         if (futimens(to_fd, (struct timespec[2]){ st.st_atim, st.st_mtim }) < 0)
                 return -errno;
         return 0;
+}
+
+static bool has_mtime(int fd, const struct timespec *t) {
+        struct stat st;
+
+        return fstat(fd, &st) >= 0 && st.st_mtim.tv_sec == t->tv_sec && st.st_mtim.tv_nsec == t->tv_nsec;
+}
+
+int meta_touch(int from_fd, int to_fd) {
+        struct timespec now;
+        struct stat st;
+
+        if (fstat(from_fd, &st) < 0 || clock_gettime(CLOCK_REALTIME, &now) < 0 ||
+            futimens(to_fd, (struct timespec[2]){ st.st_atim, now }) < 0)
+                return -errno;
+        if (!has_mtime(to_fd, &st.st_mtim))
+                return 0;
+        now.tv_sec++;
+        return futimens(to_fd, (struct timespec[2]){ st.st_atim, now }) < 0 ? -errno : 0;
 }
 
 int meta_copy_up(int fd) {

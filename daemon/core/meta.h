@@ -18,3 +18,7 @@ int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *
 int meta_copy_up(int fd);
 /* Access and modification time. Last, since every name put into a directory changes them. */
 int meta_copy_times(int from_fd, int to_fd);
+/* The access time, and now as modification time: a directory in which names changed. Programs that keep its
+ * listing go by whether that time is another one, so it is another one even where a file system keeps
+ * seconds only. */
+int meta_touch(int from_fd, int to_fd);

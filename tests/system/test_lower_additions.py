@@ -4,10 +4,14 @@
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
 from ovltest import UPPERS, assert_same, snapshot
+from ovltest.ctl import run_offline
 from ovltest.tree import release, write
 
 D = "software/prog"
@@ -185,3 +189,89 @@ def test_unfinalize_after_another_upper_was_mounted(scene, lower):
     assert seen(overlay) == list(ADDED)
     assert not os.path.lexists(os.path.join(overlay / D, "lib", "libpart2.so"))
     assert os.listdir(os.path.join(daemon.state, "records", "soft")) == []
+
+
+def times(top):
+    return {os.path.relpath(d, top): os.stat(d).st_mtime_ns for d, _, _ in os.walk(top)}
+
+
+GAINED = {".", "lib", "lib/python3/site-packages/prog"}
+
+
+# What refresh puts into a directory gives it a time as what anybody puts there: on ext4-128 it may be the same second.
+@pytest.mark.parametrize("verb, kind", (*(("unfinalize", k) for k in (*UPPERS, "ext4-128")), *(("refresh", k) for k in UPPERS)))
+def test_times_tell_of_names_that_appear(scene, source, verb, kind):
+    """Programs that keep the listing of a directory go by its modification time."""
+    overlay = scene.overlay(source, upper=kind)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    for name in ADDED:
+        write(os.path.join(source, D, name))
+    os.unlink(overlay / f"{D}/lib/libpart1.so")
+    os.utime(overlay / f"{D}/lib")  # just now, which is another time all the same
+    before = times(overlay / D)
+    daemon.ctl(verb, overlay / D).ok()
+    assert seen(overlay) == list(ADDED)
+    after = times(overlay / D)
+    assert {p for p in before if before[p] != after[p]} == GAINED
+    assert all(abs(after[p] - time.time_ns()) < 60 * 10**9 for p in GAINED)
+    daemon.stop()
+    overlay.remount()
+    assert after == times(overlay / D)
+
+
+def test_times_when_a_mark_is_taken_away(scene, source):
+    overlay = scene.overlay(source)
+    state = scene.subdir("state")
+    overlay.umount()
+    run_offline(overlay, state, "finalize", "--method=mark", D).ok()
+    overlay.mount()
+    before = times(overlay / D)
+    overlay.umount()
+    for name in ADDED:
+        write(os.path.join(source, D, name))
+    run_offline(overlay, state, "unfinalize", D).ok()
+    overlay.mount()
+    assert seen(overlay) == list(ADDED)
+    after = times(overlay / D)
+    assert {p for p in before if before[p] != after[p]} == GAINED
+
+
+IMPORTER = """
+import importlib, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+for line in sys.stdin:
+    try:
+        importlib.import_module(line.strip())
+        print("found", flush=True)
+    except ImportError as e:
+        print(e, flush=True)
+"""
+
+
+@pytest.mark.parametrize("verb", ("unfinalize", "refresh"))
+def test_an_interpreter_sees_them(scene, source, verb):
+    """Its import system keeps the listings of directories, and believes them as long as their time is the same."""
+    package = os.path.join(source, D, "lib/python3/site-packages/prog")
+    write(os.path.join(package, "__init__.py"), b"")
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    with subprocess.Popen([sys.executable, "-c", IMPORTER, overlay / f"{D}/lib/python3/site-packages"], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as interpreter:
+
+        def find(module):
+            interpreter.stdin.write(module + "\n")
+            interpreter.stdin.flush()
+            return interpreter.stdout.readline().strip()
+
+        assert find("prog") == "found"
+        assert find("prog.added") == "No module named 'prog.added'"
+        write(os.path.join(package, "added.py"), b"")
+        write(os.path.join(source, D, "lib/python3/site-packages/new.py"), b"")
+        assert find("new") == "No module named 'new'"
+        daemon.ctl(verb, overlay / D).ok()
+        assert find("prog.added") == "found"
+        assert find("new") == "found"
+        interpreter.stdin.close()

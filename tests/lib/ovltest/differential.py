@@ -109,9 +109,21 @@ class Steering:
     def run(self, verb, number, request, kill):
         self.survey()
         path = self.twins.directory(number)
-        if self.job(verb, path, request, kill) and verb == "refresh":
+        before = self.twins.listings()
+        is_done = self.job(verb, path, request, kill)
+        if not self.was_killed:
+            self.check_times(before, self.twins.listings(), verb)
+        if is_done and verb == "refresh":
             hidden = [p for p in self.twins.hidden() if p.startswith(path + "/") or path == ""]
             assert hidden == [], hidden
+
+    @staticmethod
+    def check_times(before, after, verb):
+        """A directory has another time if names came or went in it, and only then; refresh exchanges entries as anybody would."""
+        for p in before.keys() & after.keys():
+            (names, mtime), (names_after, mtime_after) = before[p], after[p]
+            if names != names_after or verb not in ("refresh", "prune"):
+                assert (names != names_after) == (mtime != mtime_after), (verb, p, before[p], after[p])
 
     def problems(self, **request):
         return [(r["name"], r["path"], r["text"]) for r in self.twins.ask("verify", **request) if r["kind"] == "problem"]

@@ -308,6 +308,12 @@ class Twins:
                     e["mtime"] = "now"
         return entries
 
+    def listings(self):
+        """Of the first one: directory -> names in it, and its time."""
+        top = self.sides[0].overlay.point
+        return {os.path.relpath(d, top): ({n for n in (*dirs, *files) if not n.startswith(".ovlfind")}, os.stat(d).st_mtime_ns)
+                for d, dirs, files in os.walk(top)}
+
     def hidden(self):
         """What was added to the lower and is not shown by the first one."""
         if self.n_added == 0:

@@ -9,6 +9,7 @@ from .env import run
 UPPERS = ("ext4-256", "ext4-512", "xfs", "btrfs", "tmpfs")
 
 _MKFS = {
+    "ext4-128": ("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "128"),  # keeps times in seconds
     "ext4-256": ("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "256"),
     "ext4-512": ("mkfs.ext4", "-q", "-F", "-m", "0", "-I", "512"),
     "xfs": ("mkfs.xfs", "-q", "-f"),
