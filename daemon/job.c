@@ -197,8 +197,8 @@ static bool job_can_wait(const Job *j) {
                 (j->type == JOB_FINALIZE || j->type == JOB_UNFINALIZE || j->type == JOB_REFRESH);
 }
 
-bool job_may_pause(const Job *j, const Failure *failure) {
-        return job_can_wait(j) && !j->is_cancel_wanted &&
+bool job_may_wait(const Job *j, const Failure *failure) {
+        return job_can_wait(j) &&
                 (failure->kind == FAILURE_LOWER_UNREACHABLE || failure->error == EIO ||
                  failure->error == ESTALE || failure->error == ETIMEDOUT ||
                  (j->has_left && failure->kind == FAILURE_BUSY));

@@ -126,7 +126,7 @@ char *job_path(const Job *j);
 bool job_conflicts(const Job *a, const Job *b) _pure_;
 /* Whether a failure is of the kind that goes away by itself, and the job one that can wait for that. What an
  * attempt could not clear away may be in the way of the next one. */
-bool job_may_pause(const Job *j, const Failure *failure) _pure_;
+bool job_may_wait(const Job *j, const Failure *failure) _pure_;
 /* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a
  * row if the job has got further than ever there, or has finished some of what it is to do, which is not
  * begun again. The time since begun_usec, when the attempt was started, does not count as trouble if it did

@@ -247,7 +247,7 @@ static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reache
         uint64_t now = manager_now(run->manager, CLOCK_BOOTTIME);
         Job *j = run->job;
 
-        if (!job_may_pause(j, failure))
+        if (!job_may_wait(j, failure))
                 return 0;
         job_note_trouble(j, reached, finished > 0, run->begun_usec, now);
         return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
@@ -296,6 +296,17 @@ static void tell_tries(const Job *j, uint64_t now, Failure *failure) {
         failure->message = text;
 }
 
+/* Nobody wants it to be tried again. */
+static void set_canceled(Failure *failure) {
+        _cleanup_failure_ Failure canceled = FAILURE_INIT;
+
+        (void) failure_set(
+                &canceled, FAILURE_CANCELED, ECANCELED, "canceled, instead of being tried again: %s",
+                failure->message ?: "no reason given");
+        failure_done(failure);
+        failure_move(failure, &canceled);
+}
+
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         FailureKind kind = failure_kind_from_string(r->name);
@@ -316,6 +327,8 @@ static void run_take_result(Run *run, const WireRecord *r) {
         /* One that failed half way is brought to an end by a survey. */
         if (j->type == JOB_REMOUNT && kind != FAILURE_NONE && !j->options.is_dry_run)
                 managed_survey(run->overlay);
+        if (j->is_cancel_wanted && job_may_wait(j, &failure))
+                set_canceled(&failure);
         pause = run_next_pause(run, &failure, reached, r->entries_done);
         if (pause > 0) {
                 run_pause(run, &failure, pause);
@@ -416,12 +429,13 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
                 run_after_signal(run, status);
                 return;
         }
-        if (end == PROC_EXITED && status == WORKER_EXIT_AGAIN && run->job->state == JOB_WAITING &&
-            !run->job->is_cancel_wanted) {
-                run_again(run);
-                return;
-        }
-        if (end == PROC_EXITED)
+        if (end == PROC_EXITED && status == WORKER_EXIT_AGAIN && run->job->state == JOB_WAITING) {
+                if (!run->job->is_cancel_wanted) {
+                        run_again(run);
+                        return;
+                }
+                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled while it waited");
+        } else if (end == PROC_EXITED)
                 (void) failure_set(
                         &failure, FAILURE_FAILED, EIO,
                         "the worker ended with exit status %i before the job was done; see the journal",

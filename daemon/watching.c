@@ -82,6 +82,19 @@ static void watching_take_status(Watching *w, const WireRecord *r) {
                 w->pause_usec = PAUSE_FIRST_USEC;
 }
 
+static bool is_wanted(const Watching *w) {
+        const Managed *o = w->overlay;
+
+        return o->state == MANAGED_ACTIVE && o->config->settings.max_watches > 0 && !o->manager->is_stopping;
+}
+
+/* Whether p still is (or, with NULL, was) the watcher that is wanted, once we know what it may know already:
+ * its overlay was unmounted, and there is nothing to tell. */
+static bool is_still_wanted(const Watching *w, const Proc *p) {
+        mount_monitor_catch_up(w->overlay->manager->monitor);
+        return is_wanted(w) && w->proc == p;
+}
+
 static void on_record(Proc *p, const WireRecord *r, void *userdata) {
         Watching *w = userdata;
 
@@ -89,14 +102,8 @@ static void on_record(Proc *p, const WireRecord *r, void *userdata) {
                 automatic_take_heat(w->overlay, r->path, r->entries_total, r->entries_done);
         else if (r->kind == WIRE_WATCH)
                 watching_take_status(w, r);
-        else if (r->kind == WIRE_RESULT && strcmp(r->name, "None") != 0)
+        else if (r->kind == WIRE_RESULT && strcmp(r->name, "None") != 0 && is_still_wanted(w, p))
                 watching_warn(w, WATCHING_STALLED, r->text);
-}
-
-static bool is_wanted(const Watching *w) {
-        const Managed *o = w->overlay;
-
-        return o->state == MANAGED_ACTIVE && o->config->settings.max_watches > 0 && !o->manager->is_stopping;
 }
 
 static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -107,16 +114,26 @@ static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static void warn_of_end(Watching *w, ProcEnd end, int status) {
+        char why[128];
+
+        (void) snprintf(
+                why, sizeof(why),
+                "the process that looks at its directories %s %i; another one will be started",
+                end == PROC_SIGNALED ? "was killed by signal" : "ended with exit status", status);
+        watching_warn(w, WATCHING_STALLED, why);
+}
+
 /* One that hangs in the kernel is replaced when it has ended: another one would hang as well. */
 static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Watching *w = userdata;
 
         w->proc = NULL;
         w->timer = sd_event_source_disable_unref(w->timer);
-        if (!is_wanted(w))
+        if (!is_still_wanted(w, NULL))
                 return;
         if (w->state != WATCHING_STALLED)
-                watching_warn(w, WATCHING_STALLED, "the process that looks at its directories has ended");
+                warn_of_end(w, end, status);
         if (end == PROC_ABANDONED)
                 return;
         watching_set_timer(w, w->pause_usec, on_pause_over);

@@ -42,12 +42,14 @@ static bool record_is_valid(const WireRecord *r, ssize_t n) {
                 is_terminated(r->text, sizeof(r->text));
 }
 
+/* Who ends without having read all that it was sent, as one that is killed or was done when it was
+ * cancelled, resets the connection: the kernel says so once, before what was sent, which is still there. */
 int wire_receive(int fd, WireRecord *ret) {
         ssize_t n;
 
         do
                 n = recv(fd, ret, sizeof(*ret), MSG_TRUNC); /* the size of the packet, not of what fits */
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0)
                 return -errno;
         if (n == 0)

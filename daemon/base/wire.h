@@ -124,7 +124,7 @@ void wire_copy(char *dest, size_t size, const char *s);
 
 /* Sends one record, waits for room. -EPIPE: the other side is gone. */
 int wire_send(int fd, const WireRecord *r);
-/* Receives one record. 1 received, 0 end of file, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or
+/* Receives one record. 1 received, 0 the other side has ended, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or
  * fields that are not NUL-terminated. */
 int wire_receive(int fd, WireRecord *ret);
 

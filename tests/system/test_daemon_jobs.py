@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Jobs of the daemon with a worker that touches no file: their order, their end, what workers do to them."""
 
+import errno
 import os
 import signal
 import time
 
 import dbus
+import pytest
 
 from ovltest.daemon import ERROR, NAME, wait_for
 from ovltest.env import alive
@@ -130,6 +132,62 @@ def test_cancel(fake):
     assert {s[2] for s in recorder.signals("JobRemoved")} == {"canceled"}
     assert error_of(fake.daemon.manager().CancelJob, dbus.UInt32(1))[0] == ERROR + "NoSuchJob"
     assert error_of(fake.daemon.manager().CancelJob, dbus.UInt32(99))[0] == ERROR + "NoSuchJob"
+
+
+@pytest.mark.parametrize("end", [failure("LowerUnreachable", "no answer"), failure("Failed", "an error", errno.EIO), ["exit", {"status": 75}],
+                                 failure("Canceled", "canceled", errno.ECANCELED)],
+                         ids=["to be tried again", "after an error", "to begin anew", "when it heard"])
+def test_cancel_meets_the_end_of_a_wait(fake, end):
+    """The worker has ended, or is about to, when it is cancelled, and does not hear of it: canceled all the same."""
+    fake.play({"finalize": [["send", {"kind": "progress", "state": "waiting"}], ["wait-file", {"file": fake.file("go")}], end]})
+    path = fake.finalize()
+    fake.daemon.wait_job(path, states=("waiting",))
+    fake.daemon.manager().CancelJob(dbus.UInt32(1))
+    fake.touch("go")
+    job = fake.daemon.wait_job(path)
+    assert (job["State"], job["ErrorName"]) == ("canceled", ERROR + "Canceled"), job["ErrorMessage"]
+    assert len(fake.asked("finalize")) == 1
+
+
+def test_cancel_that_comes_too_late(fake):
+    """What the worker did is done, though it has not read the word."""
+    fake.play({"finalize": [["send", {"kind": "progress", "state": "applying"}], ["wait-file", {"file": fake.file("go")}], DONE]})
+    path = fake.finalize()
+    fake.daemon.wait_job(path, states=("applying",))
+    fake.daemon.manager().CancelJob(dbus.UInt32(1))
+    fake.touch("go")
+    assert fake.daemon.wait_job(path)["State"] == "done"
+
+
+def watched(scene, *actions):
+    """One whose watcher does that; returns it and the watcher's PID."""
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, Watch={})
+    fake.play({"watch": actions})
+    fake.start()
+    return fake, wait_for(lambda: fake.asked("watch"), "the watcher")[0]["PID"]
+
+
+def test_a_watcher_that_is_killed(scene):
+    """It is told as what it is, also when it had not read all that it was told."""
+    fake, watcher = watched(scene, ["hang", {}])
+    assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
+    os.kill(watcher, signal.SIGKILL)
+    wait_for(lambda: "not watched" in fake.daemon.log(), "it to be told")
+    assert "was killed by signal 9" in fake.overlay_properties()["WatchingReason"]
+    assert "cannot be read" not in fake.daemon.log()
+
+
+def test_unmounted_under_its_watcher(scene):
+    """A plain unmount is nothing to complain about, even when the watcher knows first."""
+    go = os.path.join(scene.dir, "go")
+    fake, watcher = watched(scene, ["wait-file", {"file": go}], failure("Failed", "cannot watch: No such device", errno.ENODEV))
+    fake.overlay.umount()
+    with open(go, "wb"):
+        pass
+    wait_for(lambda: not alive(watcher), "it to end", step=0.005)  # to ask the daemon would make it look at the mounts
+    wait_for(lambda: fake.overlay_properties()["State"] == "absent", "it to be seen")
+    assert "not watched" not in fake.daemon.log()
 
 
 def test_a_worker_that_does_not_listen_is_killed(fake):

@@ -37,6 +37,20 @@ static void test_record(void **state) {
         assert_memory_equal(&in, &out, sizeof(in));
 }
 
+/* Who ends without having read all has said what he said. */
+static void test_ended_without_reading(void **state) {
+        int *fds = *state;
+        WireRecord out, in;
+
+        wire_record_init(&out, WIRE_RESULT);
+        assert_int_equal(send(fds[1], "cancel", 6, 0), 6);
+        assert_return_code(wire_send(fds[0], &out), 0);
+        fds[0] = fd_close(fds[0]);
+        assert_int_equal(wire_receive(fds[1], &in), 1);
+        assert_memory_equal(&in, &out, sizeof(in));
+        assert_int_equal(wire_receive(fds[1], &in), 0);
+}
+
 /* A string that is too long is cut, never left without its end. */
 static void test_cut(void **state) {
         char longer[PATH_MAX + 100];
@@ -166,9 +180,10 @@ static void test_request_limits(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                pair_test(test_record),         pair_test(test_cut),  pair_test(test_corrupt),
-                pair_test(test_short_and_long), pair_test(test_ends), pair_test(test_request),
-                pair_test(test_request_limits),
+                pair_test(test_record),         pair_test(test_cut),
+                pair_test(test_corrupt),        pair_test(test_short_and_long),
+                pair_test(test_ends),           pair_test(test_request),
+                pair_test(test_request_limits), pair_test(test_ended_without_reading),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
