@@ -29,16 +29,11 @@ PROPERTY_GETTER(get_state) {
 }
 
 PROPERTY_GETTER(get_reason) {
-        _cleanup_free_ char *stalled = NULL;
         const Job *j = userdata;
 
         if (j->not_before_usec > 0)
                 return bus_append_text(reply, j->pause_reason);
-        if (!j->is_stalled)
-                return sd_bus_message_append(reply, "s", "");
-        if (asprintf(&stalled, "see whether the lower layers of overlay '%s' answer", j->overlay) < 0)
-                return -ENOMEM;
-        return bus_append_text(reply, stalled);
+        return bus_append_text(reply, j->is_stalled ? job_doing(j) : NULL);
 }
 
 /* As the clock is now: it may have been set since. */

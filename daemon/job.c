@@ -67,6 +67,7 @@ Job *job_free(Job *j) {
         free(j->mount_point);
         free(j->path);
         free(j->pause_reason);
+        free(j->doing);
         free(j->set);
         free(j);
         return NULL;
@@ -81,6 +82,7 @@ bool job_state_may_follow(JobState from, JobState to) {
 static void job_reset_attempt(Job *j) {
         j->entries_done = j->entries_total = j->bytes_copied = j->n_errors = j->n_finalized = 0;
         job_clear_steps(j);
+        (void) str_replace(&j->doing, NULL);
 }
 
 int job_set_state(Job *j, JobState state, uint64_t now_usec) {
@@ -238,6 +240,10 @@ int job_pause(Job *j, const char *reason, uint64_t not_before_usec) {
         j->n_attempts = 0;
         j->is_stalled = false;
         return str_replace(&j->pause_reason, reason);
+}
+
+const char *job_doing(const Job *j) {
+        return j->doing ?: "see whether the lower layers of its overlay answer";
 }
 
 JobState job_shown_state(const Job *j) {

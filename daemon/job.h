@@ -81,6 +81,7 @@ typedef struct Job {
         bool has_left;            /* something the last attempt could not clear away: a survey comes first */
         uint64_t trouble_usec;    /* boot time; when the first of these came, 0 never */
         uint64_t trouble_entries; /* how far it had got then */
+        char *doing;              /* what it is at, and what may hold it up there; NULL: not known */
         bool is_stalled; /* has not got on for a while, though nothing holds it up that we know of */
         Failure failure;
         char **notes; /* the first ones, within the limits above */
@@ -142,6 +143,8 @@ uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
 uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) _pure_;
 /* Back to the queue, not to be started before then. 0 or -ENOMEM, which only loses the reason. */
 int job_pause(Job *j, const char *reason, uint64_t not_before_usec);
+/* What it is at, and what may hold it up there, for people. */
+const char *job_doing(const Job *j) _pure_;
 /* The state as people know it: one that is put off is waiting, though it has no worker. */
 JobState job_shown_state(const Job *j) _pure_;
 /* Whether the worker of a failed attempt is to be tried again. */

@@ -157,9 +157,8 @@ static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
                 return 0; /* it has said so */
         j->is_stalled = true;
         log_fields(
-                LOG_WARNING, &f,
-                "Job %u, %s of '%s', does not get on; see whether the lower layers of overlay '%s' answer",
-                j->id, job_type_to_string(j->type), path ?: j->path, j->overlay);
+                LOG_WARNING, &f, "Job %u, %s of '%s', does not get on: %s", j->id,
+                job_type_to_string(j->type), path ?: j->path, job_doing(j));
         manager_job_changed(run->manager, j);
         return 0;
 }
@@ -184,8 +183,11 @@ static void run_take_progress(Run *run, const WireRecord *r) {
         int k;
 
         if (r->state != (uint32_t) j->state || r->entries_done != j->entries_done ||
-            r->entries_total != j->entries_total || r->state == JOB_WAITING)
+            r->entries_total != j->entries_total || r->bytes != j->bytes_copied || r->state == JOB_WAITING ||
+            !str_equal(r->text, j->doing ?: ""))
                 run_note_life(run);
+        if (str_replace(&j->doing, r->text[0] ? r->text : NULL) < 0)
+                (void) log_oom();
         job_take_counters(j, r);
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
                 k = job_set_state(j, (JobState) r->state, manager_now(run->manager, CLOCK_REALTIME));

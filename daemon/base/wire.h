@@ -65,7 +65,7 @@
                       */
 
 typedef enum WireKind {
-        WIRE_PROGRESS, /* state = JobState, counters */
+        WIRE_PROGRESS, /* state = JobState, counters, text = what it is at */
         WIRE_STEP, /* a step of the plan: name = verb, path, text = explanation, entries_total; dry run only
                     */
         WIRE_DIRECTORY, /* state = DirectoryState; path, lower_path (absolute within the lower layers, ""
@@ -124,8 +124,8 @@ void wire_copy(char *dest, size_t size, const char *s);
 
 /* Sends one record, waits for room. -EPIPE: the other side is gone. */
 int wire_send(int fd, const WireRecord *r);
-/* Receives one record. 1 received, 0 the other side has ended, -EAGAIN (non-blocking descriptors), -EBADMSG wrong size or
- * fields that are not NUL-terminated. */
+/* Receives one record. 1 received, 0 the other side has ended, -EAGAIN (non-blocking descriptors), -EBADMSG
+ * wrong size or fields that are not NUL-terminated. */
 int wire_receive(int fd, WireRecord *ret);
 
 /* A request under construction or received: "KEY=VALUE" strings. */

@@ -161,6 +161,11 @@ int data_copy_up(Site *site, const char *path, uint64_t max_bytes, Failure *rete
         if (r >= 0) {
                 int k;
 
+                site_doing(
+                        site,
+                        "it copies the content of files, which takes long when they are large; see whether "
+                        "the "
+                        "lower layers and the upper file system answer");
                 r = audit_upper(site, path, submit, c);
                 k = wait_all(c);
                 r = r < 0 && k != -ESHUTDOWN ? r : k;

@@ -182,13 +182,22 @@ static int step_exchange(Exchange *x, Failure *reterr) {
 }
 
 const ExchangeStep exchange_steps[] = {
-        { "watch", "watch and list every directory, make its counterpart in staging", step_watch },
-        { "copy-up", "copy up the metadata of every entry and link it into the new tree", step_copy_up },
-        { "verify", "see how the running mount treats the new tree", step_verify },
-        { "settle", "wait until no name has changed for QuietSec=, follow what does", step_settle },
-        { "stand", "see who stands in the directory: wait, or keep its old tree beside it", step_stand },
-        { "exchange", "exchange old and new in one rename, take over what came late", step_exchange },
-        { "retire", "remove the old tree when nobody stands in it", NULL },
+        { "watch", "watch and list every directory, make its counterpart in staging",
+          "it lists directories; see whether the lower layers answer", step_watch },
+        { "copy-up", "copy up the metadata of every entry and link it into the new tree",
+          "it copies metadata from the lower layers to the upper file system; see whether both answer",
+          step_copy_up },
+        { "verify", "see how the running mount treats the new tree",
+          "it looks at the new tree; see whether the upper file system answers", step_verify },
+        { "settle", "wait until no name has changed for QuietSec=, follow what does",
+          "it follows what changes and writes the new tree down; see whether the upper file system answers",
+          step_settle },
+        { "stand", "see who stands in the directory: wait, or keep its old tree beside it",
+          "it looks through /proc for processes that stand in the directory; see whether one of them hangs",
+          step_stand },
+        { "exchange", "exchange old and new in one rename, take over what came late",
+          "it exchanges old and new; see whether the upper file system answers", step_exchange },
+        { "retire", "remove the old tree when nobody stands in it", NULL, NULL },
 };
 const size_t n_exchange_steps = ELEMENTSOF(exchange_steps);
 
@@ -206,8 +215,12 @@ static void abandon(Exchange *x) {
 static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr) {
         int r = exchange_open(x, path, is_undo, reterr);
 
-        for (size_t i = 0; r >= 0 && i < n_exchange_steps; i++)
-                r = exchange_steps[i].func ? exchange_steps[i].func(x, reterr) : 0;
+        for (size_t i = 0; r >= 0 && i < n_exchange_steps; i++) {
+                if (!exchange_steps[i].func)
+                        continue;
+                site_doing(x->site, exchange_steps[i].doing);
+                r = exchange_steps[i].func(x, reterr);
+        }
         return r;
 }
 

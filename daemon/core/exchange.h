@@ -40,6 +40,7 @@ typedef struct Exchange Exchange;
 typedef struct ExchangeStep {
         const char *name;
         const char *text;
+        const char *doing; /* for site_doing() */
         int (*func)(Exchange *x, Failure *reterr);
 } ExchangeStep;
 

@@ -174,6 +174,10 @@ static void let_go(Site *site) {
 int remount_wait_for_blockers(Site *site, Failure *reterr) {
         char who[BLOCKERS_TEXT_SIZE], told[BLOCKERS_TEXT_SIZE] = "";
 
+        site_doing(
+                site,
+                "it looks through /proc for processes that use the overlay; see whether one of them hangs");
+
         for (;;) {
                 uint64_t before = now_monotonic_usec(), took;
                 Blockers b = { 0 };

@@ -171,6 +171,11 @@ void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total)
                 s->observer.progress(s->observer.userdata, state, done, total);
 }
 
+void site_doing(const Site *s, const char *what) {
+        if (s->observer.doing)
+                s->observer.doing(s->observer.userdata, what);
+}
+
 void site_note(const Site *s, const char *path, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         va_list ap;

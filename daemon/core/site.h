@@ -21,6 +21,7 @@
  * overlay's root. */
 typedef struct Observer {
         void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total);
+        void (*doing)(void *userdata, const char *what);
         void (*note)(void *userdata, const char *path, const char *text);
         void (*kept)(
                 void *userdata, const char *path, const char *id, unsigned n_processes, const char *who);
@@ -91,6 +92,8 @@ int site_list_directories(const Site *s, const char *path, char ***ret, size_t *
 
 bool site_is_canceled(const Site *s);
 void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
+/* What the job is at from now on, and what may hold it up there: told when it does not get on. */
+void site_doing(const Site *s, const char *what);
 void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
 void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);

@@ -37,18 +37,24 @@ static Worker worker;
 static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t total) {
         Worker *w = userdata;
         uint64_t now = now_monotonic_usec();
-        WireRecord r;
+        WireRecord *r = &w->progress;
 
         if (state == w->reported_state && now - w->reported_usec < PROGRESS_USEC)
                 return;
         w->reported_state = state;
         w->reported_usec = now;
-        wire_record_init(&r, WIRE_PROGRESS);
-        r.state = (uint32_t) state;
-        r.entries_done = done;
-        r.entries_total = total;
-        r.bytes = atomic_load(&w->site.bytes_copied);
-        (void) wire_send(WORKER_FD, &r);
+        r->state = (uint32_t) state;
+        r->entries_done = done;
+        r->entries_total = total;
+        r->bytes = atomic_load(&w->site.bytes_copied);
+        (void) wire_send(WORKER_FD, r);
+}
+
+static void on_doing(void *userdata, const char *what) {
+        Worker *w = userdata;
+
+        wire_set(w->progress.text, what);
+        (void) wire_send(WORKER_FD, &w->progress);
 }
 
 static void on_note(void *userdata, const char *path, const char *text) {
@@ -221,10 +227,15 @@ int main(int argc, char *argv[]) {
         (void) fcntl(WORKER_FD, F_SETFD, FD_CLOEXEC);
         worker.started_usec = now_monotonic_usec();
         worker.reported_state = _JOB_STATE_INVALID;
+        wire_record_init(&worker.progress, WIRE_PROGRESS);
+        worker.progress.state = JOB_RUNNING;
         worker.site = SITE_INIT;
         worker.offline = OFFLINE_INIT;
-        worker.observer =
-                (Observer){ .progress = on_progress, .note = on_note, .kept = on_kept, .userdata = &worker };
+        worker.observer = (Observer){ .progress = on_progress,
+                                      .doing = on_doing,
+                                      .note = on_note,
+                                      .kept = on_kept,
+                                      .userdata = &worker };
         set_up_process();
         r = run(&worker);
         /* The listener is still waiting; exit() takes it along. */

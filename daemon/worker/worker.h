@@ -19,7 +19,8 @@ typedef struct Worker {
         bool is_survey;
         WorkCounts counts;
         uint64_t started_usec;  /* monotonic */
-        uint64_t reported_usec; /* when the last progress was sent */
+        WireRecord progress;    /* as it was sent last */
+        uint64_t reported_usec; /* when */
         JobState reported_state;
         atomic_bool is_over;   /* the result is sent */
         atomic_bool is_ending; /* it was told to end, or nobody listens any more */

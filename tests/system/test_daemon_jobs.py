@@ -159,6 +159,23 @@ def test_cancel_that_comes_too_late(fake):
     assert fake.daemon.wait_job(path)["State"] == "done"
 
 
+def test_a_job_that_does_not_get_on(fake):
+    """What it is at is told, and not what it might be at. Bytes alone are progress."""
+    at = "it copies the content of files"
+    step = {"kind": "progress", "state": "running", "text": at}
+    fake.play({"finalize": [["send", step], ["wait-file", {"file": fake.file("go")}], ["send", {**step, "size": 4096}],
+                            ["wait-file", {"file": fake.file("end")}], DONE]})
+    path = fake.finalize()
+    wait_for(lambda: fake.daemon.job(path)["Stalled"], "it to be told", 15)
+    assert fake.daemon.job(path)["Reason"] == at
+    assert f"does not get on: {at}" in fake.daemon.log() and "lower" not in fake.daemon.log()
+    fake.touch("go")
+    wait_for(lambda: not fake.daemon.job(path)["Stalled"], "it to get on")
+    assert fake.daemon.job(path)["Reason"] == ""
+    fake.touch("end")
+    assert fake.daemon.wait_job(path)["State"] == "done"
+
+
 def watched(scene, *actions):
     """One whose watcher does that; returns it and the watcher's PID."""
     fake = Fake(scene, start=False)

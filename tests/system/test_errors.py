@@ -11,7 +11,9 @@ import pytest
 from ovltest import assert_same, run, run_ctl, snapshot
 from ovltest.ctl import EXIT_DENIED, EXIT_FAILURE, EXIT_NO_DAEMON, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE
 from ovltest.daemon import ERROR, wait_for
+from ovltest.env import binary
 from ovltest.tree import hard_links, release
+from ovltest.wire import ask
 
 D = "software/prog"
 
@@ -262,6 +264,17 @@ def test_jobs_apart_run_at_the_same_time(daemon, overlay, lower):
     second = daemon.finalize(overlay / "software/other")
     wait_for(lambda: all(daemon.job(j)["State"] not in ("queued", "done") for j in (first, second)), "both to run")
     assert daemon.wait_job(first)["State"] == daemon.wait_job(second)["State"] == "done"
+
+
+def test_what_it_is_at(scene, overlay):
+    """A worker says what it begins, for whoever asks why it takes long."""
+    answer, status = ask(binary("ovlfind-worker"), VERB="finalize", PATH=D, OVERLAY="soft", MOUNT_POINT=overlay.point,
+                         STATE_DIR=scene.subdir("state"), QUIET_USEC=0, WORKERS=2, DATA_BYTES=1 << 20)
+    assert status == 0
+    said = [r["text"] for r in answer if r["kind"] == "progress"]
+    order = [next(i for i, text in enumerate(said) if word in text)
+             for word in ("lists directories", "copies metadata", "looks at the new tree", "/proc", "exchanges", "content of files")]
+    assert order == sorted(order)
 
 
 def test_cancel(daemon, overlay, lower):

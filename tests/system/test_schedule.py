@@ -396,7 +396,7 @@ def test_stalled(scene):
         wait_for(lambda: daemon.job(path)["EntriesTotal"], "it to have begun")
         lower.hang()
         wait_for(lambda: daemon.job(path)["Stalled"], "it to be told", 15)
-        assert "answer" in daemon.job(path)["Reason"]
+        assert "lower layers" in daemon.job(path)["Reason"] and "answer" in daemon.job(path)["Reason"]
         assert "does not get on" in daemon.log()
     finally:
         lower.recover()
