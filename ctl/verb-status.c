@@ -199,6 +199,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         if (r >= 0)
                 r = print_strings(o, "Data", "data_dirs");
         if (r >= 0)
+                r = print_value(o, "Unproved", "lower_unproved");
+        if (r >= 0)
                 r = print_value(o, "Upper", "upper_dir");
         if (r >= 0)
                 r = print_value(o, "Work", "work_dir");

@@ -36,6 +36,12 @@ PROPERTY_GETTER(get_reason) {
         return bus_append_text(reply, o->reason);
 }
 
+PROPERTY_GETTER(get_unproved) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->unproved);
+}
+
 PROPERTY_GETTER(get_layers) {
         const Managed *o = userdata;
         char **l = NULL;
@@ -181,6 +187,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("LowerDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("DataDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LowerUnproved", "s", get_unproved, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("UpperDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("WorkDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Options", "s", get_options, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -133,6 +133,7 @@ const char *bus_error_name(FailureKind kind) {
                 [FAILURE_BUSY] = OVLFIND_ERROR_PREFIX "Busy",
                 [FAILURE_NO_SPACE] = OVLFIND_ERROR_PREFIX "NoSpace",
                 [FAILURE_LOWER_UNREACHABLE] = OVLFIND_ERROR_PREFIX "LowerUnreachable",
+                [FAILURE_LOWER_UNPROVED] = OVLFIND_ERROR_PREFIX "LowerUnproved",
                 [FAILURE_CANCELED] = OVLFIND_ERROR_PREFIX "Canceled",
                 [FAILURE_INVALID] = OVLFIND_ERROR_PREFIX "Invalid",
         };

@@ -8,6 +8,7 @@
 #include "managed.h"
 #include "manager.h"
 #include "messages.h"
+#include "strv.h"
 
 #define FIRST_USEC (3 * USEC_PER_SEC) /* after a survey: those who start the overlay come first */
 #define INTERVAL_USEC (60 * 60 * USEC_PER_SEC)
@@ -64,6 +65,36 @@ static void tell_problems(Managed *o, uint64_t n) {
         o->n_problems = n;
 }
 
+/* Once, until it is another reason. */
+static void tell_unproved(Managed *o, const char *reason) {
+        if (str_equal(o->unproved, reason))
+                return;
+        if (reason)
+                log_warning(
+                        "Cannot compare overlay '%s' with its lower layers, and will not refresh or prune "
+                        "anything: %s",
+                        o->config->name, reason);
+        else
+                log_info("Overlay '%s' is compared with its lower layers again", o->config->name);
+        (void) str_replace(&o->unproved, reason);
+        manager_overlay_changed(o->manager, o);
+}
+
+static void take_result(Managed *o, const WireRecord *r) {
+        if (failure_kind_from_string(r->name) == FAILURE_LOWER_UNPROVED) {
+                tell_unproved(o, r->text);
+                return;
+        }
+        if (r->error != 0) {
+                log_warning(
+                        "Cannot compare overlay '%s' with its lower layers: %s", o->config->name, r->text);
+                return;
+        }
+        tell_unproved(o, NULL);
+        tell_problems(o, r->errors);
+        log_debug("Overlay '%s' was compared with its lower layers", o->config->name);
+}
+
 static void on_record(Proc *p, const WireRecord *r, void *userdata) {
         Managed *o = userdata;
 
@@ -73,18 +104,15 @@ static void on_record(Proc *p, const WireRecord *r, void *userdata) {
                 log_debug("Overlay '%s', '%s': %s", o->config->name, r->path, r->text);
         else if (r->kind == WIRE_PROBLEM)
                 log_debug("Overlay '%s', '%s': %s: %s", o->config->name, r->path, r->name, r->text);
-        else if (r->kind == WIRE_RESULT && r->error == 0)
-                tell_problems(o, r->errors);
         else if (r->kind == WIRE_RESULT)
-                log_warning(
-                        "Cannot compare overlay '%s' with its lower layers: %s", o->config->name, r->text);
+                take_result(o, r);
 }
 
 static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Managed *o = userdata;
 
         o->compare = NULL;
-        managed_schedule_compare(o, INTERVAL_USEC);
+        managed_schedule_compare(o, o->is_proof_wanted ? 0 : INTERVAL_USEC);
 }
 
 static const ProcHandler handler = { .on_record = on_record, .on_end = on_end };
@@ -95,6 +123,7 @@ static void compare(Managed *o) {
 
         if (o->compare || o->manager->is_stopping)
                 return;
+        o->is_proof_wanted = false;
         if (o->state != MANAGED_ACTIVE || !has_finalized(o)) {
                 managed_schedule_compare(o, INTERVAL_USEC);
                 return;
@@ -118,4 +147,13 @@ void managed_schedule_compare(Managed *o, uint64_t usec) {
         (void) sd_event_add_time_relative(
                 o->manager->event, &o->compare_timer, CLOCK_MONOTONIC, usec > 0 ? usec : FIRST_USEC,
                 USEC_PER_SEC / 2, on_time, o);
+}
+
+/* Once until it is asked: a mount table that never rests must not put it off for ever. */
+void managed_want_proof(Managed *o) {
+        if (!o->unproved || o->is_proof_wanted)
+                return;
+        o->is_proof_wanted = true;
+        if (!o->compare)
+                managed_schedule_compare(o, /* usec= */ 0);
 }

@@ -48,6 +48,9 @@ static void managed_clear(Managed *o) {
         o->overlay = overlay_free(o->overlay);
         free(o->options);
         o->options = NULL;
+        free(o->unproved);
+        o->unproved = NULL;
+        o->is_proof_wanted = false;
 }
 
 Managed *managed_free(Managed *o) {
@@ -232,8 +235,10 @@ void managed_update_mount(Managed *o, const MountTable *table) {
                 options = NULL;
                 return;
         }
-        if (str_equal(options, o->options))
+        if (str_equal(options, o->options)) {
+                managed_want_proof(o);
                 return;
+        }
         if (o->overlay && o->overlay->mount_id != e->id && managed_follow_swap(o)) {
                 free(o->options);
                 o->options = TAKE_PTR(options);

@@ -52,6 +52,9 @@ typedef struct Managed {
         sd_event_source *automatic_timer; /* when time alone may let a job be made or started */
         Proc *compare;                    /* with the lower layers, and an audit, now and then */
         uint64_t n_problems;              /* the last one found */
+        char *unproved;       /* why the lower layers are not compared with; NULL: they are proved, or it
+                                 is not known yet */
+        bool is_proof_wanted; /* the mount table has changed since */
         sd_event_source *compare_timer;
 } Managed;
 
@@ -69,6 +72,8 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
 void managed_survey(Managed *o);
 /* managed-compare.c: the next comparison with the lower layers; 0: soon. */
 void managed_schedule_compare(Managed *o, uint64_t usec);
+/* The mount table has changed: where a lower layer's path did not lead to it, it may do so now. */
+void managed_want_proof(Managed *o);
 /* Whether jobs may start. */
 bool managed_is_open(const Managed *o) _pure_;
 /* Why no job can be made for it: 0, or a negative errno and the failure. Starting overlays take jobs. */

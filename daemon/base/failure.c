@@ -14,6 +14,7 @@ static const char *const kind_names[_FAILURE_MAX] = {
         [FAILURE_BUSY] = "Busy",
         [FAILURE_NO_SPACE] = "NoSpace",
         [FAILURE_LOWER_UNREACHABLE] = "LowerUnreachable",
+        [FAILURE_LOWER_UNPROVED] = "LowerUnproved",
         [FAILURE_CANCELED] = "Canceled",
         [FAILURE_INVALID] = "Invalid",
 };
@@ -45,6 +46,8 @@ static FailureKind kind_from_errno(int error) {
         case ENOTCONN:
         case ECONNABORTED:
                 return FAILURE_LOWER_UNREACHABLE;
+        case ENOLINK:
+                return FAILURE_LOWER_UNPROVED;
         case ECANCELED:
                 return FAILURE_CANCELED;
         case EBUSY:
@@ -63,6 +66,11 @@ static FailureKind kind_from_errno(int error) {
         default:
                 return FAILURE_FAILED;
         }
+}
+
+/* strerror() has no word for it. */
+static const char *error_text(int error) {
+        return error == ENOLINK ? "it is not proved that the overlay shows the same" : strerror(error);
 }
 
 static _printf_(5, 0) void failure_setv(
@@ -96,7 +104,7 @@ int failure_set_errno(Failure *f, int r, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        failure_setv(f, kind_from_errno(-r), -r, strerror(-r), format, ap);
+        failure_setv(f, kind_from_errno(-r), -r, error_text(-r), format, ap);
         va_end(ap);
         return r;
 }

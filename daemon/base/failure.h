@@ -15,6 +15,7 @@ typedef enum FailureKind {
         FAILURE_BUSY,
         FAILURE_NO_SPACE,
         FAILURE_LOWER_UNREACHABLE,
+        FAILURE_LOWER_UNPROVED, /* what stands at a layer's path may be something else */
         FAILURE_CANCELED,
         FAILURE_INVALID,
         _FAILURE_MAX,

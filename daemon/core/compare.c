@@ -152,7 +152,7 @@ int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *r
         int r = records_load(site->records_fd, site->upper_fd, &c.records);
 
         if (r >= 0)
-                r = lower_open(site->overlay, &c.lower, reterr);
+                r = lower_open(site, &c.lower, reterr);
         if (r >= 0)
                 r = recorded_foreach(site, c.records, path, /* children_first= */ false, compare_one, &c);
         if (r >= 0 && path[0] != '\0')

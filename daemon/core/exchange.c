@@ -80,12 +80,10 @@ static int find_root_lower(Exchange *x, const char *path) {
         return r;
 }
 
-/* For the record. A layer whose path leads nowhere (any more) does not keep anybody from finalizing: what
- * depends on it, refresh and prune, says so then. */
 static void look_at_lower(Exchange *x) {
         const char *lower = x->tree->root->lower;
 
-        if (lower && lower_open(x->site->overlay, &x->lower, NULL) >= 0)
+        if (lower && lower_open_for_record(x->site, &x->lower) >= 0)
                 (void) lower_identify(&x->lower, lower, &x->tree->root->lower_identity);
 }
 
@@ -245,9 +243,12 @@ static bool is_stale(const Exchange *x, bool is_undo, int r) {
 static bool lower_fails(const Exchange *x, const char *path) {
         const char *root = x->tree && x->tree->root->lower ? x->tree->root->lower : path;
         _cleanup_(lower_done) Lower l = LOWER_INIT;
+        _cleanup_failure_ Failure f = FAILURE_INIT;
         struct stat st;
-        int r = lower_open(x->site->overlay, &l, NULL);
+        int r = lower_open(x->site, &l, &f);
 
+        if (f.kind == FAILURE_LOWER_UNPROVED)
+                return false;
         if (r >= 0)
                 r = lower_stat(&l, root, &st);
         if (r >= 0 && x->stale)

@@ -2,12 +2,8 @@
 #include "core/lower.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <linux/mount.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 
 #include "base/fs-util.h"
 #include "base/hash.h"
@@ -15,104 +11,12 @@
 #include "core/digest.h"
 #include "core/site.h"
 
-#define FSCONFIG_VALUE_MAX 255 /* of a string; the kernel refuses longer ones */
-#define FH_HEADER 21           /* struct ovl_fb: version, magic, length, flags, type, uuid */
+#define FH_HEADER 21 /* struct ovl_fb: version, magic, length, flags, type, uuid */
 #define FH_MAGIC 0xfb
 
 /* What changes the ctime of an entry once more within this time may leave it as it is: file systems take it
  * from a clock that ticks, and that of a server may be behind by as much. */
 #define CTIME_SETTLED_NSEC UINT64_C(2000000000)
-
-/* Handles of FUSE are numbers of the running server, given anew whenever the kernel has forgotten an inode;
- * its change times are whatever the server makes of them (that of sshfs is the modification time). */
-static bool has_lasting_handles(int fd) {
-        struct statfs sfs;
-
-        return fstatfs(fd, &sfs) >= 0 && sfs.f_type != FUSE_SUPER_MAGIC;
-}
-
-static int open_layers(Lower *l, const Overlay *o, Failure *reterr) {
-        l->layer_fds = calloc(o->n_lower, sizeof(int));
-        if (!l->layer_fds)
-                return -ENOMEM;
-        l->has_ctime = true;
-        for (; l->n_layers < o->n_lower; l->n_layers++) {
-                int fd = open(o->lower[l->n_layers], O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-                if (fd < 0)
-                        return failure_set(
-                                reterr, FAILURE_LOWER_UNREACHABLE, errno,
-                                "cannot open the lower layer '%s': %s; is it mounted?",
-                                o->lower[l->n_layers], strerror(errno));
-                l->layer_fds[l->n_layers] = fd;
-                l->has_ctime &= has_lasting_handles(fd);
-        }
-        return 0;
-}
-
-/* Paths through /proc need no escaping and are short. */
-static int set_layers(const Lower *l, int fs_fd) {
-        char value[FSCONFIG_VALUE_MAX + 1], layer[sizeof("/proc/self/fd/") + 10];
-        size_t n = 0;
-
-        for (size_t i = 0; i < l->n_layers && n < sizeof(value); i++)
-                n += (size_t) snprintf(
-                        value + n, sizeof(value) - n, "%s/proc/self/fd/%d", i > 0 ? ":" : "",
-                        l->layer_fds[i]);
-        if (n < sizeof(value))
-                return fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", value, 0) < 0 ? -errno : 0;
-        for (size_t i = 0; i < l->n_layers; i++) { /* since Linux 6.7 */
-                (void) snprintf(layer, sizeof(layer), "/proc/self/fd/%d", l->layer_fds[i]);
-                if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir+", layer, 0) < 0)
-                        return -errno;
-        }
-        return 0;
-}
-
-/* The kernel itself says what its merged view is: whiteouts, redirects and opaque directories in layers. */
-static int open_view(Lower *l) {
-        _cleanup_close_ int fs_fd = -EBADF;
-        int r;
-
-        if (l->n_layers == 1) {
-                l->view_fd = fcntl(l->layer_fds[0], F_DUPFD_CLOEXEC, 3);
-                return l->view_fd < 0 ? -errno : 0;
-        }
-        fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
-        if (fs_fd < 0)
-                return -errno;
-        r = set_layers(l, fs_fd);
-        if (r < 0)
-                return r;
-        if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "redirect_dir", "on", 0) < 0 ||
-            fsconfig(fs_fd, FSCONFIG_SET_STRING, "metacopy", "on", 0) < 0 ||
-            fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-                return -errno;
-        l->view_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-        return l->view_fd < 0 ? -errno : 0;
-}
-
-int lower_open(const Overlay *o, Lower *ret, Failure *reterr) {
-        _cleanup_(lower_done) Lower l = LOWER_INIT;
-        int r = open_layers(&l, o, reterr);
-
-        if (r >= 0)
-                r = open_view(&l);
-        if (r < 0)
-                return failure_set_errno(
-                        reterr, r, "cannot look at the lower layers of '%s'", o->mount_point);
-        *ret = l;
-        l = LOWER_INIT;
-        return 0;
-}
-
-void lower_done(Lower *l) {
-        for (size_t i = 0; i < l->n_layers; i++)
-                (void) fd_close(l->layer_fds[i]);
-        free(l->layer_fds);
-        (void) fd_close(l->view_fd);
-        *l = LOWER_INIT;
-}
 
 /* A name longer than a file system takes, or a file on the way, says "not there" as well. */
 static int as_missing(int r) {
@@ -130,7 +34,7 @@ int lower_stat(const Lower *l, const char *path, struct stat *ret) {
         if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0))
                 return -ENOENT; /* a whiteout of a single layer */
         *ret = st;
-        return 0;
+        return lower_check_owner(l, path, &st);
 }
 
 int lower_is_replaced(const Lower *l, const char *path) {
@@ -157,15 +61,32 @@ uint64_t lower_ctime(const Lower *l, const struct stat *st) {
 }
 
 int lower_open_dir(const Lower *l, const char *path) {
-        return open_dir_beneath(l->view_fd, path);
+        _cleanup_close_ int fd = open_dir_beneath(l->view_fd, path);
+        struct stat st;
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = fstat(fd, &st) < 0 ? -errno : lower_check_owner(l, path, &st);
+        return r < 0 ? r : TAKE_FD(fd);
 }
 
-static int handle_matches(int dfd, const char *path, const char *origin, size_t size) {
+/* Of several layers only what the merged view shows counts: a redirect of a layer may lead elsewhere. */
+static bool is_shown(const Lower *l, const char *path, int fd) {
+        struct stat st, shown;
+
+        if (!l->owners)
+                return true;
+        return fstat(fd, &st) >= 0 && lower_stat(l, path, &shown) >= 0 && st.st_ino == shown.st_ino;
+}
+
+static int handle_matches(const Lower *l, size_t i, const char *path, const char *origin, size_t size) {
         FileHandle h = { .handle.handle_bytes = MAX_HANDLE_SZ };
-        _cleanup_close_ int fd = open_beneath(dfd, path, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int fd =
+                l->has_handles[i] ? open_beneath(l->layer_fds[i], path, O_PATH | O_NOFOLLOW) : -ENODATA;
         int mount_id;
 
-        if (fd < 0 || !has_lasting_handles(fd))
+        if (fd < 0 || !is_shown(l, path, fd))
                 return -ENODATA;
         if (name_to_handle_at(fd, "", &h.handle, &mount_id, AT_EMPTY_PATH) < 0)
                 return -ENODATA;
@@ -181,7 +102,7 @@ int lower_is_origin(const Lower *l, const char *path, const char *origin, size_t
             (unsigned char) origin[2] != size)
                 return -ENODATA;
         for (size_t i = 0; i < l->n_layers; i++) {
-                int r = handle_matches(l->layer_fds[i], path, origin, size);
+                int r = handle_matches(l, i, path, origin, size);
 
                 if (r > 0)
                         return 1;
@@ -193,7 +114,7 @@ int lower_is_origin(const Lower *l, const char *path, const char *origin, size_t
 
 /* Of a directory: inode number and file handle, which is its server's on network file systems. The device
  * number is another one after each mount. */
-static int identify_directory(int fd, uint64_t *ret) {
+static int identify_directory(int fd, bool has_handles, uint64_t *ret) {
         _cleanup_free_ char *handle = NULL;
         struct stat st;
         char text[32];
@@ -202,7 +123,7 @@ static int identify_directory(int fd, uint64_t *ret) {
                 return -errno;
         (void) snprintf(text, sizeof(text), "%llx", (unsigned long long) st.st_ino);
         *ret = hash_bytes(text, strlen(text));
-        if (has_lasting_handles(fd) && file_handle_at(fd, "", &handle) >= 0)
+        if (has_handles && file_handle_at(fd, "", &handle) >= 0)
                 *ret ^= hash_bytes(handle, strlen(handle)) << 1;
         return 0;
 }
@@ -210,8 +131,17 @@ static int identify_directory(int fd, uint64_t *ret) {
 /* The way to path in one layer, from its root to the last directory that is there. */
 typedef struct Way {
         int fd; /* of the directory reached */
+        bool has_handles;
         const char *rest;
 } Way;
+
+static Way way_begin(const Lower *l, size_t i, const char *path) {
+        return (Way){
+                .fd = open_beneath(l->layer_fds[i], "", O_PATH | O_DIRECTORY),
+                .has_handles = l->has_handles[i],
+                .rest = path,
+        };
+}
 
 /* One step down. 1: done, 0: nothing of that name, or no directory. */
 static int way_step(Way *w) {
@@ -232,14 +162,14 @@ static int way_step(Way *w) {
         return 1;
 }
 
-static int identify_in_layer(int layer_fd, const char *path, FILE *f) {
-        Way w = { .fd = open_beneath(layer_fd, "", O_PATH | O_DIRECTORY), .rest = path };
+static int identify_in_layer(const Lower *l, size_t i, const char *path, FILE *f) {
+        Way w = way_begin(l, i, path);
         int r = w.fd < 0 ? w.fd : 1;
 
         while (r > 0) {
                 uint64_t id;
 
-                r = identify_directory(w.fd, &id);
+                r = identify_directory(w.fd, w.has_handles, &id);
                 if (r < 0)
                         break;
                 (void) fprintf(f, "%llx,", (unsigned long long) id);
@@ -258,7 +188,7 @@ int lower_identify(const Lower *l, const char *path, char **ret) {
         if (!f)
                 return -ENOMEM;
         for (size_t i = 0; r >= 0 && i < l->n_layers; i++) {
-                r = identify_in_layer(l->layer_fds[i], path, f);
+                r = identify_in_layer(l, i, path, f);
                 (void) fputc(';', f);
         }
         if (fclose(f) != 0 && r >= 0)
@@ -312,7 +242,7 @@ static bool is_on_known_way(const Way *w, const char *path, const char *known) {
 
 static int compare_directory(const Way *w, const char *path, const char **identity, Failure *reterr) {
         uint64_t then = strtoull(*identity, NULL, 16), now;
-        int r = identify_directory(w->fd, &now);
+        int r = identify_directory(w->fd, w->has_handles, &now);
 
         *identity += strcspn(*identity, ",;");
         *identity += **identity == ',';
@@ -323,9 +253,14 @@ static int compare_directory(const Way *w, const char *path, const char **identi
 
 /* Follows path in one layer as far as it is there, comparing with *identity, which is moved to the next
  * layer's. */
-static int
-compare_in_layer(int layer_fd, const char *path, const char *known, const char **identity, Failure *reterr) {
-        Way w = { .fd = open_beneath(layer_fd, "", O_PATH | O_DIRECTORY), .rest = path };
+static int compare_in_layer(
+        const Lower *l,
+        size_t i,
+        const char *path,
+        const char *known,
+        const char **identity,
+        Failure *reterr) {
+        Way w = way_begin(l, i, path);
         int r = w.fd < 0 ? w.fd : 1;
 
         while (r > 0) {
@@ -354,7 +289,7 @@ int lower_is_removed(
         for (size_t i = 0; i < l->n_layers; i++) {
                 if (*identity == '\0')
                         return refuse(reterr, path, "there are other lower layers than before");
-                r = compare_in_layer(l->layer_fds[i], path, known, &identity, reterr);
+                r = compare_in_layer(l, i, path, known, &identity, reterr);
                 if (r < 0)
                         return r;
         }

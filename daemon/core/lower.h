@@ -5,14 +5,21 @@
 
 #include <sys/stat.h>
 
-#include "core/overlay.h"
+#include "core/site.h"
+
+typedef struct LowerOwners LowerOwners;
 
 typedef struct Lower {
-        int *layer_fds; /* roots of the layers, uppermost first */
+        int *layer_fds; /* roots of the layers, uppermost first, on the overlay's own mounts of them */
+        int *path_fds;  /* the same on the mounts of their paths; negative where only the former is needed */
+        bool *has_handles; /* file handles that stay the same */
         size_t n_layers;
-        int view_fd;    /* root of their merged view, as the kernel sees it: an overlay of their own that is
-                           mounted nowhere; of a single layer, that */
-        bool has_ctime; /* a change of anything but names changes an entry's ctime */
+        int *data_fds; /* data-only layers */
+        size_t n_data;
+        int view_fd; /* root of their merged view, as the kernel sees it: an overlay of their own that is
+                        mounted nowhere; of a single plain layer, that */
+        LowerOwners *owners; /* of such an overlay: what is known of id maps */
+        bool has_ctime;      /* a change of anything but names changes an entry's ctime */
 } Lower;
 
 #define LOWER_INIT                                                                                          \
@@ -20,8 +27,14 @@ typedef struct Lower {
                 .view_fd = -EBADF                                                                           \
         }
 
-/* Opens the layers of o by their paths; needs CAP_SYS_ADMIN for more than one. FAILURE_LOWER_UNREACHABLE. */
-int lower_open(const Overlay *o, Lower *ret, Failure *reterr);
+/* Opens the lower layers of the running overlay, each of them proved to be one (proof.h): what cannot be
+ * proved is not read. Needs CAP_SYS_ADMIN. FAILURE_LOWER_UNPROVED, FAILURE_LOWER_UNREACHABLE. */
+int lower_open(const Site *site, Lower *ret, Failure *reterr);
+/* The same for a record of what is finalized. A layer that is not proved keeps nobody from that, and is
+ * noted, once a job: what depends on the record, refresh and prune, says so then. */
+int lower_open_for_record(Site *site, Lower *ret);
+/* Of an overlay that is not mounted: by the paths a person has given. */
+int lower_open_given(const Site *site, Lower *ret, Failure *reterr);
 void lower_done(Lower *l);
 
 /* path is relative to the merged view, "" is its root. 0; -ENOENT only where a parent that could be read
@@ -30,6 +43,12 @@ int lower_stat(const Lower *l, const char *path, struct stat *ret);
 /* Whether something that is no directory stands at path, or where a directory led to it: 1, 0, or an error
  * as above. */
 int lower_is_replaced(const Lower *l, const char *path);
+/* Whether the view shows the owner of path, which is st, as the overlay does: 0, or -ENOLINK, as the mount
+ * of a layer's path has another id map than the overlay's. Done by lower_stat() and lower_open_dir(). */
+int lower_check_owner(const Lower *l, const char *path, const struct stat *st);
+/* Content of a regular file, read-only; flags: O_NOATIME. -EIO, as the kernel says, where the data of a file
+ * is in no layer; -ENOLINK where it may be in a layer that is not proved. */
+int lower_open_file(const Lower *l, const char *path, int flags);
 /* What tells later that nothing of an entry has changed, 0 if nothing does: its file system does not keep
  * it, or the last change is so recent that the next one may get the same time. */
 uint64_t lower_ctime(const Lower *l, const struct stat *st);

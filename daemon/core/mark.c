@@ -161,9 +161,8 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
         }
         if (r >= 0)
                 r = staging_create(m->site, /* n_scratch= */ 1, &m->staging, reterr);
-        /* As for an exchange: who needs what it tells says so when it is not known. */
         if (r >= 0)
-                (void) lower_open(m->site->overlay, &m->lower, NULL);
+                (void) lower_open_for_record(m->site, &m->lower);
         return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;
 }
 

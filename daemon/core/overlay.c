@@ -170,6 +170,7 @@ static int find_lower_layers(Overlay *o, const OverlayLayers *configured, Failur
                         "its "
                         "configuration",
                         o->mount_point, o->fs_options);
+        o->is_lower_unknown = true;
         o->lower = strv_free(o->lower);
         o->data = strv_free(o->data);
         o->data = strv_new();

@@ -29,7 +29,8 @@ typedef struct Overlay {
         dev_t device; /* of the superblock */
         char **lower; /* uppermost first, NULL-terminated, unescaped */
         size_t n_lower;
-        char **data; /* data-only layers */
+        bool is_lower_unknown; /* the list could not be read: lower is what the configuration says */
+        char **data;           /* data-only layers */
         size_t n_data;
         char *upper; /* NULL: lower-only overlay */
         char *work;

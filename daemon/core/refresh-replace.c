@@ -94,7 +94,7 @@ static int copy_fileattr(const RefreshDirectory *d, const RefreshChange *c, int 
 }
 
 static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
-        _cleanup_close_ int from_fd = open_beneath(d->p->lower->view_fd, c->lower, O_RDONLY | O_NOFOLLOW);
+        _cleanup_close_ int from_fd = lower_open_file(d->p->lower, c->lower, 0);
         _cleanup_close_ int to_fd = -EBADF;
         struct stat st;
         int r;

@@ -102,7 +102,7 @@ static int compare_data(const Site *site, int a_fd, int b_fd) {
 static int compare_files(const Pair *x) {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NOATIME;
         _cleanup_close_ int upper_fd = open_beneath(x->upper_fd, x->name, flags),
-                            lower_fd = open_beneath(x->place->r->lower->view_fd, x->lower, flags);
+                            lower_fd = lower_open_file(x->place->r->lower, x->lower, O_NOATIME);
 
         if (upper_fd < 0 || lower_fd < 0)
                 return upper_fd < 0 ? upper_fd : lower_fd;

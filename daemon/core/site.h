@@ -56,6 +56,7 @@ struct Site {
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
         size_t n_inner_mounts;
+        bool is_unproved_noted;     /* that the lower layers are not looked at */
         int redirect_max_hold;      /* redirect-max.h; let go by site_done() */
         atomic_ullong bytes_copied; /* data, for progress */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would

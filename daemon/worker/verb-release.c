@@ -26,7 +26,7 @@ static int run(Worker *w, release_func func, const char *path, const WorkHooks *
 
         p.records = records;
         if (r >= 0)
-                r = lower_open(w->overlay, &lower, reterr);
+                r = lower_open(&w->site, &lower, reterr);
         if (r >= 0)
                 r = func(&p, path, reterr);
         w->counts = p.counts;

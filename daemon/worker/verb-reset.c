@@ -23,10 +23,12 @@ int worker_reset(Worker *w, const char *path, Failure *reterr) {
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot remove the old tree of '%s'", path);
+        r = lower_open(
+                &w->site, &lower, reterr); /* as long as it is mounted, and tells what its layers are */
+        if (r < 0)
+                return r;
         w->site.root_fd = fd_close(w->site.root_fd);
         r = offline_unmount(&w->offline, w->overlay, reterr);
-        if (r >= 0)
-                r = lower_open(w->overlay, &lower, reterr);
         if (r >= 0)
                 r = reset_run(&w->site, &lower, path, &n, reterr);
         if (n > 0)

@@ -36,7 +36,8 @@ static int run(Worker *w, const Records *records, const char *path, Failure *ret
                 .want_repair = worker_asks_for(w, WIRE_REPAIR),
                 .func = send_problem,
         };
-        int r = lower_open(w->overlay, &lower, reterr);
+        int r = w->site.root_fd >= 0 ? lower_open(&w->site, &lower, reterr)
+                                     : lower_open_given(&w->site, &lower, reterr);
 
         if (r >= 0)
                 r = verify_run(&v, reterr);

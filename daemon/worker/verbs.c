@@ -43,21 +43,23 @@ static int send_step(const PlanStep *s, void *userdata) {
         return wire_send(WORKER_FD, &r);
 }
 
-static int send_checks(const CheckList *l) {
-        for (size_t i = 0; i < l->n; i++) {
-                WireRecord r;
-                int k;
+static int send_check(const Check *c) {
+        WireRecord r;
 
-                wire_record_init(&r, WIRE_CHECK);
-                r.state = (uint32_t) l->items[i].level;
-                wire_set(r.name, l->items[i].id);
-                wire_set(r.text, l->items[i].text);
-                wire_set(r.lower_path, l->items[i].advice);
-                k = wire_send(WORKER_FD, &r);
-                if (k < 0)
-                        return k;
-        }
-        return 0;
+        wire_record_init(&r, WIRE_CHECK);
+        r.state = (uint32_t) c->level;
+        wire_set(r.name, c->id);
+        wire_set(r.text, c->text);
+        wire_set(r.lower_path, c->advice);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_checks(const CheckList *l) {
+        int r = 0;
+
+        for (size_t i = 0; i < l->n && r >= 0; i++)
+                r = send_check(l->items + i);
+        return r;
 }
 
 bool worker_asks_for(const Worker *w, const char *key) {
@@ -146,6 +148,21 @@ static int check_preconditions(const Worker *w, bool report, Failure *reterr) {
         r = report ? send_checks(&l) : check_list_to_failure(&l, w->overlay, reterr);
         check_list_done(&l);
         return r;
+}
+
+/* What asks the lower layers comes last: they may not answer. */
+static int check(Worker *w, Failure *reterr) {
+        int r = check_preconditions(w, /* report= */ true, reterr);
+        Check lower = { 0 };
+
+        if (r < 0 || !w->overlay->upper)
+                return r;
+        r = overlay_check_lower(TAKE_PTR(w->overlay), &lower);
+        if (r >= 0)
+                r = send_check(&lower);
+        free(lower.text);
+        free(lower.advice);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot check the lower layers") : 0;
 }
 
 static int inspect(Worker *w, const char *path, Failure *reterr) {
@@ -421,7 +438,7 @@ int worker_run_verb(Worker *w, Failure *reterr) {
         if (type == JOB_WATCH)
                 return worker_watch(w, reterr);
         if (type == JOB_CHECK)
-                return check_preconditions(w, /* report= */ true, reterr);
+                return check(w, reterr);
         if (type == JOB_BLOCKERS)
                 return list_blockers(w, path, reterr);
         w->is_survey = type == JOB_SURVEY;

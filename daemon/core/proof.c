@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/proof.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/syscall.h>
+
+#include "base/fs-util.h"
+
+#define MARK_FLAGS (FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW)
+#define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
+#define TRIES_MAX 16U                   /* of directories below the root */
+
+typedef struct Proof {
+        const Site *site;
+        const Overlay *o;
+        int *layer_fds;
+        int *path_fds;
+        struct stat *st; /* of what stands at the paths, or below them at name */
+        const char *name;
+        int fanotify_fd;
+        size_t n_found;
+        size_t last; /* layer of the last event */
+        unsigned n_tries;
+        bool is_disordered;
+        int denied; /* what opening a directory for an event said */
+} Proof;
+
+static int unproved(const Proof *p, size_t i, const char *why, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_LOWER_UNPROVED, ENOLINK,
+                "it is not proved that '%s' is the lower layer of '%s': %s; set LowerDir= in its "
+                "configuration to where the layer is seen now",
+                p->o->lower[i], p->o->mount_point, why);
+}
+
+/* EACCES and EPERM of a whole layer: it was withdrawn, or its server does not know this machine any more. */
+static int unreachable(const Proof *p, size_t i, int error, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_LOWER_UNREACHABLE, error,
+                "cannot open the lower layer '%s' of '%s': %s; is it mounted, and may this machine read it?",
+                p->o->lower[i], p->o->mount_point, strerror(error));
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b) {
+        return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static int open_path(Proof *p, size_t i, Failure *reterr) {
+        int fd = open(p->o->lower[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat upper;
+
+        if (fd < 0 && errno_is_gone(-errno))
+                return unproved(p, i, "there is no such directory", reterr);
+        if (fd < 0)
+                return unreachable(p, i, errno, reterr);
+        p->path_fds[i] = fd;
+        if (fstat(fd, p->st + i) < 0)
+                return unreachable(p, i, errno, reterr);
+        /* The overlay reads its upper as well. */
+        return fstat(p->site->upper_fd, &upper) >= 0 && is_same_file(p->st + i, &upper)
+                ? unproved(p, i, "that is its upper layer", reterr)
+                : 0;
+}
+
+static int set_mark(const Proof *p, size_t i, unsigned how) {
+        return fanotify_mark(
+                       p->fanotify_fd, how | MARK_FLAGS, EVENTS, p->path_fds[i],
+                       p->name[0] ? p->name : ".") < 0
+                ? -errno
+                : 0;
+}
+
+/* The root of the overlay's own mount of a layer. It is below a layer's root where the overlay shows a
+ * directory that was renamed. */
+static int open_root(const Proof *p, int fd) {
+        _cleanup_close_ int root_fd =
+                openat(fd, p->name[0] ? ".." : ".", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct statx stx;
+
+        if (root_fd < 0 || statx(root_fd, "", AT_EMPTY_PATH, 0, &stx) < 0 ||
+            !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+                return -EBADF;
+        return TAKE_FD(root_fd);
+}
+
+/* fd: a directory that the overlay has just read in this thread. */
+static void take(Proof *p, int fd) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return;
+        for (size_t i = 0; i < p->o->n_lower; i++) {
+                if (!is_same_file(&st, p->st + i))
+                        continue;
+                p->is_disordered |= i < p->last;
+                p->last = i;
+                if (p->layer_fds[i] < 0)
+                        p->layer_fds[i] = open_root(p, fd);
+                p->n_found += p->layer_fds[i] >= 0;
+                return;
+        }
+}
+
+static void take_event(Proof *p, const struct fanotify_event_metadata *e) {
+        bool is_ours = e->pid == (int) syscall(SYS_gettid);
+
+        if (is_ours && e->fd >= 0)
+                take(p, e->fd);
+        if (e->fd >= 0)
+                (void) fd_close(e->fd);
+}
+
+/* A directory that cannot be opened for its event is told by what read() says. */
+static int take_events(Proof *p) {
+        _Alignas(struct fanotify_event_metadata) char buffer[4096];
+
+        for (;;) {
+                ssize_t n = read(p->fanotify_fd, buffer, sizeof(buffer));
+                const struct fanotify_event_metadata *e = (const void *) buffer;
+
+                if (n < 0 && errno == EAGAIN)
+                        return 0;
+                if (n < 0 && errno != EINTR)
+                        p->denied = errno;
+                for (; n > 0 && FAN_EVENT_OK(e, n); e = FAN_EVENT_NEXT(e, n))
+                        take_event(p, e);
+        }
+}
+
+static int stop(int dfd, const struct dirent *de, void *userdata) {
+        return -EALREADY;
+}
+
+/* The first entry takes the kernel through all layers. */
+static int list_overlay(const Proof *p) {
+        _cleanup_close_ int fd = open_dir_beneath(p->site->root_fd, p->name);
+        int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
+
+        return r == -EALREADY ? 0 : r;
+}
+
+static int prove_by_root(Proof *p, Failure *reterr) {
+        int r;
+
+        for (size_t i = 0; i < p->o->n_lower; i++) {
+                r = set_mark(p, i, FAN_MARK_ADD);
+                if (r < 0)
+                        return r == -EACCES || r == -EPERM || r == -EIO || r == -ESTALE
+                                ? unreachable(p, i, -r, reterr)
+                                : unproved(p, i, "the kernel does not tell when it is read", reterr);
+        }
+        r = list_overlay(p);
+        if (r < 0)
+                return failure_set(
+                        reterr, FAILURE_LOWER_UNREACHABLE, -r,
+                        "cannot list '%s', and with it its lower layers: %s", p->o->mount_point,
+                        strerror(-r));
+        return take_events(p);
+}
+
+/* One layer only: here the order of several does not show. */
+static int try_below(int dfd, const struct dirent *de, void *userdata) {
+        _cleanup_close_ int fd = -EBADF;
+        Proof *p = userdata;
+        int r = 0;
+
+        if (de->d_type != DT_DIR || p->n_tries++ >= TRIES_MAX)
+                return de->d_type != DT_DIR ? 0 : -EALREADY;
+        fd = open_beneath(p->path_fds[0], de->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+        p->name = de->d_name;
+        if (fd < 0 || fstat(fd, p->st) < 0 || set_mark(p, 0, FAN_MARK_ADD) < 0)
+                return 0;
+        if (list_overlay(p) >= 0)
+                r = take_events(p);
+        (void) set_mark(p, 0, FAN_MARK_REMOVE);
+        return p->n_found > 0 ? -EALREADY : r;
+}
+
+/* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
+ * read the layers again (ovl_cache_get()). A directory has one parent: the same directory below, the same
+ * root. */
+static int prove_below(Proof *p) {
+        struct stat root = p->st[0], found;
+        int r = dir_foreach_dirent(p->path_fds[0], try_below, p);
+
+        p->name = "";
+        if (p->n_found > 0 && (fstat(p->layer_fds[0], &found) < 0 || !is_same_file(&root, &found))) {
+                p->layer_fds[0] = fd_close(p->layer_fds[0]);
+                p->n_found = 0;
+        }
+        return r == -EALREADY ? 0 : r;
+}
+
+static int conclude(const Proof *p, Failure *reterr) {
+        for (size_t i = 0; i < p->o->n_lower; i++)
+                if (p->layer_fds[i] < 0)
+                        return p->denied > 0
+                                ? unreachable(p, i, p->denied, reterr)
+                                : unproved(p, i, "the overlay does not read what stands there", reterr);
+        return p->is_disordered ? unproved(p, 0, "the overlay reads its layers in another order", reterr)
+                                : 0;
+}
+
+static int run(Proof *p, Failure *reterr) {
+        int r = 0;
+
+        if (p->o->is_lower_unknown)
+                return unproved(p, 0, "the mount table does not tell how many layers there are", reterr);
+        for (size_t i = 0; i < p->o->n_lower && r >= 0; i++)
+                r = open_path(p, i, reterr);
+        if (r < 0)
+                return r;
+        p->fanotify_fd = fanotify_init(
+                FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_TID | FAN_UNLIMITED_MARKS,
+                O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NOATIME);
+        if (p->fanotify_fd < 0)
+                return unproved(p, 0, "fanotify cannot be used", reterr);
+        r = prove_by_root(p, reterr);
+        if (r >= 0 && p->n_found == 0 && p->o->n_lower == 1)
+                r = prove_below(p);
+        return r < 0 ? r : conclude(p, reterr);
+}
+
+int proof_open_layers(const Site *site, int *layer_fds, int *path_fds, Failure *reterr) {
+        const Overlay *o = site->overlay;
+        _cleanup_free_ struct stat *st = calloc(o->n_lower + 1, sizeof(struct stat));
+        Proof p = {
+                .site = site,
+                .o = o,
+                .layer_fds = layer_fds,
+                .path_fds = path_fds,
+                .st = st,
+                .name = "",
+                .fanotify_fd = -EBADF,
+        };
+        int r;
+
+        for (size_t i = 0; i < o->n_lower; i++)
+                layer_fds[i] = path_fds[i] = -EBADF;
+        r = st ? run(&p, reterr) : -ENOMEM;
+        (void) fd_close(p.fanotify_fd);
+        return r;
+}

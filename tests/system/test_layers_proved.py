@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands at the path of a lower layer may be something else: nothing is compared with it, refreshed from it or pruned
+because of it, and everybody hears why. A layer that the overlay itself is seen to read is used, by whatever path."""
+
+import os
+import shutil
+import stat
+
+import pytest
+
+from ovltest import assert_same, run, snapshot
+from ovltest.daemon import wait_for
+from ovltest.layers import attach, detached, map_ids, mount_overlay
+from ovltest.overlay import OverlayMount
+from ovltest.tree import release, write
+
+D = "software/prog"
+ACT = {"Finalize": {"OnLowerChange": "refresh", "OnLowerRemoved": "prune"}}
+WORDS = "it is not proved that"
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    release(os.path.join(top, D))
+    return top
+
+
+class Mounted(OverlayMount):
+    """Of layers given as descriptors."""
+
+    def __init__(self, scene, layers=(), data=(), upper="tmpfs"):
+        self.layers, self.data = layers, data
+        super().__init__(scene.subdir("ovl"), [], scene.upper(upper))
+
+    def mount(self):
+        mount_overlay(self.point, self.upper, self.layers, self.data)
+
+
+def managed(scene, overlay, **sections):
+    scene.keep(overlay)
+    return scene.daemon(soft=(overlay, {**ACT, **sections}))
+
+
+def compared(daemon):
+    """Starts the daemon anew, and waits until its first comparison is over."""
+    daemon.stop()
+    n = len(daemon.log())
+    daemon.start()
+    wait_for(lambda: "Cannot compare overlay" in daemon.log()[n:] or "compared with" in daemon.log()[n:], "the comparison")
+
+
+def assert_left_alone(daemon, overlay, before):
+    """By the daemon itself, and by whoever asks."""
+    compared(daemon)
+    for verb in ("refresh", "prune", "verify"):
+        result = daemon.ctl(verb, overlay / D if verb != "verify" else overlay.point)
+        assert result.code != 0 and WORDS in result.err, (verb, result)
+        assert "LowerDir=" in result.err
+    assert_same(before, snapshot(overlay / D))
+    assert not daemon.jobs() or all(j["State"] == "failed" for j in daemon.jobs() if j["Type"] in ("refresh", "prune"))
+
+
+def lower_row(daemon, overlay):
+    rows = daemon.ctl("check", overlay.point, "--json=short").json["checks"]
+    return next(r for r in rows if r["id"] == "lower-path")
+
+
+def test_detached_layer_is_left_alone(scene, source):
+    overlay = Mounted(scene, [detached(source)])
+    daemon = managed(scene, overlay)
+    assert overlay.lowers == []
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    assert_left_alone(daemon, overlay, before)
+    daemon.ctl("is-finalized", overlay / D).ok()
+
+
+def test_configured_path_of_a_detached_layer(scene, source):
+    """LowerDir= helps to find it, and is proved like any other."""
+    overlay = Mounted(scene, [detached(source)])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": source})
+    daemon.ctl("finalize", overlay / D).ok()
+    write(os.path.join(source, D, "lib/libnew.so"))
+    daemon.ctl("refresh", overlay / D).ok()
+    assert os.path.exists(overlay / f"{D}/lib/libnew.so")
+    copy = scene.subdir("copy")
+    run("cp", "-a", source + "/.", copy)
+    shutil.rmtree(os.path.join(copy, D))
+    daemon.add_overlay("soft", overlay.point, Overlay={"LowerDir": copy}, **ACT)
+    assert_left_alone(daemon, overlay, snapshot(overlay / D))
+
+
+def test_replaced_directory(scene, source):
+    """Renamed away while it is mounted, with another one in its place."""
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    os.rename(source, source + ".kept")
+    shutil.copytree(source + ".kept", source, symlinks=True)
+    shutil.rmtree(os.path.join(source, D, "share"))
+    assert_left_alone(daemon, overlay, before)
+    shutil.rmtree(source)
+    os.rename(source + ".kept", source)
+    daemon.ctl("refresh", overlay / D).ok()
+    assert daemon.ctl("verify", overlay.point, "--json=short").ok().json == {"problems": []}
+
+
+@pytest.mark.parametrize("what", ("empty", "itself-below", "upper"))
+def test_mounted_over(scene, source, what):
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    if what == "empty":
+        run("mount", "-t", "tmpfs", "over", source)
+    else:
+        run("mount", "--bind", os.path.join(source, "software") if what == "itself-below" else overlay.upper.upper, source)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", source)
+    daemon.ctl("refresh", overlay / D).ok()
+
+
+@pytest.mark.parametrize("kind", ("ext4-256", "xfs", "btrfs"))
+def test_clone_of_the_file_system(scene, kind):
+    """A copy of the image has the same inode numbers, handles, times and UUID."""
+    lower = scene.upper(kind)
+    source = os.path.join(lower.point, "source")
+    release(os.path.join(source, D))
+    run("sync", "-f", source)
+    copy = lower.image + ".copy"
+    clone = scene.subdir("clone")
+    if kind == "btrfs":
+        run("btrfs", "subvolume", "create", os.path.join(lower.point, "volume"))
+        shutil.copytree(source, os.path.join(lower.point, "volume/source"), symlinks=True)
+        run("btrfs", "subvolume", "snapshot", os.path.join(lower.point, "volume"), os.path.join(lower.point, "snapshot"))
+        source, other = (os.path.join(lower.point, n, "source") for n in ("volume", "snapshot"))
+    else:
+        run("cp", lower.image, copy)
+        run("mount", "-o", "loop" + (",nouuid" if kind == "xfs" else ""), copy, clone)
+        other = os.path.join(clone, "source")
+    try:
+        overlay = scene.overlay(source)
+        daemon = managed(scene, overlay)
+        daemon.ctl("finalize", overlay / D).ok()
+        before = snapshot(overlay / D)
+        shutil.rmtree(os.path.join(other, D, "share"))
+        run("mount", "--bind", other, source)
+        try:
+            assert_left_alone(daemon, overlay, before)
+        finally:
+            run("umount", source)
+        daemon.ctl("refresh", overlay / D).ok()
+    finally:
+        if kind != "btrfs":
+            run("umount", "-l", clone)
+
+
+def test_hard_linked_copy(scene, source):
+    """cp -al: every file is the same inode."""
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay, Finalize={**ACT["Finalize"], "HardLinks": "break"})
+    copy = scene.subdir("copy")
+    daemon.ctl("finalize", overlay / D).ok()
+    run("cp", "-al", source + "/.", copy)
+    before = snapshot(overlay / D)
+    shutil.rmtree(os.path.join(copy, D, "share"))
+    run("mount", "--bind", copy, source)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", source)
+
+
+def test_id_map_of_a_layer(scene, source):
+    """Read by its path, what the overlay shows as 0 would be 100000, and the other way round."""
+    program = os.path.join(source, D, "bin/prog-setid")
+    write(program, mode=0o4755)
+    os.chown(program, 0, 0)
+    other = os.path.join(source, D, "bin/other-setid")
+    write(other)
+    os.chown(other, 100000, 100000)
+    os.chmod(other, 0o4755)
+    layer = map_ids(detached(source), (0, 100000, 65536), (100000, 0, 65536))
+    overlay = Mounted(scene, [layer])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": source})
+    assert os.stat(overlay / f"{D}/bin/other-setid").st_uid == 0
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    compared(daemon)
+    result = daemon.ctl("refresh", overlay / D).ok()
+    assert "nothing to do" in result.out
+    assert_same(before, snapshot(overlay / D))
+    # What is refreshed has the owner that the overlay shows.
+    write(program, b"longer than it was before\n" * 20, mode=0o4755)
+    daemon.ctl("refresh", overlay / D).ok()
+    st = os.stat(overlay / f"{D}/bin/prog-setid")
+    assert (st.st_uid, stat.S_IMODE(st.st_mode), st.st_size) == (100000, 0o4755, 520)
+
+
+def test_id_map_of_the_path(scene, source):
+    """The path has an id map, and the layer none."""
+    os.chown(os.path.join(source, D, "bin/prog"), 100000, 100000)
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    attach(map_ids(detached(source), (0, 100000, 65536), (100000, 0, 65536)), source)
+    try:
+        compared(daemon)
+        assert "nothing to do" in daemon.ctl("refresh", overlay / D).ok().out
+        assert_same(before, snapshot(overlay / D))
+    finally:
+        run("umount", source)
+
+
+def test_id_map_of_one_of_several_layers(scene, source):
+    """Their merged view is made by their paths, so it is not used."""
+    second = scene.source()
+    write(os.path.join(second, D, "bin/added"), mode=0o4755)
+    overlay = Mounted(scene, [map_ids(detached(source), (0, 100000, 65536)), second])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": f"{source}:{second}"})
+    daemon.ctl("finalize", overlay / D).ok()
+    write(os.path.join(source, D, "bin/prog"), b"another one, and longer\n" * 50, mode=0o755)
+    before = snapshot(overlay / D)
+    compared(daemon)
+    result = daemon.ctl("refresh", overlay / D)
+    assert result.code != 0 and "id map" in result.err
+    assert_same(before, snapshot(overlay / D))
+
+
+def test_several_layers(scene, source):
+    """One that is not proved is enough, and so is another order."""
+    second = scene.source()
+    release(os.path.join(second, "software/other"))
+    overlay = scene.overlay(source, second)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / "software").ok()
+    daemon.ctl("refresh", overlay / D).ok()
+    before = snapshot(overlay / D)
+    run("mount", "-t", "tmpfs", "over", second)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", second)
+    daemon.add_overlay("soft", overlay.point, Overlay={"LowerDir": f"{second}:{source}"}, **ACT)
+    assert_left_alone(daemon, overlay, before)
+
+
+def test_lower_without_handles(scene, source):
+    """FUSE: proved as any other, and another mount of the same server is another file system."""
+    lower, other = scene.lower(source), scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    daemon.ctl("refresh", overlay / D).ok()
+    before = snapshot(overlay / D)
+    run("mount", "--bind", other.point, lower.point)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", lower.point)
+    daemon.ctl("refresh", overlay / D).ok()
+
+
+def test_everything_copied_up(scene, source):
+    """There is nothing left that shows through."""
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / "software", "--data=1G").ok()
+    before = snapshot(overlay / D)
+    run("mount", "-t", "tmpfs", "over", source)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", source)
+    daemon.ctl("refresh", overlay / D).ok()
+
+
+def test_listing_that_somebody_holds(scene, source):
+    """The kernel answers from memory what somebody reads at the same time; the layer is proved nevertheless."""
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    with os.scandir(overlay.point) as entries:
+        next(entries)
+        daemon.ctl("refresh", overlay / D).ok()
+        run("mount", "--bind", os.path.join(source, "software"), source)
+        try:
+            assert WORDS in daemon.ctl("refresh", overlay / D).err
+        finally:
+            run("umount", source)
+
+
+def test_nothing_is_recorded_of_another_layer(scene, source):
+    """What stands at the path while a directory is finalized is not remembered: nothing is removed later because of it."""
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    other = scene.source()
+    release(os.path.join(other, D))
+    with open(os.path.join(other, D, "lib/libpart0.so.1.0"), "ab") as f:
+        f.write(b"of another size")
+    run("mount", "--bind", other, source)
+    result = daemon.ctl("finalize", overlay / D).ok()
+    assert WORDS in result.err
+    run("umount", source)
+    before = snapshot(overlay / D)
+    compared(daemon)
+    assert "nothing to do" in daemon.ctl("refresh", overlay / D).ok().out
+    assert_same(before, snapshot(overlay / D))
+
+
+def test_it_is_said(scene, source):
+    overlay = scene.overlay(source)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    assert lower_row(daemon, overlay)["level"] == "ok"
+    run("mount", "-t", "tmpfs", "over", source)
+    compared(daemon)
+    row = lower_row(daemon, overlay)
+    assert row["level"] == "warning" and WORDS in row["text"] and "LowerDir=" in row["advice"]
+    status = daemon.ctl("status", "soft")
+    assert WORDS in status.out
+    assert daemon.log().count("Cannot compare overlay") == 1
+    # As soon as the mount table changes it is asked again.
+    run("umount", source)
+    wait_for(lambda: WORDS not in daemon.ctl("status", "soft").out, "the proof")
+    assert lower_row(daemon, overlay)["level"] == "ok"
