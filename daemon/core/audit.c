@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/error-scope.h"
 #include "core/layer.h"
 #include "core/observe.h"
 #include "core/staging.h"
@@ -201,6 +202,23 @@ int audit_directory(
         return 0;
 }
 
+/* r: of opening or listing one directory of the upper. What belongs to that one alone is told, and the
+ * others are looked at: 0. */
+static int pass_over(const Site *site, const char *path, int r) {
+        _cleanup_free_ char *full = NULL, *reason = NULL;
+
+        if (r >= 0 || is_gone(r))
+                return 0;
+        if (error_scope(site, CALL_READ, r) != SCOPE_ENTRY)
+                return r;
+        full = path_join(site->overlay->upper, path);
+        reason = full ? error_reason(r, CALL_READ, "list the directory", full, -EBADF, NULL) : NULL;
+        if (!reason)
+                return -ENOMEM;
+        site_note(site, path, "what is below is not looked at: %s", reason);
+        return 0;
+}
+
 /* No system call takes such a path. What stands there cannot be finalized, and nobody can name it. */
 static bool is_too_long(const Site *site, const char *parent, const char *path) {
         if (strlen(path) < PATH_MAX)
@@ -222,6 +240,7 @@ typedef struct Level {
         const Walk *walk;
         const char *path;
         bool is_pure;
+        bool has_failed; /* at something in it */
 } Level;
 
 static int walk(const Walk *w, int fd, const char *path, bool is_pure);
@@ -230,7 +249,7 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_free_ char *path = NULL;
         _cleanup_close_ int fd = -EBADF;
-        const Level *l = userdata;
+        Level *l = userdata;
         int r;
 
         if (type != DT_DIR || is_staging_name(name))
@@ -242,11 +261,14 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
                 return 0;
         fd = open_dir_beneath(dfd, name);
         if (fd < 0)
-                return is_gone(fd) ? 0 : fd;
+                return pass_over(l->walk->site, path, fd);
         r = upper_entry_read(fd, "", &e);
-        return r < 0
-                ? r
-                : walk(l->walk, fd, path, e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
+        if (r >= 0)
+                r =
+                        walk(l->walk, fd, path,
+                             e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
+        l->has_failed = r < 0;
+        return r;
 }
 
 static int report_pure(const Walk *w, int upper_fd, const char *path) {
@@ -266,7 +288,7 @@ static int walk(const Walk *w, int fd, const char *path, bool is_pure) {
         if (r != 0)
                 return r < 0 ? r : 0;
         r = dir_foreach(fd, walk_child, &l);
-        return is_gone(r) ? 0 : r;
+        return l.has_failed ? r : pass_over(w->site, path, r);
 }
 
 int audit_tree(
@@ -331,13 +353,15 @@ typedef struct Listing {
         const char *path;
         upper_func func;
         void *userdata;
+        bool has_failed; /* at something in it */
 } Listing;
 
-static int walk_upper(const Listing *l, int fd);
+static int walk_upper(Listing *l, int fd);
 
 static int visit_upper(int dfd, const char *name, unsigned char type, void *userdata) {
-        const Listing *l = userdata;
+        Listing *l = userdata;
         _cleanup_free_ char *path = path_join(l->path, name);
+        Listing below = { .site = l->site, .path = path, .func = l->func, .userdata = l->userdata };
         _cleanup_close_ int fd = -EBADF;
         int r;
 
@@ -346,24 +370,23 @@ static int visit_upper(int dfd, const char *name, unsigned char type, void *user
         if (is_too_long(l->site, l->path, path))
                 return 0;
         r = l->func(dfd, name, type, path, l->userdata);
-        if (r != 0 || type != DT_DIR || is_staging_name(name))
-                return r < 0 ? r : 0;
-        fd = open_dir_beneath(dfd, name);
-        if (fd < 0)
-                return is_gone(fd) ? 0 : fd;
-        return walk_upper(
-                &(Listing){ .site = l->site, .path = path, .func = l->func, .userdata = l->userdata }, fd);
+        if (r == 0 && type == DT_DIR && !is_staging_name(name)) {
+                fd = open_dir_beneath(dfd, name);
+                r = fd < 0 ? pass_over(l->site, path, fd) : walk_upper(&below, fd);
+        }
+        l->has_failed = r < 0;
+        return r < 0 ? r : 0;
 }
 
-static int walk_upper(const Listing *l, int fd) {
-        int r = dir_foreach(fd, visit_upper, (void *) l);
+static int walk_upper(Listing *l, int fd) {
+        int r = dir_foreach(fd, visit_upper, l);
 
-        return is_gone(r) ? 0 : r;
+        return is_gone(r) ? 0 : l->has_failed ? r : pass_over(l->site, l->path, r);
 }
 
 int audit_upper(const Site *site, const char *path, upper_func func, void *userdata) {
         _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
-        const Listing l = { .site = site, .path = path, .func = func, .userdata = userdata };
+        Listing l = { .site = site, .path = path, .func = func, .userdata = userdata };
 
         return fd < 0 ? (is_gone(fd) ? 0 : fd) : walk_upper(&l, fd);
 }

@@ -50,48 +50,22 @@ static bool is_directory(int dfd, const char *name) {
 
 /* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST: facts 1.6). */
 static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int error) {
-        switch (error) {
-        case ENOENT:
-        case EEXIST:
+        if (error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name)))
                 return 1;
-        case EPERM:
-                if (is_directory(old_fd, e->name))
-                        return 1;
-                node_block(
-                        n, DIRECTORY_EXCLUDED, "'%s' is immutable or append-only in the lower layer",
-                        e->name);
-                return -EUCLEAN;
-        case EMLINK:
-                node_block(
-                        n, DIRECTORY_EXCLUDED, "'%s' has as many links as its file system allows", e->name);
-                return -EUCLEAN;
-        case EXDEV:
+        if (error == EXDEV && hands_on_project(old_fd)) {
                 node_block(
                         n, DIRECTORY_EXCLUDED,
-                        hands_on_project(old_fd)
-                                ? "'%s' cannot be copied up: its directory hands on its project (chattr "
-                                  "+P), and the work directory has another one"
-                                : "'%s' is a mount point, or its lower path is too long for a redirect",
+                        "'%s' cannot be copied up: its directory hands on its project (chattr +P), and the "
+                        "work directory has another one",
                         e->name);
                 return -EUCLEAN;
-        case EOVERFLOW:
-                node_block(
-                        n, DIRECTORY_EXCLUDED,
-                        "the owner of '%s' has no number in the overlay's user namespace", e->name);
-                return -EUCLEAN;
-        case EREMOTE:
-                node_block(
-                        n, DIRECTORY_EXCLUDED, "'%s' lies behind an automount point or another overlay",
-                        e->name);
-                return -EUCLEAN;
-        default:
-                exchange_fail(
-                        x, -error, n, e->name,
-                        error == EIO ? "copy up the metadata (if the lower file was removed, run "
-                                       "'ovlfinctl prune' first) of"
-                                     : "copy up the metadata of");
-                return -error;
         }
+        return exchange_error(
+                x, CALL_COPY_UP, -error, n, old_fd, e->name,
+                error == EIO && x->tree->is_undo
+                        ? "copy up the metadata (if the lower file was removed, run "
+                          "'ovlfinctl prune' first) of"
+                        : "copy up the metadata of");
 }
 
 /* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each
@@ -158,7 +132,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
                 return -EUCLEAN;
         }
         r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
-        if (r == -EXDEV && raise_redirect_max(x))
+        if ((r == -EXDEV && raise_redirect_max(x)) || error_is_of_lower(r))
                 r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
         if (r < 0)
                 return place_error(x, n, e, old_fd, -r);
@@ -232,7 +206,7 @@ static void place_task(void *argument, unsigned thread) {
         scratch_fd = t->is_large ? staging_scratch(&t->x->staging, thread) : -EBADF;
         r = t->is_large && scratch_fd < 0 ? scratch_fd : place_batch(t, scratch_fd);
         if (r < 0)
-                exchange_fail(t->x, r, t->node, NULL, "open the directory");
+                (void) exchange_error(t->x, CALL_READ, r, t->node, -EBADF, NULL, "open the directory");
 }
 
 static int submit_batch(PlaceTask **t) {
@@ -361,6 +335,14 @@ static int dress_node(Exchange *x, Node *n) {
         return r < 0 ? r : 0;
 }
 
+static int dress_error(Exchange *x, int r, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+
+        return exchange_error(
+                x, CALL_DRESS, r, n, fd, NULL, "copy owner, mode and attributes of the directory");
+}
+
 static void dress_task(void *argument, unsigned thread) {
         Node *n = ((DressTask *) argument)->node;
         Exchange *x = ((DressTask *) argument)->x;
@@ -370,7 +352,7 @@ static void dress_task(void *argument, unsigned thread) {
         if (!exchange_should_stop(x))
                 r = dress_node(x, n);
         if (r < 0)
-                exchange_fail(x, r, n, NULL, "copy owner, mode and attributes of the directory");
+                (void) dress_error(x, r, n);
 }
 
 static int submit_dress(Exchange *x, Node *n) {
@@ -409,8 +391,10 @@ int build_dress(Exchange *x) {
         Undressed u = { .x = x };
         int r = tree_foreach(x->tree, collect_undressed, &u), k;
 
-        for (size_t i = 0; r >= 0 && i < u.n; i++)
+        for (size_t i = 0; r >= 0 && i < u.n; i++) {
                 r = dress_node(x, u.few[i]);
+                r = r < 0 ? dress_error(x, r, u.few[i]) : 0;
+        }
         k = u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
         return k == -ESHUTDOWN || r >= 0 ? k : r;
 }
@@ -441,14 +425,16 @@ int place_late(Exchange *x, Node *n) {
 
 /* No event tells of inode flags. */
 static int copy_late_fileattr(Node *n, void *userdata) {
-        const Exchange *x = userdata;
+        Exchange *x = userdata;
         _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int old_fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
         _cleanup_close_ int new_fd = old_fd < 0 ? old_fd : open_dir_beneath(x->new_fd, path);
+        int r;
 
         if (errno_is_gone(old_fd) || errno_is_gone(new_fd))
                 return 0; /* an event tells */
-        return new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
+        r = new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
+        return r < 0 && dress_error(x, r, n) != -EUCLEAN ? r : 0;
 }
 
 int build_dress_late(Exchange *x) {

@@ -7,11 +7,17 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/error-scope.h"
 #include "core/layer.h"
 #include "core/pool.h"
 #include "core/staging.h"
 
 #define WAIT_MSEC 100
+
+/* A file that stays as it is. */
+typedef struct Left {
+        char *path, *why;
+} Left;
 
 typedef struct Copy {
         Site *site;
@@ -19,8 +25,8 @@ typedef struct Copy {
         Pool *pool;
         pthread_mutex_t lock; /* the failure, and the lists */
         Failure failure;
-        char **running, **unreadable; /* paths */
-        size_t n_running, n_unreadable;
+        Left *left;
+        size_t n_left;
         uint64_t reserved; /* bytes that are being copied; under lock */
         atomic_bool has_failed;
 } Copy;
@@ -59,20 +65,52 @@ static void release(Copy *c, uint64_t size) {
         (void) pthread_mutex_unlock(&c->lock);
 }
 
-static void remember(Copy *c, char ***items, size_t *n, const char *path) {
+/* Takes why. */
+static int remember(Copy *c, const char *path, char *why) {
+        Left *grown;
+
         (void) pthread_mutex_lock(&c->lock);
-        (void) path_list_add(items, n, path);
+        grown = why ? reallocarray(c->left, c->n_left + 1, sizeof(Left)) : NULL;
+        if (grown) {
+                c->left = grown;
+                grown[c->n_left++] = (Left){ .path = strdup(path), .why = why };
+        } else
+                free(why);
         (void) pthread_mutex_unlock(&c->lock);
+        return grown ? 0 : -ENOMEM;
 }
 
 /* From the main thread, as notes are to be. */
-static void note_all(const Copy *c) {
-        for (size_t i = 0; i < c->n_running; i++)
-                site_note(
-                        c->site, c->running[i],
-                        "it is running: its data stays in the lower layer until it is asked for again");
-        for (size_t i = 0; i < c->n_unreadable; i++)
-                site_note(c->site, c->unreadable[i], "its lower file cannot be read: verify says more");
+static void note_all(Copy *c) {
+        for (size_t i = 0; i < c->n_left; i++) {
+                site_note(c->site, c->left[i].path ?: "", "%s", c->left[i].why);
+                free(c->left[i].path);
+                free(c->left[i].why);
+        }
+        free(c->left);
+}
+
+/* What belongs to one file leaves that one as it is. */
+static void conclude(Copy *c, const char *path, ErrorCall call, int r) {
+        _cleanup_free_ char *full = NULL;
+
+        if (r >= 0 || errno_is_gone(r) || r == -EXDEV)
+                return;
+        if (r == -ETXTBSY)
+                r = remember(
+                        c, path,
+                        strdup("it is running: its data stays in the lower layer until it is asked for "
+                               "again"));
+        else if (error_scope(c->site, call, r) == SCOPE_ENTRY) {
+                full = path_join(c->site->overlay->mount_point, path);
+                r = full
+                        ? remember(
+                                  c, path,
+                                  error_reason(r, call, "copy up the data of", full, c->site->root_fd, path))
+                        : -ENOMEM;
+        }
+        if (r < 0)
+                fail(c, r, path);
 }
 
 /* Opening for writing is what makes the kernel copy. It leaves the time of the copy as modification time
@@ -106,12 +144,7 @@ static void copy_one(void *argument, unsigned thread) {
         release(c, t->size);
         if (r >= 0)
                 atomic_fetch_add(&c->site->bytes_copied, t->size);
-        else if (r == -ETXTBSY)
-                remember(c, &c->running, &c->n_running, t->path);
-        else if (r == -EIO)
-                remember(c, &c->unreadable, &c->n_unreadable, t->path);
-        else if (!errno_is_gone(r) && r != -EXDEV)
-                fail(c, r, t->path);
+        conclude(c, t->path, CALL_DATA, r);
 }
 
 static int submit(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
@@ -125,8 +158,9 @@ static int submit(int dfd, const char *name, unsigned char type, const char *pat
         if (type != DT_REG)
                 return 0;
         r = upper_entry_read(dfd, name, &e);
+        conclude(c, path, CALL_READ, r);
         if (r < 0 || e.class != UPPER_METACOPY || e.size > c->max_bytes)
-                return errno_is_gone(r) ? 0 : r;
+                return 0;
         t = malloc(sizeof(Task) + strlen(path) + 1);
         if (!t)
                 return -ENOMEM;
@@ -174,8 +208,6 @@ int data_copy_up(Site *site, const char *path, uint64_t max_bytes, Failure *rete
                 return r;
         c->pool = pool_free(c->pool);
         note_all(c);
-        path_list_free(c->running, c->n_running);
-        path_list_free(c->unreadable, c->n_unreadable);
         if (r >= 0)
                 r = -c->failure.error;
         failure_move(reterr, &c->failure);

@@ -5,6 +5,7 @@
  * (all of this after a crash). */
 #pragma once
 
+#include "core/error-scope.h"
 #include "core/exchange.h"
 #include "core/lower.h"
 #include "core/pool.h"
@@ -64,6 +65,10 @@ struct Exchange {
 
 /* Records the first fatal error of any thread; the others stop at the next step. */
 void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
+/* An error of a system call on n or its entry name: blocks n if it belongs to that one alone, and returns
+ * -EUCLEAN; else it fails as above, and returns r. dfd: n's directory, for name; -EBADF where there is none.
+ */
+int exchange_error(Exchange *x, ErrorCall call, int r, Node *n, int dfd, const char *name, const char *what);
 /* The same with a failure that says all itself. Takes it. */
 void exchange_refuse(Exchange *x, Failure *failure);
 /* Another attempt begins with none. */

@@ -20,14 +20,15 @@ void exchange_result_done(ExchangeResult *r) {
         *r = (ExchangeResult){ 0 };
 }
 
-int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState state, const char *reason) {
+int exchange_result_block(
+        ExchangeResult *r, const char *path, DirectoryState state, int error, const char *reason) {
         Blocked *grown = reallocarray(r->blocked, r->n_blocked + 1, sizeof(Blocked)), *b;
 
         if (!grown)
                 return -ENOMEM;
         r->blocked = grown;
         b = r->blocked + r->n_blocked;
-        *b = (Blocked){ .path = strdup(path), .state = state, .reason = strdup(reason) };
+        *b = (Blocked){ .path = strdup(path), .state = state, .error = error, .reason = strdup(reason) };
         if (!b->path || !b->reason) {
                 free(b->path);
                 free(b->reason);
@@ -35,6 +36,12 @@ int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState st
         }
         r->n_blocked++;
         return 0;
+}
+
+FailureKind blocked_kind(const Blocked *b) {
+        return error_is_of_lower(-b->error)     ? FAILURE_LOWER_UNREACHABLE
+                : b->state == DIRECTORY_PENDING ? FAILURE_BUSY
+                                                : FAILURE_PRECONDITION;
 }
 
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name) {
@@ -54,6 +61,35 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
                 x->stale = path_join(n->lower, name ?: "");
         (void) pthread_mutex_unlock(&x->tree->lock);
         atomic_store(&x->has_failed, true);
+}
+
+static bool is_blocked(Node *n) {
+        bool r;
+
+        (void) pthread_mutex_lock(&n->tree->lock);
+        r = n->blocked;
+        (void) pthread_mutex_unlock(&n->tree->lock);
+        return r;
+}
+
+/* An undo is done as a whole or not at all. */
+int exchange_error(
+        Exchange *x, ErrorCall call, int r, Node *n, int dfd, const char *name, const char *what) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, name), *full = NULL, *reason = NULL;
+
+        if (r == -EUCLEAN && is_blocked(n))
+                return r;
+        if (!x->tree->is_undo && path && error_scope(x->site, call, r) == SCOPE_ENTRY)
+                full = path_join(x->site->overlay->mount_point, path);
+        if (full)
+                reason = error_reason(r, call, what, full, dfd, name);
+        if (!reason) {
+                exchange_fail(x, r, n, name, what);
+                return r;
+        }
+        node_block(n, error_state(r), "%s", reason);
+        n->blocked_error = -r;
+        return -EUCLEAN;
 }
 
 void exchange_refuse(Exchange *x, Failure *failure) {
@@ -183,8 +219,10 @@ static int collect_blocked(Node *n, void *userdata) {
         if (!n->blocked)
                 return 0;
         path = exchange_node_path(x, n, NULL);
-        return path ? exchange_result_block(x->result, path, (DirectoryState) n->blocked_state, n->blocked)
-                    : -ENOMEM;
+        return path
+                ? exchange_result_block(
+                          x->result, path, (DirectoryState) n->blocked_state, n->blocked_error, n->blocked)
+                : -ENOMEM;
 }
 
 static bool holds_blocked(const Node *n) {

@@ -222,13 +222,40 @@ static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr
         return r;
 }
 
-static int explain(Exchange *x, const char *path, int r, Failure *reterr) {
+/* What belongs to the directory itself, wherever it happened: it is left out as one below it would be. f:
+ * what is known of it so far. */
+static int block_self(Exchange *x, const char *path, int r, ExchangeResult *ret, const Failure *f) {
+        _cleanup_free_ char *full = path_join(x->site->overlay->mount_point, path), *reason = NULL;
+        int k;
+
+        if (!full)
+                return -ENOMEM;
+        reason = error_reason(r, CALL_MAKE, "exchange", full, x->old_fd, "");
+        k = reason ? exchange_result_block(ret, path, error_state(r), -r, f->message ?: reason) : -ENOMEM;
+        return k < 0 ? k : -EUCLEAN;
+}
+
+/* What was refused, rather than an error of a system call, says by itself what it concerns. */
+static bool is_own_error(const Exchange *x, bool is_undo, int r, const Failure *f) {
+        bool is_refusal = f->kind == FAILURE_BUSY || f->kind == FAILURE_PRECONDITION;
+
+        return !is_undo && (!is_refusal || f->error == EOPNOTSUPP) &&
+                error_scope(x->site, CALL_MAKE, r) == SCOPE_ENTRY;
+}
+
+static int
+explain(Exchange *x, const char *path, bool is_undo, int r, ExchangeResult *ret, Failure *reterr) {
         int k = x->tree ? exchange_outcome(x, reterr) : 0;
 
         if (k < 0)
                 return k;
-        if (r == -EUCLEAN)
+        if (r == -EUCLEAN && (ret->n_blocked > 0 || ret->has_merged_child))
                 return r;
+        if (is_own_error(x, is_undo, r, reterr)) {
+                k = block_self(x, path, r, ret, reterr);
+                failure_done(reterr);
+                return k;
+        }
         return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point, path);
 }
 
@@ -316,6 +343,6 @@ int exchange_run(
                     f.kind == FAILURE_NONE)
                         continue;
                 failure_move(reterr, &f);
-                return explain(x, path, r, reterr);
+                return explain(x, path, is_undo, r, ret, reterr);
         }
 }

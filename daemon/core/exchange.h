@@ -14,6 +14,7 @@
 typedef struct Blocked {
         char *path;           /* relative to the overlay's root */
         DirectoryState state; /* DIRECTORY_EXCLUDED or DIRECTORY_PENDING */
+        int error;            /* positive errno of the call that said so, 0 if none did */
         char *reason;
 } Blocked;
 
@@ -32,7 +33,10 @@ typedef struct ExchangeResult {
 } ExchangeResult;
 
 void exchange_result_done(ExchangeResult *r);
-int exchange_result_block(ExchangeResult *r, const char *path, DirectoryState state, const char *reason);
+int exchange_result_block(
+        ExchangeResult *r, const char *path, DirectoryState state, int error, const char *reason);
+/* What it means for a job that nothing but b was asked of. */
+FailureKind blocked_kind(const Blocked *b) _pure_;
 
 typedef struct Exchange Exchange;
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/blockers.h"
+#include "core/error-scope.h"
 #include "core/lower.h"
 #include "core/mark.h"
 #include "core/pool.h"
@@ -24,6 +25,7 @@ typedef struct MarkDirectory {
         bool is_marked;
         char *blocked; /* the reason, NULL if it is out for having nothing to do */
         DirectoryState blocked_state;
+        int blocked_error; /* positive errno, 0 if it was none */
 } MarkDirectory;
 
 typedef struct Mark {
@@ -46,6 +48,10 @@ typedef struct Mark {
 
 /* Leaves d as it is. The first reason stays. */
 void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...) _printf_(3, 4);
+/* An error of a system call on d or its entry name: leaves d as it is if it belongs to that one alone, and
+ * returns -EUCLEAN; else r. dfd: d's directory, for name; -EBADF where there is none. */
+int mark_error(
+        const Mark *m, ErrorCall call, int r, MarkDirectory *d, int dfd, const char *name, const char *what);
 /* Opens d through the overlay; proves that it is the directory whose upper is held. Blocks d and returns
  * -ESTALE if it is not there any more. */
 int mark_open(const Mark *m, MarkDirectory *d, int *ret_fd);
@@ -72,8 +78,13 @@ int mark_pins_check_moved(Mark *m, MarkDirectory *d, const char *name);
 
 /* mark-write.c: the raw edits. */
 /* Gives each entry of the directory that needs a lower layer an absolute redirect. is_opaque: whether the
- * directory is marked. *ret_n: how many had none. */
-int mark_write_redirects(int upper_fd, const char *lower, bool is_opaque, unsigned *ret_n);
+ * directory is marked. *ret_n: how many had none. ret_failed: the name of the one it failed at, or "". */
+int mark_write_redirects(
+        int upper_fd,
+        const char *lower,
+        bool is_opaque,
+        unsigned *ret_n,
+        char ret_failed[static NAME_MAX + 1]);
 /* The same for one entry. A name that is gone is no error. 1 it had none, 0 nothing to do. */
 int mark_write_redirect(int upper_fd, const char *name, const char *lower, bool is_opaque);
 /* The redirect of the directory itself, which the kernel does not read once it is opaque: it tells later

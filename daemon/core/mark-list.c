@@ -15,7 +15,9 @@ static int list_below(const Site *site, const char *path, uint32_t depth, char *
         size_t n_children = 0;
         int r = site_list_directories(site, path, &children, &n_children);
 
-        if (errno_is_gone(r) || r == -EXDEV) /* removed meanwhile, or mounted upon */
+        /* Removed meanwhile, or mounted upon; or it cannot be listed, which is told when it is to be marked.
+         */
+        if (errno_is_gone(r) || r == -EXDEV || (r < 0 && error_scope(site, CALL_READ, r) == SCOPE_ENTRY))
                 r = 0;
         for (size_t i = 0; r >= 0 && i < n_children; i++)
                 r = mark_list(site, children[i], depth, items, n);
@@ -43,6 +45,7 @@ repair_directory(int dfd, const char *name, unsigned char type, const char *path
         _cleanup_close_ int upper_fd = -EBADF, fd = -EBADF;
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         Repair *repair = userdata;
+        char failed[NAME_MAX + 1];
         unsigned n;
         int r;
 
@@ -53,7 +56,7 @@ repair_directory(int dfd, const char *name, unsigned char type, const char *path
                 return r < 0 && !errno_is_gone(r) ? r : 0;
         upper_fd = open_dir_beneath(dfd, name);
         r = upper_fd < 0 ? upper_fd
-                         : mark_write_redirects(upper_fd, e.redirect + 1, /* is_opaque= */ true, &n);
+                         : mark_write_redirects(upper_fd, e.redirect + 1, /* is_opaque= */ true, &n, failed);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
         repair->n_repaired += n;

@@ -51,9 +51,10 @@ static int open_upper(const Mark *m, MarkDirectory *d) {
         if (d->upper_fd != -ENOENT)
                 return d->upper_fd < 0 ? d->upper_fd : 0;
         r = meta_copy_up(fd);
-        if (r >= 0)
-                d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
-        return r < 0 ? r : d->upper_fd < 0 ? d->upper_fd : 0;
+        if (r < 0)
+                return mark_error(m, CALL_COPY_UP, r, d, fd, NULL, "copy up the metadata of the directory");
+        d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
+        return d->upper_fd < 0 ? d->upper_fd : 0;
 }
 
 /* 1: it answers from the upper alone already, or has no lower counterpart. */
@@ -79,6 +80,7 @@ typedef struct Pass {
         const Mark *m;
         MarkDirectory *d;
         unsigned n_new;
+        bool is_last;
 } Pass;
 
 /* Copying up one of several lower names of a file breaks the links between them, unless the index keeps them
@@ -96,29 +98,12 @@ static int copy_up(const Pass *p, int dfd, const char *name) {
                 return fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (is_hard_link(p->m, &st))
-                return -EMLINK;
-        return meta_copy_up(fd);
-}
-
-static int block_entry(MarkDirectory *d, const char *name, int r) {
-        static const struct {
-                int error;
-                const char *text;
-        } reasons[] = {
-                { -EMLINK, "has several hard links in the lower layer (HardLinks=skip)" },
-                { -EPERM, "is immutable or append-only in the lower layer" },
-                { -EXDEV, "is a mount point" },
-                { -EOVERFLOW, "has an owner without a number in the overlay's user namespace" },
-                { -EREMOTE, "lies behind an automount point or another overlay" },
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(reasons); i++)
-                if (reasons[i].error == r) {
-                        mark_block(d, DIRECTORY_EXCLUDED, "'%s' %s", name, reasons[i].text);
-                        return -EUCLEAN;
-                }
-        return r;
+        if (!is_hard_link(p->m, &st))
+                return meta_copy_up(fd);
+        mark_block(
+                p->d, DIRECTORY_EXCLUDED, "'%s' has several hard links in the lower layer (HardLinks=skip)",
+                name);
+        return -EUCLEAN;
 }
 
 /* What is ours stands in the upper. A lower name like ours would be hidden by the mark, since nothing else
@@ -144,14 +129,18 @@ static int cover_entry(int dfd, const char *name, unsigned char type, void *user
         if (site_is_canceled(p->m->site))
                 return -ECANCELED;
         r = copy_up(p, dfd, name);
+        if (error_is_of_lower(r))
+                r = copy_up(p, dfd, name);
         p->n_new++;
         /* Renamed or removed meanwhile (EEXIST: facts 1.6): the next pass tells. */
-        return r < 0 && !errno_is_gone(r) && r != -EEXIST && r != -ESTALE ? block_entry(p->d, name, r) : 0;
+        if (r >= 0 || errno_is_gone(r) || r == -EEXIST || (r == -ESTALE && !p->is_last))
+                return 0;
+        return mark_error(p->m, CALL_COPY_UP, r, p->d, dfd, name, "copy up the metadata of");
 }
 
 static int cover(const Mark *m, MarkDirectory *d) {
         for (unsigned i = 0; i < MAX_PASSES; i++) {
-                Pass p = { .m = m, .d = d };
+                Pass p = { .m = m, .d = d, .is_last = i + 1 == MAX_PASSES };
                 _cleanup_close_ int fd = -EBADF;
                 int r = mark_open(m, d, &fd);
 
@@ -235,6 +224,9 @@ int mark_prepare(Mark *m, MarkDirectory *d, Failure *reterr) {
         if (errno_is_gone(r) || r == -ESTALE)
                 mark_block(d, DIRECTORY_PENDING, "it was moved or removed while it was prepared; try again");
         if (r >= 0 || d->blocked)
+                return 0;
+        r = mark_error(m, CALL_READ, r, d, -EBADF, NULL, "list and copy up what is in");
+        if (d->blocked)
                 return 0;
         return failure_set_errno(
                 reterr, r, "cannot copy up '%s/%s'", m->site->overlay->mount_point, d->path);

@@ -59,6 +59,7 @@ typedef struct Writing {
         const char *lower;
         bool is_opaque;
         unsigned n;
+        char *failed; /* name */
 } Writing;
 
 static int write_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -69,13 +70,22 @@ static int write_entry(int dfd, const char *name, unsigned char type, void *user
                 return 0;
         r = mark_write_redirect(dfd, name, w->lower, w->is_opaque);
         w->n += r > 0;
+        if (r < 0)
+                (void) snprintf(w->failed, NAME_MAX + 1, "%s", name);
         return r < 0 ? r : 0;
 }
 
-int mark_write_redirects(int upper_fd, const char *lower, bool is_opaque, unsigned *ret_n) {
-        Writing w = { .lower = lower, .is_opaque = is_opaque };
-        int r = dir_foreach(upper_fd, write_entry, &w);
+int mark_write_redirects(
+        int upper_fd,
+        const char *lower,
+        bool is_opaque,
+        unsigned *ret_n,
+        char ret_failed[static NAME_MAX + 1]) {
+        Writing w = { .lower = lower, .is_opaque = is_opaque, .failed = ret_failed };
+        int r;
 
+        ret_failed[0] = '\0';
+        r = dir_foreach(upper_fd, write_entry, &w);
         *ret_n = w.n;
         return r;
 }

@@ -40,6 +40,28 @@ void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...)
         d->is_out = true;
 }
 
+int mark_error(
+        const Mark *m,
+        ErrorCall call,
+        int r,
+        MarkDirectory *d,
+        int dfd,
+        const char *name,
+        const char *what) {
+        _cleanup_free_ char *path = path_join(m->site->overlay->mount_point, d->path), *full = NULL,
+                            *reason = NULL;
+
+        if ((r == -EUCLEAN && d->blocked) || error_scope(m->site, call, r) != SCOPE_ENTRY)
+                return r;
+        full = path ? path_join(path, name ?: "") : NULL;
+        reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;
+        if (!reason)
+                return -ENOMEM;
+        mark_block(d, error_state(r), "%s", reason);
+        d->blocked_error = -r;
+        return -EUCLEAN;
+}
+
 static int same_inode(int a, int b) {
         struct stat x, y;
 
@@ -247,27 +269,35 @@ static int prepare_all(Mark *m, Failure *reterr) {
 }
 
 /* Looks through the directory and writes what is missing: *ret_n, 0 says that all was as it should be. */
-static int write_directory(MarkDirectory *d, unsigned *ret_n) {
-        int r = mark_write_redirects(d->upper_fd, d->node->lower, d->is_marked, ret_n);
+static int write_directory(const Mark *m, MarkDirectory *d, unsigned *ret_n) {
+        char failed[NAME_MAX + 1];
+        int r = mark_write_redirects(d->upper_fd, d->node->lower, d->is_marked, ret_n, failed);
 
         if (r >= 0) {
                 r = mark_write_own(d->upper_fd, d->node->lower);
                 *ret_n += r > 0;
         }
-        return r < 0 ? r : 0;
+        return r < 0 ? mark_error(
+                               m, CALL_DRESS, r, d, d->upper_fd, failed,
+                               "write the redirect (trusted.overlay.redirect) of")
+                     : 0;
 }
 
 static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
         int r = mark_write_redirect(d->upper_fd, name, d->node->lower, d->is_marked);
 
         d->is_restless |= r > 0;
-        return r < 0 ? r : 0;
+        if (r < 0)
+                r = mark_error(
+                        m, CALL_DRESS, r, d, d->upper_fd, name,
+                        "write the redirect (trusted.overlay.redirect) of");
+        return r < 0 && !d->blocked ? r : 0;
 }
 
 static int check_moved(Mark *m, MarkDirectory *d, const char *name) {
         int r = write_moved(m, d, name);
 
-        return r < 0 ? r : mark_pins_check_moved(m, d, name);
+        return r < 0 || d->blocked ? r : mark_pins_check_moved(m, d, name);
 }
 
 /* Those that are not ready yet. is_restless afterwards: something was to be written. */
@@ -280,9 +310,9 @@ static int write_all(Mark *m, moved_func func, Failure *reterr) {
 
                 if (d->is_out || d->is_ready)
                         continue;
-                r = write_directory(d, &n);
+                r = write_directory(m, d, &n);
                 d->is_restless |= n > 0;
-                if (r < 0)
+                if (r < 0 && !d->blocked)
                         return failure_set_errno(
                                 reterr, r, "cannot write redirects in '%s/%s'", m->site->overlay->upper,
                                 d->path);
@@ -355,6 +385,10 @@ static int write_opaque(Mark *m, Failure *reterr) {
                 int r = d->is_ready && !d->is_out ? mark_write_opaque(d->upper_fd) : 0;
 
                 if (r < 0)
+                        r = mark_error(
+                                m, CALL_DRESS, r, d, d->upper_fd, NULL,
+                                "write the mark (trusted.overlay.opaque) of");
+                if (r < 0 && !d->blocked)
                         return failure_set_errno(
                                 reterr, r, "cannot mark '%s/%s'", m->site->overlay->upper, d->path);
                 d->is_marked = d->is_ready && !d->is_out;
@@ -389,7 +423,7 @@ static int look_again(Mark *m, Failure *reterr) {
 
         for (size_t i = 0; i < m->n; i++) {
                 unsigned n = 0;
-                int r = m->items[i].is_marked ? write_directory(m->items + i, &n) : 0;
+                int r = m->items[i].is_marked ? write_directory(m, m->items + i, &n) : 0;
 
                 if (r < 0)
                         return failure_set_errno(
@@ -429,7 +463,8 @@ static int report(const Mark *m, ExchangeResult *ret) {
 
                 ret->n_directories += d->is_marked;
                 if (d->blocked)
-                        r = exchange_result_block(ret, d->path, d->blocked_state, d->blocked);
+                        r = exchange_result_block(
+                                ret, d->path, d->blocked_state, d->blocked_error, d->blocked);
         }
         ret->n_entries += atomic_load(&m->n_entries);
         return r;

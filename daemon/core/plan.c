@@ -10,6 +10,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/error-scope.h"
 #include "core/staging.h"
 #include "core/work-internal.h"
 
@@ -67,6 +68,13 @@ static int exclude_self(Count *c, const char *why) {
         return exclude(c, c->path, why);
 }
 
+static int exclude_unreadable(Count *c, int r) {
+        _cleanup_free_ char *full = path_join(c->site->overlay->mount_point, c->path), *reason = NULL;
+
+        reason = full ? error_reason(r, CALL_READ, "list the directory", full, -EBADF, NULL) : NULL;
+        return reason ? exclude_self(c, reason) : -ENOMEM;
+}
+
 static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_free_ char *path = NULL;
         const OverlayInnerMount *m;
@@ -103,9 +111,9 @@ static int count_directory(const Site *site, const WorkHooks *hooks, const char 
 
         total->n_entries += c.n_entries;
         total->n_new += c.n_new;
-        if (r == -ENAMETOOLONG)
-                return exclude(&c, path, "its path is too long");
-        return r == -ENOENT || r == -EXDEV ? 0 : r;
+        if (r >= 0 || errno_is_gone(r) || r == -EXDEV)
+                return 0;
+        return error_scope(site, CALL_READ, r) == SCOPE_ENTRY ? exclude_unreadable(&c, r) : r;
 }
 
 static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {

@@ -228,6 +228,7 @@ static int build(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_free_ char *path = path_join(d->path, c->name);
         int r = path ? guard_room(d->p->site, path, (uint64_t) c->st.st_size, d->reterr) : -ENOMEM;
 
+        d->is_full = r == -ENOSPC;
         if (r >= 0)
                 r = refresh_open_staging(d);
         if (r < 0)

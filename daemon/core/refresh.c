@@ -8,6 +8,7 @@
 #include "base/path-util.h"
 #include "core/audit.h"
 #include "core/digest.h"
+#include "core/error-scope.h"
 #include "core/observe.h"
 #include "core/record-edit.h"
 #include "core/recorded.h"
@@ -170,6 +171,25 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
         return r;
 }
 
+/* What belongs to one entry, or to what is below it, leaves it as it is. */
+static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
+        _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
+
+        if (d->is_full || error_scope(d->p->site, CALL_DATA, r) != SCOPE_ENTRY)
+                return r;
+        path = path_join(d->path, name);
+        full = path ? path_join(d->p->site->overlay->mount_point, path) : NULL;
+        reason = full
+                ? error_reason(
+                          r, CALL_DATA, "take up what has changed of", full, d->p->lower->view_fd, lower)
+                : NULL;
+        if (!reason)
+                return -ENOMEM;
+        refresh_note(d, name, reason);
+        failure_done(d->reterr);
+        return 0;
+}
+
 static int apply(RefreshDirectory *d) {
         int r = 0, k = 0;
 
@@ -185,8 +205,10 @@ static int apply(RefreshDirectory *d) {
                         return 0;
                 }
         }
-        for (size_t i = 0; r >= 0 && i < d->n; i++)
+        for (size_t i = 0; r >= 0 && i < d->n; i++) {
                 r = apply_one(d, d->items + i);
+                r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
+        }
         /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
                 k = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, refresh_record, d);
@@ -246,6 +268,8 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 r = strcmp(path, run->path) == 0 ? refuse_replaced(run, n, path) : 0;
         else if (r >= 0 && d.n > 0)
                 r = apply(&d);
+        else if (r < 0 && strcmp(path, run->path) != 0)
+                r = leave_out(&d, "", n->lower, r);
         directory_done(&d);
         redirect_max_release(&run->p->site->redirect_max_hold);
         return r;

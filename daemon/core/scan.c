@@ -14,16 +14,31 @@
 #include "core/layer.h"
 #include "core/meta.h"
 
-/* An old directory while it is read. */
+/* An old directory while it is read, and what is being done: should it fail, that is told. */
 typedef struct Open {
         char *path; /* in the tree */
         int fd, upper_fd;
+        ErrorCall call;
+        const char *what;
+        char name[NAME_MAX + 1]; /* of the entry, "" the directory itself */
 } Open;
+
+#define OPEN_INIT                                                                                           \
+        (Open) {                                                                                            \
+                .fd = -EBADF, .upper_fd = -EBADF                                                            \
+        }
 
 static void open_done(Open *o) {
         free(o->path);
         (void) fd_close(o->fd);
         (void) fd_close(o->upper_fd);
+        *o = OPEN_INIT;
+}
+
+static void open_begin(Open *o, ErrorCall call, const char *what) {
+        o->call = call;
+        o->what = what;
+        o->name[0] = '\0';
 }
 
 /* Mounts in other namespaces are not met by walking; a bind mount would go on showing the old tree (facts
@@ -104,6 +119,7 @@ static int copy_up_old(Exchange *x, Node *n, Open *o) {
 static int open_old(Exchange *x, Node *n, Open *o) {
         int r;
 
+        open_begin(o, CALL_READ, "open the directory");
         o->path = node_path(n);
         if (!o->path)
                 return -ENOMEM;
@@ -122,10 +138,13 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         if (o->fd < 0)
                 return o->fd;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
+        open_begin(o, CALL_COPY_UP, "copy up the metadata of the directory");
         if (o->upper_fd == -ENOENT)
                 r = copy_up_old(x, n, o);
         else
                 r = o->upper_fd < 0 ? o->upper_fd : 0;
+        if (r == 0)
+                open_begin(o, CALL_READ, "read the inode flags of the directory");
         return r == 0 ? check_fileattr(x, n, o->fd) : r;
 }
 
@@ -183,6 +202,7 @@ static int identify(Exchange *x, Node *n, int upper_fd) {
 typedef struct Listing {
         Exchange *x;
         Node *node;
+        Open *open;
         int upper_fd;
         const Node *recorded;
 } Listing;
@@ -232,10 +252,14 @@ static int list_entry(int dfd, const char *name, unsigned char type, void *userd
                 return -EUCLEAN;
         }
         r = type == DT_DIR ? 0 : check_mounts(l->x, l->node, name);
-        if (r >= 0)
-                r = upper_entry_read(l->upper_fd, name, &ue);
         if (r < 0)
                 return r;
+        r = upper_entry_read(l->upper_fd, name, &ue);
+        if (r < 0) {
+                open_begin(l->open, CALL_READ, "read what the upper layer says of");
+                (void) snprintf(l->open->name, sizeof(l->open->name), "%s", name);
+                return r;
+        }
         if (!l->node->is_merged && ue.class == UPPER_REDIRECT && l->x->tree->is_undo) {
                 l->x->result->has_merged_child = true;
                 node_block(l->node, DIRECTORY_PENDING, "it holds the merged directory '%s'", name);
@@ -273,15 +297,17 @@ static int list_deleted(Listing *l) {
         return 0;
 }
 
-static int list_old(Exchange *x, Node *n, const Open *o) {
+static int list_old(Exchange *x, Node *n, Open *o) {
         Listing l = {
                 .x = x,
                 .node = n,
+                .open = o,
                 .upper_fd = o->upper_fd,
                 .recorded = n->is_merged ? NULL : records_find(x->records, n->old_handle),
         };
         int r;
 
+        open_begin(o, CALL_READ, "list the directory");
         if (n->is_merged && !x->tree->is_undo)
                 difference_note_directory(n, &x->lower);
         else if (l.recorded)
@@ -345,23 +371,48 @@ static int watch_node(Exchange *x, Node *n, int fd) {
         return -EUCLEAN;
 }
 
+/* What is below a directory that is left out is tried by itself, also what the listing did not get to. */
+static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
+        int r = type == DT_DIR && !is_staging_name(name) ? node_add(userdata, name, DT_DIR, NULL) : 0;
+
+        return r == -EEXIST ? 0 : r;
+}
+
+static int look_at(Exchange *x, Node *n, Open *o) {
+        int r = open_old(x, n, o);
+
+        if (r != 0)
+                return r;
+        open_begin(o, CALL_READ, "watch the directory");
+        r = watch_node(x, n, o->fd);
+        if (r < 0)
+                return r;
+        open_begin(o, CALL_READ, "identify the directory");
+        r = identify(x, n, o->upper_fd);
+        return r < 0 ? r : list_old(x, n, o);
+}
+
 /* Watch, then list, then make: a name that comes after the listing raises an event. 1: changed meanwhile. */
 static int scan_node(Exchange *x, Node *n) {
-        _cleanup_(open_done) Open o = { .fd = -EBADF, .upper_fd = -EBADF };
-        int r;
+        _cleanup_(open_done) Open o = OPEN_INIT;
+        int r = look_at(x, n, &o);
 
-        r = open_old(x, n, &o);
-        if (r == 1)
-                return r;
-        if (r >= 0)
-                r = watch_node(x, n, o.fd);
-        if (r >= 0)
-                r = identify(x, n, o.upper_fd);
-        if (r >= 0)
-                r = list_old(x, n, &o);
-        if (r == -ENOENT) /* removed under our hands: a dead directory cannot be read */
+        if (error_is_of_lower(r)) {
+                open_done(&o);
+                r = look_at(x, n, &o);
+        }
+        if (r == 1 || r == -ENOENT) /* removed under our hands: a dead directory cannot be read */
                 return 1;
-        return r < 0 ? r : make_directory(x, n, o.path);
+        if (r >= 0) {
+                open_begin(&o, CALL_MAKE, "make the new directory for");
+                r = make_directory(x, n, o.path);
+        }
+        if (r >= 0 || r == -EAGAIN || exchange_should_stop(x))
+                return r;
+        r = exchange_error(x, o.call, r, n, o.fd, o.name[0] ? o.name : NULL, o.what);
+        if (r == -EUCLEAN && o.fd >= 0 && !x->tree->is_undo)
+                (void) dir_foreach(o.fd, add_directory, n);
+        return r;
 }
 
 typedef struct ScanTask {
@@ -398,14 +449,6 @@ static void scan_outcome(Exchange *x, Node *n, int r) {
                 node_recheck(n->parent);
         } else if (r == 1)
                 x->has_moved = true;
-        else if (r == -ENAMETOOLONG)
-                node_block(n, DIRECTORY_EXCLUDED, "its path is longer than %d bytes", PATH_MAX);
-        else if (r == -EREMOTE)
-                node_block(
-                        n, DIRECTORY_EXCLUDED,
-                        "a lower layer has an automount point or another overlay there");
-        else if (r < 0 && r != -EUCLEAN && r != -EAGAIN)
-                exchange_fail(x, r, n, NULL, "read the directory");
 }
 
 static void scan_task(void *argument, unsigned thread) {
@@ -423,6 +466,8 @@ static void scan_task(void *argument, unsigned thread) {
                 if (t->node->parent)
                         atomic_fetch_add(&t->x->n_done, 1);
                 r = submit_children(t->x, t->node);
+                if (r < 0)
+                        exchange_fail(t->x, r, t->node, NULL, "read the directory");
         }
         scan_outcome(t->x, t->node, r);
 }

@@ -93,16 +93,16 @@ static int settle_once(Exchange *x) {
                 return -EAGAIN;
         r = sync_dirty(x);
         if (r >= 0)
-                r = exchange_check_blocked(x);
-        if (r >= 0)
                 r = build_dress(x);
-        if (r >= 0)
+        if (r >= 0 || r == -EUCLEAN)
                 r = exchange_check_blocked(x);
         if (r < 0)
                 return r;
-        if (!x->has_manifest)
+        if (!x->has_manifest) {
                 r = save_first(x);
-        else if (x->is_manifest_stale)
+                if (r < 0)
+                        exchange_fail(x, r, x->tree->root, NULL, "write the record of");
+        } else if (x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r < 0)
                 return r;

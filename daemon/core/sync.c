@@ -278,6 +278,9 @@ int sync_dirty(Exchange *x) {
                         break;
                 /* Parents first: where a directory went is seen in its parents. */
                 r = sync_node(x, d.shallowest);
+                if (r < 0 && r != -EAGAIN)
+                        r = exchange_error(
+                                x, CALL_READ, r, d.shallowest, -EBADF, NULL, "take up changes in");
                 if (r < 0)
                         return r;
                 if (exchange_should_stop(x))

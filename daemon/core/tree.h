@@ -87,6 +87,7 @@ struct Node {
         bool is_emptied;    /* by us, in part at least; or by a work before a crash, for all we know */
         char *blocked;      /* why this directory cannot be exchanged */
         int blocked_state;  /* DirectoryState that goes with it */
+        int blocked_error;  /* positive errno, 0 if it was none */
 };
 
 struct Tree {

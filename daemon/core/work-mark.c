@@ -22,10 +22,8 @@ static int report_blocked(
                         hooks->userdata);
                 if (target && strcmp(b->path, target) == 0)
                         (void) failure_set(
-                                ret_target,
-                                b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION, EBUSY,
-                                "'%s/%s' cannot be marked: %s", site->overlay->mount_point, b->path,
-                                b->reason);
+                                ret_target, blocked_kind(b), EBUSY, "'%s/%s' cannot be marked: %s",
+                                site->overlay->mount_point, b->path, b->reason);
         }
         return r;
 }

@@ -5,6 +5,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/error-scope.h"
 #include "core/layer.h"
 #include "core/mark.h"
 #include "core/reconfigure.h"
@@ -49,6 +50,7 @@ typedef struct Work {
         Worklist todo;
         Worklist around; /* directories above blocked ones: what marks can still do */
         Failure failure; /* the first thing that went wrong, but for what keeps the job from its work */
+        Failure wait;    /* the first thing that was left out because a lower layer did not answer for it */
         bool may_mark;
         bool is_hung;  /* threads hang in the kernel: what they use must not be freed */
         bool has_left; /* a directory stood elsewhere when it was its turn */
@@ -62,6 +64,7 @@ static void work_done(Work *w) {
         worklist_done(&w->around);
         records_free(w->records);
         failure_done(&w->failure);
+        failure_done(&w->wait);
         site_forget_inner_mounts(w->site);
 }
 
@@ -129,6 +132,17 @@ static int report_ancestors(Work *w, const char *tried, const Blocked *b) {
         return 0;
 }
 
+/* What a lower layer did not answer for may be had later. A job that is done but for that is done; one that
+ * fails anyway is better tried again. */
+static void note_wait(Work *w, const Blocked *b) {
+        char buffer[PATH_MAX];
+
+        if (blocked_kind(b) == FAILURE_LOWER_UNREACHABLE)
+                (void) failure_set(
+                        &w->wait, FAILURE_LOWER_UNREACHABLE, EBUSY, "'%s' cannot be exchanged: %s",
+                        full(w, buffer, b->path), b->reason);
+}
+
 /* Some directories stand in the way: say which, go on with what is not affected. */
 static int split(Work *w, const char *tried, const ExchangeResult *result) {
         char buffer[PATH_MAX];
@@ -144,19 +158,21 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
                 if (r >= 0 && strcmp(tried, w->path) == 0 &&
                     (strcmp(b->path, tried) == 0 || !may_mark(w, tried)))
                         (void) failure_set(
-                                &w->failure,
-                                b->state == DIRECTORY_PENDING ? FAILURE_BUSY : FAILURE_PRECONDITION, EBUSY,
-                                "'%s' cannot be exchanged: %s", full(w, buffer, b->path), b->reason);
+                                &w->failure, blocked_kind(b), EBUSY, "'%s' cannot be exchanged: %s",
+                                full(w, buffer, b->path), b->reason);
+                if (r >= 0)
+                        note_wait(w, b);
         }
         for (size_t i = 0; r >= 0 && i < result->n_children; i++)
                 r = worklist_add(&w->todo, result->children[i]);
         return r;
 }
 
-/* Errors that concern the whole job rather than one directory. */
-static bool ends_job(const Failure *f, int r) {
-        return r == -ESHUTDOWN || f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
-                f->kind == FAILURE_LOWER_UNREACHABLE;
+/* Errors that concern the whole job rather than one directory: those of one are blocked by now, but for an
+ * undo. */
+static bool ends_job(const Work *w, const Failure *f, int r) {
+        return f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
+                f->kind == FAILURE_LOWER_UNREACHABLE || error_scope(w->site, CALL_MAKE, r) == SCOPE_JOB;
 }
 
 /* A directory in the one that was asked for, renamed or removed since it was found. */
@@ -198,13 +214,13 @@ static int conclude_one(
         Failure *f) {
         int k;
 
-        if (r == -EUCLEAN) {
+        if (r == -EUCLEAN && f->kind == FAILURE_NONE) {
                 *ret_has_merged_child = result->has_merged_child;
                 return result->has_merged_child ? 0 : split(w, path, result);
         }
-        if (r >= 0 || (!ends_job(f, r) && has_left(w, path)))
+        if (r >= 0 || (!ends_job(w, f, r) && has_left(w, path)))
                 return 0;
-        k = ends_job(f, r)
+        k = ends_job(w, f, r)
                 ? r
                 : report_state(
                           w->hooks, path, r == -EFBIG ? DIRECTORY_EXCLUDED : DIRECTORY_PENDING, f->message);
@@ -257,7 +273,8 @@ static int split_root(Work *w) {
         int r;
 
         r = exchange_result_block(
-                &result, "", DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
+                &result, "", DIRECTORY_EXCLUDED, /* error= */ 0,
+                "overlayfs always merges the root of an overlay");
         if (r >= 0)
                 r = site_list_directories(w->site, "", &result.children, &result.n_children);
         return r < 0 ? r : split(w, "", &result);
@@ -275,6 +292,8 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
                 r = audit_directory(w->site, w->records, w->path, &report, reterr);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot look at '%s'", full(w, buffer, w->path));
+        if (w->failure.kind != FAILURE_NONE && w->wait.kind != FAILURE_NONE)
+                add_failure(w, &w->wait);
         if (w->failure.kind != FAILURE_NONE) {
                 int error = w->failure.error;
 
@@ -490,7 +509,7 @@ static int undo_one(Work *w, const char *path) {
         if (r < 0 && has_left(w, path))
                 return 0;
         if (r < 0) {
-                r = ends_job(&f, r) ? r : 0;
+                r = ends_job(w, &f, r) ? r : 0;
                 add_failure(w, &f);
                 return r;
         }

@@ -11,12 +11,15 @@
 
 typedef void (*command_func)(CountFs *fs, FILE *f, char *arg);
 
-static void gate_set(CountFs *fs, bool is_hanging, int error, const char *prefix) {
+#define ALL_OPS ((1u << _OP_MAX) - 1)
+
+static void gate_set(CountFs *fs, bool is_hanging, int error, unsigned ops, const char *prefix) {
         Gate *g = &fs->gate;
 
         pthread_mutex_lock(&g->lock);
         g->is_hanging = is_hanging;
         g->error = error;
+        g->ops = ops;
         snprintf(g->prefix, sizeof(g->prefix), "%s", prefix ? prefix + strspn(prefix, "/") : "");
         pthread_cond_broadcast(&g->changed);
         pthread_mutex_unlock(&g->lock);
@@ -95,40 +98,50 @@ static void command_hang(CountFs *fs, FILE *f, char *arg) {
                 fputs("error: hang on [PATH] | off\n", f);
                 return;
         }
-        gate_set(fs, strcmp(word, "on") == 0, 0, arg);
+        gate_set(fs, strcmp(word, "on") == 0, 0, ALL_OPS, arg);
         fputs("ok\n", f);
 }
 
 static int errno_from_string(const char *s) {
-        static const struct {
-                const char *name;
-                int error;
-        } names[] = {
-                { "off", 0 },
-                { "EIO", EIO },
-                { "ESTALE", ESTALE },
-                { "EACCES", EACCES },
-                { "ETIMEDOUT", ETIMEDOUT },
-                { "ENOENT", ENOENT },
-                { "EPERM", EPERM },
-                { "EINTR", EINTR },
-        };
+        if (strcasecmp(s, "off") == 0)
+                return 0;
+        if (strcmp(s, "name") == 0)
+                return -1;
+        for (int error = 1; error < 134; error++) {
+                const char *name = strerrorname_np(error);
 
-        for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (strcasecmp(names[i].name, s) == 0)
-                        return names[i].error;
+                if (name && strcasecmp(name, s) == 0)
+                        return error;
+        }
         return -EINVAL;
 }
 
-static void command_fail(CountFs *fs, FILE *f, char *arg) {
-        const char *word = next_word(&arg);
-        int error = word ? errno_from_string(word) : -EINVAL;
+/* OP,OP…; NULL: all. 0: one is not known. */
+static unsigned ops_from_string(char *s) {
+        unsigned ops = s ? 0 : ALL_OPS;
 
-        if (error < 0) {
-                fputs("error: fail EIO|ESTALE|EACCES|ETIMEDOUT|ENOENT|EPERM|EINTR [PATH] | off\n", f);
+        for (char *word; (word = strsep(&s, ","));) {
+                Op op = 0;
+
+                while (op < _OP_MAX && strcmp(op_to_string(op), word) != 0)
+                        op++;
+                if (op == _OP_MAX)
+                        return 0;
+                ops |= 1u << op;
+        }
+        return ops;
+}
+
+static void command_fail(CountFs *fs, FILE *f, char *arg) {
+        char *word = next_word(&arg), *name = word ? strsep(&word, ":") : NULL;
+        int error = name ? errno_from_string(name) : -EINVAL;
+        unsigned ops = ops_from_string(word);
+
+        if (error == -EINVAL || ops == 0) {
+                fputs("error: fail ERRNO|name[:OP,OP…] [PATH] | off\n", f);
                 return;
         }
-        gate_set(fs, false, error, arg);
+        gate_set(fs, false, error, ops, arg);
         fputs("ok\n", f);
 }
 
@@ -172,7 +185,9 @@ static const struct {
         { "timeout", "SEC: how long the kernel may cache attributes and names it learns from now on",
           command_timeout },
         { "hang", "on [PATH] | off: stop answering; off also ends fail", command_hang },
-        { "fail", "ERRNO [PATH] | off: answer everything with an error; ends hang", command_fail },
+        { "fail",
+          "ERRNO[:OP,OP…] [PATH] | off: answer everything, or these operations, with an error; ends hang",
+          command_fail },
         { "trace", "on | off: remember operations; without argument: print them", command_trace },
         { "invalidate", "make the kernel drop what it has cached", command_invalidate },
         { "help", "this text", command_help },

@@ -71,7 +71,14 @@ static void gate_delay(Gate *g) {
                 ;
 }
 
-static int gate_pass(Gate *g, const char *path) {
+static int errno_in_name(const char *path) {
+        const char *slash = strrchr(path, '/');
+        int error = 0;
+
+        return sscanf(slash ? slash + 1 : path, "errno-%d", &error) == 1 ? error : 0;
+}
+
+static int gate_pass(Gate *g, Op op, const char *path) {
         unsigned n = atomic_fetch_add(&g->waiting, 1) + 1, most = atomic_load(&g->waiting_max);
         int r = 0;
 
@@ -81,8 +88,8 @@ static int gate_pass(Gate *g, const char *path) {
         pthread_mutex_lock(&g->lock);
         while (g->is_hanging && path_is_below(path, g->prefix))
                 pthread_cond_wait(&g->changed, &g->lock);
-        if (g->error != 0 && path_is_below(path, g->prefix))
-                r = g->error;
+        if (g->error != 0 && (g->ops & 1u << op) && path_is_below(path, g->prefix))
+                r = g->error > 0 ? g->error : errno_in_name(path);
         pthread_mutex_unlock(&g->lock);
         atomic_fetch_sub(&g->waiting, 1);
         return r;
@@ -96,7 +103,7 @@ static int op_begin(CountFs *fs, Op op, const Node *node, const char *name) {
                 trace_add(&fs->trace, "%s /%s", op_to_string(op), node->path);
         if (op == OP_LOOKUP && node->stat)
                 atomic_fetch_add(&node->stat->lookups, 1);
-        return gate_pass(&fs->gate, node->path);
+        return gate_pass(&fs->gate, op, node->path);
 }
 
 /* Operations */

@@ -66,7 +66,8 @@ typedef struct Gate {
         pthread_mutex_t lock;
         pthread_cond_t changed;
         bool is_hanging;
-        int error; /* positive errno to answer everything with, 0 none */
+        int error;    /* positive errno to answer with, 0 none, -1: N where a name is errno-N */
+        unsigned ops; /* bits of the operations that are answered so */
         char prefix[PATH_MAX];
         atomic_uint delay_usec;
         atomic_uint waiting; /* operations in the gate now, and the most there ever were */

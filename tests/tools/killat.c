@@ -5,13 +5,17 @@
  * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
- * inotify_add_watch, fanotify_mark and flock only where KILLAT_CALL names them.
+ * inotify_add_watch, fanotify_mark, flock, openat2, readdir and those that read or write data only where
+ * KILLAT_CALL names them.
  *
  * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
- * all of them); KILLAT_HOLD=FILE: the Nth call and all that follow wait, as long as FILE and the log exist.
+ * all of them); KILLAT_ERROR=name: those on an entry that is called errno-N fail with N; KILLAT_HOLD=FILE:
+ * the Nth call and all that follow wait, as long as FILE and the log exist.
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -25,6 +29,7 @@
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -69,7 +74,10 @@ static void strike(const char *name, long n) {
 }
 
 static bool changes_something(const char *name) {
-        static const char *const readers[] = { "getxattr", "inotify_add_watch", "fanotify_mark", "flock" };
+        static const char *const readers[] = {
+                "getxattr", "inotify_add_watch", "fanotify_mark",  "flock", "openat2", "readdir", "pread",
+                "write",    "name_to_handle_at", "copy_file_range"
+        };
 
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
                 if (strcmp(name, readers[i]) == 0)
@@ -77,10 +85,38 @@ static bool changes_something(const char *name) {
         return true;
 }
 
-static bool counts(const char *name) {
+static const char *last_component(const char *p) {
+        const char *slash = strrchr(p, '/');
+
+        return slash ? slash + 1 : p;
+}
+
+/* N of the entry p of fd, or of fd itself, that is called errno-N; 0 of others. */
+static int errno_in_name(int fd, const char *p) {
+        char link[64], target[PATH_MAX];
+        int error = 0, k = 0;
+        ssize_t n;
+
+        if (!p || !p[0] || (sscanf(p, "/proc/self/fd/%d%n", &fd, &k) == 1 && p[k] == '\0')) {
+                (void) snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+                n = readlink(link, target, sizeof(target) - 1);
+                target[n < 0 ? 0 : n] = '\0';
+                p = target;
+        }
+        return sscanf(last_component(p), "errno-%d", &error) == 1 ? error : 0;
+}
+
+static bool is_error_named(void) {
+        const char *error = getenv("KILLAT_ERROR");
+
+        return error && strcmp(error, "name") == 0;
+}
+
+static bool counts(const char *name, int fd, const char *p) {
         const char *only = getenv("KILLAT_CALL");
 
-        return getenv("KILLAT") && (only ? strcmp(only, name) == 0 : changes_something(name));
+        return getenv("KILLAT") && (only ? strcmp(only, name) == 0 : changes_something(name)) &&
+                (!is_error_named() || errno_in_name(fd, p) != 0);
 }
 
 static bool is_gentle(void) {
@@ -98,10 +134,10 @@ static void hold(const char *name, long n) {
 }
 
 /* -1: the call is to fail. */
-static int calling(const char *name) {
+static int calling(const char *name, int fd, const char *p) {
         long at, n;
 
-        if (!is_gentle() || !counts(name))
+        if (!is_gentle() || !counts(name, fd, p))
                 return 0;
         at = atol(getenv("KILLAT"));
         n = atomic_fetch_add(&n_calls, 1) + 1;
@@ -110,15 +146,15 @@ static int calling(const char *name) {
         if (!getenv("KILLAT_ERROR") || (n != at && !getenv("KILLAT_ALWAYS")))
                 return 0;
         log_call(name, n);
-        errno = atoi(getenv("KILLAT_ERROR"));
+        errno = is_error_named() ? errno_in_name(fd, p) : atoi(getenv("KILLAT_ERROR"));
         return -1;
 }
 
 /* Only a call that changed something counts: a failed one leaves the gap as it was. */
-static void called(const char *name, int r) {
+static void called(const char *name, int r, int fd, const char *p) {
         int saved = errno;
 
-        if (r >= 0 && !is_gentle() && counts(name) &&
+        if (r >= 0 && !is_gentle() && counts(name, fd, p) &&
             atomic_fetch_add(&n_calls, 1) + 1 == atol(getenv("KILLAT")))
                 strike(name, atol(getenv("KILLAT")));
         errno = saved;
@@ -131,52 +167,77 @@ static __attribute__((constructor)) void at_start(void) {
                 strike("start", 0);
 }
 
-#define WRAP_AS(name, parameters, arguments, kind)                                                          \
-        int name parameters {                                                                               \
-                int(*f) parameters = (int(*) parameters) next(#name);                                       \
-                int r = calling(kind) < 0 ? -1 : f arguments;                                               \
+#define WRAP_AS(type, name, parameters, arguments, kind, fd, path)                                          \
+        type name parameters {                                                                              \
+                type(*f) parameters = (type(*) parameters) next(#name);                                     \
+                type r = calling(kind, fd, path) < 0 ? -1 : f arguments;                                    \
                                                                                                             \
-                called(kind, r);                                                                            \
+                called(kind, (int) r, fd, path);                                                            \
                 return r;                                                                                   \
         }
-#define WRAP(name, parameters, arguments) WRAP_AS(name, parameters, arguments, #name)
+/* Of calls on an entry: fd and path say which one. */
+#define WRAP_AT(name, parameters, arguments, fd, path)                                                      \
+        WRAP_AS(int, name, parameters, arguments, #name, fd, path)
+#define WRAP(name, parameters, arguments) WRAP_AT(name, parameters, arguments, -1, NULL)
 
-WRAP(linkat, (int ofd, const char *o, int nfd, const char *n, int flags), (ofd, o, nfd, n, flags))
-WRAP(symlinkat, (const char *target, int fd, const char *p), (target, fd, p))
-WRAP(mkdir, (const char *p, mode_t mode), (p, mode))
-WRAP(mkdirat, (int fd, const char *p, mode_t mode), (fd, p, mode))
-WRAP(mknodat, (int fd, const char *p, mode_t mode, dev_t dev), (fd, p, mode, dev))
-WRAP(rename, (const char *o, const char *n), (o, n))
-WRAP(renameat, (int ofd, const char *o, int nfd, const char *n), (ofd, o, nfd, n))
-WRAP_AS(renameat2,
+WRAP_AT(linkat, (int ofd, const char *o, int nfd, const char *n, int flags), (ofd, o, nfd, n, flags), ofd, o)
+WRAP_AT(symlinkat, (const char *target, int fd, const char *p), (target, fd, p), fd, p)
+WRAP_AT(mkdir, (const char *p, mode_t mode), (p, mode), -1, p)
+WRAP_AT(mkdirat, (int fd, const char *p, mode_t mode), (fd, p, mode), fd, p)
+WRAP_AT(mknodat, (int fd, const char *p, mode_t mode, dev_t dev), (fd, p, mode, dev), fd, p)
+WRAP_AT(rename, (const char *o, const char *n), (o, n), -1, o)
+WRAP_AT(renameat, (int ofd, const char *o, int nfd, const char *n), (ofd, o, nfd, n), ofd, o)
+WRAP_AS(int,
+        renameat2,
         (int ofd, const char *o, int nfd, const char *n, unsigned flags),
         (ofd, o, nfd, n, flags),
-        (flags & RENAME_EXCHANGE) ? "exchange" : "renameat2")
-WRAP(unlink, (const char *p), (p))
-WRAP(rmdir, (const char *p), (p))
-WRAP(unlinkat, (int fd, const char *p, int flags), (fd, p, flags))
-WRAP(fsync, (int fd), (fd))
-WRAP(fdatasync, (int fd), (fd))
-WRAP(syncfs, (int fd), (fd))
-WRAP(fchown, (int fd, uid_t u, gid_t g), (fd, u, g))
-WRAP(fchownat, (int fd, const char *p, uid_t u, gid_t g, int flags), (fd, p, u, g, flags))
-WRAP(fchmod, (int fd, mode_t mode), (fd, mode))
-WRAP(fchmodat, (int fd, const char *p, mode_t mode, int flags), (fd, p, mode, flags))
-WRAP(futimens, (int fd, const struct timespec times[2]), (fd, times))
-WRAP(utimensat, (int fd, const char *p, const struct timespec times[2], int flags), (fd, p, times, flags))
-WRAP(setxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
-WRAP(lsetxattr, (const char *p, const char *k, const void *v, size_t l, int flags), (p, k, v, l, flags))
-WRAP(fsetxattr, (int fd, const char *k, const void *v, size_t l, int flags), (fd, k, v, l, flags))
+        (flags & RENAME_EXCHANGE) ? "exchange" : "renameat2",
+        ofd,
+        o)
+WRAP_AT(unlink, (const char *p), (p), -1, p)
+WRAP_AT(rmdir, (const char *p), (p), -1, p)
+WRAP_AT(unlinkat, (int fd, const char *p, int flags), (fd, p, flags), fd, p)
+WRAP_AT(fsync, (int fd), (fd), fd, NULL)
+WRAP_AT(fdatasync, (int fd), (fd), fd, NULL)
+WRAP_AT(syncfs, (int fd), (fd), fd, NULL)
+WRAP_AT(fchown, (int fd, uid_t u, gid_t g), (fd, u, g), fd, NULL)
+WRAP_AT(fchownat, (int fd, const char *p, uid_t u, gid_t g, int flags), (fd, p, u, g, flags), fd, p)
+WRAP_AT(fchmod, (int fd, mode_t mode), (fd, mode), fd, NULL)
+WRAP_AT(fchmodat, (int fd, const char *p, mode_t mode, int flags), (fd, p, mode, flags), fd, p)
+WRAP_AT(futimens, (int fd, const struct timespec times[2]), (fd, times), fd, NULL)
+WRAP_AT(utimensat,
+        (int fd, const char *p, const struct timespec times[2], int flags),
+        (fd, p, times, flags),
+        fd,
+        p)
+WRAP_AT(setxattr,
+        (const char *p, const char *k, const void *v, size_t l, int flags),
+        (p, k, v, l, flags),
+        -1,
+        p)
+WRAP_AT(lsetxattr,
+        (const char *p, const char *k, const void *v, size_t l, int flags),
+        (p, k, v, l, flags),
+        -1,
+        p)
+WRAP_AT(fsetxattr,
+        (int fd, const char *k, const void *v, size_t l, int flags),
+        (fd, k, v, l, flags),
+        fd,
+        NULL)
 
 #define MOVE_MOUNT_BENEATH 0x200
 WRAP(mount,
      (const char *s, const char *t, const char *type, unsigned long flags, const void *data),
      (s, t, type, flags, data))
 WRAP(umount2, (const char *p, int flags), (p, flags))
-WRAP_AS(move_mount,
+WRAP_AS(int,
+        move_mount,
         (int ofd, const char *o, int nfd, const char *n, unsigned flags),
         (ofd, o, nfd, n, flags),
-        (flags & MOVE_MOUNT_BENEATH) ? "beneath" : "move_mount")
+        (flags & MOVE_MOUNT_BENEATH) ? "beneath" : "move_mount",
+        -1,
+        NULL)
 WRAP(open_tree, (int fd, const char *p, unsigned flags), (fd, p, flags))
 WRAP(fsopen, (const char *name, unsigned flags), (name, flags))
 WRAP(fsmount, (int fd, unsigned flags, unsigned attributes), (fd, flags, attributes))
@@ -188,18 +249,55 @@ WRAP(mount_setattr,
      (int fd, const char *p, unsigned flags, struct mount_attr *a, size_t size),
      (fd, p, flags, a, size))
 WRAP(unshare, (int flags), (flags))
-WRAP(fremovexattr, (int fd, const char *k), (fd, k))
+WRAP_AT(fremovexattr, (int fd, const char *k), (fd, k), fd, NULL)
 WRAP(flock, (int fd, int operation), (fd, operation))
-WRAP(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask))
+WRAP_AT(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask), fd, p)
 WRAP(fanotify_mark,
      (int fd, unsigned flags, uint64_t mask, int dfd, const char *p),
      (fd, flags, mask, dfd, p))
 
-ssize_t getxattr(const char *p, const char *k, void *v, size_t l) {
-        ssize_t (*f)(const char *, const char *, void *, size_t) =
-                (ssize_t(*)(const char *, const char *, void *, size_t)) next("getxattr");
+WRAP_AT(name_to_handle_at,
+        (int fd, const char *p, struct file_handle *h, int *mount_id, int flags),
+        (fd, p, h, mount_id, flags),
+        fd,
+        p)
+WRAP_AS(ssize_t,
+        getxattr,
+        (const char *p, const char *k, void *v, size_t l),
+        (p, k, v, l),
+        "getxattr",
+        -1,
+        p)
+WRAP_AS(ssize_t, pread, (int fd, void *b, size_t n, off_t at), (fd, b, n, at), "pread", fd, NULL)
+WRAP_AS(ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), "write", fd, NULL)
+WRAP_AS(ssize_t,
+        copy_file_range,
+        (int from, off_t *from_at, int to, off_t *to_at, size_t n, unsigned flags),
+        (from, from_at, to, to_at, n, flags),
+        "copy_file_range",
+        from,
+        NULL)
 
-        return calling("getxattr") < 0 ? -1 : f(p, k, v, l);
+/* A listing that fails at its beginning. */
+struct dirent *readdir(DIR *d) {
+        struct dirent *(*f)(DIR *) = (struct dirent * (*) (DIR *) ) next("readdir");
+
+        return calling("readdir", dirfd(d), NULL) < 0 ? NULL : f(d);
+}
+
+/* openat2(2) has no function of its own. */
+long syscall(long number, ...) {
+        long (*f)(long, ...) = (long (*)(long, ...)) next("syscall");
+        long a[6];
+        va_list ap;
+
+        va_start(ap, number);
+        for (size_t i = 0; i < ELEMENTSOF(a); i++)
+                a[i] = va_arg(ap, long);
+        va_end(ap);
+        if (number == SYS_openat2 && calling("openat2", (int) a[0], (const char *) a[1]) < 0)
+                return -1;
+        return f(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 int openat(int fd, const char *p, int flags, ...) {
@@ -215,6 +313,6 @@ int openat(int fd, const char *p, int flags, ...) {
         }
         r = f(fd, p, flags, mode);
         if (flags & O_CREAT)
-                called("openat", r);
+                called("openat", r, fd, p);
         return r;
 }

@@ -85,13 +85,13 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def arm(self, n, parent=False, call=None, error=None, hold=False, always=False, survey=False):
         """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
-        error: that call fails instead (always: and all like it). hold: it and all that follow wait instead, see held();
+        error: that call fails instead (always: and all like it; "name": as what it is done to is called, errno-N). hold: it and all that follow wait instead, see held();
         hold="later": those that come after hold(). survey: not of the next job, of the next survey."""
         self.release(everything=True)
         settings = [f"KILLAT={n}"]
         settings += ["KILLAT_PARENT=1"] if parent else []
         settings += [f"KILLAT_CALL={call}"] if call else []
-        settings += [f"KILLAT_ERROR={int(error)}"] if error else []
+        settings += [f"KILLAT_ERROR={error if error == 'name' else int(error)}"] if error else []
         settings += ["KILLAT_ALWAYS=1"] if always else []
         if hold:
             settings += [f"KILLAT_HOLD={self.killat_hold}"]
