@@ -114,14 +114,18 @@ static void job_finish(JobWait *w, WaitedJob *j) {
 static void tell_why_it_waits(JobWait *w, WaitedJob *j) {
         const char *reason = record_get_string(&j->record, "reason") ?: "",
                    *state = record_get_string(&j->record, "state") ?: "";
-        bool is_put_off = strcmp(state, "waiting") == 0;
+        bool is_waiting = strcmp(state, "waiting") == 0,
+             is_put_off = is_waiting && record_get_number(&j->record, "next_try_usec", 0) > 0;
 
         if (!*reason || (j->told && strcmp(j->told, reason) == 0) ||
             options_have(&w->ctl->options, OPTION_QUIET))
                 return;
         progress_clear(&w->progress);
         print_error(
-                "'%s' %s: %s", j->argument, is_put_off ? "waits, to be tried again" : "does not get on",
+                "'%s' %s: %s", j->argument,
+                is_put_off           ? "waits, to be tried again"
+                        : is_waiting ? "waits"
+                                     : "does not get on",
                 reason);
         free(j->told);
         j->told = strdup(reason); /* without, it is printed again */

@@ -24,8 +24,8 @@ static int check_options(const Ctl *c, const char *type) {
                 why = "--offline, --upper= and --lower= go together";
         else if (o->lower[0] != '/')
                 why = "--lower= wants absolute paths";
-        else if (options_have(o, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_DATA))
-                why = "with --offline there is no --no-block, --dry-run or --data";
+        else if (options_have(o, OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_STANDING | OPTION_DATA))
+                why = "with --offline there is no --no-block, --dry-run, --standing or --data";
         else if (
                 options_have(o, OPTION_DEPTH | OPTION_PARENTS) && o->method &&
                 strcmp(o->method, "exchange") == 0)

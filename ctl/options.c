@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "base/states.h"
 #include "ctl/exit-code.h"
 #include "ctl/format.h"
 #include "ctl/term.h"
@@ -22,6 +23,8 @@ const OptionInfo option_table[] = {
         { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
         { OPTION_METHOD, "method", 0, required_argument, "METHOD",
           "How: auto, exchange, mark; reconfigure, swap" },
+        { OPTION_STANDING, "standing", 0, required_argument, "HOW",
+          "While processes stand there: auto, keep, wait" },
         { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
         { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
         { OPTION_DATA, "data", 0, optional_argument, "SIZE", "Also copy up data of files up to SIZE (1M)" },
@@ -69,6 +72,14 @@ static int parse_method(Options *o, const char *s, char **reterr) {
                        s) < 0
                 ? -ENOMEM
                 : -EINVAL;
+}
+
+static int parse_standing(Options *o, const char *s, char **reterr) {
+        if (standing_from_string(s) >= 0) {
+                o->standing = s;
+                return 0;
+        }
+        return asprintf(reterr, "--standing= is auto, keep or wait, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
 }
 
 static int parse_depth(Options *o, const char *s, char **reterr) {
@@ -136,6 +147,8 @@ static int option_apply(Options *o, OptionId id, const char *argument, char **re
                 return parse_json(o, argument, reterr);
         case OPTION_METHOD:
                 return parse_method(o, argument, reterr);
+        case OPTION_STANDING:
+                return parse_standing(o, argument, reterr);
         case OPTION_DEPTH:
                 return parse_depth(o, argument, reterr);
         case OPTION_ITERATIONS:

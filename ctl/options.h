@@ -36,6 +36,7 @@ typedef enum OptionId {
         OPTION_BATCH = 1 << 21,
         OPTION_REPAIR = 1 << 22,
         OPTION_WORK = 1 << 23,
+        OPTION_STANDING = 1 << 24,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -60,6 +61,7 @@ typedef struct Options {
         JsonFormat json;
         const char *address; /* borrowed from argv, as are the other strings */
         const char *method;
+        const char *standing;
         const char *set; /* as given; the daemon understands it */
         const char *upper;
         const char *lower; /* as in lowerdir= */

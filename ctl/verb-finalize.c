@@ -34,6 +34,8 @@ static int append_options(sd_bus_message *m, const Options *o) {
                 r = job_append_option(m, "force", "b", true);
         if (r >= 0 && o->method)
                 r = job_append_option(m, "method", "s", o->method);
+        if (r >= 0 && o->standing)
+                r = job_append_option(m, "standing", "s", o->standing);
         if (r >= 0 && options_have(o, OPTION_DEPTH))
                 r = job_append_option(m, "depth", "u", o->depth);
         if (r >= 0 && options_have(o, OPTION_PARENTS))

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #define OPTIONS_JOB                                                                                         \
-        (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_DEPTH | OPTION_PARENTS |  \
-         OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER)
+        (OPTION_NO_BLOCK | OPTION_DRY_RUN | OPTION_FORCE | OPTION_METHOD | OPTION_STANDING | OPTION_DEPTH | \
+         OPTION_PARENTS | OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER)
 
 #define OPTIONS_VERIFY                                                                                      \
         (OPTION_NO_BLOCK | OPTION_REPAIR | OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER | OPTION_WORK)

@@ -33,6 +33,8 @@ PROPERTY_GETTER(get_reason) {
 
         if (j->not_before_usec > 0)
                 return bus_append_text(reply, j->pause_reason);
+        if (j->state == JOB_WAITING && j->wait_reason)
+                return bus_append_text(reply, j->wait_reason);
         return bus_append_text(reply, j->is_stalled ? job_doing(j) : NULL);
 }
 

@@ -67,6 +67,21 @@ static int read_method(sd_bus_message *message, JobOptions *options, Failure *re
                 reterr, FAILURE_INVALID, EINVAL, "unknown method '%s'; use auto, exchange or mark", method);
 }
 
+static int read_standing(sd_bus_message *message, JobOptions *options, Failure *reterr) {
+        const char *standing;
+        int r = sd_bus_message_read(message, "v", "s", &standing);
+
+        if (r < 0)
+                return r;
+        options->standing = standing_from_string(standing);
+        options->has_standing = true;
+        if (options->standing >= 0)
+                return 0;
+        return failure_set(
+                reterr, FAILURE_INVALID, EINVAL, "unknown value '%s' of standing; use auto, keep or wait",
+                standing);
+}
+
 static int read_option(sd_bus_message *message, const char *key, void *userdata, Failure *reterr) {
         JobOptions *options = userdata;
 
@@ -82,6 +97,8 @@ static int read_option(sd_bus_message *message, const char *key, void *userdata,
         }
         if (strcmp(key, "method") == 0)
                 return read_method(message, options, reterr);
+        if (strcmp(key, "standing") == 0)
+                return read_standing(message, options, reterr);
         options->has_depth |= strcmp(key, "depth") == 0;
         if (strcmp(key, "depth") == 0)
                 return sd_bus_message_read(message, "v", "u", &options->depth);

@@ -50,7 +50,9 @@ static void question_reply_failure(const Question *q, const Failure *f) {
 static DirectoryState state_with_job(DirectoryState s, const Job *j) {
         bool is_at_work = j && j->type == JOB_FINALIZE && !j->options.is_dry_run && j->state != JOB_QUEUED;
 
-        return is_at_work && (s == DIRECTORY_MERGED || s == DIRECTORY_COPIED_UP) ? DIRECTORY_COPYING : s;
+        if (!is_at_work || (s != DIRECTORY_MERGED && s != DIRECTORY_COPIED_UP))
+                return s;
+        return j->wait_reason ? DIRECTORY_PENDING : DIRECTORY_COPYING;
 }
 
 int bus_append_directory_entries(
@@ -65,7 +67,9 @@ int bus_append_directory_entries(
         if ((r = bus_append_string(message, "overlay", o->config->name)) < 0 ||
             (r = bus_append_string(message, "path", path)) < 0 ||
             (r = bus_append_string(message, "state", directory_state_to_string(state))) < 0 ||
-            (r = bus_append_string(message, "reason", i->reason)) < 0 ||
+            (r = bus_append_string(
+                     message, "reason",
+                     state == DIRECTORY_PENDING && state != i->state ? j->wait_reason : i->reason)) < 0 ||
             (r = bus_append_string(message, "scheme", i->scheme)) < 0 ||
             (r = bus_append_string(message, "lower_path", i->lower_path)) < 0 ||
             (r = bus_append_u64(message, "entries", i->entries)) < 0 ||

@@ -6,6 +6,7 @@
 
 #include "base/glob.h"
 #include "base/path-util.h"
+#include "base/states.h"
 #include "config-file.h"
 #include "log.h"
 #include "messages.h"
@@ -28,17 +29,13 @@ typedef struct ConfigKey {
 static const char *const hard_links_words[] = { "skip", "break", NULL };
 static const char *const scheme_words[] = { "auto", "redirect", "finalized", NULL };
 static const char *const method_words[] = { "auto", "exchange", "mark", NULL };
-static const char *const standing_words[] = { "keep", "wait", NULL };
+static const char *const standing_words[] = { "auto", "keep", "wait", NULL };
 static const char *const lower_change_words[] = { "keep", "refresh", NULL };
 static const char *const lower_removed_words[] = { "keep", "prune", NULL };
 static const char *const blockers_words[] = { "wait", "ignore", NULL };
 
 const char *hard_links_to_string(int v) {
         return hard_links_words[v];
-}
-
-const char *standing_to_string(int v) {
-        return standing_words[v];
 }
 
 static int parse_bool(const char *value, void *dest, const char *const *words) {
@@ -225,7 +222,7 @@ static int settings_init(Settings *s) {
                 .retry_usec = 300 * USEC_PER_SEC,
                 .is_automatic = true,
                 .quiet_usec = 2 * USEC_PER_SEC,
-                .standing = STANDING_KEEP,
+                .standing = STANDING_AUTO,
                 .on_lower_change = LOWER_CHANGE_REFRESH,
                 .on_lower_removed = LOWER_REMOVED_PRUNE,
         };

@@ -18,11 +18,6 @@ typedef enum Scheme {
         SCHEME_FINALIZED,
 } Scheme;
 
-typedef enum Standing {
-        STANDING_KEEP,
-        STANDING_WAIT,
-} Standing;
-
 typedef enum RemountBlockers {
         REMOUNT_BLOCKERS_WAIT,
         REMOUNT_BLOCKERS_IGNORE,
@@ -61,7 +56,7 @@ typedef struct Settings {
         int scheme;
         int method;
         uint64_t quiet_usec;
-        int standing;
+        int standing; /* StandingPolicy */
         bool want_parents;
         int on_lower_change;  /* LOWER_CHANGE_ */
         int on_lower_removed; /* LOWER_REMOVED_ */
@@ -108,4 +103,3 @@ bool overlay_config_same_mount(const OverlayConfig *a, const OverlayConfig *b);
 unsigned settings_worker_threads(const Settings *s);
 
 const char *hard_links_to_string(int v);
-const char *standing_to_string(int v);

@@ -68,6 +68,7 @@ Job *job_free(Job *j) {
         free(j->path);
         free(j->pause_reason);
         free(j->doing);
+        free(j->wait_reason);
         free(j->set);
         free(j);
         return NULL;
@@ -83,6 +84,7 @@ static void job_reset_attempt(Job *j) {
         j->entries_done = j->entries_total = j->bytes_copied = j->n_errors = j->n_finalized = 0;
         job_clear_steps(j);
         (void) str_replace(&j->doing, NULL);
+        (void) str_replace(&j->wait_reason, NULL);
 }
 
 int job_set_state(Job *j, JobState state, uint64_t now_usec) {

@@ -27,6 +27,8 @@ typedef struct JobOptions {
         const char *set;       /* options to change; borrowed while the job is made, then the job's own */
         bool has_method;       /* otherwise as configured */
         Method method;
+        bool has_standing; /* the same */
+        StandingPolicy standing;
         bool has_depth; /* otherwise everything below */
         uint32_t depth;
         bool want_parents;
@@ -77,6 +79,7 @@ typedef struct Job {
         uint64_t not_before_usec; /* boot time; put off until then, 0 not */
         bool is_behind;           /* has to wait for one that is put off; of the queue */
         char *pause_reason;       /* of the last time */
+        char *wait_reason;        /* for whom its worker waits to leave; NULL it does not */
         unsigned n_pauses;        /* in a row, without getting further */
         bool has_left;            /* something the last attempt could not clear away: a survey comes first */
         uint64_t trouble_usec;    /* boot time; when the first of these came, 0 never */

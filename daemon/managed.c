@@ -353,7 +353,6 @@ int managed_make_request(const Managed *o, JobType verb, const char *path, WireR
             (r = add_optional(q, WIRE_UPPER_DIR, c->upper)) < 0 ||
             (r = add_optional(q, WIRE_WORK_DIR, c->work)) < 0 ||
             (r = wire_request_addf(q, WIRE_QUIET_USEC, "%llu", (unsigned long long) s->quiet_usec)) < 0 ||
-            (r = wire_request_add(q, WIRE_STANDING, standing_to_string(s->standing))) < 0 ||
             (r = wire_request_add(q, WIRE_HARD_LINKS, hard_links_to_string(s->hard_links))) < 0 ||
             (r = wire_request_addf(q, WIRE_WORKERS, "%u", settings_worker_threads(s))) < 0)
                 return r;

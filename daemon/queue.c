@@ -117,11 +117,16 @@ static bool job_stands_behind(const Queue *q, const Job *j) {
         return false;
 }
 
+/* Nor do those take anybody's turn that wait for somebody to leave a directory: that may take days, too. */
+static bool job_takes_turn(const Job *j) {
+        return job_is_running(j) && !job_stands_aside(j) && !j->wait_reason;
+}
+
 static unsigned queue_count_busy(const Queue *q) {
         unsigned n = 0;
 
         for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_is_running(q->jobs[i]) && !job_stands_aside(q->jobs[i]);
+                n += job_takes_turn(q->jobs[i]);
         return n;
 }
 
@@ -129,8 +134,7 @@ static unsigned lane_count_busy(const Queue *q, const Lane *l) {
         unsigned n = 0;
 
         for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_is_running(q->jobs[i]) && !job_stands_aside(q->jobs[i]) &&
-                        strcmp(q->jobs[i]->overlay, l->overlay) == 0;
+                n += job_takes_turn(q->jobs[i]) && strcmp(q->jobs[i]->overlay, l->overlay) == 0;
         return n;
 }
 

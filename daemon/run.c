@@ -178,9 +178,26 @@ static void run_note_life(Run *run) {
                 (void) log_error_errno(r, "Cannot set a deadline for job %u: %m", run->job->id);
 }
 
+/* For whom it waits, or that it goes on. */
+static void run_take_wait(Run *run, const WireRecord *r) {
+        Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        const char *why = r->state == JOB_WAITING && r->lower_path[0] ? r->lower_path : NULL;
+        LogFields f = { .message_id = MESSAGE_JOB_NOTE, .overlay = j->overlay, .path = path, .job = j->id };
+
+        if (why && !j->wait_reason)
+                log_fields(
+                        LOG_NOTICE, &f, "Job %u, %s of '%s', waits: %s", j->id, job_type_to_string(j->type),
+                        path ?: j->path, why);
+        if (str_replace(&j->wait_reason, why) < 0)
+                (void) log_oom();
+}
+
 static void run_take_progress(Run *run, const WireRecord *r) {
         Job *j = run->job;
         int k;
+
+        run_take_wait(run, r);
 
         if (r->state != (uint32_t) j->state || r->entries_done != j->entries_done ||
             r->entries_total != j->entries_total || r->bytes != j->bytes_copied || r->state == JOB_WAITING ||
@@ -491,7 +508,12 @@ static int add_method(const Run *run, WireRequest *q) {
         const JobOptions *o = &run->job->options;
         int r;
 
+        StandingPolicy standing =
+                o->has_standing ? o->standing : (StandingPolicy) run->overlay->config->settings.standing;
+
         r = wire_request_add(q, WIRE_METHOD, method_to_string(run_method(run)));
+        if (r >= 0)
+                r = wire_request_add(q, WIRE_STANDING, standing_to_string(standing));
         if (r >= 0 && o->has_depth)
                 r = wire_request_addf(q, WIRE_DEPTH, "%u", o->depth);
         if (r >= 0 && run_wants_parents(run))

@@ -66,10 +66,17 @@ static const char *const method_table[_METHOD_MAX] = {
         [METHOD_MARK] = "mark",
 };
 
+static const char *const standing_table[_STANDING_MAX] = {
+        [STANDING_AUTO] = "auto",
+        [STANDING_KEEP] = "keep",
+        [STANDING_WAIT] = "wait",
+};
+
 DEFINE_STRING_TABLE(directory_state, DirectoryState, _DIRECTORY_STATE_MAX);
 DEFINE_STRING_TABLE(job_state, JobState, _JOB_STATE_MAX);
 DEFINE_STRING_TABLE(job_type, JobType, _JOB_TYPE_MAX);
 DEFINE_STRING_TABLE(remount_method, RemountMethod, _REMOUNT_METHOD_MAX);
 DEFINE_STRING_TABLE(method, Method, _METHOD_MAX);
+DEFINE_STRING_TABLE(standing, StandingPolicy, _STANDING_MAX);
 DEFINE_STRING_TABLE(check_level, CheckLevel, _CHECK_LEVEL_MAX);
 DEFINE_STRING_TABLE(blocker_kind, BlockerKind, _BLOCKER_KIND_MAX);

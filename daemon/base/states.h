@@ -67,6 +67,15 @@ typedef enum Method {
         _METHOD_INVALID = -EINVAL,
 } Method;
 
+/* What becomes of an exchange while processes stand in the directory. */
+typedef enum StandingPolicy {
+        STANDING_AUTO, /* keep the old tree for those who can change no name in it, wait for the others */
+        STANDING_KEEP, /* keep it for all */
+        STANDING_WAIT, /* wait for all */
+        _STANDING_MAX,
+        _STANDING_INVALID = -EINVAL,
+} StandingPolicy;
+
 typedef enum CheckLevel {
         CHECK_OK,
         CHECK_WARNING,
@@ -100,6 +109,7 @@ DECLARE_STRING_TABLE(job_state, JobState);
 DECLARE_STRING_TABLE(job_type, JobType);
 DECLARE_STRING_TABLE(remount_method, RemountMethod);
 DECLARE_STRING_TABLE(method, Method);
+DECLARE_STRING_TABLE(standing, StandingPolicy);
 DECLARE_STRING_TABLE(check_level, CheckLevel);
 DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
 

@@ -35,7 +35,7 @@
 #define WIRE_WORK_DIR "WORK_DIR"
 #define WIRE_OFFLINE "OFFLINE" /* 1: not mounted; UPPER_DIR and LOWER_DIR say where it is */
 #define WIRE_QUIET_USEC "QUIET_USEC"
-#define WIRE_STANDING "STANDING"     /* keep, wait */
+#define WIRE_STANDING "STANDING"     /* standing_to_string() */
 #define WIRE_HARD_LINKS "HARD_LINKS" /* skip, break */
 #define WIRE_WORKERS "WORKERS"       /* threads, 1-256 */
 #define WIRE_METHOD "METHOD"         /* method_to_string() */
@@ -111,8 +111,8 @@ typedef struct WireRecord {
         uint64_t pause_usec; /* WIRE_RESULT of a swap: how long a lookup may have waited */
         Histogram answers;   /* WIRE_RESULT: what throttle_copy_answers() gives */
         char name[64];
-        char path[PATH_MAX]; /* relative to the mount point, "" is the root */
-        char lower_path[PATH_MAX];
+        char path[PATH_MAX];       /* relative to the mount point, "" is the root */
+        char lower_path[PATH_MAX]; /* WIRE_PROGRESS: for whom the job waits to leave, as text */
         char text[1024];
 } WireRecord;
 

@@ -500,7 +500,7 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
         const char *point = o->site->overlay->mount_point;
         Standing standing;
 
-        if (standing_find(NULL, component, &standing) < 0 || standing.n == 0)
+        if (standing_find(component, NULL, &standing) < 0 || standing.n == 0)
                 return failure_set(
                         o->reterr, FAILURE_BUSY, EBUSY,
                         "what '%s/%s' was before it was finalized is still being removed; try again in a "

@@ -216,14 +216,28 @@ int older_standing(const Exchange *x, Standing *ret);
 /* settle.c */
 void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */
 int settle(Exchange *x, Failure *reterr);
-/* Whether somebody stands in the directory at path (absolute); waits until nobody does when that is asked
- * for. */
-int settle_standing(Exchange *x, const char *path, bool *ret_standing, Failure *reterr);
+/* One round towards "in line and nothing in the queue". 1: there. 0: once more. */
+int settle_once(Exchange *x);
 int exchange_save(Exchange *x, bool sync);
 /* Raises this thread's priority; the argument of hurry_no_more(). */
 int hurry(void);
 void hurry_no_more(int before);
 
+/* stand.c */
+/* Waits until nobody stands in the directory at path who is to be waited for. x: what is built for it by
+ * now, which follows what happens there meanwhile; NULL nothing. FAILURE_BUSY: nobody has asked for the job,
+ * so it is not waited. */
+int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr);
+/* 1: somebody is to be waited for, who came since. */
+int stand_check(Exchange *x);
+/* Whoever entered between the last look and the exchange stands in the old tree: he cannot be waited for any
+ * more, and to exchange back would take away what others have made in the new one since. It is kept for him
+ * too. */
+int stand_after(Exchange *x);
+/* Who can make or remove names in the old tree. */
+int stand_find_writers(const Exchange *x, Writers **ret);
+
 /* swap.c */
+/* 1: somebody came who is to be waited for. */
 int exchange_now(Exchange *x, Failure *reterr);
 int exchange_move_beside(Exchange *x);

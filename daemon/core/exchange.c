@@ -157,20 +157,18 @@ static int step_settle(Exchange *x, Failure *reterr) {
 }
 
 static int step_stand(Exchange *x, Failure *reterr) {
-        _cleanup_free_ char *path = path_join(x->site->overlay->mount_point, x->tree->path);
-
-        if (!path)
-                return -ENOMEM;
-        return settle_standing(x, path, &x->has_standing, reterr);
+        return stand_wait(x->site, x->tree->path, x, reterr);
 }
 
 static int step_exchange(Exchange *x, Failure *reterr) {
         int r;
 
         site_progress(x->site, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
-        r = build_dress_late(x);
-        if (r >= 0)
-                r = exchange_now(x, reterr);
+        do {
+                r = build_dress_late(x);
+                if (r >= 0)
+                        r = exchange_now(x, reterr);
+        } while (r == 1 && (r = step_stand(x, reterr)) >= 0);
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         /* Directories that came after the record was written. */
@@ -190,7 +188,7 @@ const ExchangeStep exchange_steps[] = {
         { "settle", "wait until no name has changed for QuietSec=, follow what does",
           "it follows what changes and writes the new tree down; see whether the upper file system answers",
           step_settle },
-        { "stand", "see who stands in the directory: wait, or keep its old tree beside it",
+        { "stand", NULL,
           "it looks through /proc for processes that stand in the directory; see whether one of them hangs",
           step_stand },
         { "exchange", "exchange old and new in one rename, take over what came late",
@@ -309,11 +307,14 @@ int exchange_run(
         Exchange **ret_kept,
         Failure *reterr) {
         uint64_t stale_usec = 0; /* monotonic; since when something is stale */
+        int r = stand_wait(site, path, /* x= */ NULL, reterr);
+
+        if (r < 0)
+                return r;
 
         for (unsigned attempt = 0;;) {
                 _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
                 _cleanup_failure_ Failure f = FAILURE_INIT; /* of this attempt */
-                int r;
 
                 if (!x)
                         return -ENOMEM;

@@ -119,7 +119,7 @@ int older_standing(const Exchange *x, Standing *ret) {
         *ret = (Standing){ 0 };
         for (size_t i = 0; r >= 0 && ret->n == 0 && i < x->n_older; i++) {
                 (void) snprintf(name, sizeof(name), OLD_TREE_PREFIX "%s", x->older[i]);
-                r = standing_find(NULL, name, ret);
+                r = standing_find(name, NULL, ret);
         }
         return r;
 }

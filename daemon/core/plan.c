@@ -125,7 +125,7 @@ static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failu
                 PlanStep s = {
                         .name = exchange_steps[i].name,
                         .path = path,
-                        .text = exchange_steps[i].text,
+                        .text = exchange_steps[i].text ?: stand_describe(site->options.standing),
                         .n_entries = builds ? c.n_entries : 0,
                         .bytes = builds ? c.n_new * bytes_per_entry(site) : 0,
                         .n_inodes = builds ? c.n_new + path_depth(path) + INODES_BESIDE : 0,

@@ -354,7 +354,7 @@ static int look(Exchange *x) {
                 return 0; /* every event leads here; what it said is taken over */
         x->standing_usec = 0;
         if (r >= 0)
-                r = standing_find(NULL, x->is_beside ? x->beside_name : x->tree->id, &standing);
+                r = standing_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &standing);
         if (r >= 0 && standing.n > 0) {
                 x->standing_usec = now_monotonic_usec();
                 return keep_for(x, &standing);

@@ -7,7 +7,6 @@
 
 #include "base/fs-util.h"
 #include "core/exchange-internal.h"
-#include "core/standing.h"
 
 /* A directory in which names change for so long without a pause is not one that programs search libraries
  * in. */
@@ -83,8 +82,7 @@ static int save_first(Exchange *x) {
         return r;
 }
 
-/* One round towards "in line and nothing in the queue". 1: there. 0: once more. */
-static int settle_once(Exchange *x) {
+int settle_once(Exchange *x) {
         int r = watch_drain(x);
 
         if (r < 0)
@@ -134,24 +132,6 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
                         return r;
                 if (r > 0)
                         return 0; /* take it up first */
-        }
-}
-
-int settle_standing(Exchange *x, const char *path, bool *ret_standing, Failure *reterr) {
-        for (;;) {
-                Standing standing;
-                int r = standing_find(path, NULL, &standing);
-
-                *ret_standing = r >= 0 && standing.n > 0;
-                if (!*ret_standing || !x->site->options.wait_for_standing)
-                        return 0;
-                if (site_is_canceled(x->site))
-                        return exchange_outcome(x, reterr);
-                site_progress(x->site, JOB_WAITING, atomic_load(&x->n_done), atomic_load(&x->n_total));
-                (void) watch_wait(x, 500);
-                r = settle_once(x);
-                if (r < 0)
-                        return r;
         }
 }
 

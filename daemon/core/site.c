@@ -168,7 +168,12 @@ bool site_is_canceled(const Site *s) {
 
 void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total) {
         if (s->observer.progress)
-                s->observer.progress(s->observer.userdata, state, done, total);
+                s->observer.progress(s->observer.userdata, state, done, total, NULL);
+}
+
+void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why) {
+        if (s->observer.progress)
+                s->observer.progress(s->observer.userdata, JOB_WAITING, done, total, why);
 }
 
 void site_doing(const Site *s, const char *what) {

@@ -20,7 +20,8 @@
 /* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
  * overlay's root. */
 typedef struct Observer {
-        void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total);
+        /* why: of JOB_WAITING for somebody to leave; else NULL */
+        void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total, const char *why);
         void (*doing)(void *userdata, const char *what);
         void (*note)(void *userdata, const char *path, const char *text);
         void (*kept)(
@@ -33,7 +34,8 @@ typedef struct Observer {
 typedef struct SiteOptions {
         uint64_t quiet_usec; /* names must not have changed for so long before a directory is exchanged */
         unsigned n_threads;
-        bool wait_for_standing; /* rather than keep the old tree beside the new one */
+        StandingPolicy standing;
+        bool is_unasked; /* rather fail than wait for somebody to leave */
         bool break_hard_links;
         bool force;
         bool is_private; /* mounted for this job alone; offline.h */
@@ -95,6 +97,8 @@ bool site_is_canceled(const Site *s);
 void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
 /* What the job is at from now on, and what may hold it up there: told when it does not get on. */
 void site_doing(const Site *s, const char *what);
+/* It waits for somebody to leave. */
+void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why);
 void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
 void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);

@@ -7,14 +7,19 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/proc-scan.h"
+#include "core/blockers-internal.h"
 
-typedef struct Search {
-        const char *prefix, *component;
+typedef struct Look {
+        const Places *places; /* NULL: component says where */
+        const char *path, *component;
+        Writers *writers; /* NULL: everybody is asked for */
+        pid_t process;    /* whose mount namespace this is */
+        char namespace[PATH_MAX];
         Standing *found;
-        const char *kind; /* of the link that hit, NULL as long as none did */
+        bool stands;      /* the process that is looked at does */
+        const char *kind; /* of the link by which it is one who is asked for, NULL as long as none is */
         char target[PATH_MAX];
-} Search;
+} Look;
 
 static bool has_component(const char *path, const char *component) {
         size_t n = strlen(component);
@@ -27,70 +32,109 @@ static bool has_component(const char *path, const char *component) {
 }
 
 /* The longest component is 16 hex digits, or a prefix with them: unique on the machine. */
-static bool link_hits(Search *s, int dfd, const char *name) {
-        if (!proc_read_link(dfd, name, s->target))
-                return false;
-        return s->prefix ? path_startswith(s->target, s->prefix) != NULL
-                         : has_component(s->target, s->component);
+static bool leads_there(Look *l, const ProcTask *t) {
+        _cleanup_free_ char *path = NULL;
+
+        if (!l->places)
+                return has_component(l->target, l->component);
+        if (l->process != t->process)
+                (void) proc_read_link(t->process_fd, "ns/mnt", l->namespace);
+        l->process = t->process;
+        return places_resolve(l->places, l->namespace, l->target, &path) > 0 &&
+                path_startswith(path, l->path);
 }
 
-static int visit_fd(int dfd, const char *name, unsigned char type, void *userdata) {
-        Search *s = userdata;
+static bool is_directory(int dfd, const char *name) {
         struct stat st;
 
-        if (!link_hits(s, dfd, name))
-                return 0;
         /* stat() of the link follows it into the kernel's file, not to a path: no lower is asked for a
          * directory that is open already. */
-        if (fstatat(dfd, name, &st, 0) >= 0 && S_ISDIR(st.st_mode))
-                s->kind = "fd";
-        return s->kind ? -ECANCELED : 0;
+        return fstatat(dfd, name, &st, 0) >= 0 && S_ISDIR(st.st_mode);
 }
 
-static void visit_links(Search *s, int task_fd) {
+/* link: from t->fd. */
+static void look_at(Look *l, const ProcTask *t, const char *link, const char *kind) {
+        bool is_program = strcmp(kind, "exe") == 0, is_fd = strcmp(kind, "fd") == 0;
+
+        if (!proc_read_link(t->fd, link, l->target) || !leads_there(l, t))
+                return;
+        if (is_fd && !is_directory(t->fd, link))
+                return;
+        l->stands = true;
+        if (!l->writers || (!is_program && writers_include(l->writers, t, link)))
+                l->kind = kind;
+}
+
+static void look_at_links(Look *l, const ProcTask *t) {
         static const char *const links[] = { "cwd", "root", "exe" };
 
-        for (size_t i = 0; i < ELEMENTSOF(links) && !s->kind; i++)
-                if (link_hits(s, task_fd, links[i]))
-                        s->kind = links[i];
+        for (size_t i = 0; i < ELEMENTSOF(links) && !l->kind; i++)
+                look_at(l, t, links[i], links[i]);
 }
 
-static void visit_fds(Search *s, int task_fd) {
-        _cleanup_close_ int fd = openat(task_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+typedef struct Descriptors {
+        Look *look;
+        const ProcTask *task;
+} Descriptors;
+
+static int visit_fd(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Descriptors *d = userdata;
+        char link[sizeof("fd/") + NAME_MAX];
+
+        (void) snprintf(link, sizeof(link), "fd/%s", name);
+        look_at(d->look, d->task, link, "fd");
+        return d->look->kind ? -ECANCELED : 0;
+}
+
+static void look_at_fds(Look *l, const ProcTask *t) {
+        _cleanup_close_ int fd = openat(t->fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        Descriptors d = { .look = l, .task = t };
 
         if (fd >= 0)
-                (void) dir_foreach(fd, visit_fd, s);
+                (void) dir_foreach(fd, visit_fd, &d);
 }
 
-static void count(Search *s, const ProcTask *t) {
+static void count(Standing *found, const ProcTask *t, const char *kind) {
         char command[PROC_COMMAND_SIZE];
-        size_t used = strlen(s->found->who);
+        size_t used = strlen(found->who);
 
-        if (s->found->n++ >= STANDING_NAMED)
+        if (found->n++ >= STANDING_NAMED)
                 return;
         proc_read_command(t->process_fd, command);
         (void) snprintf(
-                s->found->who + used, sizeof(s->found->who) - used, "%s%d (%s, %s)", used ? ", " : "",
-                (int) t->process, command[0] ? command : "?", s->kind);
+                found->who + used, sizeof(found->who) - used, "%s%d (%s, %s)", used ? ", " : "",
+                (int) t->process, command[0] ? command : "?", kind);
 }
 
 static int visit_task(const ProcTask *t, void *userdata) {
-        Search *s = userdata;
+        Look *l = userdata;
 
-        s->kind = NULL;
+        l->stands = false;
+        l->kind = NULL;
         if (t->has_own_fs)
-                visit_links(s, t->fd);
-        if (!s->kind && t->has_own_files)
-                visit_fds(s, t->fd);
-        if (!s->kind)
+                look_at_links(l, t);
+        if (!l->kind && t->has_own_files)
+                look_at_fds(l, t);
+        l->found->n_all += l->stands;
+        if (!l->kind)
                 return 0;
-        count(s, t);
+        count(l->found, t, l->kind);
         return 1;
 }
 
-int standing_find(const char *prefix, const char *component, Standing *ret) {
-        Search s = { .prefix = prefix, .component = component, .found = ret };
+int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret) {
+        _cleanup_(places_done) Places places = { 0 };
+        Look l = { .places = &places, .path = path, .writers = writers, .found = ret };
+        int r;
 
         *ret = (Standing){ 0 };
-        return proc_tasks_foreach(/* proc= */ NULL, visit_task, &s);
+        r = places_load(o, "/proc", &places);
+        return r < 0 ? r : proc_tasks_foreach(/* proc= */ NULL, visit_task, &l);
+}
+
+int standing_find(const char *component, Writers *writers, Standing *ret) {
+        Look l = { .component = component, .writers = writers, .found = ret };
+
+        *ret = (Standing){ 0 };
+        return proc_tasks_foreach(/* proc= */ NULL, visit_task, &l);
 }

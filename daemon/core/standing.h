@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who stands in a directory tree: processes whose working directory, root, program or an open directory lies
  * in it. Found through /proc, so a descriptor in flight or a kernel user is not seen; rmdir() of the tree is
- * the real barrier. */
+ * the real barrier. Open regular files do not count: they go on working whatever becomes of their names.
+ * Both functions block on /proc only. */
 #pragma once
 
-#include "base/macro.h"
+#include "core/overlay.h"
+#include "core/writers.h"
 
 #define STANDING_NAMED 3 /* processes named in a text; the rest is counted */
 
 typedef struct Standing {
-        unsigned n;
-        char who[256]; /* "1234 (bash, cwd), 99 (ls, fd)", cut after STANDING_NAMED */
+        unsigned n_all;
+        unsigned n;    /* of these, who was asked for */
+        char who[256]; /* "1234 (bash, cwd), 99 (ls, fd)", of those; cut after STANDING_NAMED */
 } Standing;
 
-/* Looks for processes (all threads) with a link that lies below prefix, an absolute path as the caller sees
- * it, or, if prefix is NULL, that contains component as a path component in any mount namespace. Open
- * regular files do not count: they go on working whatever becomes of their names. Blocks on /proc only. */
-int standing_find(const char *prefix, const char *component, Standing *ret);
+/* In the directory at path, relative to the root of the overlay o, in any mount namespace. With writers only
+ * those are asked for who are among them where they stand: from a program nobody gets to a name. */
+int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret);
+/* In a tree whose path contains component, in any mount namespace. */
+int standing_find(const char *component, Writers *writers, Standing *ret);

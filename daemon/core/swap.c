@@ -124,7 +124,7 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
 }
 
 /* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6).
- */
+ * 1: not in line, 2: somebody came who is to be waited for. */
 static int try_exchange(Exchange *x, Failure *reterr) {
         const char *const no_names[] = { NULL };
         TimesGuard guard;
@@ -134,11 +134,17 @@ static int try_exchange(Exchange *x, Failure *reterr) {
         times_guard_begin(&guard, x->new_fd);
         r = check_mounts_again(x, reterr);
         if (r >= 0)
+                r = stand_check(x);
+        if (r > 0)
+                return 2;
+        if (r == 0)
                 r = watch_drain(x);
         if (r == 0) {
                 r = swap_checked(x);
                 if (r >= 0)
                         r = reconcile_events(x);
+                if (r >= 0)
+                        r = stand_after(x);
         }
         times_guard_end(&guard, no_names);
         if (r == 0 && x->has_standing)
@@ -158,9 +164,9 @@ int exchange_now(Exchange *x, Failure *reterr) {
                 if (r < 0)
                         break;
         }
-        if (r >= 0)
+        if (r == 0)
                 r = aftermath(x);
         times_guard_end(&guard, names);
         hurry_no_more(priority);
-        return r;
+        return r == 2 ? 1 : r;
 }

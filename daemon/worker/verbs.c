@@ -122,14 +122,17 @@ static int set_restraints(Worker *w) {
 
 static int set_options(Worker *w) {
         SiteOptions *o = &w->site.options;
-        const char *standing = wire_request_get(&w->request, WIRE_STANDING);
+        StandingPolicy standing = standing_from_string(wire_request_get(&w->request, WIRE_STANDING));
         const char *hard_links = wire_request_get(&w->request, WIRE_HARD_LINKS);
         Method method = method_from_string(wire_request_get(&w->request, WIRE_METHOD));
         uint64_t n = number(w, WIRE_WORKERS, o->n_threads);
 
         o->quiet_usec = number(w, WIRE_QUIET_USEC, o->quiet_usec);
         o->n_threads = n < 1 ? 1 : n > POOL_THREADS_MAX ? POOL_THREADS_MAX : (unsigned) n;
-        o->wait_for_standing = standing && strcmp(standing, "wait") == 0;
+        o->standing = standing < 0 ? STANDING_AUTO : standing;
+        o->is_unasked = worker_asks_for(w, WIRE_BACKGROUND);
+        if (o->is_unasked && o->standing == STANDING_KEEP)
+                o->standing = STANDING_AUTO; /* that is for who vouches for those who stand there */
         o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
         o->force = worker_asks_for(w, WIRE_FORCE);
         o->is_private = worker_asks_for(w, WIRE_OFFLINE);

@@ -34,7 +34,7 @@ typedef struct SchedAttr {
 /* The whole process ends with it: whoever asked for the job reads the result from the socket. */
 static Worker worker;
 
-static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t total) {
+static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t total, const char *why) {
         Worker *w = userdata;
         uint64_t now = now_monotonic_usec();
         WireRecord *r = &w->progress;
@@ -47,6 +47,7 @@ static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t 
         r->entries_done = done;
         r->entries_total = total;
         r->bytes = atomic_load(&w->site.bytes_copied);
+        wire_set(r->lower_path, why ?: "");
         (void) wire_send(WORKER_FD, r);
 }
 

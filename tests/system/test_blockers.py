@@ -228,7 +228,7 @@ def test_path(daemon, overlay):
         shells = {name: stack.enter_context(contextlib.closing(Shell(overlay / name))) for name in ("prog/lib", "beside")}
         reader = stack.enter_context(contextlib.closing(User("read", overlay / "prog/lib/sub/c")))
         for n, name in enumerate(shells, 1):
-            daemon.ctl("finalize", overlay / name).ok()
+            daemon.ctl("finalize", "--standing=keep", overlay / name).ok()
             await_kept(daemon, n)
         found = blockers(daemon, overlay / "prog/lib")
         pid = shells["prog/lib"].process.pid

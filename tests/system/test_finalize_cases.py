@@ -10,6 +10,7 @@ from ovltest import CountingLower, Upper, assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import redirect_max
 from ovltest.holders import Shell
+from ovltest.oldtree import KEEP
 from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
@@ -243,7 +244,7 @@ def test_standing_wait(scene, lower):
 def test_standing_forever(scene, lower):
     """Standing=keep: what somebody does in the old tree he stands in is found in the directory, too."""
     overlay = scene.overlay(lower)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
     shell = scene.keep(Shell(overlay / f"{D}/lib"))
     daemon.ctl("finalize", overlay / D).ok()
     assert shell.ask("echo made > made-here && rm libpart0.so && mv libpart1.so renamed-here")[0] == 0
@@ -258,7 +259,7 @@ def test_standing_forever(scene, lower):
 
 def test_restart_while_somebody_stands_there(scene, lower):
     overlay = scene.overlay(lower)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
     shell = scene.keep(Shell(overlay / f"{D}/lib"))
     before = snapshot(overlay / D)
     daemon.ctl("finalize", overlay / D).ok()
@@ -356,7 +357,7 @@ def test_directories_that_no_path_reaches(scene, lower, n, name):
 
 def test_unfinalize_while_somebody_stands_in_the_old_tree(scene, lower):
     overlay = scene.overlay(lower)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
     shell = scene.keep(Shell(overlay / f"{D}/lib"))
     before = snapshot(overlay / D)
     daemon.ctl("finalize", overlay / D).ok()
@@ -376,7 +377,7 @@ def test_unfinalize_while_somebody_stands_in_the_old_tree(scene, lower):
 def test_old_tree_that_nobody_looks_after(scene, lower):
     """Somebody removed .ovlfind: said at the next start, and left to people."""
     overlay = scene.overlay(lower)
-    daemon = scene.daemon(soft=overlay)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
     scene.keep(Shell(overlay / f"{D}/lib"))
     daemon.ctl("finalize", overlay / D).ok()
     assert daemon.stop() == 0

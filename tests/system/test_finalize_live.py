@@ -56,7 +56,7 @@ def test_in_use(scene, lower, kind):
     shell = scene.keep(Shell(os.path.join(lib, "python3", "site-packages")))
     readers = scene.readers(d, other)
 
-    daemon.ctl("finalize", d).ok()
+    daemon.ctl("finalize", "--standing=keep", d).ok()
     # From the first lookup on, in every directory below, and with a shell still standing in the old tree.
     counts = scene.absent_lookups(lower, directories_below(d), 50)
     assert (counts.enoent, counts.lookup) == (0, 0)

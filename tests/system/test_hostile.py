@@ -15,7 +15,7 @@ from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
 from ovltest.holders import Shell
-from ovltest.oldtree import await_kept, await_removed, old_trees, traces
+from ovltest.oldtree import KEEP, await_kept, await_removed, old_trees, traces
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -141,7 +141,7 @@ time.sleep(60)
 @pytest.mark.parametrize("target", ["secret", "outside"])
 def test_a_trap_in_a_tree_of_ours(scene, overlay, daemon, outside, target, busy):
     daemon.stop()
-    daemon.add_overlay("soft", overlay.point, Finalize={"QuietSec": "700ms"})
+    daemon.add_overlay("soft", overlay.point, Finalize={"QuietSec": "700ms", **KEEP})
     daemon.start()
     before, before_outside = others(overlay), snapshot(outside)
     attacker = scene.keep(Attacker(overlay, outside, TRAP.format(target=target, busy=busy)))
@@ -198,7 +198,7 @@ while True:
 def test_a_race_against_everything(scene, overlay, daemon, outside, seed):
     """Two of them, while root finalizes and undoes it over and over."""
     daemon.stop()
-    daemon.add_overlay("soft", overlay.point, Finalize={"QuietSec": "0"})
+    daemon.add_overlay("soft", overlay.point, Finalize={"QuietSec": "0", **KEEP})
     daemon.start()
     before, before_outside = others(overlay), snapshot(outside)
     attackers = [scene.keep(Attacker(overlay, outside, RACE.format(seed=seed * 100 + n))) for n in range(2)]
@@ -317,7 +317,7 @@ def test_names_as_data(scene, overlay, daemon):
 def test_a_stander_cannot_keep_a_directory_from_root(scene, overlay, daemon):
     """Who stands in an old tree for ever keeps no job from its end, and no name from its owner."""
     alice = scene.keep(Shell(overlay / HOME, ALICE))
-    daemon.ctl("finalize", overlay / D).ok()
+    daemon.ctl("finalize", "--standing=keep", overlay / D).ok()
     await_kept(daemon)
     shutil.rmtree(overlay / D)
     alice.ask("touch back; mkdir -p ../../again")

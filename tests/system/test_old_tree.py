@@ -16,7 +16,7 @@ from ovltest import assert_same, diff, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
 from ovltest.holders import Shell
-from ovltest.oldtree import await_gone, await_kept, await_removed, kept_files, old_trees, traces
+from ovltest.oldtree import KEEP, await_gone, await_kept, await_removed, kept_files, old_trees, traces
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -44,6 +44,11 @@ def source(scene):
     os.chmod(os.path.join(top, D, "tmp"), 0o1777)
     age(top)
     return top
+
+
+@pytest.fixture
+def daemon(scene, overlay):
+    return scene.daemon(soft=(overlay, {"Finalize": KEEP}))
 
 
 @pytest.fixture
@@ -372,7 +377,7 @@ def test_directories_renamed_around_in_the_old_tree(overlay, daemon, stand):
 @pytest.mark.parametrize("n", [1, 4])
 def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     """A lower that failed for a moment, a full disk: it is tried again, and goes."""
-    daemon = scene.daemon(start=False, soft=overlay)
+    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": KEEP}))
     daemon.use_killer()
     daemon.start()
     before = snapshot(overlay / D)
@@ -390,7 +395,7 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_an_error_while_deletions_arrive(scene, overlay, n):
     """One that fails takes none of the others with it, and is done later."""
-    daemon = scene.daemon(start=False, soft=overlay)
+    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": KEEP}))
     daemon.use_killer()
     daemon.start()
     shell = scene.keep(Shell(overlay / D))

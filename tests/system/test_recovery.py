@@ -13,7 +13,7 @@ import pytest
 from ovltest import assert_same, snapshot
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
-from ovltest.oldtree import await_gone, await_kept, await_removed, find, kept_files, old_trees, surviving, traces
+from ovltest.oldtree import KEEP, await_gone, await_kept, await_removed, find, kept_files, old_trees, surviving, traces
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -34,7 +34,7 @@ def source(scene):
 
 @pytest.fixture
 def daemon(scene, overlay):
-    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
+    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
     d.use_killer()
     return d.start()
 

@@ -18,7 +18,7 @@ from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import SWEEP, end, redirect_max, spawn
 from ovltest.holders import Shell
-from ovltest.oldtree import await_gone, await_kept, await_removed, kept_files, surviving, traces
+from ovltest.oldtree import KEEP, await_gone, await_kept, await_removed, kept_files, surviving, traces
 from ovltest.tree import age, hard_links, small_tree, write
 
 P, D = "p", "p/d"
@@ -65,7 +65,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
         small_tree(os.path.join(source, P, f"d{n}"))
     age(source)
     overlay = scene.overlay(scene.lower(source))
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
+    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
     daemon.use_killer()
     daemon.start()
     for n in ns[::SWEEP]:
@@ -289,7 +289,7 @@ def test_a_directory_renamed_while_it_is_copied(scene, call):
 def test_a_directory_replaced_while_it_is_copied(scene, lower):
     """rmdir and mkdir give a new directory the inode number of the removed one."""
     overlay = scene.overlay(lower, upper="ext4-512")
-    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "1s"}}))
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "1s", **KEEP}}))
     shell = scene.keep(Shell(overlay / D))
     os.mkdir(overlay / f"{D}/new")
     for _ in range(3):

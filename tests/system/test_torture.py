@@ -60,7 +60,8 @@ def test_control(scene, stage):
 @pytest.mark.parametrize("descriptor_workers", [0, 2], ids=["paths", "descriptors"])
 def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, capsys):
     _, overlay = stage
-    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
+    standing = "keep" if descriptor_workers else "auto"
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "0", "Standing": standing}}))
     torture = scene.keep(Torture([overlay / d for d in DIRECTORIES], seed=SEED, descriptor_workers=descriptor_workers))
     dice, exchanges, failed = random.Random(SEED), 0, []
     deadline = time.monotonic() + SECONDS

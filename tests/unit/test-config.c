@@ -191,7 +191,7 @@ static void test_layers_of_defaults(void **state) {
         assert_int_equal(c->n_overlays, 2);
         assert_string_equal(c->overlays[0]->name, "one");
         assert_int_equal(c->overlays[0]->settings.quiet_usec, 8 * USEC_PER_SEC);
-        assert_int_equal(c->overlays[0]->settings.standing, STANDING_KEEP);
+        assert_int_equal(c->overlays[0]->settings.standing, STANDING_AUTO);
         assert_int_equal(c->overlays[0]->settings.max_workers, 20);
         assert_string_equal(c->overlays[1]->mount_point, "/two");
         assert_int_equal(c->overlays[1]->settings.max_workers, 2);

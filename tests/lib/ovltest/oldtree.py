@@ -8,6 +8,8 @@ from .daemon import wait_for
 from .env import run
 
 STAGING = ".ovlfind"
+# For those who stand where they could change names, which they mostly do not here.
+KEEP = {"Standing": "keep"}
 OLD_TREE = ".ovlfind-old-"
 
 

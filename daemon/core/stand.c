@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who stands in a directory that is to be exchanged, and what that means: whoever can change names there
+ * would change them in the old tree alone, so he is waited for; for all others the old tree is kept.
+ *
+ * He may go anywhere in the tree, so every directory of it counts. */
+#include <poll.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange-internal.h"
+
+#define LOOK_AGAIN_MSEC 500
+/* A build in the directory is another process every time. */
+#define TELL_AGAIN_USEC (10 * USEC_PER_SEC)
+#define TEXT_SIZE 512
+
+typedef struct Gathering {
+        const Exchange *x;
+        Writers *writers;
+} Gathering;
+
+/* One that is gone by now is nobody's to write. */
+static int gather(Node *n, void *userdata) {
+        Gathering *g = userdata;
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(g->x->old_fd, path) : -ENOMEM;
+
+        if (errno_is_gone(fd))
+                return 0;
+        return fd < 0 ? fd : writers_add(g->writers, fd);
+}
+
+int stand_find_writers(const Exchange *x, Writers **ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        Gathering g = { .x = x };
+        int r = writers_new(&w);
+
+        if (r < 0)
+                return r;
+        g.writers = w;
+        r = tree_foreach(x->tree, gather, &g);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+static int find_writers(const Site *site, const char *path, const Exchange *x, Writers **ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (x)
+                return stand_find_writers(x, ret);
+        r = writers_new(&w);
+        if (r < 0)
+                return r;
+        fd = open_dir_beneath(site->root_fd, path);
+        r = fd < 0 ? (errno_is_gone(fd) ? 0 : fd) : writers_add(w, fd);
+        if (r >= 0)
+                *ret = TAKE_PTR(w);
+        return r;
+}
+
+/* The processes to wait for. Without x nothing is known of the directories below yet. */
+static int look(const Site *site, const char *path, const Exchange *x, Standing *ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        StandingPolicy policy = site->options.standing;
+        int r = standing_find_in(site->overlay, path, NULL, ret);
+
+        if (r < 0 || ret->n == 0 || policy == STANDING_WAIT)
+                return r;
+        if (policy == STANDING_KEEP) {
+                ret->n = 0;
+                return 0;
+        }
+        r = find_writers(site, path, x, &w);
+        return r < 0 ? r : standing_find_in(site->overlay, path, w, ret);
+}
+
+static const char *describe(const Site *site, const Standing *s, char buffer[static TEXT_SIZE]) {
+        (void) snprintf(
+                buffer, TEXT_SIZE, "%u %s there%s: %s", s->n,
+                s->n == 1 ? "process stands" : "processes stand",
+                site->options.standing == STANDING_AUTO ? " and could change names" : "", s->who);
+        return buffer;
+}
+
+static int put_off(const Site *site, const char *path, const Standing *s, Failure *reterr) {
+        char text[TEXT_SIZE];
+
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY, "'%s/%s' is put off until they have left it: %s",
+                site->overlay->mount_point, path, describe(site, s, text));
+}
+
+static int cancel(const Site *site, const char *path, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_CANCELED, ECANCELED,
+                "canceled while it waited for those who stand in '%s/%s'", site->overlay->mount_point, path);
+}
+
+int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
+        uint64_t now, told_usec = 0;
+        char text[TEXT_SIZE];
+
+        for (;;) {
+                Standing s;
+                int r = look(site, path, x, &s);
+
+                if (r < 0)
+                        return failure_set_errno(
+                                reterr, r, "cannot find out who stands in '%s/%s'",
+                                site->overlay->mount_point, path);
+                if (x)
+                        x->has_standing = s.n_all > 0;
+                if (s.n == 0)
+                        return 0;
+                if (site_is_canceled(site))
+                        return cancel(site, path, reterr);
+                if (site->options.is_unasked)
+                        return put_off(site, path, &s, reterr);
+                now = now_monotonic_usec();
+                if (told_usec == 0 || now - told_usec > TELL_AGAIN_USEC) {
+                        (void) describe(site, &s, text);
+                        told_usec = now;
+                }
+                site_wait(site, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, text);
+                if (!x) {
+                        (void) poll(NULL, 0, LOOK_AGAIN_MSEC);
+                        continue;
+                }
+                (void) watch_wait(x, LOOK_AGAIN_MSEC);
+                r = settle_once(x);
+                if (r < 0)
+                        return r;
+        }
+}
+
+const char *stand_describe(StandingPolicy policy) {
+        static const char *const texts[_STANDING_MAX] = {
+                [STANDING_AUTO] =
+                        "wait for those who stand there and could change names, keep the old tree for "
+                        "the others",
+                [STANDING_KEEP] = "keep the old tree for those who stand there",
+                [STANDING_WAIT] = "wait for those who stand there",
+        };
+
+        return texts[policy];
+}
+
+int stand_check(Exchange *x) {
+        Standing s;
+        int r = look(x->site, x->tree->path, x, &s);
+
+        if (r < 0)
+                return r;
+        x->has_standing = s.n_all > 0;
+        return s.n > 0;
+}
+
+int stand_after(Exchange *x) {
+        Standing s;
+        int r = standing_find(x->tree->id, NULL, &s);
+
+        x->has_standing |= r >= 0 && s.n_all > 0;
+        return r;
+}
