@@ -21,6 +21,33 @@ bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const U
         return recorded->xattrs != 0 && digest_xattrs(upper_fd, name) != recorded->xattrs;
 }
 
+/* A rename in a merged directory leaves a redirect on files whose data is in the lower, and on directories.
+ */
+static bool is_under_its_lower_name(const UpperEntry *ue) {
+        switch (ue->class) {
+        case UPPER_MISSING:
+        case UPPER_WHITEOUT:
+                return true;
+        case UPPER_METACOPY:
+                return !ue->redirect;
+        case UPPER_PLAIN:
+                return ue->has_origin;
+        default:
+                return false;
+        }
+}
+
+bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l) {
+        _cleanup_free_ char *path = NULL;
+        struct stat st;
+
+        if (is_under_its_lower_name(ue) || l->n_layers == 0 || !n->lower)
+                return false;
+        path = path_join(n->lower, name);
+        return path && lower_stat(l, path, &st) == -ENOENT && lower_stat(l, n->lower, &st) >= 0 &&
+                S_ISDIR(st.st_mode);
+}
+
 void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs) {
         e->base = digest_stat(st);
         e->ctime = lower_ctime(l, st);

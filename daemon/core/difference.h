@@ -49,6 +49,12 @@ int difference_find(const DifferenceScope *s, difference_func func, void *userda
  * data is in the upper does. */
 bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
 
+/* Whether a name of n, which is merged, is surely none of the lower's; ue: what the upper holds under it.
+ * That tells of a copy that never had another name; of all else, which may stand in the place of a lower
+ * entry, the lower is asked. What it does not tell counts as its name: a whiteout too many hides what the
+ * lower gets some day, one too few brings back what was deleted. */
+bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l);
+
 /* What the lower shows of an entry, or a directory, now: for the record. What it does not tell stays
  * unknown. Of an entry it may be known already: st, and the digest of its xattrs. */
 void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs);

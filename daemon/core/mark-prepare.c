@@ -185,8 +185,9 @@ static int record_entry(int dfd, const char *name, unsigned char type, void *use
                 return r;
         e->inode = ue.inode;
         e->is_placed = true;
+        e->is_local = difference_is_local(p->d->node, name, &ue, &p->m->lower);
         p->n_new += type != DT_WHT;
-        return type == DT_WHT || type == DT_DIR ? 0 : record_lower(p, e);
+        return type == DT_WHT || type == DT_DIR || e->is_local ? 0 : record_lower(p, e);
 }
 
 static int record(Mark *m, MarkDirectory *d) {

@@ -227,9 +227,8 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
         if (r < 0)
                 return r == -EEXIST ? 0 : r;
         e->inode = ue->inode;
-        /* In a merged directory also what was made here may cover a lower name, which only the lower could
-         * tell: it counts as one, so that it never shows once it is deleted. */
-        e->is_local = !l->node->is_merged && (!known || known->is_local);
+        e->is_local = l->node->is_merged ? difference_is_local(l->node, name, ue, &l->x->lower)
+                                         : !known || known->is_local;
         if (known) {
                 e->base = known->base;
                 e->xattrs = known->xattrs;

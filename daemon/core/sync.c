@@ -59,8 +59,24 @@ static int bury_directory(Exchange *x, Entry *e, int new_fd) {
         return 0;
 }
 
+/* The directory of an undo holds a whiteout for each name it is to have. Where something of our own users
+ * was gone before it was put there, that would hide what the lower gets under its name. Through the overlay,
+ * as the name may have been looked up: the kernel leaves a whiteout again if the lower has the name by now.
+ */
+static int uncover(const Exchange *x, const Node *n, const Entry *e, int new_fd) {
+        if (!x->tree->is_undo || !n->lower || !e->is_local || e->is_placed)
+                return 0;
+        if (mknodat(new_fd, e->name, S_IFREG | 0600, 0) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        return unlinkat(new_fd, e->name, 0) < 0 ? -errno : 0;
+}
+
 /* Takes an entry out of the new tree. */
 static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
+        int r = uncover(x, n, e, p->new_fd);
+
+        if (r < 0)
+                return r;
         if (e->dir)
                 return bury_directory(x, e, p->new_fd); /* drops the entry */
         if (e->is_placed && unlinkat(p->new_fd, e->name, 0) < 0 && errno != ENOENT)

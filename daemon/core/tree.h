@@ -37,9 +37,10 @@ typedef struct Entry {
         uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0
                                unknown */
         unsigned char type; /* DT_ value */
-        bool is_local; /* came while the directory was pure, or being rebuilt: surely no name of the lower */
-        bool is_placed;        /* stands in the new tree */
-        bool is_seen;          /* scratch of a comparison */
+        bool is_local;  /* surely no name of the lower: the lower was asked, or it came while the directory
+                           was pure, or being rebuilt */
+        bool is_placed; /* stands in the new tree */
+        bool is_seen;   /* scratch of a comparison */
         unsigned char missing; /* MISSING_ value */
         bool is_late;          /* came from the old tree after the exchange */
         char name[];

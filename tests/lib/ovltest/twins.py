@@ -297,6 +297,20 @@ class Twins:
                 os.utime(full, (OLD, OLD))
                 return
 
+    def fill(self, names):
+        """The lower layers get each of the names in every directory that has nothing of that name; both are mounted anew."""
+        for side in self.sides:
+            side.drop()
+            umount(side.overlay.point)
+        for directory, _, _ in os.walk(self.lowers[0]):
+            for name in names:
+                path = os.path.relpath(os.path.join(directory, name), self.lowers[0])
+                if not any(os.path.lexists(os.path.join(top, path)) for top in self.lowers):
+                    with open(os.path.join(directory, name), "wb") as f:
+                        f.write(b"filled in")
+        for side in self.sides:
+            side.overlay.mount()
+
     # What both show
 
     def _seen(self, side):
@@ -324,10 +338,10 @@ class Twins:
     def state_of(self, path):
         return next(r["state"] for r in self.ask("inspect", path) if r["kind"] == "directory")
 
-    def compare(self):
-        """Both show the same, but for what was added to the lower below a directory that is finalized."""
+    def compare(self, times=True):
+        """Both show the same, but for what was added to the lower below a directory that is finalized. times: of directories."""
         worked_on, left_alone = map(self._seen, self.sides)
-        if self.was_killed:  # with it went what it knew of the time of a directory in which it was at work
+        if self.was_killed or not times:  # with it went what it knew of the time of a directory in which it was at work
             worked_on, left_alone = visible(worked_on), visible(left_alone)
         for p in [p for p in left_alone if os.path.basename(p).startswith(ADDED)]:
             # A directory in the upper has the time of then, one in the lower that of the addition.
