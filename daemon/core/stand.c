@@ -141,8 +141,7 @@ int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
 const char *stand_describe(StandingPolicy policy) {
         static const char *const texts[_STANDING_MAX] = {
                 [STANDING_AUTO] =
-                        "wait for those who stand there and could change names, keep the old tree for "
-                        "the others",
+                        "wait for those who stand there and could change names, keep the old tree of others",
                 [STANDING_KEEP] = "keep the old tree for those who stand there",
                 [STANDING_WAIT] = "wait for those who stand there",
         };
