@@ -27,7 +27,8 @@ const OptionInfo option_table[] = {
           "While processes stand there: auto, keep, wait" },
         { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
         { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
-        { OPTION_DATA, "data", 0, optional_argument, "SIZE", "Also copy up data of files up to SIZE (1M)" },
+        { OPTION_DATA, "data", 0, optional_argument, "SIZE|all",
+          "Also copy up data of files up to SIZE (1M)" },
         { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
         { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on where the outcome is not certain" },
         { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
@@ -98,8 +99,12 @@ static int parse_data(Options *o, const char *s, char **reterr) {
         o->data_bytes = OPTION_DATA_DEFAULT;
         if (!s || parse_size(s, &o->data_bytes) >= 0)
                 return 0;
-        return asprintf(reterr, "--data= wants a size such as 64K or 1M, not '%s'", s) < 0 ? -ENOMEM
-                                                                                           : -EINVAL;
+        if (strcmp(s, "all") == 0) {
+                o->data_bytes = UINT64_MAX;
+                return 0;
+        }
+        return asprintf(reterr, "--data= wants a size such as 64K or 1M, or all, not '%s'", s) < 0 ? -ENOMEM
+                                                                                                   : -EINVAL;
 }
 
 static int add_states(Options *o, const char *s) {

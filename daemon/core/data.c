@@ -2,17 +2,26 @@
 #include "core/data.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/content.h"
 #include "core/error-scope.h"
 #include "core/layer.h"
 #include "core/pool.h"
 #include "core/staging.h"
 
 #define WAIT_MSEC 100
+#define CHILD_MSEC 20
+/* Copied by a process of its own, so that a cancel ends it. */
+#define LARGE_BYTES (UINT64_C(16) << 20)
 
 /* A file that stays as it is. */
 typedef struct Left {
@@ -33,7 +42,7 @@ typedef struct Copy {
 
 typedef struct Task {
         Copy *copy;
-        uint64_t size;
+        uint64_t bytes; /* that are written */
         char path[];
 } Task;
 
@@ -113,38 +122,111 @@ static void conclude(Copy *c, const char *path, ErrorCall call, int r) {
                 fail(c, r, path);
 }
 
+/* What the kernel is going to write: it leaves out holes, roughly. To ask the lower about a small file would
+ * cost more than it tells. */
+static int measure(const Copy *c, Task *t) {
+        _cleanup_close_ int fd = -EBADF;
+
+        if (t->bytes <= CONTENT_KERNEL_STEP)
+                return 0;
+        fd = open_beneath(c->site->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        return fd < 0 ? fd : content_measure(fd, CONTENT_KERNEL_STEP, &t->bytes);
+}
+
+static int open_for_writing(int root_fd, const char *path) {
+        return open_beneath(root_fd, path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
+}
+
+/* As far as the upper tells; in *told of them so far. */
+static void tell_bytes(const Copy *c, const Task *t, uint64_t *told) {
+        struct stat st;
+        uint64_t bytes;
+
+        if (fstatat(c->site->upper_fd, t->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        bytes = (uint64_t) st.st_blocks * 512 < t->bytes ? (uint64_t) st.st_blocks * 512 : t->bytes;
+        if (bytes > *told) {
+                atomic_fetch_add(&c->site->bytes_copied, bytes - *told);
+                *told = bytes;
+        }
+}
+
+/* Calls nothing but the kernel: other threads may have been anywhere. */
+static __attribute__((noreturn)) void copy_in_child(int root_fd, const char *path) {
+        int fd;
+
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (dup3(root_fd, 3, O_CLOEXEC) < 0 && root_fd != 3)
+                _exit(errno);
+        (void) syscall(SYS_close_range, 4U, ~0U, 0U); /* locks, and the connection to the daemon */
+        fd = open_for_writing(3, path);
+        _exit(fd < 0 ? -fd : 0);
+}
+
+static int await_child(const Copy *c, const Task *t, pid_t pid, uint64_t *told) {
+        bool is_killed = false;
+        int status;
+        pid_t r;
+
+        while ((r = waitpid(pid, &status, WNOHANG)) == 0) {
+                if (site_is_canceled(c->site) && !is_killed)
+                        is_killed = kill(pid, SIGKILL) >= 0;
+                (void) poll(NULL, 0, CHILD_MSEC);
+                tell_bytes(c, t, told);
+        }
+        if (r < 0)
+                return -errno;
+        return !WIFEXITED(status) ? -ECANCELED : -WEXITSTATUS(status);
+}
+
+/* The kernel ends the copying of a large file for nothing less than the end of a process. */
+static int copy_large(const Copy *c, const Task *t, uint64_t *told) {
+        pid_t pid = fork();
+
+        if (pid == 0)
+                copy_in_child(c->site->root_fd, t->path);
+        return pid < 0 ? -errno : await_child(c, t, pid, told);
+}
+
 /* Opening for writing is what makes the kernel copy. It leaves the time of the copy as modification time
  * (seen on 6.18), which is put back at once, also when there was no room for all of it. */
-static int copy_data(const Copy *c, const char *path) {
-        _cleanup_close_ int fd = -EBADF, read_fd = -EBADF;
+static int copy_data(const Copy *c, const Task *t, uint64_t *told) {
+        _cleanup_close_ int fd = -EBADF;
         struct stat before;
         int r;
 
-        if (fstatat(c->site->upper_fd, path, &before, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(c->site->upper_fd, t->path, &before, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        r = fd = open_beneath(c->site->root_fd, path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
+        if (t->bytes < LARGE_BYTES)
+                r = fd = open_for_writing(c->site->root_fd, t->path);
+        else
+                r = copy_large(c, t, told);
         if (fd < 0)
-                read_fd = open_beneath(c->site->root_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-        if ((fd >= 0 || read_fd >= 0) &&
-            futimens(fd >= 0 ? fd : read_fd, (struct timespec[2]){ before.st_atim, before.st_mtim }) < 0)
+                fd = open_beneath(c->site->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        if (fd >= 0 && futimens(fd, (struct timespec[2]){ before.st_atim, before.st_mtim }) < 0)
                 r = -errno;
         return r < 0 ? r : 0;
 }
 
 static void copy_one(void *argument, unsigned thread) {
         _cleanup_free_ Task *t = argument;
+        uint64_t told = 0;
         Copy *c = t->copy;
         int r;
 
         if (atomic_load(&c->has_failed) || site_is_canceled(c->site))
                 return;
-        if (!reserve(c, t->path, t->size))
+        r = measure(c, t);
+        if (r >= 0 && !reserve(c, t->path, t->bytes))
                 return;
-        r = copy_data(c, t->path);
-        release(c, t->size);
+        if (r >= 0) {
+                r = copy_data(c, t, &told);
+                release(c, t->bytes);
+        }
         if (r >= 0)
-                atomic_fetch_add(&c->site->bytes_copied, t->size);
-        conclude(c, t->path, CALL_DATA, r);
+                atomic_fetch_add(&c->site->bytes_copied, t->bytes - told);
+        if (r != -ECANCELED)
+                conclude(c, t->path, CALL_DATA, r);
 }
 
 static int submit(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
@@ -165,7 +247,7 @@ static int submit(int dfd, const char *name, unsigned char type, const char *pat
         if (!t)
                 return -ENOMEM;
         t->copy = c;
-        t->size = e.size;
+        t->bytes = e.size;
         (void) strcpy(t->path, path);
         r = pool_submit(c->pool, copy_one, t);
         if (r >= 0)

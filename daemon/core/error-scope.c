@@ -67,7 +67,6 @@ static const struct {
         { ESTALE, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { ETIMEDOUT, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { EREMOTEIO, ANY, ASK_LOWER, true, LOWER_ADVICE },
-        { ENOLINK, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { ENODEV, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { ENOTCONN, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { ECONNABORTED, ANY, ASK_LOWER, true, LOWER_ADVICE },
@@ -81,6 +80,9 @@ static const struct {
         { ENOSPC, WRITES, ASK_ROOM, false, ROOM_ADVICE },
         { EDQUOT, WRITES, ASK_ROOM, false,
           "the quota of its owner or of its project in the upper layer is used up: raise it" },
+        { ENOLINK, ANY, OF_ENTRY, false,
+          "it may lie in a lower layer that is not seen to be the overlay's: 'ovlfinctl check' says what to "
+          "set" },
         { E2BIG, ANY, OF_ENTRY, false, XATTRS_ADVICE },
         { ERANGE, ANY, OF_ENTRY, false, XATTRS_ADVICE },
         { ENODATA, ANY, OF_ENTRY, false, XATTRS_ADVICE },

@@ -8,6 +8,7 @@
 #include "core/refresh.h"
 #include "core/staging.h"
 
+#define REFRESH_DOING "it takes up what changed in the lower layers; see whether they answer"
 #define REFRESH_COPY "copy" /* in staging: what is to come, ours to delete */
 
 /* A difference to be acted upon, and what the record is to say afterwards. */

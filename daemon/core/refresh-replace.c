@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/content.h"
 #include "core/digest.h"
 #include "core/fileattr.h"
 #include "core/lost.h"
@@ -19,37 +20,40 @@
 #include "core/refresh-internal.h"
 #include "core/throttle.h"
 
-#define BUFFER_SIZE (256 * 1024)
+/* Copies of that size are told of while they are made. */
+#define LARGE_BYTES (UINT64_C(16) << 20)
 
-static bool is_zero(const char *s, size_t n) {
-        return n > 0 && s[0] == 0 && memcmp(s, s + 1, n - 1) == 0;
+static void tell_copy(const RefreshDirectory *d, const char *path, uint64_t bytes) {
+        _cleanup_free_ char *text = NULL;
+
+        if (bytes >= LARGE_BYTES &&
+            asprintf(
+                    &text,
+                    "it copies the content of '%s/%s', %llu MiB; see whether the lower layers and the upper "
+                    "file system answer",
+                    d->p->site->overlay->mount_point, path, (unsigned long long) bytes >> 20) >= 0)
+                site_doing(d->p->site, text);
 }
 
-/* Holes stay holes. */
-static int copy_data(const RefreshDirectory *d, int from_fd, int to_fd) {
-        _cleanup_free_ char *buffer = malloc(BUFFER_SIZE);
-        off_t at = 0;
+/* Room is asked for what is written: holes take none. */
+static int copy_data(RefreshDirectory *d, const RefreshChange *c, int from_fd, int to_fd) {
+        _cleanup_free_ char *path = path_join(d->path, c->name);
+        ContentCopy copy = { .site = d->p->site, .path = path, .n_done = d->p->counts.n_entries };
+        uint64_t bytes;
+        int r = path ? content_measure(from_fd, 1, &bytes) : -ENOMEM;
 
-        if (!buffer)
-                return -ENOMEM;
-        for (;;) {
-                ssize_t n = pread(from_fd, buffer, BUFFER_SIZE, at);
-
-                if (site_is_canceled(d->p->site))
-                        return -ECANCELED;
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        return ftruncate(to_fd, at) < 0 ? -errno : 0;
-                if (!is_zero(buffer, (size_t) n)) {
-                        int r = lseek(to_fd, at, SEEK_SET) < 0 ? -errno
-                                                               : fd_write_all(to_fd, buffer, (size_t) n);
-
-                        if (r < 0)
-                                return r;
-                }
-                at += n;
+        if (r < 0)
+                return r;
+        tell_copy(d, path, bytes);
+        r = guard_room(d->p->site, path, bytes, d->reterr);
+        d->is_full = r == -ENOSPC;
+        if (r >= 0) {
+                r = content_copy(&copy, from_fd, to_fd, d->reterr);
+                d->is_full = copy.is_full;
         }
+        if (bytes >= LARGE_BYTES)
+                site_doing(d->p->site, REFRESH_DOING);
+        return r;
 }
 
 static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, int from_fd, int to_fd) {
@@ -93,7 +97,7 @@ static int copy_fileattr(const RefreshDirectory *d, const RefreshChange *c, int 
         return r < 0 ? r : 0;
 }
 
-static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
+static int copy_regular(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int from_fd = lower_open_file(d->p->lower, c->lower, 0);
         _cleanup_close_ int to_fd = -EBADF;
         struct stat st;
@@ -107,7 +111,7 @@ static int copy_regular(const RefreshDirectory *d, const RefreshChange *c) {
                 return -errno;
         r = copy_fileattr(d, c, to_fd);
         if (r >= 0)
-                r = copy_data(d, from_fd, to_fd);
+                r = copy_data(d, c, from_fd, to_fd);
         if (r >= 0)
                 r = copy_attributes(d, c, from_fd, to_fd);
         if (r >= 0)
@@ -226,7 +230,7 @@ static int exchange_and_settle(RefreshDirectory *d, RefreshChange *c) {
 
 static int build(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_free_ char *path = path_join(d->path, c->name);
-        int r = path ? guard_room(d->p->site, path, (uint64_t) c->st.st_size, d->reterr) : -ENOMEM;
+        int r = path ? guard_room(d->p->site, path, /* bytes= */ 0, d->reterr) : -ENOMEM;
 
         d->is_full = r == -ENOSPC;
         if (r >= 0)

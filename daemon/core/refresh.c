@@ -7,6 +7,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/audit.h"
+#include "core/content.h"
 #include "core/digest.h"
 #include "core/error-scope.h"
 #include "core/observe.h"
@@ -131,6 +132,14 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
         return r;
 }
 
+/* A file that does not tell counts as a whole. */
+static uint64_t measure(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = S_ISREG(c->st.st_mode) ? lower_open_file(d->p->lower, c->lower, 0) : -EBADF;
+        uint64_t bytes;
+
+        return fd >= 0 && content_measure(fd, 1, &bytes) >= 0 ? bytes : (uint64_t) c->st.st_size;
+}
+
 static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
         static const struct {
                 const char *name, *text;
@@ -145,7 +154,7 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
                 .path = path,
                 .text = steps[c->kind].text,
                 .n_entries = 1,
-                .bytes = c->kind == DIFFERENCE_CHANGED ? (uint64_t) c->st.st_size : 0,
+                .bytes = c->kind == DIFFERENCE_CHANGED ? measure(d, c) : 0,
                 .n_inodes = c->kind == DIFFERENCE_NEW,
         };
 
@@ -277,7 +286,10 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
 
 int refresh_run(Prune *p, const char *path, Failure *reterr) {
         Run run = { .p = p, .path = path, .reterr = reterr };
-        int r = recorded_foreach(p->site, p->records, path, /* children_first= */ true, refresh_one, &run);
+        int r;
+
+        site_doing(p->site, REFRESH_DOING);
+        r = recorded_foreach(p->site, p->records, path, /* children_first= */ true, refresh_one, &run);
 
         return r < 0
                 ? failure_set_errno(reterr, r, "cannot refresh '%s/%s'", p->site->overlay->mount_point, path)

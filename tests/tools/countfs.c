@@ -27,7 +27,7 @@ static const char *const op_names[_OP_MAX] = {
         [OP_OPEN] = "open",         [OP_READ] = "read",           [OP_RELEASE] = "release",
         [OP_OPENDIR] = "opendir",   [OP_READDIR] = "readdir",     [OP_RELEASEDIR] = "releasedir",
         [OP_GETXATTR] = "getxattr", [OP_LISTXATTR] = "listxattr", [OP_STATFS] = "statfs",
-        [OP_IOCTL] = "ioctl",
+        [OP_IOCTL] = "ioctl",       [OP_LSEEK] = "lseek",
 };
 
 const char *op_to_string(Op op) {
@@ -388,6 +388,21 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
                 fuse_reply_statfs(req, &st);
 }
 
+/* Where holes are. */
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t at, int whence, struct fuse_file_info *fi) {
+        CountFs *fs = fuse_req_userdata(req);
+        int r = op_begin(fs, OP_LSEEK, node_get(fs, ino), NULL);
+
+        if (r == 0) {
+                at = lseek((int) fi->fh, at, whence);
+                r = at < 0 ? errno : 0;
+        }
+        if (r != 0)
+                fuse_reply_err(req, r);
+        else
+                fuse_reply_lseek(req, at);
+}
+
 /* No file flags, as on NFS. */
 static void op_ioctl(
         fuse_req_t req,
@@ -422,6 +437,7 @@ static const struct fuse_lowlevel_ops operations = {
         .listxattr = op_listxattr,
         .statfs = op_statfs,
         .ioctl = op_ioctl,
+        .lseek = op_lseek,
 };
 
 /* Start and end */

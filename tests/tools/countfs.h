@@ -30,6 +30,7 @@ typedef enum Op {
         OP_LISTXATTR,
         OP_STATFS,
         OP_IOCTL,
+        OP_LSEEK,
         _OP_MAX,
 } Op;
 

@@ -70,6 +70,9 @@ static void test_data(void **state) {
         assert_int_equal(parse(WORDS("finalize", "--data=64K"), &o, &e, NULL), 1);
         assert_int_equal(o.data_bytes, 64 * 1024);
         options_done(&o);
+        assert_int_equal(parse(WORDS("finalize", "--data=all"), &o, &e, NULL), 1);
+        assert_true(o.data_bytes == UINT64_MAX);
+        options_done(&o);
 }
 
 static void test_states(void **state) {
