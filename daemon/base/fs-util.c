@@ -54,13 +54,22 @@ static int entry_type(int dfd, const struct dirent *de, unsigned char *ret) {
         return 0;
 }
 
+/* That we list a directory is not for its access time to tell, where we may decide that. */
+static int open_listing(int dfd) {
+        const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+        int fd = openat(dfd, ".", flags | O_NOATIME);
+
+        if (fd < 0 && errno == EPERM)
+                fd = openat(dfd, ".", flags);
+        return fd < 0 ? -errno : fd;
+}
+
 int dir_foreach_dirent(int dfd, dirent_func func, void *userdata) {
-        _cleanup_close_ int fd = -EBADF;
+        _cleanup_close_ int fd = open_listing(dfd);
         _cleanup_closedir_ DIR *d = NULL;
 
-        fd = openat(dfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
-                return -errno;
+                return fd;
         d = fdopendir(fd);
         if (!d)
                 return -errno;

@@ -386,3 +386,67 @@ def test_old_tree_that_nobody_looks_after(scene, lower):
     daemon.start()
     assert os.path.isdir(overlay / f"software/{stray}/lib")
     assert any(stray in line and "remove it" in line for line in daemon.log().splitlines())
+
+
+OLD_NS = 10**18  # long before any of the times that are compared
+
+
+def look(top, set_times=False):
+    """Access times of directories and files, without changing any by looking."""
+    found = {}
+
+    def visit(directory):
+        fd = os.open(directory, os.O_RDONLY | os.O_NOATIME)
+        try:
+            entries = [(e.name, e.is_dir(follow_symlinks=False)) for e in os.scandir(fd)]
+        finally:
+            os.close(fd)
+        for name, is_dir in entries:
+            path = os.path.join(directory, name)
+            if is_dir:
+                visit(path)
+            else:
+                note(path)
+        note(directory)
+
+    def note(path):
+        if set_times:
+            os.utime(path, ns=(OLD_NS, OLD_NS + 1), follow_symlinks=False)
+        found[os.path.relpath(path, top)] = os.lstat(path).st_atime_ns
+
+    visit(top)
+    return found
+
+
+@pytest.mark.parametrize("method", ("exchange", "mark"))
+def test_access_times(scene, source, method):
+    """All that we do looks at directories; only what others do is access to them."""
+    look(source, set_times=True)
+    overlay = scene.overlay(source, upper="ext4-256")
+    before = look(overlay / "software")
+    assert set(before.values()) == {OLD_NS}
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", f"--method={method}", overlay / D).ok()
+    assert look(overlay / "software") == before
+    os.mkdir(os.path.join(source, D, "lib/new"))
+    for verb in ("verify", "refresh", "unfinalize", "finalize"):
+        daemon.ctl(verb, overlay / D)
+        after = look(overlay / "software")
+        assert {p: after[p] for p in before} == before, verb
+
+
+def test_links_while_an_old_tree_is_kept(scene, source):
+    """As the limits say: one more for each name in there."""
+    overlay = scene.overlay(source)
+    made = overlay / f"{D}/made"
+    write(made)
+    os.link(made, overlay / f"{D}/lib/another-name")
+    os.link(made, overlay / "outside")
+    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
+    shell = scene.keep(Shell(overlay / f"{D}/lib"))
+    daemon.ctl("finalize", overlay / D).ok()
+    assert os.stat(made).st_nlink == 3 + 2
+    assert os.stat(overlay / f"{D}/lib/libpart0.so.1.0").st_nlink == 2
+    shell.close()
+    wait_for(lambda: os.stat(made).st_nlink == 3, "the old tree to go")
+    assert os.stat(overlay / f"{D}/lib/libpart0.so.1.0").st_nlink == 1
