@@ -64,7 +64,7 @@ def test_jobs_wait_for_the_survey(scene):
     fake.play({"survey": [["wait-file", {"file": fake.file("go")}], DONE]})
     fake.start(survey=False)
     path = fake.finalize()
-    time.sleep(0.2)
+    fake.settle()
     assert fake.overlay_properties()["State"] == "starting" and fake.daemon.job(path)["State"] == "queued"
     fake.touch("go")
     assert fake.daemon.wait_job(path)["State"] == "done"
@@ -123,8 +123,8 @@ def test_the_innermost_mounted_overlay_has_a_path(fake):
 def test_other_mounts_are_no_news(fake):
     for _ in range(3):
         fake.scene.overlay(fake.scene.source())
-    time.sleep(0.3)
-    assert len(fake.asked()) == 1
+    fake.settle()  # a call makes the daemon look at the mounts, too
+    assert fake.overlay_properties()["State"] == "active" and len(fake.asked("survey")) == 1
 
 
 def test_kept_trees(fake):

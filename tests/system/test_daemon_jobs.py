@@ -243,9 +243,8 @@ def test_nested_paths_one_after_the_other(fake):
     hold = [["wait-file", {"file": fake.file("go")}], DONE]
     fake.play({"finalize": hold})
     paths = [fake.finalize(p) for p in ("x/y", "x", "x/y/z", "w", "v")]
-    wait_for(lambda: len(fake.asked("finalize")) == 2, "two workers")
-    time.sleep(0.3)
-    assert sorted(r["PATH"] for r in fake.asked("finalize")) == ["w", "x/y"]
+    fake.settle()
+    assert [fake.daemon.job(p)["State"] for p in paths] == ["running", "queued", "queued", "running", "queued"]
     fake.touch("go")
     assert [fake.daemon.wait_job(p)["State"] for p in paths] == ["done"] * 5
     order = [r["PATH"] for r in fake.asked("finalize")]
@@ -290,13 +289,13 @@ def test_asked_for_twice(fake):
 def test_pause_and_resume(fake):
     fake.daemon.manager().Pause("")
     path = fake.finalize()
-    time.sleep(0.3)
+    fake.settle()
     assert fake.daemon.job(path)["State"] == "queued" and fake.manager_property("Paused")
     fake.daemon.manager().Resume("")
     assert fake.daemon.wait_job(path)["State"] == "done"
     fake.daemon.manager().Pause("soft")
     path = fake.finalize()
-    time.sleep(0.3)
+    fake.settle()
     assert fake.daemon.job(path)["State"] == "queued" and fake.overlay_properties()["Paused"]
     fake.daemon.manager().Resume("soft")
     assert fake.daemon.wait_job(path)["State"] == "done"
@@ -311,7 +310,7 @@ def test_large_trees_are_no_flood(fake):
         path = fake.finalize()
         assert fake.daemon.wait_job(path)["State"] == "done"
         wait_for(lambda: fake.manager_property("NFinalized") == 2000, "the count")
-        time.sleep(0.3)
+        recorder.catch_up()
         assert len(recorder.signals("DirectoryChanged")) == expected
     assert len(recorder.signals("PropertiesChanged")) < 100
     listed = fake.daemon.manager().ListDirectories("soft", dbus.Dictionary({"path": fake.overlay / "a/17"}, signature="sv"))

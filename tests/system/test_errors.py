@@ -146,16 +146,20 @@ def test_path_that_is_no_directory(daemon, overlay):
     assert "bin/prog" in result.err
 
 
-def test_path_that_vanishes(scene, lower, overlay):
-    daemon = scene.daemon(soft=overlay)
-    lower.delay(20_000)
+@pytest.mark.parametrize("call", ["mkdirat", "linkat", "renameat2"])
+def test_path_that_vanishes(scene, lower, overlay, call):
+    """While it is listed, built, and just before it is exchanged."""
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(1 if call != "renameat2" else 0, call=call, hold=True)
     job = daemon.finalize(overlay / D)
-    wait_for(lambda: daemon.job(job)["State"] != "queued", "the job to start")
-    lower.delay(0)
+    assert daemon.held(job)
     shutil.rmtree(overlay / D)
+    daemon.release(everything=True)
     properties = daemon.wait_job(job)
-    if properties["State"] == "failed":
-        assert properties["ErrorName"] and D in properties["ErrorMessage"]
+    assert properties["State"] == "failed"
+    assert properties["ErrorName"] and D in properties["ErrorMessage"]
     assert not os.path.lexists(overlay / D)
     assert_same(snapshot(os.path.join(lower.source, "software/other")), snapshot(overlay / "software/other"))
     wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "staging to be cleaned up")

@@ -247,14 +247,17 @@ def test_staging_is_closed(scene, overlay, daemon, lower):
 
 
 def test_old_trees_of_others_making(scene, overlay, daemon):
-    """A directory that merely looks like one of ours is no reason to remove anything."""
+    """A directory that merely looks like one of ours is no reason to remove anything, and keeps nothing from being finalized but
+    what it lies in."""
     alice = scene.keep(Shell(overlay / HOME, ALICE))
     alice.do("mkdir .ovlfind-old-0123456789abcdef && echo mine > .ovlfind-old-0123456789abcdef/mine")
     before = snapshot(overlay / HOME)
     daemon.restart()
-    result = daemon.ctl("finalize", overlay / D)
-    assert result.code in (0, 1)
-    daemon.ctl("finalize", overlay / f"{D}/lib").ok()
+    assert daemon.ctl("finalize", overlay / D).code == 1
+    states = {os.path.relpath(d["path"], overlay / D): d for d in daemon.ctl("directories", "--json=short").json["directories"]}
+    assert states["home/alice"]["state"] == "pending" and "'.ovlfind-old-0123456789abcdef'" in states["home/alice"]["reason"]
+    assert {p for p, d in states.items() if d["state"] != "finalized"} == {".", "home", "home/alice"}
+    assert {"home/alice/dir", "home/bob", "lib"} <= set(states)
     assert_same(before, snapshot(overlay / HOME), ignore={"nlink", "mtime"})
 
 

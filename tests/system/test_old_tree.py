@@ -143,10 +143,9 @@ def test_unfinalize_waits_for_those_who_stand(overlay, daemon, stand):
     shell = stand(f"{D}/sub")
     before = snapshot(overlay / D)
     result = daemon.ctl("unfinalize", overlay / D)
-    if result.code != 0:
-        assert "try again" in result.err
-        assert_same(before, snapshot(overlay / D), ignore={"nlink"})
-        assert daemon.state_of(overlay / D) == "finalized"
+    assert result.code == 1 and "try again" in result.err and f"{shell.process.pid} (" in result.err
+    assert_same(before, snapshot(overlay / D), ignore={"nlink"})
+    assert daemon.state_of(overlay / D) == "finalized"
     leave(shell, overlay, daemon)
     daemon.ctl("unfinalize", overlay / D).ok()
     assert daemon.state_of(overlay / D) in ("merged", "copied-up")

@@ -338,7 +338,8 @@ KINDS_BY_STEPS = ("file-to-symlink", "file-to-directory", "directory-to-file", "
 def test_kills(scene):
     """What takes more than one step, killed after each fourth or so; OVLFIND_KILL_STEP=1 for each."""
     kinds = {k: KINDS[k] for k in KINDS_BY_STEPS}
-    for n in range(0, 200, int(os.environ.get("OVLFIND_KILL_STEP", "17"))):
+    step, strikes = int(os.environ.get("OVLFIND_KILL_STEP", "17")), 0
+    for n in range(0, 200, step):
         top = scene.source()
         for kind in kinds:
             write(os.path.join(top, D, kind, "file"))
@@ -352,6 +353,7 @@ def test_kills(scene):
         daemon.arm(n)
         daemon.ctl("refresh", overlay / D)
         struck = daemon.struck()
+        strikes += struck is not None
         daemon.ctl("refresh", overlay / D).ok()
         assert_same(visible(snapshot(os.path.join(top, D))), visible(snapshot(overlay / D)))
         assert problems(daemon) == [], (n, struck)
@@ -362,8 +364,10 @@ def test_kills(scene):
         assert_same(visible(snapshot(os.path.join(top, D))), visible(snapshot(overlay / D)))
         daemon.stop()
         if struck is None:
-            return
-    raise AssertionError("killed to the end")
+            break
+    else:
+        raise AssertionError("killed to the end")
+    assert strikes * step > 100
 
 
 @pytest.mark.parametrize("guard", ["MinFreeSpace", "MinFreeInodes"])

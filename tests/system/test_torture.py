@@ -14,6 +14,7 @@ from ovltest.torture import Torture, torture_source
 SECONDS = float(os.environ.get("OVLFIND_TORTURE_SECONDS", "20"))
 SEED = int(os.environ.get("OVLFIND_TORTURE_SEED", "1"))
 WORKERS = 4
+LEAST = 15  # exchanges, for a result to mean something
 DIRECTORIES = [f"t/d{i}{sub}" for i in range(4) for sub in ("", "/sub", "/sub/deep")]
 TOPS = [f"t/d{i}" for i in range(4)]
 MARKED = [f"t/m{i:03}" for i in range(60)]
@@ -63,13 +64,16 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
     standing = "keep" if descriptor_workers else "auto"
     daemon = scene.daemon(soft=(overlay, {"Finalize": {"QuietSec": "0", "Standing": standing}}))
     torture = scene.keep(Torture([overlay / d for d in DIRECTORIES], seed=SEED, descriptor_workers=descriptor_workers))
-    dice, exchanges, failed = random.Random(SEED), 0, []
+    dice, exchanges, finalized, failed = random.Random(SEED), 0, set(), []
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        verb = dice.choice(("finalize", "unfinalize"))
-        result = daemon.ctl(verb, overlay / dice.choice(TOPS))
-        exchanges += result.code == 0
-        if result.code != 0:
+    # A busy machine gets more time for what has to be seen.
+    while time.monotonic() < deadline or (exchanges < LEAST and time.monotonic() < deadline + 120):
+        top = dice.choice(TOPS)
+        result = daemon.ctl("unfinalize" if top in finalized else "finalize", overlay / top)
+        if result.code == 0:
+            exchanges += 1
+            finalized ^= {top}
+        else:
             failed.append(result.err.strip())
     come_to_rest(scene, torture, overlay)
     totals = verify(torture, "at rest")
@@ -80,9 +84,10 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
         print(f"\n{totals.operations} operations, {exchanges} exchanges ({len(failed)} refused), wrong for a moment: "
               f"{totals.wrong} by path, {totals.wrong_fd} with descriptors, "
               f"{totals.wrong / max(exchanges, 1):.2f} per exchange by path; lost: 0")
-    assert exchanges > 0, failed[:5]
-    # The number is what counts, and depends on what else the processors do; a replay that does not work shows tens.
-    assert totals.wrong <= 2 * exchanges, totals.notes
+    assert exchanges >= LEAST, failed[:5]
+    # 0.1 per exchange, up to 2 where others want the processors as well; without the last look at the queue before the exchange
+    # it is over 10.
+    assert totals.wrong <= 4 * exchanges, totals.notes
 
 
 @pytest.mark.slow
@@ -105,7 +110,8 @@ def test_marks_in_a_loop(scene, hold, watch, pause_usec, capsys):
                                  pause_usec=pause_usec))
     waiting, tries = list(MOVED), 0
     deadline = time.monotonic() + SECONDS / 2
-    while waiting and time.monotonic() < deadline:
+    while waiting and (time.monotonic() < deadline or
+                       (len(waiting) > len(MARKED) // 2 and time.monotonic() < deadline + 120)):
         tries += 1
         directory = waiting.pop(0)
         if daemon.ctl("finalize", "--depth=0", overlay / directory).code != 0:
@@ -119,7 +125,7 @@ def test_marks_in_a_loop(scene, hold, watch, pause_usec, capsys):
         print(f"\n{totals.operations} operations, {tries} tries, {len(waiting)} of {len(MARKED)} not marked: "
               f"wrong {totals.wrong} by path, {totals.wrong_fd} with descriptors")
     assert (totals.wrong, totals.wrong_fd) == (0, 0), totals.notes
-    assert len(waiting) < len(MARKED)
+    assert len(waiting) <= len(MARKED) // 2
 
 
 @pytest.mark.alone

@@ -4,6 +4,7 @@
 import json
 import os
 import subprocess
+import time
 
 import dbus
 import pytest
@@ -31,16 +32,23 @@ class Recorder:
     """What the bus carries, as busctl shows it."""
 
     def __init__(self, address, path):
-        self.path = path
+        self.address, self.path = address, path
         with open(path, "wb") as out:
             self.process = spawn("busctl", f"--address={address}", "--json=short", "monitor", stdout=out,
                                  stderr=subprocess.DEVNULL)
-        wait_for(lambda: self.probe(address), "busctl to listen")
+        wait_for(self.probe, "busctl to listen")
 
-    def probe(self, address):
-        subprocess.run(["busctl", f"--address={address}", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
+    def probe(self):
+        subprocess.run(["busctl", f"--address={self.address}", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
                         "GetId"], stdout=subprocess.DEVNULL, check=True)
         return os.path.getsize(self.path) > 0
+
+    def catch_up(self):
+        """Waits until all is recorded that the bus has carried by now."""
+        word = f"ovltest.sync{time.monotonic_ns()}"
+        subprocess.run(["busctl", f"--address={self.address}", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus",
+                        "NameHasOwner", "s", word], stdout=subprocess.DEVNULL, check=True)
+        wait_for(lambda: word in open(self.path, encoding="utf-8").read(), "what was said on the bus")
 
     def signals(self, member, object_path=None):
         """Arguments of all signals with this name so far, in order."""
@@ -106,6 +114,10 @@ class Fake:
 
     def recorder(self):
         return self.scene.keep(Recorder(self.scene.bus.address, self.file("bus.json")))
+
+    def settle(self):
+        """Returns when the daemon has done all that it had to do by now: the answer of a worker comes after that."""
+        self.daemon.manager().Check("soft")
 
     def finalize(self, path="a", **options):
         return self.daemon.finalize(self.overlay / path, **options)
