@@ -146,10 +146,44 @@ static bool is_made_of(const RefreshChange *c, const UpperEntry *e) {
                 strcmp(e->redirect + 1, c->lower) == 0;
 }
 
+typedef struct MadeOf {
+        const char *lower;
+        int answer; /* 1 yes, 0 no, -ENODATA nothing says */
+} MadeOf;
+
+static int directory_made_of(int upper_fd, const char *lower);
+
+static int child_made_of(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_free_ char *lower = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        MadeOf *m = userdata;
+
+        if (type != DT_DIR)
+                return 0;
+        lower = path_join(m->lower, name);
+        fd = open_dir_beneath(dfd, name);
+        if (!lower || fd < 0)
+                return lower ? fd : -ENOMEM;
+        m->answer = directory_made_of(fd, lower);
+        return m->answer == -ENODATA ? 0 : -ECANCELED;
+}
+
+/* The first file anywhere below says of what it was made. */
+static int directory_made_of(int upper_fd, const char *lower) {
+        MadeOf m = { .lower = lower, .answer = -ENODATA };
+        _cleanup_free_ char *guess = NULL;
+        int r = audit_guess_lower(upper_fd, &guess);
+
+        if (r >= 0)
+                return strcmp(guess, lower) == 0;
+        if (r == -ENODATA)
+                r = dir_foreach(upper_fd, child_made_of, &m);
+        return r < 0 && r != -ECANCELED ? r : m.answer;
+}
+
 /* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
  * view would be an alias of it, which the kernel refuses (facts E.7). */
 static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
-        _cleanup_free_ char *lower = NULL;
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
 
@@ -159,7 +193,7 @@ static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const Up
                 return fstatat(d->upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                         digest_stat(&st) == digest_stat(&c->st);
         fd = open_dir_beneath(d->upper_fd, c->name);
-        return fd >= 0 && audit_guess_lower(fd, &lower) >= 0 && strcmp(lower, c->lower) == 0;
+        return fd >= 0 && directory_made_of(fd, c->lower) > 0;
 }
 
 /* 1: the name is in use here. */

@@ -4,15 +4,17 @@ continues or cleans up, and nothing stays in staging. All gaps are tried, not a 
 (OVLFIND_SWEEP=N: every Nth)."""
 
 import os
+import shutil
 
 import pytest
 
-from ovltest import assert_same, gaps, snapshot
+from ovltest import assert_same, gaps, snapshot, visible
 from ovltest.daemon import wait_for
 from ovltest.env import SWEEP, redirect_max
 from ovltest.tree import write
 
 MOST = 400  # gaps; a job of this size has far fewer
+FEWER = 150  # of a refresh
 
 
 def build(top):
@@ -33,10 +35,14 @@ def leftovers(overlay):
     return [os.path.join(d, n) for d in ("", "t") for n in os.listdir(overlay / d) if n.startswith(".ovlfind")]
 
 
+def await_jobs(daemon):
+    """The next daemon goes on with the job of the last one."""
+    wait_for(lambda: all(j["State"] in ("done", "failed", "canceled") for j in daemon.jobs()), "the jobs to end")
+
+
 def check_recovered(scene, lower, overlay, daemon, d, before):
     """After the next start. The state is one of those a user can make sense of, and tells the truth."""
-    # The next daemon goes on with the job.
-    wait_for(lambda: all(j["State"] in ("done", "failed", "canceled") for j in daemon.jobs()), "the jobs to end")
+    await_jobs(daemon)
     wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
     assert_same(before, snapshot(d))
     state = daemon.state_of(d)
@@ -91,3 +97,66 @@ def test_killed_between_any_two_steps(scene, stage, verb, victim, capsys):
     daemon.stop()
     overlay.remount()
     assert all(os.path.exists(overlay / f"t/d{n:03}/sub/c") for n in range(MOST))
+
+
+def change(lower):
+    """A release that is fixed, extended and cut."""
+    write(os.path.join(lower, "a"), b"fixed", mode=0o755)
+    os.unlink(os.path.join(lower, "b"))
+    os.unlink(os.path.join(lower, "link"))
+    write(os.path.join(lower, "link/inside"))
+    shutil.rmtree(os.path.join(lower, "sub"))
+    write(os.path.join(lower, "sub"))
+    write(os.path.join(lower, "new/deep/file"))
+
+
+def remove(lower):
+    shutil.rmtree(lower)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+@pytest.mark.parametrize(("verb", "change_lower", "least"), [("refresh", change, 60), ("prune", remove, 20)], ids=["refresh", "prune"])
+def test_a_release_that_changes(scene, verb, change_lower, least, victim, capsys):
+    """The lower changes below what is finalized: killed while it is taken up, it is taken up in the end."""
+    source = scene.source()
+    for n in range(FEWER):
+        build(os.path.join(source, f"t/d{n:03}"))
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
+    daemon.use_killer()
+    daemon.start()
+    daemon.ctl("finalize", overlay / "t").ok()
+    # What a daemon does that comes back is the same in all gaps.
+    struck, step = [], SWEEP if victim == "worker" else 4 * SWEEP
+    for n in range(0, FEWER, step):
+        d, lower = overlay / f"t/d{n:03}", os.path.join(source, f"t/d{n:03}")
+        change_lower(lower)
+        daemon.arm(n, parent=victim == "daemon")
+        daemon.ctl(verb, d)
+        at = daemon.struck()
+        if at is None:
+            break
+        struck.append(at)
+        if victim == "daemon":
+            daemon.process.wait(10)
+            daemon.start()
+            await_jobs(daemon)
+        try:
+            if os.path.lexists(d):
+                daemon.ctl(verb, d).ok()
+            if verb == "refresh":
+                assert_same(visible(snapshot(lower)), visible(snapshot(d)))
+            assert os.path.lexists(d) == os.path.lexists(lower)
+            wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
+        except Exception as e:
+            raise AssertionError(f"after {victim} was killed at {at} ({n}): {e}") from e
+    else:
+        raise AssertionError(f"{FEWER} gaps are not enough")
+    daemon.ctl("prune", "soft").ok()
+    problems = daemon.ctl("verify", "soft", "--json=short").json["problems"]
+    assert problems == [], struck
+    with capsys.disabled():
+        print(f"\n{verb}, {victim} killed in each of {len(struck)} gaps")
+    assert len(struck) * step > least
