@@ -40,7 +40,14 @@ static int path_text(const Record *r, char **ret) {
                 *ret = TAKE_PTR(p);
                 return 0;
         }
-        return asprintf(ret, "%s (mounted at %s)", p, m) < 0 ? (*ret = NULL, -ENOMEM) : 0;
+        return asprintf(
+                       ret,
+                       strcmp(record_get_string(r, "kind") ?: "", "layer") == 0
+                               ? "%s (layer of the overlay at %s)"
+                               : "%s (mounted at %s)",
+                       p, m) < 0
+                ? (*ret = NULL, -ENOMEM)
+                : 0;
 }
 
 static int print_blockers(Ctl *c, RecordList *l) {

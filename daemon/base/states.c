@@ -58,6 +58,7 @@ static const char *const blocker_kind_table[_BLOCKER_KIND_MAX] = {
         [BLOCKER_FIFO] = "fifo",
         [BLOCKER_WATCH] = "watch",
         [BLOCKER_MOUNT] = "mount",
+        [BLOCKER_LAYER] = "layer",
 };
 
 static const char *const method_table[_METHOD_MAX] = {

@@ -96,6 +96,7 @@ typedef enum BlockerKind {
         BLOCKER_FIFO,
         BLOCKER_WATCH, /* inotify, fanotify */
         BLOCKER_MOUNT, /* in another mount namespace, a bind mount, a mount inside */
+        BLOCKER_LAYER, /* another overlay, of which a directory is a layer */
         _BLOCKER_KIND_MAX,
         _BLOCKER_KIND_INVALID = -EINVAL,
 } BlockerKind;

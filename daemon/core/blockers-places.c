@@ -5,6 +5,7 @@
 
 #include "base/path-util.h"
 #include "core/blockers-internal.h"
+#include "core/inner-mounts.h"
 #include "core/mount-table.h"
 
 /* A mount as propagation sees it: 0 is no peer group. */
@@ -310,6 +311,36 @@ static int add_mount(Search *s, const Place *place) {
                 return r;
         s->items[s->n - 1].blocker.where = strdup(place->target);
         return s->items[s->n - 1].blocker.where ? 0 : -ENOMEM;
+}
+
+/* It goes on with the old superblock, and holds it. */
+static int add_layer(Search *s, const OverlayInnerMount *m) {
+        int r;
+
+        search_begin(s, m->pid);
+        r = search_add(s, BLOCKER_LAYER, true, m->is_somewhere ? NULL : strdup(m->path), /* inode= */ 0);
+        if (r <= 0)
+                return r;
+        s->items[s->n - 1].blocker.where = strdup(m->where);
+        return s->items[s->n - 1].blocker.where ? 0 : -ENOMEM;
+}
+
+int search_layers(Search *s) {
+        _cleanup_(inner_search_done) InnerSearch inner = INNER_SEARCH_INIT;
+        OverlayInnerMount *items;
+        size_t n;
+        int r;
+
+        if (s->places.is_detached) /* no path leads to it */
+                return 0;
+        r = overlay_inner_mounts(s->overlay, s->proc, &inner, &items, &n);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n && r >= 0; i++)
+                if (items[i].kind == INNER_LAYER)
+                        r = add_layer(s, items + i);
+        overlay_inner_mounts_free(items, n);
+        return r;
 }
 
 int search_mounts(Search *s) {

@@ -99,7 +99,7 @@ int search_add(Search *s, BlockerKind kind, bool is_blocking, char *path, ino_t 
         _cleanup_free_ char *p = path;
         Pending *items;
 
-        if (kind != BLOCKER_MOUNT && is_superfluous(s, kind, path, inode))
+        if (kind != BLOCKER_MOUNT && kind != BLOCKER_LAYER && is_superfluous(s, kind, path, inode))
                 return 0;
         items = reallocarray(s->items, s->n + 1, sizeof(*items));
         if (!items)
@@ -313,6 +313,8 @@ int blockers_find(const Overlay *o, const char *proc, Blockers *ret) {
         r = places_load(o, s.proc, &s.places);
         if (r >= 0)
                 r = search_mounts(&s);
+        if (r >= 0)
+                r = search_layers(&s);
         search_begin(&s, 0);
         if (r >= 0)
                 r = proc_tasks_foreach(s.proc, visit_task, &s);

@@ -23,7 +23,8 @@ typedef struct Blocker {
         char command[BLOCKER_COMMAND_SIZE]; /* printable; "" without a process */
         char *path;  /* relative to the overlay's root, "" is the root; NULL: not known. Bytes as they are;
                         the kernel appends " (deleted)" to what has no name any more */
-        char *where; /* of a mount: its mount point as its namespace sees it; else NULL */
+        char *where; /* of a mount: its mount point as its namespace sees it; of a layer: that of the other
+                        overlay; else NULL */
 } Blocker;
 
 typedef struct Blockers {

@@ -45,6 +45,8 @@ struct Exchange {
         uint64_t late_usec;     /* when something made in the old tree was taken up last */
         uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, or in
                                    one that is waited for; 0 nobody */
+        bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
+        uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
         uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
@@ -185,6 +187,14 @@ int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before
  * it, directories that a crash left there go back to their places. */
 int grave_clear(Exchange *x, bool is_final);
+
+/* layer-hold.c: other overlays that have the old tree for a layer */
+/* Of these, one that has a directory of the old tree; NULL: none. */
+int layer_hold_find(
+        const Exchange *x, const OverlayInnerMount *items, size_t n, const OverlayInnerMount **ret);
+int layer_hold_begin(Exchange *x); /* right after the exchange */
+/* 1: the old tree has to stay; that is told. */
+int layer_hold_look(Exchange *x);
 
 /* give-back.c: directories that leave the old tree while we remove it */
 /* If n's old directory was moved out of the old tree by somebody while that is being removed, it changes

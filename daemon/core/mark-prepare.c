@@ -17,23 +17,16 @@
 /* Listings until nothing was missing; each repetition means that somebody moved something in between. */
 #define MAX_PASSES 20
 
-static const OverlayInnerMount *find_mount_below(const Site *s, const char *path) {
-        for (size_t i = 0; i < s->n_inner_mounts; i++)
-                if (path_startswith(s->inner_mounts[i].path, path))
-                        return s->inner_mounts + i;
-        return NULL;
-}
-
 /* A mount holds the directory it is made upon, or shows, and with it all directories above. */
 static int check_mounts(const Mark *m, MarkDirectory *d) {
-        const OverlayInnerMount *i = find_mount_below(m->site, d->path);
+        const OverlayInnerMount *i = site_find_inner_mount_below(m->site, d->path);
 
         if (!i)
                 return 0;
         mark_block(
                 d, DIRECTORY_PENDING,
-                "the mount at '%s' (seen by process %d) uses '%s': it can be marked once that is unmounted",
-                i->where, (int) i->pid, i->path);
+                "the %s at '%s' (seen by process %d) uses '%s': it can be marked once that is unmounted",
+                i->kind == INNER_LAYER ? "overlay" : "mount", i->where, (int) i->pid, i->path);
         return -EUCLEAN;
 }
 

@@ -192,6 +192,14 @@ static int read_directory(const char *options, const char *key, char **ret) {
         return 0;
 }
 
+int overlay_read_layers(Overlay *o) {
+        int r = read_lower_layers(o);
+
+        if (r >= 0)
+                r = read_directory(o->fs_options, "upperdir", &o->upper);
+        return r < 0 ? r : read_directory(o->fs_options, "workdir", &o->work);
+}
+
 static int override_directory(char **path, const char *configured) {
         char *copy;
 

@@ -81,6 +81,9 @@ DEFINE_CLEANUP(Overlay *, overlay_free);
  * are NULL-terminated, owned by the caller. -EINVAL for what the kernel does not take either: empty layers,
  * ordinary layers after data-only ones. */
 int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data);
+/* Reads lower, data, upper and work from fs_options, which alone is set. -EINVAL: the lower layers cannot be
+ * made out. */
+int overlay_read_layers(Overlay *o);
 /* The layers of o as one string for mount -o, escaped for the kernel, with metacopy=on,redirect_dir=on. NULL
  * on out of memory. */
 char *overlay_format_options(const Overlay *o);
@@ -91,17 +94,3 @@ int overlay_has_options(const Overlay *o, const char *set, Failure *reterr);
 /* Whether b is what a swap makes of a: the same upper, on a work directory of our making beside that of a.
  */
 bool overlay_is_successor(const Overlay *a, const Overlay *b) _pure_;
-
-/* Mount points and bind mounts inside of an overlay, seen from every mount namespace of /proc, each named by
- * its path relative to the overlay's root ("" is the root). */
-typedef struct OverlayInnerMount {
-        char *path;
-        char *where;  /* mount point as its namespace sees it */
-        bool is_bind; /* a bind mount of path somewhere else, rather than another file system mounted upon
-                         path */
-        pid_t pid;    /* a process of the namespace */
-} OverlayInnerMount;
-
-/* Sorted by path. Blocks on /proc only. proc is NULL for /proc. */
-int overlay_inner_mounts(const Overlay *o, const char *proc, OverlayInnerMount **ret, size_t *ret_n);
-void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n);

@@ -28,12 +28,17 @@ typedef struct Look {
         char *text;
         mode_t type;
         int mount_id;
+        patience_func call;
+        void *userdata; /* of call, while this owns it */
+        void (*userdata_free)(void *userdata);
         char path[];
 } Look;
 
 static void look_unref(Look *l) {
         if (atomic_fetch_sub(&l->n_users, 1) > 1)
                 return;
+        if (l->userdata)
+                l->userdata_free(l->userdata);
         free(l->text);
         free(l);
 }
@@ -69,6 +74,10 @@ static int read_stat(Look *l) {
         l->type = st.stx_mode & S_IFMT;
         l->mount_id = (int) st.stx_mnt_id;
         return 0;
+}
+
+static int make_call(Look *l) {
+        return l->call(l->userdata);
 }
 
 static void *look_run(void *userdata) {
@@ -205,4 +214,19 @@ int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_moun
         if (ret_mount_id)
                 *ret_mount_id = l->mount_id;
         return 0;
+}
+
+int patience_call(Patience *p, patience_func func, void *userdata, void (*userdata_free)(void *userdata)) {
+        _cleanup_(look_unrefp) Look *l = look_new("", make_call);
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        l->call = func;
+        l->userdata_free = userdata_free;
+        l->userdata = userdata;
+        r = look_start(p, l, /* process= */ 0);
+        if (r != -ETIMEDOUT)
+                l->userdata = NULL; /* the thread has ended: it is the caller's again */
+        return r;
 }

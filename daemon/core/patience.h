@@ -24,3 +24,7 @@ int patience_read(Patience *p, pid_t process, const char *path, char **ret);
 /* The S_IFMT bits of what path leads to, and the id of the mount it is on. Each may be NULL. -ETIMEDOUT, or
  * what statx() says. */
 int patience_stat(Patience *p, const char *path, mode_t *ret_type, int *ret_mount_id);
+/* Runs func in such a thread. -ETIMEDOUT: it hangs, and userdata is freed by userdata_free() when it has
+ * ended. Anything else func returns, or -errno of making the thread; userdata stays the caller's. */
+typedef int (*patience_func)(void *userdata);
+int patience_call(Patience *p, patience_func func, void *userdata, void (*userdata_free)(void *userdata));

@@ -75,6 +75,12 @@ static int exclude_unreadable(Count *c, int r) {
         return reason ? exclude_self(c, reason) : -ENOMEM;
 }
 
+static const char *const why_not[] = {
+        [INNER_MOUNT] = "something is mounted upon it",
+        [INNER_BIND] = "it is bind-mounted elsewhere",
+        [INNER_LAYER] = "it is a layer of another overlay",
+};
+
 static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_free_ char *path = NULL;
         const OverlayInnerMount *m;
@@ -89,9 +95,7 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
                 return -ENOMEM;
         m = site_find_inner_mount(c->site, path);
         if (m)
-                return exclude(
-                        c, path,
-                        m->is_bind ? "it is bind-mounted elsewhere" : "something is mounted upon it");
+                return exclude(c, path, why_not[m->kind]);
         c->n_entries++;
         if (c->upper_fd < 0 || fstatat(c->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 c->n_new++;

@@ -92,7 +92,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         int r;
 
         x->phase = PHASE_EXCHANGED;
-        x->is_resumed = true;
+        x->is_resumed = x->may_be_shown = true;
         x->is_beside = old->is_beside;
         x->beside_usec = 1; /* long ago: it may have stood there, and is on its way back */
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);

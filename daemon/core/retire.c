@@ -359,6 +359,12 @@ static int look(Exchange *x) {
                 x->standing_usec = now_monotonic_usec();
                 return keep_for(x, &standing);
         }
+        if (r >= 0) {
+                int held = layer_hold_look(x);
+
+                if (held != 0)
+                        return held < 0 ? held : 0;
+        }
         return r < 0 ? r : waits == 0 && !has_uncompared(x);
 }
 

@@ -41,15 +41,26 @@ static void open_begin(Open *o, ErrorCall call, const char *what) {
         o->name[0] = '\0';
 }
 
-/* Mounts in other namespaces are not met by walking; a bind mount would go on showing the old tree (facts
- * E.2). */
+static void block_layer(Node *n, const OverlayInnerMount *m, const char *how) {
+        node_block(
+                n, DIRECTORY_PENDING,
+                "it %s a layer of the overlay at '%s' (seen by process %d), which would go on showing the "
+                "old "
+                "tree",
+                how, m->where, (int) m->pid);
+}
+
+/* Mounts in other namespaces are not met by walking; bind mounts and overlays would go on showing the old
+ * tree. */
 static int check_mounts(Exchange *x, Node *n, const char *name) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
         const OverlayInnerMount *m = path ? site_find_inner_mount(x->site, path) : NULL;
 
         if (!m)
                 return path ? 0 : -ENOMEM;
-        if (m->is_bind)
+        if (m->kind == INNER_LAYER)
+                block_layer(n, m, "is");
+        else if (m->kind == INNER_BIND)
                 node_block(
                         n, DIRECTORY_PENDING,
                         "it is bind-mounted at '%s' (seen by process %d), which would go on showing the old "
@@ -59,6 +70,29 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
                 node_block(
                         n, DIRECTORY_EXCLUDED, "something is mounted upon it at '%s' (seen by process %d)",
                         m->where, (int) m->pid);
+        return -EUCLEAN;
+}
+
+/* Lookups of the other overlay remember the directories of its layer: those below are lost to it as well. */
+static int check_around(Exchange *x, Node *n) {
+        const OverlayInnerMount *m;
+        int r = n->parent ? 0 : site_find_layer_around(x->site, x->tree->path, &m);
+
+        if (r <= 0)
+                return r;
+        block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may lie in" : "lies in");
+        return -EUCLEAN;
+}
+
+/* One that is spelled in another way, or stood elsewhere when the other overlay was mounted. */
+static int check_layer(Exchange *x, Node *n, int fd) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, NULL);
+        const OverlayInnerMount *m;
+        int r = path ? site_find_layer_at(x->site, path, fd, &m) : -ENOMEM;
+
+        if (r <= 0)
+                return r;
+        block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may be" : "is");
         return -EUCLEAN;
 }
 
@@ -124,6 +158,8 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         if (!o->path)
                 return -ENOMEM;
         r = check_mounts(x, n, NULL);
+        if (r >= 0)
+                r = check_around(x, n);
         if (r >= 0 && !x->tree->is_undo)
                 r = check_excluded(x, n);
         if (r < 0)
@@ -135,8 +171,9 @@ static int open_old(Exchange *x, Node *n, Open *o) {
         }
         if (errno_is_gone(o->fd))
                 return 1;
-        if (o->fd < 0)
-                return o->fd;
+        r = o->fd < 0 ? o->fd : check_layer(x, n, o->fd);
+        if (r < 0)
+                return r;
         o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
         open_begin(o, CALL_COPY_UP, "copy up the metadata of the directory");
         if (o->upper_fd == -ENOENT)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/fs-util.h"
@@ -101,6 +102,7 @@ void site_done(Site *s) {
         s->throttle = throttle_free(s->throttle);
         redirect_max_release(&s->redirect_max_hold);
         site_forget_inner_mounts(s);
+        inner_search_done(&s->inner_search);
         s->root_fd = fd_close(s->root_fd);
         s->upper_fd = fd_close(s->upper_fd);
         s->records_fd = fd_close(s->records_fd);
@@ -109,7 +111,8 @@ void site_done(Site *s) {
 
 int site_load_inner_mounts(Site *s) {
         site_forget_inner_mounts(s);
-        return overlay_inner_mounts(s->overlay, NULL, &s->inner_mounts, &s->n_inner_mounts);
+        return overlay_inner_mounts(
+                s->overlay, NULL, &s->inner_search, &s->inner_mounts, &s->n_inner_mounts);
 }
 
 void site_forget_inner_mounts(Site *s) {
@@ -120,16 +123,62 @@ void site_forget_inner_mounts(Site *s) {
 
 const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
-                if (strcmp(s->inner_mounts[i].path, path) == 0)
+                if (!s->inner_mounts[i].is_somewhere && strcmp(s->inner_mounts[i].path, path) == 0)
                         return s->inner_mounts + i;
         return NULL;
 }
 
-bool site_has_inner_mount(const Site *s, const char *path) {
+const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
-                if (path_startswith(s->inner_mounts[i].path, path))
+                if (!s->inner_mounts[i].is_somewhere && path_startswith(s->inner_mounts[i].path, path))
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+static bool has_layer(const Site *s) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (s->inner_mounts[i].kind == INNER_LAYER)
                         return true;
         return false;
+}
+
+static const OverlayInnerMount *find_layer(const Site *s, const char *path, ino_t inode) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (inner_layer_is(s->inner_mounts + i, path, inode))
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret) {
+        _cleanup_free_ char *p = has_layer(s) ? strdup(path) : NULL;
+
+        *ret = NULL;
+        if (!p)
+                return has_layer(s) ? -ENOMEM : 0;
+        while (!*ret && p[0] != '\0') {
+                char *parent = path_dirname(p);
+                _cleanup_close_ int fd = parent ? open_dir_beneath(s->root_fd, parent) : -ENOMEM;
+                struct stat st;
+
+                free(p);
+                p = parent;
+                if (fd == -ENOMEM)
+                        return fd;
+                *ret = find_layer(s, p, fd >= 0 && fstat(fd, &st) >= 0 ? st.st_ino : 0);
+        }
+        return *ret ? 1 : 0;
+}
+
+int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret) {
+        struct stat st;
+
+        *ret = NULL;
+        if (!has_layer(s))
+                return 0;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        *ret = find_layer(s, path, st.st_ino);
+        return *ret ? 1 : 0;
 }
 
 bool site_wants_mark(const Site *s) {

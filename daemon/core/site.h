@@ -8,6 +8,7 @@
 
 #include "base/glob.h"
 #include "base/states.h"
+#include "core/inner-mounts.h"
 #include "core/overlay.h"
 #include "core/throttle.h"
 
@@ -58,7 +59,8 @@ struct Site {
         Observer observer;
         OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
         size_t n_inner_mounts;
-        bool is_unproved_noted;     /* that the lower layers are not looked at */
+        bool is_unproved_noted; /* that the lower layers are not looked at */
+        InnerSearch inner_search;
         int redirect_max_hold;      /* redirect-max.h; let go by site_done() */
         atomic_ullong bytes_copied; /* data, for progress */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
@@ -69,7 +71,7 @@ struct Site {
 #define SITE_INIT                                                                                           \
         (Site) {                                                                                            \
                 .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .drains_fd = -EBADF,           \
-                .redirect_max_hold = -EBADF,                                                                \
+                .redirect_max_hold = -EBADF, .inner_search = INNER_SEARCH_INIT,                             \
                 .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
                              .n_threads = 32,                                                               \
                              .depth = DEPTH_INFINITE,                                                       \
@@ -81,13 +83,19 @@ struct Site {
 int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
 void site_done(Site *s);
 
-/* Mounts inside of the overlay, and bind mounts of parts of it, in every mount namespace. */
+/* Mounts inside of the overlay, bind mounts of parts of it, and overlays that have parts of it for layers,
+ * in every mount namespace. */
 int site_load_inner_mounts(Site *s);
 void site_forget_inner_mounts(Site *s);
 /* The one at path, or NULL. */
-const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path);
-/* Whether one lies at or below path. */
-bool site_has_inner_mount(const Site *s, const char *path);
+const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) _pure_;
+/* One at or below path. */
+const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) _pure_;
+/* One that is a layer of another overlay: the directory above path that it is, or any. Asks the overlay for
+ * inode numbers, if there is one of which only that is known. 1, 0 or an error. */
+int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret);
+/* The layer that the directory at path, open as fd, is: 1, 0 or an error. */
+int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret);
 /* Whether what was asked for is to be marked, rather than exchanged. */
 bool site_wants_mark(const Site *s) _pure_;
 /* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */

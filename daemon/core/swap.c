@@ -109,18 +109,29 @@ static int aftermath(Exchange *x) {
         }
 }
 
-/* Once more, because mounts come and go; a later one is caught by the kernel or by the removal of the old
- * tree. */
+/* Once more, because mounts come and go. A mount that comes later is caught by the kernel or by the removal
+ * of the old tree, an overlay upon it by layer_hold_begin(). */
 static int check_mounts_again(Exchange *x, Failure *reterr) {
+        const OverlayInnerMount *m;
+        char text[INNER_MOUNT_TEXT_SIZE];
         int r = site_load_inner_mounts(x->site);
 
         if (r < 0)
                 return r;
-        if (site_has_inner_mount(x->site, x->tree->path))
-                return failure_set(
-                        reterr, FAILURE_BUSY, EBUSY, "something was mounted in '%s/%s' meanwhile; try again",
-                        x->site->overlay->mount_point, x->tree->path);
-        return 0;
+        m = site_find_inner_mount_below(x->site, x->tree->path);
+        if (!m)
+                r = site_find_layer_around(x->site, x->tree->path, &m);
+        if (r >= 0 && !m)
+                r = layer_hold_find(x, x->site->inner_mounts, x->site->n_inner_mounts, &m);
+        if (r < 0 || !m)
+                return r;
+        inner_mount_to_text(m, text);
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY,
+                "'%s/%s' is, holds or lies in %s, which was made meanwhile; it can be exchanged once that "
+                "is "
+                "unmounted",
+                x->site->overlay->mount_point, x->tree->path, text);
 }
 
 /* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6).
@@ -166,6 +177,8 @@ int exchange_now(Exchange *x, Failure *reterr) {
         }
         if (r == 0)
                 r = aftermath(x);
+        if (r >= 0)
+                r = layer_hold_begin(x);
         times_guard_end(&guard, names);
         hurry_no_more(priority);
         return r == 2 ? 1 : r;

@@ -204,6 +204,15 @@ static bool is_in_old_tree(const char *path, const char *ids) {
         return false;
 }
 
+/* A layer above holds what is below as well, and one that cannot be told may. */
+static bool concerns(const Blocker *b, const char *path, const char *ids) {
+        if (path[0] == '\0')
+                return true;
+        if (b->kind == BLOCKER_LAYER && (!b->path || path_startswith(path, b->path)))
+                return true;
+        return b->path && (path_startswith(b->path, path) || is_in_old_tree(b->path, ids));
+}
+
 static int list_blockers(const Worker *w, const char *path, Failure *reterr) {
         const char *ids = wire_request_get(&w->request, WIRE_OLD_TREES);
         Blockers b = { 0 };
@@ -212,12 +221,9 @@ static int list_blockers(const Worker *w, const char *path, Failure *reterr) {
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot look for who uses '%s'", w->overlay->mount_point);
-        for (size_t i = 0; i < b.n && r >= 0; i++) {
-                const char *p = b.items[i].path;
-
-                if (path[0] == '\0' || (p && (path_startswith(p, path) || is_in_old_tree(p, ids))))
+        for (size_t i = 0; i < b.n && r >= 0; i++)
+                if (concerns(b.items + i, path, ids))
                         r = send_blocker(b.items + i);
-        }
         blockers_done(&b);
         return r;
 }

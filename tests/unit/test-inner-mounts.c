@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "core/inner-mounts.h"
 #include "core/mount-table.h"
-#include "core/overlay.h"
 
 /* A made-up /proc with one process. */
 static void make_process(int pid, const char *namespace, const char *root, const char *mountinfo) {
@@ -22,13 +22,16 @@ static void make_process(int pid, const char *namespace, const char *root, const
 
 /* One line for each: "PATH WHERE KIND PID". */
 static void show(const OverlayInnerMount *m, size_t n, char *buffer, size_t size) {
+        static const char *const kinds[] = {
+                [INNER_MOUNT] = "mount", [INNER_BIND] = "bind", [INNER_LAYER] = "layer"
+        };
         size_t used = 0;
 
         buffer[0] = '\0';
         for (size_t i = 0; i < n; i++)
                 used += (size_t) snprintf(
-                        buffer + used, size - used, "[%s] %s %s %d\n", m[i].path, m[i].where,
-                        m[i].is_bind ? "bind" : "mount", (int) m[i].pid);
+                        buffer + used, size - used, "[%s%s] %s %s %d\n", m[i].is_somewhere ? "?" : "",
+                        m[i].path, m[i].where, kinds[m[i].kind], (int) m[i].pid);
 }
 
 static void assert_inner(dev_t device, const char *proc, const char *expected) {
@@ -37,7 +40,7 @@ static void assert_inner(dev_t device, const char *proc, const char *expected) {
         char buffer[4096];
         size_t n;
 
-        assert_return_code(overlay_inner_mounts(&o, proc, &m, &n), 0);
+        assert_return_code(overlay_inner_mounts(&o, proc, NULL, &m, &n), 0);
         show(m, n, buffer, sizeof(buffer));
         overlay_inner_mounts_free(m, n);
         assert_string_equal(buffer, expected);
@@ -69,7 +72,34 @@ static void test_tables(void **state) {
                 { OVERLAY "3 2 0:3 / /o/a\\040b\\134 rw - tmpfs t rw\n", "[a b\\] /o/a b\\ mount 7\n" },
                 { OVERLAY "3 1 0:40 /x//deleted /e rw - overlay s rw\n", "" },
                 /* another overlay is not ours */
-                { OVERLAY "3 1 0:41 / /p rw - overlay s rw\n4 3 0:4 / /p/y rw - tmpfs t rw\n", "" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/l\n4 3 0:4 / /p/y rw - tmpfs t rw\n",
+                  "" },
+                /* layers of another one, as they are spelled */
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/o/a:/lower\n", "[a] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/lower::/o/./a//b/\n",
+                  "[a/b] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir+=/l,lowerdir+=/o/a:b,datadir+=/o\n",
+                  "[] /p layer 7\n[a:b] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/l,upperdir=/o/u,workdir=/o/w\n",
+                  "[u] /p layer 7\n[w] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/o/a\\134:b\\054c\n",
+                  "[a:b,c] /p layer 7\n" },
+                { OVERLAY
+                  "3 1 0:40 /x /e rw - overlay s rw\n4 1 0:41 / /p rw - overlay s rw,lowerdir=/e/y\n",
+                  "[x] /e bind 7\n[x/y] /p layer 7\n" },
+                /* seen twice, it is one */
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/o/a\n4 1 0:41 / /q rw - overlay s "
+                          "rw,lowerdir=/o/a\n",
+                  "[a] /p layer 7\n" },
+                /* the place that nothing covers */
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/o/a\n5 3 0:5 / /p rw - tmpfs t rw\n4 1 "
+                          "0:41 / /q rw - overlay s rw,lowerdir=/o/a\n",
+                  "[a] /q layer 7\n" },
+                /* nobody knows what it is relative to */
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=a/b:/lower:../c:..\n",
+                  "[?] /p layer 7\n[?a/b] /p layer 7\n[?c] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw\n", "[?] /p layer 7\n" },
+                { OVERLAY "3 1 0:41 / /p rw - overlay s rw,lowerdir=/lower:/other\n", "" },
                 { "2 1 0:40 / / rw - overlay s rw\n3 2 0:3 / /proc rw - proc p rw\n",
                   "[proc] /proc mount 7\n" },
         };
@@ -113,7 +143,7 @@ static void test_two_roots(void **state) {
 
         make_process(1, "mnt:[1]", "/", OVERLAY "3 2 0:3 / /o/a rw - tmpfs t rw\n");
         make_process(2, "mnt:[1]", "/o", "2 1 0:40 / / rw - overlay s rw\n3 2 0:3 / /a rw - tmpfs t rw\n");
-        assert_return_code(overlay_inner_mounts(&o, at("proc").s, &m, &n), 0);
+        assert_return_code(overlay_inner_mounts(&o, at("proc").s, NULL, &m, &n), 0);
         assert_int_equal(n, 1);
         assert_string_equal(m[0].path, "a");
         overlay_inner_mounts_free(m, n);

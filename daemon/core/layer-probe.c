@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/layer-probe.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "base/fs-util.h"
+#include "core/proc-scan.h"
+
+#define MARK_FLAGS FAN_MARK_FILESYSTEM
+#define READ_EVENTS (FAN_ACCESS | FAN_ONDIR)
+#define READ_TRIES 5
+#define READ_PAUSE_MSEC 10
+#define LISTING_SIZE 4096 /* the kernel reads all layers before it gives the first names */
+
+int layer_probe_open(void) {
+        int fd = fanotify_init(
+                FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_TID,
+                O_RDONLY | O_CLOEXEC | O_LARGEFILE);
+
+        return fd < 0 ? -errno : fd;
+}
+
+LayerProbe *layer_probe_new(int fanotify_fd) {
+        LayerProbe *p = calloc(1, sizeof(LayerProbe));
+
+        if (!p)
+                return NULL;
+        p->fanotify_fd = fcntl(fanotify_fd, F_DUPFD_CLOEXEC, 3);
+        if (p->fanotify_fd < 0) {
+                free(p);
+                return NULL;
+        }
+        return p;
+}
+
+void layer_probe_free(void *probe) {
+        LayerProbe *p = probe;
+
+        if (!p)
+                return;
+        for (size_t i = 0; i < p->n_paths; i++) {
+                free(p->paths[i].given);
+                free(p->paths[i].link);
+        }
+        free(p->paths);
+        free(p->inodes);
+        free(p->mount_point);
+        free(p->root);
+        free(p->where);
+        (void) fd_close(p->fanotify_fd);
+        free(p);
+}
+
+int layer_probe_add(LayerProbe *p, const char *path, bool is_read) {
+        LayerPath *paths = reallocarray(p->paths, p->n_paths + 1, sizeof(*paths));
+
+        if (!paths)
+                return -ENOMEM;
+        p->paths = paths;
+        paths[p->n_paths] = (LayerPath){ .given = strdup(path), .is_read = is_read };
+        if (!paths[p->n_paths].given)
+                return -ENOMEM;
+        p->n_paths++;
+        return 0;
+}
+
+static int open_in_root(int root_fd, const char *path, int flags, uint64_t resolve) {
+        struct open_how how = {
+                .flags = (uint64_t) (flags | O_DIRECTORY | O_CLOEXEC),
+                .resolve = RESOLVE_IN_ROOT | resolve,
+        };
+        long fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+
+        return fd < 0 ? -errno : (int) fd;
+}
+
+static int add_inode(LayerProbe *p, ino_t inode) {
+        ino_t *inodes;
+
+        for (size_t i = 0; i < p->n_inodes; i++)
+                if (p->inodes[i] == inode)
+                        return 0;
+        inodes = reallocarray(p->inodes, p->n_inodes + 1, sizeof(*inodes));
+        if (!inodes)
+                return -ENOMEM;
+        p->inodes = inodes;
+        inodes[p->n_inodes++] = inode;
+        return 0;
+}
+
+static bool is_witness(const LayerPath *l) {
+        return l->is_read && l->is_elsewhere;
+}
+
+static void note_witness(LayerProbe *p, const struct stat *st) {
+        for (size_t i = 0; i < p->n_paths; i++)
+                p->is_fresh |= is_witness(p->paths + i) && p->paths[i].device == st->st_dev &&
+                        p->paths[i].inode == st->st_ino;
+}
+
+/* What this thread made the kernel read. Others read directories of the overlay meanwhile. */
+static int take_event(LayerProbe *p, const struct fanotify_event_metadata *e) {
+        _cleanup_close_ int fd = e->fd;
+        struct stat st;
+
+        if (e->mask & FAN_Q_OVERFLOW)
+                return -ENOBUFS;
+        if (fd < 0 || e->pid != gettid())
+                return 0;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_dev == p->device)
+                return add_inode(p, st.st_ino);
+        note_witness(p, &st);
+        return 0;
+}
+
+static int take_events(LayerProbe *p) {
+        _Alignas(struct fanotify_event_metadata) char buffer[4096];
+        ssize_t n;
+        int r = 0;
+
+        while ((n = read(p->fanotify_fd, buffer, sizeof(buffer))) > 0) {
+                const struct fanotify_event_metadata *e = (const void *) buffer;
+
+                for (; FAN_EVENT_OK(e, n); e = FAN_EVENT_NEXT(e, n)) {
+                        int k = take_event(p, e);
+
+                        r = r < 0 ? r : k;
+                }
+        }
+        return r < 0 ? r : n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+static int list_root(int fd) {
+        char names[LISTING_SIZE];
+
+        return syscall(SYS_getdents64, fd, names, sizeof(names)) < 0 ? -errno : 0;
+}
+
+static int is_on(int fd, dev_t device) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        return st.st_dev == device;
+}
+
+/* Without a trace in the access time, where that can be had. */
+static int open_other(const LayerProbe *p, int root_fd) {
+        _cleanup_close_ int fd =
+                open_in_root(root_fd, p->where, O_RDONLY | O_NOATIME | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
+        int r;
+
+        if (fd == -EPERM)
+                fd = open_in_root(root_fd, p->where, O_RDONLY | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
+        r = fd < 0 ? fd : is_on(fd, p->other);
+        return r < 0 ? r : r == 0 ? -EXDEV : TAKE_FD(fd);
+}
+
+/* The marks are there for the listing alone. */
+static int list_marked(LayerProbe *p, int root_fd) {
+        _cleanup_close_ int own_fd = open(p->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC),
+                            fd = open_other(p, root_fd);
+        int r = own_fd < 0 ? -errno : is_on(own_fd, p->device);
+
+        if (r <= 0 || fd < 0)
+                return r < 0 ? r : r == 0 ? -EXDEV : fd;
+        if (fanotify_mark(p->fanotify_fd, FAN_MARK_ADD | MARK_FLAGS, READ_EVENTS, AT_FDCWD, p->mount_point) <
+            0)
+                return -errno;
+        r = list_root(fd);
+        (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH | MARK_FLAGS, 0, AT_FDCWD, NULL);
+        return r < 0 ? r : take_events(p);
+}
+
+/* Most who list a directory have ended a moment later. */
+static int read_layers(LayerProbe *p, int root_fd) {
+        for (unsigned i = 0;; i++) {
+                int r = list_marked(p, root_fd);
+
+                if (r < 0 || p->n_inodes > 0 || p->is_fresh || !p->has_witness || i == READ_TRIES)
+                        return r;
+                (void) poll(NULL, 0, READ_PAUSE_MSEC);
+        }
+}
+
+static void mark_witness(LayerProbe *p, int fd) {
+        char path[sizeof("/proc/self/fd/") + 10];
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        p->has_witness |= fanotify_mark(p->fanotify_fd, FAN_MARK_ADD, READ_EVENTS, AT_FDCWD, path) >= 0;
+}
+
+/* Where the path leads now. What cannot be opened stays unknown. */
+static int look_at_path(LayerProbe *p, int root_fd, LayerPath *l) {
+        _cleanup_close_ int fd = open_in_root(root_fd, l->given, O_PATH, 0);
+        struct statx st;
+
+        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) < 0)
+                return 0;
+        l->device = makedev(st.stx_dev_major, st.stx_dev_minor);
+        l->inode = st.stx_ino;
+        l->mount_id = (int) st.stx_mnt_id;
+        l->is_elsewhere = l->device != p->device;
+        if (is_witness(l))
+                mark_witness(p, fd);
+        return !l->is_elsewhere && fd_path(fd, &l->link) == -ENOMEM ? -ENOMEM : 0;
+}
+
+int layer_probe_run(void *probe) {
+        LayerProbe *p = probe;
+        _cleanup_close_ int root_fd = open(p->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int r = 0;
+
+        if (root_fd < 0)
+                return errno == ENOENT || errno == ESRCH ? -ESRCH : -errno;
+        if (!proc_read_link(AT_FDCWD, p->root, p->root_link))
+                return -ESRCH;
+        for (size_t i = 0; r >= 0 && i < p->n_paths; i++)
+                r = look_at_path(p, root_fd, p->paths + i);
+        if (r >= 0)
+                r = read_layers(p, root_fd);
+        (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
+        return r;
+}
