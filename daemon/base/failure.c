@@ -46,7 +46,7 @@ static FailureKind kind_from_errno(int error) {
         case ENOTCONN:
         case ECONNABORTED:
                 return FAILURE_LOWER_UNREACHABLE;
-        case ENOLINK:
+        case EREMCHG:
                 return FAILURE_LOWER_UNPROVED;
         case ECANCELED:
                 return FAILURE_CANCELED;
@@ -69,8 +69,8 @@ static FailureKind kind_from_errno(int error) {
 }
 
 /* strerror() has no word for it. */
-static const char *error_text(int error) {
-        return error == ENOLINK ? "it is not proved that the overlay shows the same" : strerror(error);
+const char *failure_errno_text(int error) {
+        return error == EREMCHG ? "it is not proved that the overlay shows the same" : strerror(error);
 }
 
 static _printf_(5, 0) void failure_setv(
@@ -104,7 +104,7 @@ int failure_set_errno(Failure *f, int r, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        failure_setv(f, kind_from_errno(-r), -r, error_text(-r), format, ap);
+        failure_setv(f, kind_from_errno(-r), -r, failure_errno_text(-r), format, ap);
         va_end(ap);
         return r;
 }

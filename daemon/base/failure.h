@@ -39,6 +39,8 @@ int failure_set(Failure *f, FailureKind kind, int error, const char *format, ...
 /* The same for a negative errno as functions return it; the kind is derived from it, ": <strerror>" is
  * appended. */
 int failure_set_errno(Failure *f, int r, const char *format, ...) _printf_(3, 4);
+/* strerror(), with a word for what the lower layers are not proved for (EREMCHG). */
+const char *failure_errno_text(int error);
 void failure_done(Failure *f);
 /* Moves src into dest (if dest is not NULL and not set), leaves src empty. */
 void failure_move(Failure *dest, Failure *src);

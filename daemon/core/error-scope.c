@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
+#include "base/failure.h"
 #include "base/fs-util.h"
 
 /* What a file system that is not full can hold of one more small file. */
@@ -24,6 +25,7 @@ typedef enum Verdict {
         OF_LOWER = SCOPE_LOWER,
         OF_JOB = SCOPE_JOB,
         ASK_LOWER, /* of the entry if the lower layers answer otherwise */
+        ASK_ROOT,  /* of the entry if the roots of the lower layers do not say the same */
         ASK_ROOM,  /* of the entry if the upper layer has room */
 } Verdict;
 
@@ -87,16 +89,19 @@ static const struct {
         { ERANGE, ANY, OF_ENTRY, false, XATTRS_ADVICE },
         { ENODATA, ANY, OF_ENTRY, false, XATTRS_ADVICE },
 
-        { EACCES, IN(CALL_READ) | IN(CALL_COPY_UP) | IN(CALL_DATA), OF_ENTRY, false,
+        { EACCES, IN(CALL_READ) | IN(CALL_COPY_UP) | IN(CALL_DATA), ASK_ROOT, false,
           "the file system of the lower layer denies it to root: allow it there (NFS: no_root_squash, or "
           "other mode bits)" },
-        { EPERM, IN(CALL_READ), OF_ENTRY, false,
+        { EPERM, IN(CALL_READ), ASK_ROOT, false,
           "the file system of the lower layer denies it to root: allow it there (NFS: no_root_squash, or "
           "other mode bits)" },
-        { EPERM, IN(CALL_COPY_UP) | IN(CALL_DATA), OF_ENTRY, false,
+        { EPERM, IN(CALL_COPY_UP) | IN(CALL_DATA), ASK_ROOT, false,
           "it is immutable or append-only (chattr -i -a), or its file system denies it to root" },
-        { EACCES, ANY, OF_ENTRY, false, "a security module or the upper layer's file system denies it" },
-        { EPERM, ANY, OF_ENTRY, false, "a security module or the upper layer's file system denies it" },
+        { EACCES, ANY, ASK_ROOT, false, "a security module or the upper layer's file system denies it" },
+        { EPERM, ANY, ASK_ROOT, false, "a security module or the upper layer's file system denies it" },
+
+        { EREMCHG, ANY, OF_ENTRY, false,
+          "set LowerDir= to where the lower layers are seen as the overlay sees them" },
 
         { EOVERFLOW, ANY, OF_ENTRY, false,
           "a number of it is too large: an owner without a number in the overlay's user namespace, a size "
@@ -131,6 +136,18 @@ static bool lower_answers(const Overlay *o) {
         return true;
 }
 
+/* An export that was withdrawn denies all there is, and a server that was set up anew may for a while. */
+static bool is_withdrawn(const Site *site) {
+        const Overlay *o = site->overlay;
+        int r = site_read_directory(site, "");
+        struct statvfs st;
+
+        for (size_t i = 0; i < o->n_lower && r >= 0; i++)
+                if (statvfs(o->lower[i], &st) < 0 && !errno_is_gone(-errno))
+                        r = -errno;
+        return r < 0;
+}
+
 /* A file without a name goes with its descriptor. */
 static bool has_room(int upper_fd) {
         _cleanup_close_ int fd = openat(upper_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -150,6 +167,8 @@ ErrorScope error_scope(const Site *site, ErrorCall call, int r) {
 
         if (v == ASK_LOWER)
                 return lower_answers(site->overlay) ? SCOPE_ENTRY : SCOPE_LOWER;
+        if (v == ASK_ROOT)
+                return is_withdrawn(site) ? SCOPE_LOWER : SCOPE_ENTRY;
         if (v == ASK_ROOM)
                 return has_room(site->upper_fd) ? SCOPE_ENTRY : SCOPE_JOB;
         return (ErrorScope) v;
@@ -201,8 +220,8 @@ char *error_reason(int r, ErrorCall call, const char *what, const char *path, in
                 advice = XATTRS_ADVICE;
         }
         if (asprintf(
-                    &text, "cannot %s '%s': %s%s%s%s", what, path, strerror(-r), advice ? "; " : "", size,
-                    advice ?: "") < 0)
+                    &text, "cannot %s '%s': %s%s%s%s", what, path, failure_errno_text(-r),
+                    advice ? "; " : "", size, advice ?: "") < 0)
                 return NULL;
         return text;
 }

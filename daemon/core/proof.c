@@ -29,7 +29,7 @@ typedef struct Proof {
 
 static int unproved(const Proof *p, size_t i, const char *why, Failure *reterr) {
         return failure_set(
-                reterr, FAILURE_LOWER_UNPROVED, ENOLINK,
+                reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
                 "it is not proved that '%s' is the lower layer of '%s': %s; set LowerDir= in its "
                 "configuration to where the layer is seen now",
                 p->o->lower[i], p->o->mount_point, why);
@@ -129,18 +129,6 @@ static int take_events(Proof *p) {
         }
 }
 
-static int stop(int dfd, const struct dirent *de, void *userdata) {
-        return -EALREADY;
-}
-
-/* The first entry takes the kernel through all layers. */
-static int list_overlay(const Proof *p) {
-        _cleanup_close_ int fd = open_dir_beneath(p->site->root_fd, p->name);
-        int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
-
-        return r == -EALREADY ? 0 : r;
-}
-
 static int prove_by_root(Proof *p, Failure *reterr) {
         int r;
 
@@ -151,7 +139,7 @@ static int prove_by_root(Proof *p, Failure *reterr) {
                                 ? unreachable(p, i, -r, reterr)
                                 : unproved(p, i, "the kernel does not tell when it is read", reterr);
         }
-        r = list_overlay(p);
+        r = site_read_directory(p->site, p->name);
         if (r < 0)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, -r,
@@ -172,7 +160,7 @@ static int try_below(int dfd, const struct dirent *de, void *userdata) {
         p->name = de->d_name;
         if (fd < 0 || fstat(fd, p->st) < 0 || set_mark(p, 0, FAN_MARK_ADD) < 0)
                 return 0;
-        if (list_overlay(p) >= 0)
+        if (site_read_directory(p->site, p->name) >= 0)
                 r = take_events(p);
         (void) set_mark(p, 0, FAN_MARK_REMOVE);
         return p->n_found > 0 ? -EALREADY : r;

@@ -211,6 +211,17 @@ int site_list_directories(const Site *s, const char *path, char ***ret, size_t *
         return r;
 }
 
+static int stop(int dfd, const struct dirent *de, void *userdata) {
+        return -EALREADY;
+}
+
+int site_read_directory(const Site *s, const char *path) {
+        _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
+        int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
+
+        return r == -EALREADY ? 0 : r;
+}
+
 bool site_is_canceled(const Site *s) {
         return atomic_load(&s->is_canceled);
 }

@@ -101,6 +101,10 @@ bool site_wants_mark(const Site *s) _pure_;
 /* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */
 int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n);
 
+/* Has the kernel read the beginning of a directory, and thereby that in each lower layer it is merged of,
+ * unless somebody holds such a listing (ovl_cache_get()). */
+int site_read_directory(const Site *s, const char *path);
+
 bool site_is_canceled(const Site *s);
 void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
 /* What the job is at from now on, and what may hold it up there: told when it does not get on. */

@@ -172,7 +172,7 @@ static int split(Work *w, const char *tried, const ExchangeResult *result) {
  * undo. */
 static bool ends_job(const Work *w, const Failure *f, int r) {
         return f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
-                f->kind == FAILURE_LOWER_UNREACHABLE || error_scope(w->site, CALL_MAKE, r) == SCOPE_JOB;
+                f->kind == FAILURE_LOWER_UNREACHABLE || error_scope(w->site, CALL_MAKE, r) >= SCOPE_LOWER;
 }
 
 /* A directory in the one that was asked for, renamed or removed since it was found. */

@@ -6,6 +6,7 @@
 #include "core/blockers.h"
 #include "core/check.h"
 #include "core/data.h"
+#include "core/error-scope.h"
 #include "core/layer.h"
 #include "core/pool.h"
 #include "core/reconfigure.h"
@@ -413,6 +414,21 @@ static int recover_remount(Worker *w, Failure *reterr) {
         return load_overlay(w, reterr);
 }
 
+/* Where the root of a lower layer denies it, too, that is no matter of one directory: its export was
+ * withdrawn, and may come back. */
+static void tell_withdrawn(const Worker *w, Failure *f) {
+        bool is_denied = f->kind == FAILURE_FAILED && (f->error == EACCES || f->error == EPERM);
+        char *text;
+
+        if (!is_denied || w->site.root_fd < 0 || error_scope(&w->site, CALL_READ, -f->error) != SCOPE_LOWER)
+                return;
+        f->kind = FAILURE_LOWER_UNREACHABLE;
+        if (asprintf(&text, "%s (as does a whole lower layer)", f->message ?: "denied") < 0)
+                return;
+        free(f->message);
+        f->message = text;
+}
+
 /* The daemon sends clean paths; this is for whoever else speaks the protocol. */
 static int clean_path(const Worker *w, char **ret, Failure *reterr) {
         const char *path = wire_request_get(&w->request, WIRE_PATH);
@@ -466,5 +482,10 @@ int worker_run_verb(Worker *w, Failure *reterr) {
         w->site.observer = w->observer;
         if (type == JOB_REMOUNT)
                 return remount(w, reterr);
-        return type == JOB_INSPECT ? inspect(w, path, reterr) : run_job(w, type, path, reterr);
+        if (type == JOB_INSPECT)
+                return inspect(w, path, reterr);
+        r = run_job(w, type, path, reterr);
+        if (r < 0)
+                tell_withdrawn(w, reterr);
+        return r;
 }

@@ -2,13 +2,14 @@
 """What stands at the path of a lower layer may be something else: nothing is compared with it, refreshed from it or pruned
 because of it, and everybody hears why. A layer that the overlay itself is seen to read is used, by whatever path."""
 
+import errno
 import os
 import shutil
 import stat
 
 import pytest
 
-from ovltest import assert_same, run, snapshot
+from ovltest import assert_same, run, snapshot, visible
 from ovltest.daemon import wait_for
 from ovltest.layers import attach, detached, map_ids, mount_overlay
 from ovltest.overlay import OverlayMount
@@ -313,6 +314,23 @@ def test_nothing_is_recorded_of_another_layer(scene, source):
     assert_same(before, snapshot(overlay / D))
 
 
+@pytest.mark.parametrize("error", ("EACCES", "EPERM"))
+def test_withdrawn_export(scene, source, error):
+    """Where its root denies it, too, it is no matter of one directory: it is waited for, as for a server that is away."""
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = managed(scene, overlay, CopyUp={"RetrySec": "1h"})
+    before = snapshot(overlay / D)
+    lower.fail(f"{error}:readdir,opendir,statfs")
+    job = daemon.finalize(overlay / D)
+    waiting = wait_for(lambda: (p := daemon.job(job))["State"] in ("waiting", "failed", "done") and p, "the job to wait")
+    assert waiting["State"] == "waiting" and os.strerror(getattr(errno, error)) in waiting["Reason"]
+    lower.recover()
+    assert daemon.wait_job(job)["State"] == "done"
+    assert_same(visible(before), visible(snapshot(overlay / D)))
+    daemon.ctl("is-finalized", overlay / D).ok()
+
+
 def test_it_is_said(scene, source):
     overlay = scene.overlay(source)
     daemon = managed(scene, overlay)
@@ -329,3 +347,16 @@ def test_it_is_said(scene, source):
     run("umount", source)
     wait_for(lambda: WORDS not in daemon.ctl("status", "soft").out, "the proof")
     assert lower_row(daemon, overlay)["level"] == "ok"
+
+
+def test_kind_of_file_system_is_asked_once(scene, source):
+    """Of a layer, not of each entry that is compared."""
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    lower.reset()
+    for verb in ("refresh", "verify"):
+        daemon.ctl(verb, overlay.point).ok()
+    counts = lower.counts()
+    assert counts.lookup > 100 and counts.statfs <= 4, counts
