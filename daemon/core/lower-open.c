@@ -12,15 +12,17 @@
 #include "base/path-util.h"
 #include "core/layer.h"
 #include "core/lower.h"
+#include "core/proof-data.h"
 #include "core/proof.h"
 
 #define FSCONFIG_VALUE_MAX 255 /* of a string; the kernel refuses longer ones */
 #define OWNERS_MAX 64U
 
-/* Owners of which it is known that the view shows them as the overlay does. */
-struct LowerOwners {
+struct LowerView {
         pthread_mutex_t lock;
-        size_t n;
+        const Site *site;
+        enum { DATA_UNKNOWN, DATA_PROVED, DATA_UNPROVED } data;
+        size_t n; /* owners of which it is known that the view shows them as the overlay does */
         struct {
                 uid_t uid;
                 gid_t gid;
@@ -101,26 +103,37 @@ static int add_layers(int fs_fd, const char *key, const int *fds, size_t n) { /*
         return 0;
 }
 
-static int set_layers(const Lower *l, int fs_fd) {
+/* An overlay without an upper wants two layers: an empty directory that no path leads to. */
+static int make_empty(void) {
+        _cleanup_close_ int fs_fd = fsopen("tmpfs", FSOPEN_CLOEXEC);
+        int fd;
+
+        if (fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+        return fd < 0 ? -errno : fd;
+}
+
+static int set_layers(const Lower *l, size_t n_layers, int fs_fd) {
         char value[FSCONFIG_VALUE_MAX + 1];
-        size_t n = append_layers(value, sizeof(value), 0, ":", l->path_fds, l->n_layers);
+        size_t n = append_layers(value, sizeof(value), 0, ":", l->path_fds, n_layers);
         int r;
 
         n = append_layers(value, sizeof(value), n, "::", l->data_fds, l->n_data);
         if (n < sizeof(value))
                 return fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", value, 0) < 0 ? -errno : 0;
-        r = add_layers(fs_fd, "lowerdir+", l->path_fds, l->n_layers);
+        r = add_layers(fs_fd, "lowerdir+", l->path_fds, n_layers);
         return r < 0 ? r : add_layers(fs_fd, "datadir+", l->data_fds, l->n_data);
 }
 
 /* Inode numbers are to be those of the layers. */
-static int mount_view(Lower *l) {
+static int mount_layers(Lower *l, size_t n_layers) {
         _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
         int r;
 
         if (fs_fd < 0)
                 return -errno;
-        r = set_layers(l, fs_fd);
+        r = set_layers(l, n_layers, fs_fd);
         if (r < 0)
                 return r;
         if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "redirect_dir", "on", 0) < 0 ||
@@ -130,6 +143,18 @@ static int mount_view(Lower *l) {
                 return -errno;
         l->view_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
         return l->view_fd < 0 ? -errno : 0;
+}
+
+static int mount_view(Lower *l) {
+        size_t n = l->n_layers;
+        int r;
+
+        if (n + l->n_data > 1)
+                return mount_layers(l, n);
+        l->path_fds[n] = make_empty();
+        r = l->path_fds[n] < 0 ? l->path_fds[n] : mount_layers(l, n + 1);
+        l->path_fds[n] = fd_close(l->path_fds[n]);
+        return r;
 }
 
 /* Of a layer that is the only one the kernel reads neither redirects nor opaque directories
@@ -150,14 +175,14 @@ static int is_plain(const Lower *l) {
 static bool is_known_owner(const Lower *l, const struct stat *st, bool learn) {
         bool found = false;
 
-        (void) pthread_mutex_lock(&l->owners->lock);
-        for (size_t i = 0; i < l->owners->n && !found; i++)
-                found = l->owners->items[i].uid == st->st_uid && l->owners->items[i].gid == st->st_gid;
-        if (!found && learn && l->owners->n < OWNERS_MAX) {
-                l->owners->items[l->owners->n].uid = st->st_uid;
-                l->owners->items[l->owners->n++].gid = st->st_gid;
+        (void) pthread_mutex_lock(&l->view->lock);
+        for (size_t i = 0; i < l->view->n && !found; i++)
+                found = l->view->items[i].uid == st->st_uid && l->view->items[i].gid == st->st_gid;
+        if (!found && learn && l->view->n < OWNERS_MAX) {
+                l->view->items[l->view->n].uid = st->st_uid;
+                l->view->items[l->view->n++].gid = st->st_gid;
         }
-        (void) pthread_mutex_unlock(&l->owners->lock);
+        (void) pthread_mutex_unlock(&l->view->lock);
         return found;
 }
 
@@ -179,7 +204,7 @@ static int check_maps(const Lower *l, const Overlay *o, Failure *reterr) {
         for (size_t i = 0; i < l->n_layers; i++)
                 if (!is_mapped_alike(l, i, ""))
                         return failure_set(
-                                reterr, FAILURE_LOWER_UNPROVED, ENOLINK,
+                                reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
                                 "it is not proved that '%s' shows the lower layer of '%s' as the overlay "
                                 "does: the mount has another id map; set LowerDir= in its configuration to "
                                 "where the layer is seen with the same one",
@@ -189,7 +214,8 @@ static int check_maps(const Lower *l, const Overlay *o, Failure *reterr) {
 
 /* The kernel itself says what its merged view is: whiteouts, redirects, opaque directories, data that is in
  * other layers. */
-static int open_view(Lower *l, const Overlay *o, Failure *reterr) {
+static int open_view(Lower *l, const Site *site, Failure *reterr) {
+        const Overlay *o = site->overlay;
         int r = is_plain(l);
 
         if (r < 0)
@@ -199,10 +225,11 @@ static int open_view(Lower *l, const Overlay *o, Failure *reterr) {
                 l->path_fds[0] = fd_close(l->path_fds[0]);
                 return l->view_fd < 0 ? -errno : 0;
         }
-        l->owners = calloc(1, sizeof(*l->owners));
-        if (!l->owners)
+        l->view = calloc(1, sizeof(*l->view));
+        if (!l->view)
                 return -ENOMEM;
-        (void) pthread_mutex_init(&l->owners->lock, NULL);
+        (void) pthread_mutex_init(&l->view->lock, NULL);
+        l->view->site = site;
         for (size_t i = 0; i < l->n_data; i++) {
                 r = open_given(o->data[i], l->data_fds + i, reterr);
                 if (r < 0)
@@ -229,7 +256,7 @@ static int open_lower(Lower *l, const Site *site, bool is_given, Failure *reterr
         if (r < 0)
                 return r;
         look_at_layers(l);
-        return open_view(l, o, reterr);
+        return open_view(l, site, reterr);
 }
 
 static int open_or_done(const Site *site, bool is_given, Lower *ret, Failure *reterr) {
@@ -274,33 +301,51 @@ void lower_done(Lower *l) {
         free(l->path_fds);
         free(l->has_handles);
         free(l->data_fds);
-        if (l->owners)
-                (void) pthread_mutex_destroy(&l->owners->lock);
-        free(l->owners);
+        if (l->view)
+                (void) pthread_mutex_destroy(&l->view->lock);
+        free(l->view);
         (void) fd_close(l->view_fd);
         *l = LOWER_INIT;
 }
 
 int lower_check_owner(const Lower *l, const char *path, const struct stat *st) {
-        if (!l->owners || is_known_owner(l, st, /* learn= */ false))
+        if (!l->view || is_known_owner(l, st, /* learn= */ false))
                 return 0;
         for (size_t i = 0; i < l->n_layers; i++)
                 if (!is_mapped_alike(l, i, path))
-                        return -ENOLINK;
+                        return -EREMCHG;
         (void) is_known_owner(l, st, /* learn= */ true);
         return 0;
+}
+
+int lower_prove_data(const Lower *l) {
+        int r = 0;
+
+        if (l->n_data == 0)
+                return 0;
+        (void) pthread_mutex_lock(&l->view->lock);
+        if (l->view->data == DATA_UNKNOWN)
+                r = proof_data_layers(l->view->site, l);
+        if (l->view->data == DATA_UNKNOWN && (r == 0 || r == -EREMCHG))
+                l->view->data = r == 0 ? DATA_PROVED : DATA_UNPROVED;
+        if (l->view->data == DATA_UNPROVED)
+                r = -EREMCHG;
+        (void) pthread_mutex_unlock(&l->view->lock);
+        return r;
 }
 
 /* A plain layer is read as it is, so what the kernel would refuse is to be looked for. */
 int lower_open_file(const Lower *l, const char *path, int flags) {
         _cleanup_close_ int fd = open_beneath(l->view_fd, path, O_RDONLY | O_NOFOLLOW | flags);
         _cleanup_free_ char *metacopy = NULL;
+        int r;
 
         if (fd < 0)
                 return fd;
-        if (l->n_data > 0)
-                return -ENOLINK;
-        if (!l->owners && xattr_read_fd(fd, XATTR_METACOPY, &metacopy) >= 0)
+        r = l->n_data > 0 ? lower_prove_data(l) : 0;
+        if (r < 0)
+                return r;
+        if (!l->view && xattr_read_fd(fd, XATTR_METACOPY, &metacopy) >= 0)
                 return -EIO;
         return TAKE_FD(fd);
 }

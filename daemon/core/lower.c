@@ -75,7 +75,7 @@ int lower_open_dir(const Lower *l, const char *path) {
 static bool is_shown(const Lower *l, const char *path, int fd) {
         struct stat st, shown;
 
-        if (!l->owners)
+        if (!l->view)
                 return true;
         return fstat(fd, &st) >= 0 && lower_stat(l, path, &shown) >= 0 && st.st_ino == shown.st_ino;
 }

@@ -7,7 +7,7 @@
 
 #include "core/site.h"
 
-typedef struct LowerOwners LowerOwners;
+typedef struct LowerView LowerView;
 
 typedef struct Lower {
         int *layer_fds; /* roots of the layers, uppermost first, on the overlay's own mounts of them */
@@ -16,10 +16,10 @@ typedef struct Lower {
         size_t n_layers;
         int *data_fds; /* data-only layers */
         size_t n_data;
-        int view_fd; /* root of their merged view, as the kernel sees it: an overlay of their own that is
-                        mounted nowhere; of a single plain layer, that */
-        LowerOwners *owners; /* of such an overlay: what is known of id maps */
-        bool has_ctime;      /* a change of anything but names changes an entry's ctime */
+        int view_fd;     /* root of their merged view, as the kernel sees it: an overlay of their own that is
+                            mounted nowhere; of a single plain layer, that */
+        LowerView *view; /* of such an overlay: what is known of it */
+        bool has_ctime;  /* a change of anything but names changes an entry's ctime */
 } Lower;
 
 #define LOWER_INIT                                                                                          \
@@ -43,11 +43,14 @@ int lower_stat(const Lower *l, const char *path, struct stat *ret);
 /* Whether something that is no directory stands at path, or where a directory led to it: 1, 0, or an error
  * as above. */
 int lower_is_replaced(const Lower *l, const char *path);
-/* Whether the view shows the owner of path, which is st, as the overlay does: 0, or -ENOLINK, as the mount
+/* Whether the view shows the owner of path, which is st, as the overlay does: 0, or -EREMCHG, as the mount
  * of a layer's path has another id map than the overlay's. Done by lower_stat() and lower_open_dir(). */
 int lower_check_owner(const Lower *l, const char *path, const struct stat *st);
+/* Finds out, once, whether the data-only layers are those of the overlay, as long as that is mounted: 0, or
+ * -EREMCHG. lower_open_file() asks by itself. */
+int lower_prove_data(const Lower *l);
 /* Content of a regular file, read-only; flags: O_NOATIME. -EIO, as the kernel says, where the data of a file
- * is in no layer; -ENOLINK where it may be in a layer that is not proved. */
+ * is in no layer; -EREMCHG where it may be in a layer that is not proved. */
 int lower_open_file(const Lower *l, const char *path, int flags);
 /* What tells later that nothing of an entry has changed, 0 if nothing does: its file system does not keep
  * it, or the last change is so recent that the next one may get the same time. */

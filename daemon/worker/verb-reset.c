@@ -27,6 +27,7 @@ int worker_reset(Worker *w, const char *path, Failure *reterr) {
                 &w->site, &lower, reterr); /* as long as it is mounted, and tells what its layers are */
         if (r < 0)
                 return r;
+        (void) lower_prove_data(&lower); /* as above; who reads content asks for the result */
         w->site.root_fd = fd_close(w->site.root_fd);
         r = offline_unmount(&w->offline, w->overlay, reterr);
         if (r >= 0)
