@@ -132,7 +132,9 @@ static void print_summary(const Ctl *c, const char *type, const char *path, cons
         _cleanup_free_ char *safe = utf8_escape_line(path);
 
         if (c->options.json == JSON_OFF && !options_have(&c->options, OPTION_QUIET))
-                (void) printf("%sd '%s': %" PRIu64 " entries\n", type, safe ?: "?", wire->entries_done);
+                (void) printf(
+                        "%sd '%s': %" PRIu64 " entr%s\n", type, safe ?: "?", wire->entries_done,
+                        PLURAL_Y(wire->entries_done));
 }
 
 static int run_one(Ctl *c, const char *type, const char *upper, const char *argument, RecordList *l) {

@@ -41,9 +41,9 @@ progress_text(const char *label, const char *state, uint64_t done, uint64_t tota
         if (!pace)
                 return NULL;
         if (total > 0)
-                r = asprintf(&count, ": %" PRIu64 "/%" PRIu64 " entries", done, total);
+                r = asprintf(&count, ": %" PRIu64 "/%" PRIu64 " entr%s", done, total, PLURAL_Y(total));
         else if (done > 0)
-                r = asprintf(&count, ": %" PRIu64 " entries", done);
+                r = asprintf(&count, ": %" PRIu64 " entr%s", done, PLURAL_Y(done));
         else
                 r = asprintf(&count, "%s", extra ? ": " : term_ellipsis());
         if (r < 0) {

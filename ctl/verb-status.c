@@ -215,7 +215,7 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         if (n_kept > 0)
                 (void) printf(
                         "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",
-                        LABEL_WIDTH, "Kept", n_kept, n_kept == 1 ? "" : "s");
+                        LABEL_WIDTH, "Kept", n_kept, PLURAL(n_kept));
         if (r >= 0)
                 r = print_draining(o);
         if (r >= 0)

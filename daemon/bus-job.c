@@ -168,9 +168,10 @@ PROPERTY_GETTER(get_plan) {
                         return r;
         }
         if (j->n_steps_seen > j->n_steps) {
+                size_t n = j->n_steps_seen - j->n_steps;
                 char name[] = "more", text[64];
 
-                (void) snprintf(text, sizeof(text), "%zu more steps", j->n_steps_seen - j->n_steps);
+                (void) snprintf(text, sizeof(text), "%zu more step%s", n, PLURAL(n));
                 r = append_step(reply, j, &(JobStep){ .name = name, .path = j->path, .text = text });
                 if (r < 0)
                         return r;

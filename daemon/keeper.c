@@ -81,8 +81,9 @@ static void keeper_set(Keeper *k, const WireRecord *r) {
                 strcpy(t->id, r->name);
                 *p = t;
                 log_info(
-                        "Overlay '%s': the old tree of '%s' stays until %u processes have left it: %s",
-                        k->overlay->config->name, r->path, r->state, r->text);
+                        "Overlay '%s': the old tree of '%s' stays until %u process%s left it: %s",
+                        k->overlay->config->name, r->path, r->state, r->state == 1 ? " has" : "es have",
+                        r->text);
         }
         t->n_processes = r->state;
 }

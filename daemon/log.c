@@ -191,8 +191,8 @@ void log_full(
                 return;
         if (n_suppressed > 0) {
                 (void) snprintf(
-                        message, sizeof(message), "%u messages like the next one were suppressed",
-                        n_suppressed);
+                        message, sizeof(message), "Suppressed %u message%s like the next one", n_suppressed,
+                        PLURAL(n_suppressed));
                 log_message(level, NULL, file, line, func, message);
         }
         va_start(ap, format);

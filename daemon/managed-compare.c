@@ -60,8 +60,8 @@ static void tell_problems(Managed *o, uint64_t n) {
         if (n > 0 && n != o->n_problems)
                 log_fields(
                         LOG_WARNING, &f,
-                        "%llu problems found in '%s'; 'ovlfinctl verify %s' lists them with what to do",
-                        (unsigned long long) n, o->config->mount_point, o->config->name);
+                        "%llu problem%s found in '%s'; 'ovlfinctl verify %s' lists them with what to do",
+                        (unsigned long long) n, PLURAL(n), o->config->mount_point, o->config->name);
         o->n_problems = n;
 }
 

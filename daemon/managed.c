@@ -8,6 +8,7 @@
 #include "log.h"
 #include "manager.h"
 #include "messages.h"
+#include "mount-symlink.h"
 #include "strv.h"
 
 #define SURVEY_FAILURES_MAX 3
@@ -125,7 +126,7 @@ static void managed_activate(Managed *o) {
         if (o->state != MANAGED_ACTIVE)
                 log_fields(
                         LOG_INFO, &f, "Overlay '%s' at '%s' is ready, %zu director%s finalized",
-                        o->config->name, o->config->mount_point, n, n == 1 ? "y" : "ies");
+                        o->config->name, o->config->mount_point, n, PLURAL_Y(n));
         managed_set_state(o, MANAGED_ACTIVE, FAILURE_NONE, NULL);
 }
 
@@ -217,6 +218,25 @@ static const MountEntry *managed_find_mount(const Managed *o, const MountTable *
         return e && strcmp(e->target, o->config->mount_point) == 0 ? e : NULL;
 }
 
+/* NULL on out of memory. */
+static char *why_absent(const Managed *o, const MountTable *table) {
+        _cleanup_free_ char *link = NULL, *target = NULL;
+        const char *path = o->config->mount_point;
+        char *reason;
+        int r;
+
+        if (mount_symlink_find(table, path, &link, &target) > 0)
+                r = asprintf(
+                        &reason,
+                        "nothing is mounted at '%s', for '%s' is a symlink to '%s'; let MountPoint= be the "
+                        "path "
+                        "without symlinks, which 'findmnt' shows",
+                        path, link, target);
+        else
+                r = asprintf(&reason, "nothing is mounted at '%s'", path);
+        return r < 0 ? NULL : reason;
+}
+
 void managed_update_mount(Managed *o, const MountTable *table) {
         const MountEntry *e = managed_find_mount(o, table);
         _cleanup_free_ char *options = NULL;
@@ -226,8 +246,7 @@ void managed_update_mount(Managed *o, const MountTable *table) {
 
                 if (o->state == MANAGED_ABSENT && o->reason)
                         return;
-                if (asprintf(&reason, "nothing is mounted at '%s'", o->config->mount_point) < 0)
-                        reason = NULL;
+                reason = why_absent(o, table);
                 managed_drop(o, reason ?: "not mounted");
                 return;
         }
@@ -297,10 +316,10 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
         if (n_stuck >= STUCK_MAX)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
-                        "'%s' is on overlay '%s', for which %u workers hang in the kernel; see whether the "
+                        "'%s' is on overlay '%s', for which %u worker%s in the kernel; see whether the "
                         "server of its "
                         "lower layers answers",
-                        path, name, n_stuck);
+                        path, name, n_stuck, n_stuck == 1 ? " hangs" : "s hang");
         return 0;
 }
 

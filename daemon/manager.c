@@ -434,8 +434,8 @@ void manager_is_named(Manager *m) {
 
         m->is_ready = true;
         log_fields(
-                LOG_INFO, &f, "ovlfind %s is ready, %zu overlays configured", OVLFIND_VERSION,
-                m->n_overlays);
+                LOG_INFO, &f, "ovlfind %s is ready, %zu overlay%s configured", OVLFIND_VERSION,
+                m->n_overlays, PLURAL(m->n_overlays));
         notifier_ready(m->notifier);
         manager_send_status(m);
 }

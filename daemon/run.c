@@ -71,8 +71,8 @@ static void log_problems(const Job *j, const char *path) {
         if (j->type == JOB_VERIFY && j->n_errors > 0)
                 log_fields(
                         LOG_WARNING, &f,
-                        "%llu problems found in '%s'; 'ovlfinctl verify' lists them with what to do",
-                        (unsigned long long) j->n_errors, path);
+                        "%llu problem%s found in '%s'; 'ovlfinctl verify' lists them with what to do",
+                        (unsigned long long) j->n_errors, PLURAL(j->n_errors), path);
 }
 
 static void job_log_end(const Job *j) {
@@ -104,8 +104,9 @@ static void job_log_end(const Job *j) {
         } else if (j->type != JOB_REMOUNT) {
                 f.message_id = job_words[j->type].message_id;
                 log_fields(
-                        LOG_NOTICE, &f, "%s '%s': %llu entries in %llu ms", job_words[j->type].done, p,
-                        (unsigned long long) j->entries_done, (unsigned long long) (usec / USEC_PER_MSEC));
+                        LOG_NOTICE, &f, "%s '%s': %llu entr%s in %llu ms", job_words[j->type].done, p,
+                        (unsigned long long) j->entries_done, PLURAL_Y(j->entries_done),
+                        (unsigned long long) (usec / USEC_PER_MSEC));
         }
         log_problems(j, p);
 }

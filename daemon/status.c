@@ -3,10 +3,6 @@
 
 #include "manager.h"
 
-static const char *plural(uint64_t n) {
-        return n == 1 ? "" : "s";
-}
-
 static unsigned count_overlays(const Manager *m, ManagedState state) {
         unsigned n = 0;
 
@@ -28,8 +24,8 @@ char *status_format(const Manager *m) {
                 (void) snprintf(queued, sizeof(queued), ", %u queued", n_queued);
         if (asprintf(
                     &text, "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
-                    plural(m->n_overlays), refused, n_finalized, n_finalized == 1 ? "y" : "ies", n_running,
-                    plural(n_running), queued, m->is_paused ? ", paused" : "") < 0)
+                    PLURAL(m->n_overlays), refused, n_finalized, PLURAL_Y(n_finalized), n_running,
+                    PLURAL(n_running), queued, m->is_paused ? ", paused" : "") < 0)
                 return NULL;
         return text;
 }

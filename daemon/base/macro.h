@@ -17,6 +17,9 @@
 #define _unused_ __attribute__((unused))
 
 #define ELEMENTSOF(x) (sizeof(x) / sizeof((x)[0]))
+/* "%u job%s" and "%u entr%s", with the number twice. */
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+#define PLURAL_Y(n) ((n) == 1 ? "y" : "ies")
 #define USEC_PER_MSEC UINT64_C(1000)
 #define USEC_PER_SEC UINT64_C(1000000)
 #define USEC_INFINITY UINT64_MAX

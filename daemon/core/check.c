@@ -203,9 +203,10 @@ static int check_data_layers(const CheckContext *c, Check *f) {
         if (c->o->n_data == 0)
                 return check_say(
                         f, CHECK_OK, "%zu lower layer%s, none of them data-only", c->o->n_lower,
-                        c->o->n_lower == 1 ? "" : "s");
+                        PLURAL(c->o->n_lower));
         return check_say(
-                f, CHECK_OK, "%zu lower layers and %zu data-only ones", c->o->n_lower, c->o->n_data);
+                f, CHECK_OK, "%zu lower layer%s and %zu data-only one%s", c->o->n_lower,
+                PLURAL(c->o->n_lower), c->o->n_data, PLURAL(c->o->n_data));
 }
 
 /* -ENODATA when the file holds no number. */

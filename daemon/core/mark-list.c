@@ -74,8 +74,8 @@ int mark_repair(Site *site, Failure *reterr) {
                         reterr, r, "cannot look for marked directories in '%s'", site->overlay->upper);
         if (repair.n_repaired > 0)
                 site_note(
-                        site, "",
-                        "%u entries of marked directories had no absolute redirect, and have one now",
-                        repair.n_repaired);
+                        site, "", "%u entr%s of marked directories had no absolute redirect, and %s one now",
+                        repair.n_repaired, PLURAL_Y(repair.n_repaired),
+                        repair.n_repaired == 1 ? "has" : "have");
         return repair.is_needed ? remount_reconfigure(site->root_fd, reterr) : 0;
 }

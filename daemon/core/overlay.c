@@ -221,9 +221,11 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
         if (o->lower && strv_length(configured) != strv_length(o->lower))
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
-                        "LowerDir= names %zu layers, but '%s' is mounted with %zu: name them all, uppermost "
+                        "LowerDir= names %zu layer%s, but '%s' is mounted with %zu: name them all, "
+                        "uppermost "
                         "first",
-                        strv_length(configured), o->mount_point, strv_length(o->lower));
+                        strv_length(configured), PLURAL(strv_length(configured)), o->mount_point,
+                        strv_length(o->lower));
         copy = strv_copy(configured);
         if (!copy)
                 return -ENOMEM;

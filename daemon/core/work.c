@@ -79,8 +79,8 @@ int work_load(Site *site, const char *path, Records **ret, Failure *reterr) {
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
         if (records_n_damaged(*ret) > 0)
                 site_note(
-                        site, path, "%u records in the state directory are damaged and ignored",
-                        records_n_damaged(*ret));
+                        site, path, "%u record%s damaged and ignored, in the state directory",
+                        records_n_damaged(*ret), records_n_damaged(*ret) == 1 ? " is" : "s are");
         return 0;
 }
 

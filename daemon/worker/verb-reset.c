@@ -34,7 +34,7 @@ int worker_reset(Worker *w, const char *path, Failure *reterr) {
                 r = reset_run(&w->site, &lower, path, &n, reterr);
         if (n > 0)
                 site_note(
-                        &w->site, path, "%llu entries that were nothing but copies were dropped",
-                        (unsigned long long) n);
+                        &w->site, path, "%llu entr%s nothing but a copy of the lower layer's, and dropped",
+                        (unsigned long long) n, n == 1 ? "y was" : "ies were");
         return r;
 }

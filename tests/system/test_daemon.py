@@ -13,7 +13,7 @@ import pytest
 from ovltest import binary
 from ovltest.daemon import ERROR, NAME, PATH, wait_for
 from ovltest.env import alive
-from ovltest.fakedaemon import DONE, JOB, MANAGER, PROPERTIES, Fake, directory, error_of, failure
+from ovltest.fakedaemon import DONE, JOB, MANAGER, OVERLAY, PROPERTIES, Fake, directory, error_of, failure
 
 # Overlays
 
@@ -87,6 +87,28 @@ def test_mounts_come_and_go(fake):
     fake.overlay.mount()
     wait_for(lambda: fake.overlay_properties()["State"] == "active", "the overlay")
     assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1}
+
+
+def test_a_mount_point_through_a_symlink(scene):
+    """Said, with the way out, and not followed: what it leads to may hang, or be another one tomorrow."""
+    overlay, lower = scene.overlay(scene.source()), scene.lower(scene.source())
+    link = os.path.join(scene.dir, "link")
+    os.symlink(os.path.dirname(overlay.point), link)
+    daemon = scene.daemon(start=False)
+    daemon.add_overlay("soft", os.path.join(link, os.path.basename(overlay.point)))
+    daemon.add_overlay("far", os.path.join(lower.point, "dir/ovl"))
+    lower.hang()
+    try:
+        daemon.start()
+        objects = dict(daemon.manager().ListOverlays())
+        soft, far = (daemon.properties(objects[name], OVERLAY) for name in ("soft", "far"))
+    finally:
+        lower.recover()
+    assert (soft["State"], far["State"]) == ("absent", "absent")
+    assert f"'{link}' is a symlink to '{os.path.dirname(overlay.point)}'" in soft["Reason"] and "symlink" not in far["Reason"]
+    daemon.add_overlay("soft", overlay.point)
+    daemon.ctl("reload").ok()
+    wait_for(lambda: daemon.overlay_states()["soft"] == "active", "the overlay")
 
 
 def test_unmounted_and_mounted_at_once(fake):

@@ -431,7 +431,7 @@ def test_damage_is_told_after_the_start(scene, source, finalized, daemon):
     os.removexattr(overlay.upper_path(f"{D}/lib/libpart0.so.1.0"), "trusted.overlay.redirect")
     overlay.mount()
     daemon.start()
-    wait_for(lambda: "1 problems found" in daemon.log(), "the audit")
+    wait_for(lambda: "1 problem found" in daemon.log(), "the audit")
 
 
 # Kills, and what is large

@@ -300,7 +300,7 @@ static void test_configured_wrong(void **state) {
 
         machine_init(&m, MOUNT("lowerdir=/l:/m," LAYERS));
         assert_int_equal(overlay_load(&m.sources, "/o", &layers, &o, &f), -ENOTSUP);
-        assert_contains(f.message, "1 layers");
+        assert_contains(f.message, "1 layer,");
         assert_contains(f.message, "mounted with 2");
         assert_int_equal(overlay_load(&m.sources, "/o", &relative, &o, &g), -ENOTSUP);
         assert_contains(g.message, "UpperDir=");
