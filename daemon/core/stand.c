@@ -71,19 +71,21 @@ static int look(const Site *site, const char *path, const Exchange *x, Standing 
 
         if (r < 0 || ret->n == 0 || policy == STANDING_WAIT)
                 return r;
-        if (policy == STANDING_KEEP) {
-                ret->n = 0;
-                return 0;
-        }
+        if (policy == STANDING_KEEP)
+                return standing_find_locks(site->overlay, path, ret);
         r = find_writers(site, path, x, &w);
         return r < 0 ? r : standing_find_in(site->overlay, path, w, ret);
 }
 
 static const char *describe(const Site *site, const Standing *s, char buffer[static TEXT_SIZE]) {
+        bool is_one = s->n == 1, is_auto = site->options.standing == STANDING_AUTO;
+        const char *lock = is_one ? "holds a lock" : "hold locks", *stand = is_one ? "stands" : "stand";
+
         (void) snprintf(
-                buffer, TEXT_SIZE, "%u %s there%s: %s", s->n,
-                s->n == 1 ? "process stands" : "processes stand",
-                site->options.standing == STANDING_AUTO ? " and could change names" : "", s->who);
+                buffer, TEXT_SIZE, "%u %s %s%s there%s: %s", s->n, is_one ? "process" : "processes",
+                s->n_locks < s->n ? stand : lock,
+                s->n_locks > 0 && s->n_locks < s->n ? " or hold locks" : "",
+                is_auto && s->n_locks < s->n ? " and could change names" : "", s->who);
         return buffer;
 }
 

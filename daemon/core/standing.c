@@ -12,8 +12,9 @@
 typedef struct Look {
         const Places *places; /* NULL: component says where */
         const char *path, *component;
-        Writers *writers; /* NULL: everybody is asked for */
-        pid_t process;    /* whose mount namespace this is */
+        Writers *writers; /* NULL: everybody is asked for, unless locks_only */
+        bool locks_only;
+        pid_t process; /* whose mount namespace this is */
         char namespace[PATH_MAX];
         Standing *found;
         bool stands;      /* the process that is looked at does */
@@ -52,16 +53,37 @@ static bool is_directory(int dfd, const char *name) {
         return fstatat(dfd, name, &st, 0) >= 0 && S_ISDIR(st.st_mode);
 }
 
+static int find_lock(const char *line, void *userdata) {
+        return strncmp(line, "lock:", 5) == 0 ? -EEXIST : 0;
+}
+
+/* flock(), POSIX, open file description: each belongs to a descriptor, or to all of a process that lead to
+ * the directory. Source: show_fd_locks(). */
+static bool is_locked(const ProcTask *t, const char *link) {
+        char name[sizeof("fdinfo/") + NAME_MAX];
+
+        (void) snprintf(name, sizeof(name), "fdinfo/%s", path_basename(link));
+        return proc_lines_foreach(t->fd, name, find_lock, NULL) == -EEXIST;
+}
+
+static bool is_asked_for(Look *l, const ProcTask *t, const char *link, const char *kind) {
+        if (l->locks_only)
+                return false;
+        return !l->writers || (strcmp(kind, "exe") != 0 && writers_include(l->writers, t, link));
+}
+
 /* link: from t->fd. */
 static void look_at(Look *l, const ProcTask *t, const char *link, const char *kind) {
-        bool is_program = strcmp(kind, "exe") == 0, is_fd = strcmp(kind, "fd") == 0;
+        bool is_fd = strcmp(kind, "fd") == 0;
 
         if (!proc_read_link(t->fd, link, l->target) || !leads_there(l, t))
                 return;
         if (is_fd && !is_directory(t->fd, link))
                 return;
         l->stands = true;
-        if (!l->writers || (!is_program && writers_include(l->writers, t, link)))
+        if (is_fd && is_locked(t, link))
+                l->kind = "lock";
+        else if (is_asked_for(l, t, link, kind))
                 l->kind = kind;
 }
 
@@ -118,18 +140,26 @@ static int visit_task(const ProcTask *t, void *userdata) {
         l->found->n_all += l->stands;
         if (!l->kind)
                 return 0;
+        l->found->n_locks += strcmp(l->kind, "lock") == 0;
         count(l->found, t, l->kind);
         return 1;
 }
 
-int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret) {
+static int find_in(Look *l, const Overlay *o) {
         _cleanup_(places_done) Places places = { 0 };
-        Look l = { .places = &places, .path = path, .writers = writers, .found = ret };
-        int r;
+        int r = places_load(o, "/proc", &places);
 
-        *ret = (Standing){ 0 };
-        r = places_load(o, "/proc", &places);
-        return r < 0 ? r : proc_tasks_foreach(/* proc= */ NULL, visit_task, &l);
+        *l->found = (Standing){ 0 };
+        l->places = &places;
+        return r < 0 ? r : proc_tasks_foreach(/* proc= */ NULL, visit_task, l);
+}
+
+int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret) {
+        return find_in(&(Look){ .path = path, .writers = writers, .found = ret }, o);
+}
+
+int standing_find_locks(const Overlay *o, const char *path, Standing *ret) {
+        return find_in(&(Look){ .path = path, .locks_only = true, .found = ret }, o);
 }
 
 int standing_find(const char *component, Writers *writers, Standing *ret) {
