@@ -4,12 +4,15 @@ lower."""
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
 
 from ovltest import UPPERS, assert_same, diff, snapshot
 from ovltest.daemon import wait_for
+from ovltest.env import end, spawn
 from ovltest.holders import Fifo, Listener, Locks, OpenFile, Running, Shell
 from ovltest.replay import ProgramStart
 from ovltest.tree import odd_entries, release
@@ -254,3 +257,60 @@ def test_program_start(scene):
     with lower.measure() as cold:
         assert start.run(overlay.point) == (in_vain, found)
     assert cold.enoent == 0
+
+
+LANDLOCKED = """
+import ctypes, os, struct, sys
+READ_FILE, READ_DIR, libc = 1 << 2, 1 << 3, ctypes.CDLL(None, use_errno=True)
+path, wanted = sys.argv[1:3]
+rights = READ_FILE | (READ_DIR if os.path.isdir(path) else 0)
+ruleset = libc.syscall(444, struct.pack("=Q", READ_FILE | READ_DIR), 8, 0)
+if ruleset < 0:
+    print("no landlock", flush=True)
+rule = struct.pack("=Qi", rights, fd := os.open(path, os.O_PATH))
+libc.syscall(445, ruleset, 1, rule, 0)
+os.close(fd)
+libc.prctl(38, 1, 0, 0, 0)
+libc.syscall(446, ruleset, 0)
+while True:
+    try:
+        with open(wanted, "rb"):
+            print("allowed", flush=True)
+    except PermissionError:
+        print("denied", flush=True)
+    sys.stdin.readline()
+"""
+
+
+class Landlocked:
+    """A process that may read what is at or below a path only, and tries to read a file whenever it is asked to."""
+
+    def __init__(self, path, wanted):
+        self.process = spawn(sys.executable, "-c", LANDLOCKED, path, wanted, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True)
+        self.first = self.process.stdout.readline().strip()
+
+    def ask(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        end(self.process)
+        self.process.stdout.close()
+
+
+def test_landlock(scene, lower):
+    """As the README's limits have it: rules are about directories as they were."""
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    file = f"{D}/lib/libpart0.so.1.0"
+    processes = {path: scene.keep(Landlocked(overlay / path, overlay / file)) for path in ("software", D, f"{D}/lib", file)}
+    if processes["software"].first == "no landlock":
+        pytest.skip("the kernel has no Landlock")
+    assert {p.first for p in processes.values()} == {"allowed"}
+    daemon.ctl("finalize", overlay / D).ok()
+    assert {path: p.ask() for path, p in processes.items()} == {
+        "software": "allowed", D: "denied", f"{D}/lib": "denied", file: "allowed"}
+    assert scene.keep(Landlocked(overlay / f"{D}/lib", overlay / file)).first == "allowed"
