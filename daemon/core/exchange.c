@@ -204,6 +204,9 @@ static void abandon(Exchange *x) {
                 build_restore_times(x);
         if (x->has_manifest && !x->tree->is_undo)
                 (void) unlinkat(x->site->records_fd, x->tree->id, 0);
+        /* What holds the tree would keep the kernel from forgetting it. */
+        x->new_fd = fd_close(x->new_fd);
+        x->new_upper_fd = fd_close(x->new_upper_fd);
         if (staging_remove(&x->staging) < 0)
                 x->result->has_left = true;
 }

@@ -6,6 +6,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/difference.h"
+#include "core/error-scope.h"
 #include "core/judgement.h"
 #include "core/lost.h"
 #include "core/record-edit.h"
@@ -221,7 +222,8 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         if (site_is_canceled(p->site))
                 return -ECANCELED;
         r = difference_find(&scope, on_difference, &s, &f);
-        if (r < 0 && f.kind == FAILURE_LOWER_UNREACHABLE) {
+        if (r < 0 &&
+            (f.kind == FAILURE_LOWER_UNREACHABLE || error_scope(p->site, CALL_READ, r) == SCOPE_ENTRY)) {
                 note_unknown(p, path, &f, run->reterr);
                 r = 0;
         } else if (r == DIFFERENCES_GONE)

@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/error-scope.h"
 #include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/lost.h"
@@ -286,8 +287,18 @@ static int remove_directory(Staging *s, int dfd, const char *name) {
         return r;
 }
 
+/* A merged directory of what we have built cannot be listed; all else is removed by now. The kernel forgets
+ * what it knows of it with the directory around it. */
+static bool is_denied_view(const Staging *s, int r) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+
+        return !s->is_published && error_scope(s->site, CALL_READ, r) == SCOPE_ENTRY &&
+                upper_entry_read(s->upper_fd, STAGING_TREE, &e) >= 0 && e.class == UPPER_REDIRECT;
+}
+
 static int remove_part(int dfd, const char *name, unsigned char type, void *userdata) {
         Staging *s = userdata;
+        bool is_denied;
         int r = 0;
 
         if (strcmp(name, "kept") == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
@@ -304,8 +315,11 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
                 r = remove_directory(s, dfd, name);
         else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
                 r = -errno;
+        is_denied = r < 0 && strcmp(name, STAGING_TREE) == 0 && is_denied_view(s, r);
         if (r == -EIO) /* the lower files are gone */
                 r = lost_remove_tree(s->site->root_fd, dfd, s->upper_fd, name);
+        if (r < 0 && is_denied)
+                r = raw_discard_tree(s->upper_fd, name);
         return r == -ENOENT ? 0 : r;
 }
 
