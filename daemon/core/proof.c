@@ -2,15 +2,21 @@
 #include "core/proof.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "base/fs-util.h"
 
 #define MARK_FLAGS (FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW)
 #define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
-#define TRIES_MAX 16U                   /* of directories below the root */
+#define READS_MAX 3U                    /* of the root: somebody else may be listing it at the moment */
+#define READS_PAUSE_MSEC 30
+#define TRIES_MAX 16U /* of directories below the root */
 
 typedef struct Proof {
         const Site *site;
@@ -20,8 +26,8 @@ typedef struct Proof {
         struct stat *st; /* of what stands at the paths, or below them at name */
         const char *name;
         int fanotify_fd;
-        size_t n_found;
-        size_t last; /* layer of the last event */
+        size_t below; /* the layer whose directories are tried */
+        size_t last;  /* layer of the last event */
         unsigned n_tries;
         bool is_disordered;
         int denied; /* what opening a directory for an event said */
@@ -47,10 +53,17 @@ static bool is_same_file(const struct stat *a, const struct stat *b) {
         return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* "/." has what an automounter unmounted mounted again. */
 static int open_path(Proof *p, size_t i, Failure *reterr) {
-        int fd = open(p->o->lower[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_free_ char *path = NULL;
         struct stat upper;
+        int fd;
 
+        if (asprintf(&path, "%s/.", p->o->lower[i]) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 && errno_is_gone(-errno))
                 return unproved(p, i, "there is no such directory", reterr);
         if (fd < 0)
@@ -98,7 +111,6 @@ static void take(Proof *p, int fd) {
                 p->last = i;
                 if (p->layer_fds[i] < 0)
                         p->layer_fds[i] = open_root(p, fd);
-                p->n_found += p->layer_fds[i] >= 0;
                 return;
         }
 }
@@ -148,37 +160,86 @@ static int prove_by_root(Proof *p, Failure *reterr) {
         return take_events(p);
 }
 
-/* One layer only: here the order of several does not show. */
 static int try_below(int dfd, const struct dirent *de, void *userdata) {
         _cleanup_close_ int fd = -EBADF;
         Proof *p = userdata;
+        size_t i = p->below;
         int r = 0;
 
-        if (de->d_type != DT_DIR || p->n_tries++ >= TRIES_MAX)
-                return de->d_type != DT_DIR ? 0 : -EALREADY;
-        fd = open_beneath(p->path_fds[0], de->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+        if (de->d_type != DT_DIR)
+                return 0;
+        if (p->n_tries++ >= TRIES_MAX)
+                return -EALREADY;
+        fd = open_beneath(p->path_fds[i], de->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
         p->name = de->d_name;
-        if (fd < 0 || fstat(fd, p->st) < 0 || set_mark(p, 0, FAN_MARK_ADD) < 0)
+        if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i, FAN_MARK_ADD) < 0)
                 return 0;
         if (site_read_directory(p->site, p->name) >= 0)
                 r = take_events(p);
-        (void) set_mark(p, 0, FAN_MARK_REMOVE);
-        return p->n_found > 0 ? -EALREADY : r;
+        (void) set_mark(p, i, FAN_MARK_REMOVE);
+        return p->layer_fds[i] >= 0 ? -EALREADY : r;
 }
 
 /* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
  * read the layers again (ovl_cache_get()). A directory has one parent: the same directory below, the same
  * root. */
-static int prove_below(Proof *p) {
-        struct stat root = p->st[0], found;
-        int r = dir_foreach_dirent(p->path_fds[0], try_below, p);
+static int prove_below(Proof *p, size_t i) {
+        struct stat root = p->st[i], found;
+        int r;
 
+        p->below = i;
+        p->n_tries = 0;
+        r = dir_foreach_dirent(p->path_fds[i], try_below, p);
         p->name = "";
-        if (p->n_found > 0 && (fstat(p->layer_fds[0], &found) < 0 || !is_same_file(&root, &found))) {
-                p->layer_fds[0] = fd_close(p->layer_fds[0]);
-                p->n_found = 0;
-        }
+        p->st[i] = root;
+        if (p->layer_fds[i] >= 0 && (fstat(p->layer_fds[i], &found) < 0 || !is_same_file(&root, &found)))
+                p->layer_fds[i] = fd_close(p->layer_fds[i]);
         return r == -EALREADY ? 0 : r;
+}
+
+/* The order of several layers does not show in this way, so it has to be that of the mount table. */
+static int prove_rest(Proof *p) {
+        int r = 0;
+
+        if (p->is_disordered || (p->o->n_lower > 1 && p->o->is_lower_configured))
+                return 0;
+        for (size_t i = 0; i < p->o->n_lower && r >= 0; i++)
+                if (p->layer_fds[i] < 0)
+                        r = prove_below(p, i);
+        p->is_disordered = false;
+        return r;
+}
+
+/* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
+ * the overlay (FILESYSTEM_MAX_STACK_DEPTH). */
+static bool is_stacked(const Proof *p) {
+        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
+        char layers[64];
+
+        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", p->site->root_fd);
+        return fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
+                fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0;
+}
+
+static bool is_overlay(int fd) {
+        struct statfs sfs;
+
+        return fstatfs(fd, &sfs) >= 0 && sfs.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
+/* An overlay that is a layer reads its own layers in the same thread. */
+static int check_stack(const Proof *p, Failure *reterr) {
+        size_t i = 0;
+
+        if (!is_stacked(p))
+                return 0;
+        while (i < p->o->n_lower && is_overlay(p->layer_fds[i]))
+                i++;
+        return i == p->o->n_lower
+                ? 0
+                : unproved(
+                          p, i, "a lower layer is on an overlay itself, and this may be a layer of that",
+                          reterr);
 }
 
 static int conclude(const Proof *p, Failure *reterr) {
@@ -188,12 +249,23 @@ static int conclude(const Proof *p, Failure *reterr) {
                                 ? unreachable(p, i, p->denied, reterr)
                                 : unproved(p, i, "the overlay does not read what stands there", reterr);
         return p->is_disordered ? unproved(p, 0, "the overlay reads its layers in another order", reterr)
-                                : 0;
+                                : check_stack(p, reterr);
+}
+
+static bool is_complete(const Proof *p) {
+        size_t i = 0;
+
+        while (i < p->o->n_lower && p->layer_fds[i] >= 0)
+                i++;
+        return i == p->o->n_lower || p->denied > 0;
 }
 
 static int run(Proof *p, Failure *reterr) {
+        struct stat root;
         int r = 0;
 
+        if (fstat(p->site->root_fd, &root) < 0 || root.st_dev != p->o->device)
+                return unproved(p, 0, "another file system has been mounted there since", reterr);
         if (p->o->is_lower_unknown)
                 return unproved(p, 0, "the mount table does not tell how many layers there are", reterr);
         for (size_t i = 0; i < p->o->n_lower && r >= 0; i++)
@@ -205,9 +277,13 @@ static int run(Proof *p, Failure *reterr) {
                 O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NOATIME);
         if (p->fanotify_fd < 0)
                 return unproved(p, 0, "fanotify cannot be used", reterr);
-        r = prove_by_root(p, reterr);
-        if (r >= 0 && p->n_found == 0 && p->o->n_lower == 1)
-                r = prove_below(p);
+        for (unsigned i = 0; r >= 0 && i < READS_MAX && !is_complete(p); i++) {
+                (void) poll(NULL, 0, i > 0 ? READS_PAUSE_MSEC : 0);
+                p->last = 0;
+                r = prove_by_root(p, reterr);
+        }
+        if (r >= 0 && !is_complete(p))
+                r = prove_rest(p);
         return r < 0 ? r : conclude(p, reterr);
 }
 

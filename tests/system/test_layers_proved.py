@@ -160,6 +160,24 @@ def test_clone_of_the_file_system(scene, kind):
             run("umount", "-l", clone)
 
 
+@pytest.mark.parametrize("n", (1, 2))
+def test_layer_of_a_layer(scene, source, n):
+    """A lower that is an overlay reads its own layers, too: one of those is not the layer."""
+    below = scene.overlay(source)
+    write(os.path.join(below.point, D, "lib/libnew.so"))
+    overlay = scene.overlay(*[below, scene.source()][:n])
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    if n == 1:
+        daemon.ctl("refresh", overlay / D).ok()
+    run("mount", "--bind", source, below.point)
+    try:
+        assert_left_alone(daemon, overlay, before)
+    finally:
+        run("umount", below.point)
+
+
 def test_hard_linked_copy(scene, source):
     """cp -al: every file is the same inode."""
     overlay = scene.overlay(source)
@@ -233,6 +251,21 @@ def test_id_map_of_one_of_several_layers(scene, source):
     assert_same(before, snapshot(overlay / D))
 
 
+def test_id_map_that_shows_below_only(scene, source):
+    """The roots of all layers look the same, and few files do not."""
+    program = os.path.join(source, D, "bin/prog")
+    os.chown(program, 1000, 1000)
+    second = scene.source()
+    write(os.path.join(second, "other/one"))
+    overlay = Mounted(scene, [map_ids(detached(source), (0, 0, 1000), (1000, 5000, 1000)), second])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": f"{source}:{second}"})
+    assert os.stat(overlay / f"{D}/bin/prog").st_uid == 5000
+    daemon.ctl("finalize", overlay / D).ok()
+    os.chmod(program, 0o700)
+    daemon.ctl("refresh", overlay / D)
+    assert os.stat(overlay / f"{D}/bin/prog").st_uid == 5000
+
+
 def test_several_layers(scene, source):
     """One that is not proved is enough, and so is another order."""
     second = scene.source()
@@ -281,19 +314,23 @@ def test_everything_copied_up(scene, source):
     daemon.ctl("refresh", overlay / D).ok()
 
 
-def test_listing_that_somebody_holds(scene, source):
-    """The kernel answers from memory what somebody reads at the same time; the layer is proved nevertheless."""
-    overlay = scene.overlay(source)
+@pytest.mark.parametrize("n", (1, 2))
+def test_listing_that_somebody_holds(scene, source, n):
+    """The kernel answers from memory what somebody reads at the same time; the layers are proved nevertheless."""
+    second = scene.source()
+    release(os.path.join(second, "more/prog"))
+    layers = [source, second][:n]
+    overlay = scene.overlay(*layers)
     daemon = managed(scene, overlay)
     daemon.ctl("finalize", overlay / D).ok()
     with os.scandir(overlay.point) as entries:
         next(entries)
         daemon.ctl("refresh", overlay / D).ok()
-        run("mount", "--bind", os.path.join(source, "software"), source)
+        run("mount", "--bind", os.path.join(layers[-1], "software" if n == 1 else "more"), layers[-1])
         try:
             assert WORDS in daemon.ctl("refresh", overlay / D).err
         finally:
-            run("umount", source)
+            run("umount", layers[-1])
 
 
 def test_nothing_is_recorded_of_another_layer(scene, source):
