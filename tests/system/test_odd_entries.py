@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ovltest import assert_same, run, snapshot
-from ovltest.daemon import ERROR, wait_for
+from ovltest.daemon import wait_for
 from ovltest.tree import age, write
 
 OF_SERVER = ("EACCES", "EPERM", "EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "EUCLEAN", "EBADMSG", "EOVERFLOW", "EOPNOTSUPP",

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Large files: holes are neither read nor written nor asked room for, and a copy that takes long says how far it is."""
 
+import errno
 import os
 
 import dbus
 import pytest
 
 from ovltest import run
-from ovltest.daemon import ERROR, wait_for
+from ovltest.daemon import wait_for
+from ovltest.env import end, spawn
 from ovltest.tree import write
 
 MIB = 1 << 20
@@ -180,3 +182,55 @@ def test_progress_and_cancel(scene, verb):
         assert f.read(MIB) == b"z" * MIB
     daemon.ctl("finalize", "--data=all", overlay / "d").ok()
     assert os.stat(overlay / "d/large").st_mtime_ns == ns
+
+
+def test_a_large_file_that_cannot_be_copied(scene):
+    """Its process tells why: one that runs, one that cannot be read. Both are as they were, what is beside them is copied."""
+    source = scene.source()
+    with open("/bin/sleep", "rb") as f:
+        write(os.path.join(source, "d/prog"), f.read() + bytes(20 * MIB), 0o755)
+    write(os.path.join(source, f"d/errno-{errno.EIO}"), b"x" * (20 * MIB))
+    write(os.path.join(source, "d/beside"), b"y" * (20 * MIB))
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    before = {name: os.stat(overlay / f"d/{name}").st_mtime_ns for name in os.listdir(overlay / "d")}
+    program = spawn(overlay / "d/prog", "60")
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{program.pid}/exe").endswith("/prog"), "it to run")
+        lower.fail("name:read")
+        result = daemon.ctl("finalize", "--data=all", overlay / "d").ok()
+    finally:
+        end(program)
+    assert "d/prog: it is running" in result.err and f"d/errno-{errno.EIO}': Input/output error" in result.err, result
+    lower.fail("EIO:read")
+    with open(overlay / "d/beside", "rb") as f:
+        assert f.read() == b"y" * (20 * MIB)
+    lower.recover()
+    daemon.ctl("finalize", "--data=all", overlay / "d").ok()
+    assert before == {name: os.stat(overlay / f"d/{name}").st_mtime_ns for name in before}
+    lower.fail("EIO:read")
+    for name in before:
+        with open(overlay / f"d/{name}", "rb") as f:
+            assert len(f.read()) >= 20 * MIB
+
+
+def test_blocks_are_shared(scene):
+    """Where layers are on one file system that can, and there are several lower ones."""
+    upper = scene.upper("btrfs")
+    top, other, data = os.path.join(upper.point, "lower"), scene.source(), os.urandom(32 * MIB)
+    write(os.path.join(top, "d/large"), b"first")
+    write(os.path.join(other, "d/other"))
+    overlay = scene.overlay(top, other, upper=upper)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    write(os.path.join(top, "d/new"), data)
+    os.rename(os.path.join(top, "d/new"), os.path.join(top, "d/large"))
+    run("sync", "-f", upper.point)
+    before = upper.used_bytes()
+    daemon.ctl("refresh", overlay / "d").ok()
+    run("sync", "-f", upper.point)
+    assert upper.used_bytes() - before < 8 * MIB
+    with open(overlay / "d/large", "rb") as f:
+        assert f.read() == data
