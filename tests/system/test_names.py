@@ -100,28 +100,28 @@ def test_every_verb(scene, overlay, daemon, at):
     wait_for(lambda: daemon.ctl("pause") and daemon.ctl("resume") and monitor.signals(), "the monitor")
     assert set(map(decode, strings(verbs("finalize", "--dry-run", *at), "path"))) >= at
     assert set(map(decode, strings(verbs("finalize", *at), "path"))) == at
-    scene.keep(Standing(min(at)))
+    standing = scene.keep(Standing(min(at)))
 
     assert set(map(decode, strings(verbs("directories"), "path"))) == at
-    for path in at:
-        found, = verbs("status", path)["directories"]
-        assert (decode(found["path"]), found["state"]) == (path, "finalized")
-        assert decode(found["lower_path"]) == path[len(overlay.point):]
-        assert verbs("is-finalized", path)["directories"] == [found]
+    found = {decode(d["path"]): d for d in verbs("status", *at)["directories"]}
+    assert set(found) == at and {d["state"] for d in found.values()} == {"finalized"}
+    assert all(decode(d["lower_path"]) == path[len(overlay.point):] for path, d in found.items())
+    assert verbs("is-finalized", min(at))["directories"] == [found[min(at)]]
     assert len(at) == len({name for name in strings(verbs("directories"), "path")}), "two names are spelled alike"
     overlay_found, = verbs("status", "soft")["overlays"]
     assert decode(overlay_found["lower_dirs"][0]) == os.fsencode(overlay.lowers[0])
     assert min(at) in set(map(decode, strings(verbs("blockers"), "path")))
+    standing.close()  # or it would be waited for
     expected = {os.path.join(os.fsencode(overlay.point), path) for path in break_it(overlay)}
     assert expected <= set(map(decode, strings(verbs("verify"), "path")))
     for verb in ("status", "list", "jobs", "check", "metrics", "version", "help", "log-level", "reload", "pause", "resume"):
         assert verbs(verb) is not None or verb in ("log-level", "reload", "pause", "resume"), verb
     verbs("top", "--batch", "--iterations=1")
     verbs("remount", "--dry-run", "soft")
-    for verb in ("refresh", "prune", "unfinalize"):
-        verbs(verb, "--dry-run", *at)
-        assert set(map(decode, strings(verbs(verb, *at), "path"))) >= at
-    assert {d["state"] for path in at for d in verbs("status", path)["directories"]} == {"copied-up"}
+    for verb in ("refresh", "prune"):
+        verbs(verb, "--dry-run", min(at))
+    assert set(map(decode, strings(verbs("unfinalize", *at), "path"))) >= at
+    assert {d["state"] for d in verbs("status", *at)["directories"]} == {"copied-up"}
     wait_for(lambda: at <= {decode(s["path"]) for s in monitor.signals() if s["signal"] == "DirectoryChanged"}, "all signals")
     assert_terminal(daemon.log())
     known = {v["name"] for v in daemon.ctl("help", "--json=short").json["verbs"]}
@@ -145,7 +145,7 @@ class Monitor:
 
 
 class Standing:
-    """A process in a directory, with that name on its command line."""
+    """A process in a directory."""
 
     def __init__(self, path):
         self.process = spawn("sleep", "600", cwd=path)
