@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -53,6 +55,7 @@ void layer_probe_free(void *probe) {
         free(p->inodes);
         free(p->mount_point);
         free(p->root);
+        free(p->namespace);
         free(p->where);
         (void) fd_close(p->fanotify_fd);
         free(p);
@@ -153,28 +156,46 @@ static int is_on(int fd, dev_t device) {
         return st.st_dev == device;
 }
 
+/* A mount can be copied in its own namespace only. This thread is there for the probe alone. */
+static void enter_namespace(const LayerProbe *p) {
+        _cleanup_close_ int fd = open(p->namespace, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0 && unshare(CLONE_FS) >= 0)
+                (void) setns(fd, CLONE_NEWNS);
+}
+
+/* A copy of our own of the mount, so that the other overlay can be unmounted meanwhile. Should there be
+ * none, it is busy for the moment of the listing. */
+static int hold_other(const LayerProbe *p, int root_fd) {
+        _cleanup_close_ int fd = open_in_root(root_fd, p->where, O_PATH, RESOLVE_NO_SYMLINKS);
+        int copy_fd;
+
+        if (fd < 0)
+                return fd;
+        copy_fd = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        return copy_fd >= 0 ? copy_fd : TAKE_FD(fd);
+}
+
 /* Without a trace in the access time, where that can be had. */
-static int open_other(const LayerProbe *p, int root_fd) {
-        _cleanup_close_ int fd =
-                open_in_root(root_fd, p->where, O_RDONLY | O_NOATIME | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
+static int open_other(const LayerProbe *p, int held_fd) {
+        _cleanup_close_ int fd = open_in_root(held_fd, ".", O_RDONLY | O_NOATIME | O_NONBLOCK, 0);
         int r;
 
         if (fd == -EPERM)
-                fd = open_in_root(root_fd, p->where, O_RDONLY | O_NONBLOCK, RESOLVE_NO_SYMLINKS);
+                fd = open_in_root(held_fd, ".", O_RDONLY | O_NONBLOCK, 0);
         r = fd < 0 ? fd : is_on(fd, p->other);
         return r < 0 ? r : r == 0 ? -EXDEV : TAKE_FD(fd);
 }
 
 /* The marks are there for the listing alone. */
-static int list_marked(LayerProbe *p, int root_fd) {
-        _cleanup_close_ int own_fd = open(p->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC),
-                            fd = open_other(p, root_fd);
-        int r = own_fd < 0 ? -errno : is_on(own_fd, p->device);
+static int list_marked(LayerProbe *p, int own_fd, int root_fd) {
+        _cleanup_close_ int held_fd = hold_other(p, root_fd),
+                            fd = held_fd < 0 ? held_fd : open_other(p, held_fd);
+        int r;
 
-        if (r <= 0 || fd < 0)
-                return r < 0 ? r : r == 0 ? -EXDEV : fd;
-        if (fanotify_mark(p->fanotify_fd, FAN_MARK_ADD | MARK_FLAGS, READ_EVENTS, AT_FDCWD, p->mount_point) <
-            0)
+        if (fd < 0)
+                return fd;
+        if (fanotify_mark(p->fanotify_fd, FAN_MARK_ADD | MARK_FLAGS, READ_EVENTS, own_fd, ".") < 0)
                 return -errno;
         r = list_root(fd);
         (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH | MARK_FLAGS, 0, AT_FDCWD, NULL);
@@ -182,9 +203,9 @@ static int list_marked(LayerProbe *p, int root_fd) {
 }
 
 /* Most who list a directory have ended a moment later. */
-static int read_layers(LayerProbe *p, int root_fd) {
+static int read_layers(LayerProbe *p, int own_fd, int root_fd) {
         for (unsigned i = 0;; i++) {
-                int r = list_marked(p, root_fd);
+                int r = list_marked(p, own_fd, root_fd);
 
                 if (r < 0 || p->n_inodes > 0 || p->is_fresh || !p->has_witness || i == READ_TRIES)
                         return r;
@@ -193,10 +214,7 @@ static int read_layers(LayerProbe *p, int root_fd) {
 }
 
 static void mark_witness(LayerProbe *p, int fd) {
-        char path[sizeof("/proc/self/fd/") + 10];
-
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        p->has_witness |= fanotify_mark(p->fanotify_fd, FAN_MARK_ADD, READ_EVENTS, AT_FDCWD, path) >= 0;
+        p->has_witness |= fanotify_mark(p->fanotify_fd, FAN_MARK_ADD, READ_EVENTS, fd, ".") >= 0;
 }
 
 /* Where the path leads now. What cannot be opened stays unknown. */
@@ -217,17 +235,21 @@ static int look_at_path(LayerProbe *p, int root_fd, LayerPath *l) {
 
 int layer_probe_run(void *probe) {
         LayerProbe *p = probe;
-        _cleanup_close_ int root_fd = open(p->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = 0;
+        _cleanup_close_ int root_fd = open(p->root, O_PATH | O_DIRECTORY | O_CLOEXEC),
+                            own_fd = open(p->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int r;
 
-        if (root_fd < 0)
-                return errno == ENOENT || errno == ESRCH ? -ESRCH : -errno;
-        if (!proc_read_link(AT_FDCWD, p->root, p->root_link))
+        if (root_fd < 0 || !proc_read_link(AT_FDCWD, p->root, p->root_link))
                 return -ESRCH;
+        r = own_fd < 0 ? own_fd : is_on(own_fd, p->device);
+        if (r <= 0)
+                return r < 0 ? r : -EXDEV;
+        r = 0;
         for (size_t i = 0; r >= 0 && i < p->n_paths; i++)
                 r = look_at_path(p, root_fd, p->paths + i);
+        enter_namespace(p); /* from here on, paths from "/" lead elsewhere */
         if (r >= 0)
-                r = read_layers(p, root_fd);
+                r = read_layers(p, own_fd, root_fd);
         (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
         return r;
 }

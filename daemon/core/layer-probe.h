@@ -28,6 +28,7 @@ typedef struct LayerProbe {
         char *mount_point;   /* of the overlay, for the caller */
         dev_t device, other; /* of the overlay, of the other one */
         char *root;          /* "/proc/PID/root" */
+        char *namespace;     /* "/proc/PID/ns/mnt" */
         char *where;         /* mount point of the other one, from there */
         int fanotify_fd;     /* of its own */
         LayerPath *paths;    /* to be looked at */

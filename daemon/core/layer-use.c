@@ -186,7 +186,9 @@ static int make_probe(Find *f, const OtherOverlay *other, const Overlay *layers,
         p->where = strdup(other->where);
         if (asprintf(&p->root, "%s/%d/root", f->proc, (int) other->pid) < 0)
                 p->root = NULL;
-        r = p->mount_point && p->where && p->root ? 0 : -ENOMEM;
+        if (asprintf(&p->namespace, "%s/%d/ns/mnt", f->proc, (int) other->pid) < 0)
+                p->namespace = NULL;
+        r = p->mount_point && p->where && p->root && p->namespace ? 0 : -ENOMEM;
         if (r >= 0)
                 r = add_paths(p, layers->lower, /* is_read= */ true);
         if (r >= 0)

@@ -135,6 +135,13 @@ const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *
         return NULL;
 }
 
+bool site_has_unplaced_layer(const Site *s) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (s->inner_mounts[i].is_somewhere)
+                        return true;
+        return false;
+}
+
 static bool has_layer(const Site *s) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (s->inner_mounts[i].kind == INNER_LAYER)

@@ -91,6 +91,8 @@ void site_forget_inner_mounts(Site *s);
 const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) _pure_;
 /* One at or below path. */
 const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) _pure_;
+/* Whether there is a layer anywhere of which the path is not known. */
+bool site_has_unplaced_layer(const Site *s) _pure_;
 /* One that is a layer of another overlay: the directory above path that it is, or any. Asks the overlay for
  * inode numbers, if there is one of which only that is known. 1, 0 or an error. */
 int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret);

@@ -103,7 +103,8 @@ static void add_failure(Work *w, Failure *f) {
 
 /* A mount holds all directories above in memory. */
 static bool may_mark(const Work *w, const char *path) {
-        return w->may_mark && !site_find_inner_mount_below(w->site, path);
+        return w->may_mark && !site_has_unplaced_layer(w->site) &&
+                !site_find_inner_mount_below(w->site, path);
 }
 
 /* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange

@@ -7,7 +7,8 @@ import platform
 import subprocess
 import sys
 
-from .env import end, mount, run, spawn
+from .env import end, mount, spawn
+from .overlay import OverlayMount
 
 _libc = ctypes.CDLL(None, use_errno=True)
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 428, 429, 430, 431, 432
@@ -75,7 +76,7 @@ class Stacked:
 
     def close(self):
         if os.path.ismount(self.point):
-            run("umount", self.point)
+            OverlayMount.umount(self)
 
 
 class Elsewhere:
