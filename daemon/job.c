@@ -203,8 +203,8 @@ static bool job_can_wait(const Job *j) {
 
 bool job_may_wait(const Job *j, const Failure *failure) {
         return job_can_wait(j) &&
-                (failure->kind == FAILURE_LOWER_UNREACHABLE || failure->error == EIO ||
-                 failure->error == ESTALE || failure->error == ETIMEDOUT ||
+                (job_is_held_up(j, failure) || failure->kind == FAILURE_LOWER_UNREACHABLE ||
+                 failure->error == EIO || failure->error == ESTALE || failure->error == ETIMEDOUT ||
                  (j->has_left && failure->kind == FAILURE_BUSY));
 }
 
@@ -222,6 +222,19 @@ void job_note_trouble(
 
 uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) {
         return now_usec > j->trouble_usec ? now_usec - j->trouble_usec : 0;
+}
+
+bool job_is_held_up(const Job *j, const Failure *failure) {
+        return job_can_wait(j) && j->type == JOB_UNFINALIZE && failure->kind == FAILURE_BUSY &&
+                failure->error == FAILURE_ERROR_HELD;
+}
+
+uint64_t job_held_pause(const Job *j) {
+        uint64_t pause = JOB_HELD_PAUSE_FIRST_USEC;
+
+        for (unsigned n = j->n_pauses; n > 0 && pause < JOB_HELD_PAUSE_LAST_USEC; n--)
+                pause *= 2;
+        return pause < JOB_HELD_PAUSE_LAST_USEC ? pause : JOB_HELD_PAUSE_LAST_USEC;
 }
 
 uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) {

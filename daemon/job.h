@@ -18,6 +18,9 @@
 /* Between two attempts of a job that somebody may be waiting for: twice as long each time. */
 #define JOB_PAUSE_FIRST_USEC USEC_PER_SEC
 #define JOB_PAUSE_LAST_USEC (60 * USEC_PER_SEC)
+/* Looking whether processes have let go takes some milliseconds. */
+#define JOB_HELD_PAUSE_FIRST_USEC (USEC_PER_SEC / 4)
+#define JOB_HELD_PAUSE_LAST_USEC (4 * USEC_PER_SEC)
 
 typedef struct JobOptions {
         uid_t uid; /* who asked; 0 for the daemon itself, too */
@@ -131,6 +134,10 @@ bool job_conflicts(const Job *a, const Job *b) _pure_;
 /* Whether a failure is of the kind that goes away by itself, and the job one that can wait for that. What an
  * attempt could not clear away may be in the way of the next one. */
 bool job_may_wait(const Job *j, const Failure *failure) _pure_;
+/* Whether it has to wait for processes, for as long as it takes, and nothing was done. */
+bool job_is_held_up(const Job *j, const Failure *failure) _pure_;
+/* When to look again. */
+uint64_t job_held_pause(const Job *j) _pure_;
 /* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a
  * row if the job has got further than ever there, or has finished some of what it is to do, which is not
  * begun again. The time since begun_usec, when the attempt was started, does not count as trouble if it did

@@ -91,7 +91,8 @@ static void take_result(Managed *o, const WireRecord *r) {
                 return;
         }
         tell_unproved(o, NULL);
-        tell_problems(o, r->errors);
+        if (!o->has_worked) /* what a job has half done is no problem */
+                tell_problems(o, r->errors);
         log_debug("Overlay '%s' was compared with its lower layers", o->config->name);
 }
 
@@ -128,6 +129,7 @@ static void compare(Managed *o) {
                 managed_schedule_compare(o, INTERVAL_USEC);
                 return;
         }
+        o->has_worked = queue_is_at_work(o->manager->queue, o->config->name);
         r = managed_make_request(o, JOB_COMPARE, "", &q);
         if (r >= 0 && o->config->settings.entries_per_second == UINT64_MAX)
                 r = wire_request_add(&q, WIRE_RATE, ENTRIES_PER_SECOND);

@@ -55,6 +55,7 @@ typedef struct Managed {
         char *unproved;       /* why the lower layers are not compared with; NULL: they are proved, or it
                                  is not known yet */
         bool is_proof_wanted; /* the mount table has changed since */
+        bool has_worked;      /* a job has run since the last comparison began */
         sd_event_source *compare_timer;
 } Managed;
 

@@ -89,6 +89,13 @@ unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) {
         return n;
 }
 
+bool queue_is_at_work(const Queue *q, const char *overlay) {
+        for (size_t i = 0; i < q->n_jobs; i++)
+                if (job_is_running(q->jobs[i]) && strcmp(q->jobs[i]->overlay, overlay) == 0)
+                        return true;
+        return false;
+}
+
 unsigned queue_count_running(const Queue *q) {
         unsigned n = 0;
 

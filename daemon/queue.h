@@ -29,6 +29,8 @@ void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdat
 /* Jobs that are not finished. */
 unsigned queue_count_unfinished(const Queue *q) _pure_;
 unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) _pure_;
+/* Whether a job of this overlay is running. */
+bool queue_is_at_work(const Queue *q, const char *overlay) _pure_;
 unsigned queue_count_running(const Queue *q) _pure_;
 
 /* Whether jobs of the overlay may start now. Lanes are closed until they are opened. */

@@ -261,6 +261,13 @@ static void run_take_remount(Run *run, const WireRecord *r) {
         manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
 }
 
+/* Whether watches would be in its way, or it opens files. An undo does neither, and may look again and again
+ * whether it can begin. */
+static bool is_to_rest(const Job *j) {
+        return j->type != JOB_REMOUNT && j->type != JOB_UNFINALIZE && !j->options.is_dry_run &&
+                (j->type != JOB_VERIFY || j->options.is_repair);
+}
+
 /* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
  * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
 static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
@@ -269,6 +276,8 @@ static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reache
 
         if (!job_may_wait(j, failure))
                 return 0;
+        if (job_is_held_up(j, failure))
+                return job_held_pause(j);
         job_note_trouble(j, reached, finished > 0, run->begun_usec, now);
         return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
                                : job_next_pause(j, run->overlay->config->settings.retry_usec, now);
@@ -287,18 +296,21 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
                 .job = j->id,
                 .error = failure->error,
         };
+        bool is_told;
 
+        is_told = job_is_held_up(j, failure) && str_equal(j->pause_reason, reason);
         log_fields(
-                LOG_NOTICE, &f, "Job %u, %s of '%s', is tried again in %llu s: %s", j->id,
-                job_type_to_string(j->type), path ?: j->path,
+                is_told ? LOG_DEBUG : LOG_NOTICE, &f, "Job %u, %s of '%s', is tried again in %llu s: %s",
+                j->id, job_type_to_string(j->type), path ?: j->path,
                 (unsigned long long) ((pause + USEC_PER_SEC - 1) / USEC_PER_SEC), reason);
         run_free(run);
         if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
                 (void) log_oom();
         if (job_pause(j, reason, manager_now(m, CLOCK_BOOTTIME) + pause) < 0)
                 (void) log_oom();
-        watching_rearm(&o->watching, j->path); /* it may wait for an hour */
-        m->is_state_changed = true;            /* its attempts count from none */
+        if (is_to_rest(j))
+                watching_rearm(&o->watching, j->path); /* it may wait for an hour */
+        m->is_state_changed = true;                    /* its attempts count from none */
         manager_wake(m);
         manager_job_changed(m, j);
 }
@@ -547,14 +559,10 @@ static int run_spawn(Run *run) {
         return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
-static bool only_looks(const Job *j) {
-        return j->options.is_dry_run || (j->type == JOB_VERIFY && !j->options.is_repair);
-}
-
 static void run_let_rest(const Run *run) {
         const Job *j = run->job;
 
-        if (j->type != JOB_REMOUNT && !only_looks(j))
+        if (is_to_rest(j))
                 watching_rest(
                         &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
 }
@@ -582,6 +590,7 @@ void run_start(Manager *m, Managed *o, Job *j) {
                       .job = j,
                       .begun_usec = manager_now(m, CLOCK_BOOTTIME) };
         m->runs = run;
+        o->has_worked = true;
         run_let_rest(run);
         r = run_spawn(run);
         if (r < 0) {

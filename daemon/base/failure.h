@@ -5,6 +5,9 @@
 
 #include "base/macro.h"
 
+/* The error of a FAILURE_BUSY that passes when processes have let go of what it names them for. */
+#define FAILURE_ERROR_HELD ETXTBSY
+
 typedef enum FailureKind {
         FAILURE_NONE,
         FAILURE_FAILED, /* anything without an identity of its own: org.freedesktop.DBus.Error.Failed */

@@ -71,6 +71,7 @@ typedef struct KnownInode {
 typedef struct Search {
         const Overlay *overlay;
         const char *proc;
+        const char *below; /* what lies elsewhere is of no interest; NULL: everything is */
         Places places;
         BoundSockets sockets;
         Patience patience;

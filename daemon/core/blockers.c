@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "base/path-util.h"
 #include "core/blockers-internal.h"
 
 #define MINOR_BITS 20 /* of the kernel's own numbers: MINORBITS */
@@ -99,6 +100,8 @@ int search_add(Search *s, BlockerKind kind, bool is_blocking, char *path, ino_t 
         _cleanup_free_ char *p = path;
         Pending *items;
 
+        if (s->below && !(path && path_startswith(path, s->below)))
+                return 0;
         if (kind != BLOCKER_MOUNT && kind != BLOCKER_LAYER && is_superfluous(s, kind, path, inode))
                 return 0;
         items = reallocarray(s->items, s->n + 1, sizeof(*items));
@@ -302,10 +305,11 @@ static int take_result(Search *s, Blockers *ret) {
         return 0;
 }
 
-int blockers_find(const Overlay *o, const char *proc, Blockers *ret) {
+int blockers_find(const Overlay *o, const char *proc, const char *below, Blockers *ret) {
         _cleanup_(search_done) Search s = {
                 .overlay = o,
                 .proc = proc ?: "/proc",
+                .below = below,
                 .patience = PATIENCE_INIT,
         };
         int r;
@@ -313,7 +317,7 @@ int blockers_find(const Overlay *o, const char *proc, Blockers *ret) {
         r = places_load(o, s.proc, &s.places);
         if (r >= 0)
                 r = search_mounts(&s);
-        if (r >= 0)
+        if (r >= 0 && !below)
                 r = search_layers(&s);
         search_begin(&s, 0);
         if (r >= 0)

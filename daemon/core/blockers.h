@@ -37,8 +37,9 @@ typedef struct Blockers {
  * in it, so it may be one that was swapped out and detached as long as somebody keeps it from being freed.
  * Blocks on /proc only, and for about 3 s, and 10 ms for each after that, on processes that hang in the
  * kernel with their memory locked; such a one is named as blocking, kind mmap, with no path. Returns 0,
- * -ENOMEM, or what opening proc (NULL: /proc) says. */
-int blockers_find(const Overlay *o, const char *proc, Blockers *ret);
+ * -ENOMEM, or what opening proc (NULL: /proc) says. below: only what processes have at or below this path,
+ * relative to the overlay's root; NULL: everything. */
+int blockers_find(const Overlay *o, const char *proc, const char *below, Blockers *ret);
 void blockers_done(Blockers *b);
 /* Those that block, each process once, for a message: "1234 (vim, open-write), mount at '/mnt' and 3 more";
  * "" for none. */

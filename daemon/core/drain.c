@@ -64,7 +64,7 @@ static bool is_named_before(const Blockers *l, size_t i) {
 
 static int holders_find(const Overlay *old, Holders *ret) {
         Blockers l = { 0 };
-        int r = blockers_find(old, NULL, &l);
+        int r = blockers_find(old, NULL, NULL, &l);
 
         *ret = (Holders){ 0 };
         for (size_t i = 0; r >= 0 && i < l.n; i++)

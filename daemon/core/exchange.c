@@ -10,6 +10,7 @@
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
 #include "core/fileattr.h"
+#include "core/held.h"
 #include "core/layer.h"
 #include "core/meta.h"
 #include "core/observe.h"
@@ -18,8 +19,8 @@
 /* New builds after something that only a new build can take up. */
 #define MAX_ATTEMPTS 10
 /* Between attempts of an undo whose directories somebody still holds as what they were before. */
-#define STALE_PAUSE_MSEC 50
-#define STALE_PATIENCE_USEC (3 * USEC_PER_SEC)
+#define STALE_PAUSE_MSEC 50 /* twice as long each time */
+#define STALE_ATTEMPTS 7
 
 static int open_parent(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
@@ -284,14 +285,6 @@ static bool lower_fails(const Exchange *x, const char *path) {
         return r < 0 && r != -ENOENT;
 }
 
-static int fail_stale(const Site *site, const char *path, Failure *reterr) {
-        return failure_set(
-                reterr, FAILURE_BUSY, EBUSY,
-                "something still holds what '%s/%s' was before it was finalized; try again when those who "
-                "used it then have left",
-                site->overlay->mount_point, path);
-}
-
 static int hand_over(Exchange *x, int r, const char *path, ExchangeResult *ret, Failure *reterr) {
         x->pool = pool_free(x->pool);
         lower_done(&x->lower); /* it may be unmounted while an old tree is kept */
@@ -309,12 +302,11 @@ int exchange_run(
         ExchangeResult *ret,
         Exchange **ret_kept,
         Failure *reterr) {
-        uint64_t stale_usec = 0; /* monotonic; since when something is stale */
         int r = stand_wait(site, path, /* x= */ NULL, reterr);
+        unsigned n_stale = 0;
 
         if (r < 0)
                 return r;
-
         for (unsigned attempt = 0;;) {
                 _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
                 _cleanup_failure_ Failure f = FAILURE_INIT; /* of this attempt */
@@ -337,10 +329,9 @@ int exchange_run(
                 }
                 abandon(x);
                 if (is_stale(x, is_undo, r) && !site_is_canceled(site) && !lower_fails(x, path)) {
-                        stale_usec = stale_usec ?: now_monotonic_usec();
-                        if (now_monotonic_usec() - stale_usec > STALE_PATIENCE_USEC)
-                                return fail_stale(site, path, reterr);
-                        (void) poll(NULL, 0, STALE_PAUSE_MSEC);
+                        if (n_stale == STALE_ATTEMPTS)
+                                return held_explain(site, path, reterr);
+                        (void) poll(NULL, 0, STALE_PAUSE_MSEC << n_stale++);
                         continue;
                 }
                 if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !exchange_should_stop(x) &&

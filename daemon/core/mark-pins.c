@@ -161,7 +161,7 @@ static int find_users(Mark *m, const char *path, bool is_entry, char ret[static 
         size_t used = 0, n = 0;
 
         if (!m->has_users) {
-                int r = blockers_find(m->site->overlay, NULL, &m->users);
+                int r = blockers_find(m->site->overlay, NULL, NULL, &m->users);
 
                 if (r < 0)
                         return r;

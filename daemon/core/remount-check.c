@@ -182,7 +182,7 @@ int remount_wait_for_blockers(Site *site, Failure *reterr) {
                 uint64_t before = now_monotonic_usec(), took;
                 Blockers b = { 0 };
                 size_t n;
-                int r = blockers_find(site->overlay, NULL, &b);
+                int r = blockers_find(site->overlay, NULL, NULL, &b);
 
                 if (r < 0)
                         return failure_set_errno(

@@ -282,7 +282,9 @@ static int remove_directory(Staging *s, int dfd, const char *name) {
 
         if (r >= 0 && unlinkat(dfd, name, AT_REMOVEDIR) < 0)
                 r = -errno;
-        if (r == -ESTALE && strcmp(name, STAGING_TREE) == 0)
+        /* What the kernel refuses to look up, listings leave out where they look it up (xino). Nobody but us
+         * has been in a tree that was not published. */
+        if (strcmp(name, STAGING_TREE) == 0 && (r == -ESTALE || (r == -ENOTEMPTY && !s->is_published)))
                 r = raw_discard_tree(s->upper_fd, name);
         return r;
 }
@@ -326,6 +328,9 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
 static int remove_work(Staging *s) {
         int r = dir_foreach(s->dir_fd, remove_part, s);
 
+        /* Where listing looks up what it lists (xino), a tree that the kernel refuses hides the rest. */
+        if (r == -ESTALE && is_own_tree(s) && raw_discard_tree(s->upper_fd, STAGING_TREE) >= 0)
+                r = dir_foreach(s->dir_fd, remove_part, s);
         if (r < 0)
                 return r;
         /* Without it a later start would take what is there for ours. */

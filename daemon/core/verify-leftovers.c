@@ -62,6 +62,26 @@ static bool is_worked_on(const Verify *v, const char *path) {
         return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0;
 }
 
+static int find_any(int dfd, const char *name, unsigned char type, void *userdata) {
+        return -EEXIST;
+}
+
+/* What was not published, and holds nothing of anybody's, the next survey removes. There is none while the
+ * overlay is not mounted. */
+static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
+        static const char *const lasting[] = { STAGING_SNAPSHOT, STAGING_REPLACED };
+        _cleanup_close_ int fd = v->site->root_fd >= 0 ? open_dir_beneath(base_fd, name) : -EBADF,
+                            kept_fd = -EBADF;
+
+        if (fd < 0)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(lasting); i++)
+                if (faccessat(fd, lasting[i], F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+                        return false;
+        kept_fd = open_dir_beneath(fd, "kept");
+        return kept_fd == -ENOENT || (kept_fd >= 0 && dir_foreach(kept_fd, find_any, NULL) == 0);
+}
+
 static int check_work(int dfd, const char *name, unsigned char type, void *userdata) {
         char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
         Verify *v = userdata;
@@ -69,7 +89,9 @@ static int check_work(int dfd, const char *name, unsigned char type, void *userd
         if (type != DT_DIR || !is_staging_id(name))
                 return 0;
         (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", name);
-        return is_worked_on(v, path) ? 0 : verify_found(v, PROBLEM_LEFTOVER_STAGING, path, NULL, false);
+        return is_worked_on(v, path) || goes_by_itself(v, dfd, name)
+                ? 0
+                : verify_found(v, PROBLEM_LEFTOVER_STAGING, path, NULL, false);
 }
 
 static int check_staging(Verify *v) {

@@ -28,7 +28,9 @@ static int survey_one(const char *id, void *userdata) {
         if (r == -EBUSY)
                 return path_list_add(&s->busy, &s->n_busy, id);
         if (r < 0) {
-                site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
+                /* ESTALE: somebody holds what it would be merged with; it goes later. */
+                if (r != -ESTALE)
+                        site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
                 s->n_left++;
                 return 0; /* the others can still be finished */
         }

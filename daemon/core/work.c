@@ -6,6 +6,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/error-scope.h"
+#include "core/held.h"
 #include "core/layer.h"
 #include "core/mark.h"
 #include "core/reconfigure.h"
@@ -472,8 +473,11 @@ static int check_undo(const Work *w, const char *path, Failure *reterr) {
         r = audit_directory(w->site, w->records, path, &report, reterr);
         if (r >= 0)
                 r = check_record(w, &report, reterr);
+        if (r < 0 || !report.lower_path || w->site->options.is_private)
+                return r;
         /* Known before anything is built: what the kernel refuses it does not let us remove either. */
-        return r < 0 || !report.lower_path ? r : audit_check_old_trees(w->site, report.lower_path, reterr);
+        r = audit_check_old_trees(w->site, report.lower_path, reterr);
+        return r < 0 ? r : held_check(w->site, path, report.lower_path, reterr);
 }
 
 /* An undo rebuilds the tree, and so needs what is below to be exchangeable; a mark did not. */
@@ -581,7 +585,8 @@ int work_unfinalize(
         }
         if (r >= 0)
                 r = reload_records(&w);
-        if (r >= 0)
+        /* Those of directories that are gone tell what is held. */
+        if (r >= 0 && w.failure.error != FAILURE_ERROR_HELD)
                 r = records_prune(w.records, site->records_fd, site->upper_fd);
         if (r >= 0)
                 r = report_again(&w, &were_finalized);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* From a request to core and from what core finds to records. */
+#include <fcntl.h>
 #include <string.h>
 
+#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/blockers.h"
 #include "core/check.h"
 #include "core/data.h"
 #include "core/error-scope.h"
+#include "core/held.h"
 #include "core/layer.h"
 #include "core/pool.h"
 #include "core/reconfigure.h"
@@ -205,27 +208,49 @@ static bool is_in_old_tree(const char *path, const char *ids) {
         return false;
 }
 
+/* Without the overlay, which may hang. */
+static int open_records(const Worker *w) {
+        const char *state = wire_request_get(&w->request, WIRE_STATE_DIR),
+                   *name = wire_request_get(&w->request, WIRE_OVERLAY);
+        char path[PATH_MAX];
+
+        (void) snprintf(path, sizeof(path), "%s/records/%s", state ?: "", name ?: "");
+        return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* What was opened at path or below before that was finalized. */
+static bool was_below(HeldTrees *trees, const char *opened, const char *path) {
+        _cleanup_free_ char *before = NULL, *lower = NULL;
+
+        return held_resolve(trees, opened, &before, &lower) > 0 && path_startswith(before, path);
+}
+
 /* A layer above holds what is below as well, and one that cannot be told may. */
-static bool concerns(const Blocker *b, const char *path, const char *ids) {
+static bool concerns(const Blocker *b, const char *path, const char *ids, HeldTrees *trees) {
         if (path[0] == '\0')
                 return true;
         if (b->kind == BLOCKER_LAYER && (!b->path || path_startswith(path, b->path)))
                 return true;
-        return b->path && (path_startswith(b->path, path) || is_in_old_tree(b->path, ids));
+        return b->path &&
+                (path_startswith(b->path, path) || is_in_old_tree(b->path, ids) ||
+                 was_below(trees, b->path, path));
 }
 
 static int list_blockers(const Worker *w, const char *path, Failure *reterr) {
         const char *ids = wire_request_get(&w->request, WIRE_OLD_TREES);
+        HeldTrees trees = { .records_fd = open_records(w) };
         Blockers b = { 0 };
-        int r = blockers_find(w->overlay, /* proc= */ NULL, &b);
+        int r = blockers_find(w->overlay, /* proc= */ NULL, /* below= */ NULL, &b);
 
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot look for who uses '%s'", w->overlay->mount_point);
         for (size_t i = 0; i < b.n && r >= 0; i++)
-                if (concerns(b.items + i, path, ids))
+                if (concerns(b.items + i, path, ids, &trees))
                         r = send_blocker(b.items + i);
         blockers_done(&b);
+        held_trees_done(&trees);
+        (void) fd_close(trees.records_fd);
         return r;
 }
 

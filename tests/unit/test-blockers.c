@@ -60,7 +60,7 @@ static void assert_blockers(const char *expected) {
         Blockers b;
         size_t used = 0, n_blocking = 0;
 
-        assert_return_code(blockers_find(&o, at("proc").s, &b), 0);
+        assert_return_code(blockers_find(&o, at("proc").s, NULL, &b), 0);
         for (size_t i = 0; i < b.n; i++) {
                 n_blocking += b.items[i].is_blocking;
                 used += (size_t) snprintf(
@@ -160,7 +160,7 @@ static void test_many_hanging(void **state) {
                         make_hanging(A + i);
                 else
                         make_process(A + i, "mnt:[1]", "/", OVERLAY);
-        assert_return_code(blockers_find(&o, at("proc").s, &b), 0);
+        assert_return_code(blockers_find(&o, at("proc").s, NULL, &b), 0);
         assert_int_equal(b.n, 15);
         for (size_t i = 0; i < b.n; i++)
                 assert_int_equal(b.items[i].pid, A + 2 * i);
@@ -281,7 +281,7 @@ static void test_standing_in_detached(void **state) {
         make_process(A, "mnt:[1]", "/", ROOT);
         make_task_link(A, "cwd", at("d").s);
         make_task_link(A, "root", "/proc");
-        assert_return_code(blockers_find(&o, at("proc").s, &b), 0);
+        assert_return_code(blockers_find(&o, at("proc").s, NULL, &b), 0);
         assert_int_equal(b.n, 1);
         assert_int_equal(b.items[0].kind, BLOCKER_CWD);
         assert_string_equal(b.items[0].path, at("d").s + 1);
