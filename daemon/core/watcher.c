@@ -157,7 +157,8 @@ static int tell_one(Watcher *w, WatchNode *n) {
         for (; n->n_listed > 0; n->n_listed--)
                 n_counted += watch_opens_count(&n->opens, "", w->now_usec, w->config->window_usec);
         watch_node_discount(n);
-        if (n_opens == 0 || watch_node_path(n, path) < 0)
+        /* The root is always merged, so its heat is of no use; workers for other overlays open it, too. */
+        if (n_opens == 0 || !n->parent || watch_node_path(n, path) < 0)
                 return 0;
         return w->config->heat(path, n_opens, n_counted, w->config->userdata);
 }

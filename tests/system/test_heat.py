@@ -173,7 +173,7 @@ def test_nothing_of_ours_is_use(scene):
         for commands in ((("status",), ("status", "soft"), ("status", overlay / "p/a"), ("is-finalized", overlay / "p/c"),
                           ("check", "soft"), ("blockers", "soft"), ("finalize", "--dry-run", overlay / "p")),
                          (("finalize", overlay / "p/a"), ("finalize", "--method=mark", overlay / "p/c"),
-                          ("finalize", overlay / "p/stood-in")),
+                          ("finalize", "--standing=keep", overlay / "p/stood-in")),
                          (("verify", "soft"), ("directories", "soft"), ("refresh", overlay / "p/a")),
                          (("unfinalize", overlay / "p/a"), ("prune", "soft"))):
             for command in commands:
