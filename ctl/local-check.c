@@ -99,7 +99,7 @@ int local_check(const char *mount_point, RecordList *ret, Failure *reterr) {
         else
                 r = results_receive(fd, mount_point, &l, reterr);
         fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
-        worker_wait(pid);
+        worker_leave(pid);
         if (r < 0)
                 return r;
         *ret = l;

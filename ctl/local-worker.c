@@ -2,12 +2,16 @@
 #include "ctl/local-worker.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/path-util.h"
+
+#define LEAVE_PATIENCE_MSEC 500
 
 extern char **environ;
 
@@ -54,6 +58,14 @@ void worker_wait(pid_t pid) {
 
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
                 ;
+}
+
+void worker_leave(pid_t pid) {
+        struct pollfd p = { .fd = pidfd_open(pid, 0), .events = POLLIN };
+
+        if (p.fd < 0 || poll(&p, 1, LEAVE_PATIENCE_MSEC) > 0)
+                worker_wait(pid);
+        (void) fd_close(p.fd);
 }
 
 int worker_result_to_failure(const WireRecord *wire, Failure *reterr) {

@@ -10,6 +10,9 @@ const char *worker_path(void);
 /* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
 int worker_spawn(int *ret_fd, pid_t *ret_pid);
 void worker_wait(pid_t pid);
+/* The same for one that has answered, but not for long: what one of its threads still asks of a lower layer
+ * that hangs keeps it from ending. */
+void worker_leave(pid_t pid);
 /* What the final record says: 0, or the failure. */
 int worker_result_to_failure(const WireRecord *wire, Failure *reterr);
 /* A record that is not the result; a negative return gives up. */

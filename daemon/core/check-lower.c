@@ -85,6 +85,7 @@ static int say(const Look *l, Check *f) {
 /* Frees l, now or when the thread has ended. */
 static int wait_and_say(Look *l, Check *f) {
         struct timespec until;
+        bool is_left;
         int r = 0;
 
         (void) clock_gettime(CLOCK_MONOTONIC, &until);
@@ -92,11 +93,13 @@ static int wait_and_say(Look *l, Check *f) {
         (void) pthread_mutex_lock(&l->lock);
         while (!l->is_ended && r == 0)
                 r = pthread_cond_timedwait(&l->ended, &l->lock, &until);
-        l->is_left = !l->is_ended;
+        is_left = l->is_left = !l->is_ended;
         (void) pthread_mutex_unlock(&l->lock);
-        if (r != 0)
-                return check_say(f, CHECK_WARNING, "a lower layer does not answer within %d s", PATIENCE_SEC)
+        if (is_left) {
+                r = check_say(f, CHECK_WARNING, "a lower layer does not answer within %d s", PATIENCE_SEC)
                         ?: check_advise(f, "see whether the server of the lower layers answers");
+                return r < 0 ? r : 1;
+        }
         r = say(l, f);
         look_free(l);
         return r;

@@ -33,8 +33,8 @@ typedef struct CheckSources {
 int overlay_check(const Overlay *o, CheckList *ret);
 int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret);
 /* Whether the paths of the lower layers of o, which is taken over, lead to them. The only check that asks a
- * lower layer, for a few seconds at most: what does not answer is left to a thread. A text of *ret is the
- * caller's. */
+ * lower layer, for a few seconds at most: what does not answer is left to a thread, which may keep
+ * the process from ending: 1. A text of *ret is the caller's. */
 int overlay_check_lower(Overlay *o, Check *ret);
 /* The worst level found. */
 CheckLevel check_list_level(const CheckList *l) _pure_;

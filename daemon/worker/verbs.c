@@ -157,6 +157,15 @@ static int check_preconditions(const Worker *w, bool report, Failure *reterr) {
         return r;
 }
 
+/* A process that cannot end keeps nobody waiting for the end of its output. */
+static void close_output(void) {
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        for (int i = STDIN_FILENO; fd >= 0 && i <= STDERR_FILENO; i++)
+                (void) dup2(fd, i);
+        (void) fd_close(fd);
+}
+
 /* What asks the lower layers comes last: they may not answer. */
 static int check(Worker *w, Failure *reterr) {
         int r = check_preconditions(w, /* report= */ true, reterr);
@@ -165,6 +174,8 @@ static int check(Worker *w, Failure *reterr) {
         if (r < 0 || !w->overlay->upper)
                 return r;
         r = overlay_check_lower(TAKE_PTR(w->overlay), &lower);
+        if (r > 0)
+                close_output();
         if (r >= 0)
                 r = send_check(&lower);
         free(lower.text);

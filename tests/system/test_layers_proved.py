@@ -10,6 +10,7 @@ import stat
 import pytest
 
 from ovltest import assert_same, run, snapshot, visible
+from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
 from ovltest.layers import attach, detached, map_ids, mount_overlay
 from ovltest.overlay import OverlayMount
@@ -397,3 +398,16 @@ def test_kind_of_file_system_is_asked_once(scene, source):
         daemon.ctl(verb, overlay.point).ok()
     counts = lower.counts()
     assert counts.lookup > 100 and counts.statfs <= 4, counts
+
+
+def test_check_of_a_lower_that_hangs(scene, source):
+    """All other rows are there, and that one says so."""
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    lower.hang()
+    try:
+        rows = {r["id"]: r for r in run_ctl("check", overlay.point, "--json=short").json["checks"]}
+    finally:
+        lower.recover()
+    assert rows["metacopy"]["level"] == "ok" and len(rows) > 20
+    assert rows["lower-path"]["level"] == "warning" and "does not answer" in rows["lower-path"]["text"]
