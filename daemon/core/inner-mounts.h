@@ -43,6 +43,9 @@ typedef struct InnerSearch {
         }
 
 void inner_search_done(InnerSearch *s);
+/* Closes what the kernel takes long to close, before the next search is in a hurry: while many do so it may
+ * be seconds, and whoever is killed with it open keeps his locks as long. */
+void inner_search_rest(InnerSearch *s);
 
 /* Sorted by path. Blocks on /proc, and for a moment on other overlays that do not answer (patience.h). proc
  * is NULL for /proc. search: NULL asks no other overlay, and believes what the mount tables say of it. */

@@ -63,6 +63,7 @@ int layer_hold_begin(Exchange *x) {
         const OverlayInnerMount *m;
         int r = site_load_inner_mounts(x->site);
 
+        inner_search_rest(&x->site->inner_search);
         if (r >= 0)
                 r = site_find_layer_around(x->site, x->tree->path, &m);
         x->may_be_shown = r > 0;
@@ -72,6 +73,7 @@ int layer_hold_begin(Exchange *x) {
 static int find_holder(Exchange *x, const OverlayInnerMount **ret) {
         int r = site_load_inner_mounts(x->site);
 
+        inner_search_rest(&x->site->inner_search);
         if (r >= 0)
                 r = layer_hold_find(x, x->site->inner_mounts, x->site->n_inner_mounts, ret);
         if (r >= 0 && !*ret && x->may_be_shown)

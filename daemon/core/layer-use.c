@@ -44,6 +44,10 @@ static void answer_done(LayerAnswer *a) {
         layer_probe_free(a->probe);
 }
 
+void inner_search_rest(InnerSearch *s) {
+        s->fanotify_fd = fd_close(s->fanotify_fd);
+}
+
 void inner_search_done(InnerSearch *s) {
         for (size_t i = 0; i < s->n_answers; i++)
                 answer_done(s->answers + i);

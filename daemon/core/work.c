@@ -73,6 +73,7 @@ int work_load(Site *site, const char *path, Records **ret, Failure *reterr) {
         int r;
 
         r = site_load_inner_mounts(site);
+        inner_search_rest(&site->inner_search);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
         r = records_load(site->records_fd, site->upper_fd, ret);

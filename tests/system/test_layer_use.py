@@ -8,6 +8,7 @@ import pytest
 
 from ovltest import run
 from ovltest.daemon import wait_for
+from ovltest.env import alive
 from ovltest.oldtree import await_gone, await_kept, await_removed
 from ovltest.overlay import escape_layer
 from ovltest.stacked import Elsewhere, Stacked, detached, kernel, mount_with
@@ -296,6 +297,13 @@ def test_one_made_in_the_moment_of_the_exchange(scene, overlay, daemon, plain, w
     await_gone(overlay, daemon)
 
 
+def has_ended(pid):
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) <= 1 and not alive(pid)
+    except FileNotFoundError:
+        return True
+
+
 def test_the_old_tree_stays_over_a_crash(scene, overlay, daemon, plain):
     daemon.arm(1, call="exchange", hold=True)
     job = daemon.finalize(overlay / D)
@@ -305,7 +313,9 @@ def test_the_old_tree_stays_over_a_crash(scene, overlay, daemon, plain):
     daemon.release(everything=True)
     daemon.wait_job(job)
     await_kept(daemon)
+    workers = daemon.workers()
     daemon.kill()
+    wait_for(lambda: all(map(has_ended, workers)), "the workers to die")  # they hold the lock on the old tree
     daemon.start()
     await_kept(daemon)
     assert stacked.seen() == before
