@@ -114,6 +114,21 @@ static bool may_wait(Job *j, FailureKind kind, int error) {
         return job_may_wait(j, &f);
 }
 
+/* An undo waits for those who hold what was there before, for ever, and looks again soon enough. */
+static void test_held_up(void **state) {
+        _cleanup_(job_freep) Job *j = make_job();
+
+        assert_false(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD)); /* a finalize */
+        j->type = JOB_UNFINALIZE;
+        assert_true(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD));
+        assert_false(may_wait(j, FAILURE_BUSY, EBUSY));
+        assert_int_equal(job_held_pause(j), JOB_HELD_PAUSE_FIRST_USEC);
+        j->n_pauses = 1000000;
+        assert_int_equal(job_held_pause(j), JOB_HELD_PAUSE_LAST_USEC);
+        j->options.is_dry_run = true;
+        assert_false(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD));
+}
+
 static void test_which_may_wait(void **state) {
         _cleanup_(job_freep) Job *j = make_job();
 
@@ -245,6 +260,7 @@ int main(void) {
                 cmocka_unit_test(test_canceled_jobs_are_not_retried),
                 cmocka_unit_test(test_which_may_wait),
                 cmocka_unit_test(test_pauses),
+                cmocka_unit_test(test_held_up),
                 cmocka_unit_test(test_time_at_work_is_no_trouble),
                 cmocka_unit_test(test_steps_and_notes_are_bounded),
                 cmocka_unit_test(test_conflicts),
