@@ -73,13 +73,33 @@ typedef struct Search {
         Failure *reterr;
 } Search;
 
+static bool has_lower(const Node *n) {
+        Entry *e, *next;
+
+        if (n->lower)
+                return true;
+        HASH_ITER(hh, n->entries, e, next) {
+                if (e->dir && has_lower(e->dir))
+                        return true;
+        }
+        return false;
+}
+
+/* A name that was made here is new in the lower when it gets it, too. Not where a directory is recorded with
+ * it that has a lower one: wherever that is by now, its undo goes by the record. */
+static bool is_known(const Node *n, const char *name) {
+        const Entry *e = node_find(n, name);
+
+        return e && (!e->is_local || (e->dir && has_lower(e->dir)));
+}
+
 static int find_new(int dfd, const char *name, unsigned char type, void *userdata) {
         Search *s = userdata;
         _cleanup_free_ char *path = NULL;
         Difference d = { .kind = DIFFERENCE_NEW, .name = name };
         int r;
 
-        if (is_staging_name(name) || node_find(s->scope->node, name))
+        if (is_staging_name(name) || is_known(s->scope->node, name))
                 return 0;
         d.lower = path = path_join(s->scope->node->lower, name);
         if (!path)

@@ -51,14 +51,17 @@ static void record_lower(const RefreshDirectory *d, const RefreshChange *c, Entr
         difference_note_known(e, d->p->lower, &c->st, c->xattrs);
 }
 
+/* From now on it is a name of the lower, also where a user's own stands there: deleted, it stays so. */
 static int record_new(Node *n, const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = -EBADF;
-        Entry *e;
-        int r = node_add(n, c->name, IFTODT(c->st.st_mode), &e);
+        Entry *e = node_find(n, c->name);
+        int r;
 
+        if (e && e->is_local)
+                entry_forget(n, e);
+        r = node_add(n, c->name, IFTODT(c->st.st_mode), &e);
         if (r < 0)
                 return r == -EEXIST ? 0 : r;
-        e->is_local = c->is_local;
         e->is_placed = true;
         if (!S_ISDIR(c->st.st_mode) || c->is_local) {
                 record_lower(d, c, e);

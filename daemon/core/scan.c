@@ -348,9 +348,10 @@ static int list_old(Exchange *x, Node *n, Open *o) {
                 difference_note_directory(n, &x->lower);
         else if (l.recorded)
                 n->base = l.recorded->base;
-        r = dir_foreach(o->fd, list_entry, &l);
-        if (r >= 0 && n->is_merged)
-                r = dir_foreach(o->upper_fd, list_whiteout, &l);
+        /* First: where something is made anew meanwhile, it is not taken for a name that was never there. */
+        r = n->is_merged ? dir_foreach(o->upper_fd, list_whiteout, &l) : 0;
+        if (r >= 0)
+                r = dir_foreach(o->fd, list_entry, &l);
         return r < 0 ? r : list_deleted(&l);
 }
 

@@ -230,3 +230,69 @@ def test_while_a_job_is_at_work(scene, overlay, source, verb, held):
             "directory-renamed-2", "lower-renamed", "made", "made-and-removed")
     add(source, *gone)
     assert_shown(overlay, gone, ("f", "g", "h"))
+
+
+def test_a_name_made_anew_while_its_directory_is_listed(scene, overlay):
+    """The listing did not show it, and its whiteout is gone when that is looked for."""
+    d = overlay / D
+    write(os.path.join(d, "errno-1"))
+    remove(os.path.join(d, "f"))
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(0, call="openat2", error="name", hold=True)  # on the entry of that name, and none fails
+    job = daemon.start_ctl("finalize", d)
+    assert daemon.held()
+    write(os.path.join(d, "f"))
+    daemon.release(everything=True)
+    output = job.communicate(timeout=60)
+    assert job.returncode == 0, output
+    remove(os.path.join(d, "f"))
+    daemon.ctl("unfinalize", d).ok()
+    assert whiteouts(overlay) == {"f"}
+
+
+def test_names_of_here_that_the_lower_gets(overlay, daemon, source):
+    """A refresh takes those that are free, leaves the others, and knows them for names of the lower from then on."""
+    d = overlay / D
+
+    def at(name):
+        return os.path.join(d, name)
+
+    def content(name):
+        with open(at(name), "rb") as f:
+            return f.read()
+
+    for name in ("file", "file-gone", "file-to-directory", "file-gone-to-directory", "directory/x", "directory-gone/x",
+                 "directory-to-file/x", "directory-gone-to-file/x"):
+        write(at(name), b"made here")
+    os.mkdir(at("empty"))
+    os.rename(overlay / "other/directory", at("moved-in"))
+    daemon.ctl("finalize", d).ok()
+    remove(*map(at, ("file-gone", "file-gone-to-directory", "directory-gone", "directory-gone-to-file")))
+    write(at("after"), b"made here")
+    write(at("directory-after/x"), b"made here")
+    stay = ("file", "file-to-directory", "directory/x", "directory-to-file/x", "after", "directory-after/x")
+    come = ("file-gone", "file-gone-to-directory/y", "directory-gone/y", "directory-gone-to-file")
+    files = ("file", "file-gone", "directory-to-file", "directory-gone-to-file", "after")
+    add(source, *files, "file-to-directory/y", "file-gone-to-directory/y", "directory/y", "directory-gone/y", "directory-after/y",
+        "empty/y", "moved-in/y")
+    daemon.ctl("refresh", d).ok()
+    assert {n: content(n) for n in stay} == dict.fromkeys(stay, b"made here")
+    assert {n: content(n) for n in come} == dict.fromkeys(come, b"added")
+    assert os.listdir(at("empty")) == [] and os.listdir(at("moved-in")) == ["x"]
+    result = daemon.ctl("refresh", d).ok()
+    assert "nothing to do" in result.out and not result.err, result
+    assert daemon.ctl("verify", overlay.point).code == 0
+    for name in files:
+        os.unlink(os.path.join(source, D, name))
+    daemon.ctl("refresh", d).ok()
+    assert {n: content(n) for n in stay} == dict.fromkeys(stay, b"made here")
+    assert not any(map(os.path.lexists, map(at, ("file-gone", "directory-gone-to-file"))))
+    add(source, *files)
+    daemon.ctl("refresh", d).ok()
+    gone = ("file", "file-gone", "file-to-directory", "directory", "directory-gone", "after", "directory-after", "empty")
+    remove(*map(at, gone))
+    daemon.ctl("unfinalize", d).ok()
+    assert whiteouts(overlay) == set(gone)
+    assert_shown(overlay, ("directory-to-file/x", "directory-gone-to-file", "moved-in/x"), gone)
