@@ -12,6 +12,8 @@
 #include "base/path-util.h"
 
 #define PROC_FD_MAX (sizeof("/proc/self/fd/") + 10 + 1 + NAME_MAX + 1)
+/* Of a walk that a rename elsewhere disturbs. */
+#define OPEN_TRIES 100
 
 int open_beneath(int dfd, const char *path, int flags) {
         struct open_how how = {
@@ -19,13 +21,13 @@ int open_beneath(int dfd, const char *path, int flags) {
                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
         };
 
-        /* EAGAIN: a rename or mount anywhere on the system raced with the walk (openat2(2)); it is the
-         * caller's walk that must be repeated, and it ends because the kernel makes progress. */
-        for (;;) {
+        /* EAGAIN: a rename or mount anywhere on the system raced with the walk (openat2(2)), which is
+         * repeated. A file with a lease (O_NONBLOCK), or a server, may say so for as long as it likes. */
+        for (unsigned n = 0;;) {
                 long fd = syscall(SYS_openat2, dfd, path[0] ? path : ".", &how, sizeof(how));
                 if (fd >= 0)
                         return (int) fd;
-                if (errno != EAGAIN && errno != EINTR)
+                if (errno != EINTR && (errno != EAGAIN || ++n == OPEN_TRIES))
                         return -errno;
         }
 }

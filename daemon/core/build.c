@@ -16,6 +16,8 @@
 #include "core/redirect-max.h"
 
 #define DRESS_FEW 4
+/* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */
+#define PLACE_TRIES 20
 /* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its
  * entries do not. */
 #define BATCH_ENTRIES 64
@@ -49,8 +51,9 @@ static bool is_directory(int dfd, const char *name) {
 }
 
 /* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST: facts 1.6). */
-static int place_error(Exchange *x, Node *n, const Entry *e, int old_fd, int error) {
-        if (error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name)))
+static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
+        if ((error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name))) &&
+            e->n_tries++ < PLACE_TRIES)
                 return 1;
         if (error == EXDEV && hands_on_project(old_fd)) {
                 node_block(

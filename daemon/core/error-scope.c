@@ -21,7 +21,6 @@
 
 typedef enum Verdict {
         OF_ENTRY = SCOPE_ENTRY,
-        OF_RETRY = SCOPE_RETRY,
         OF_LOWER = SCOPE_LOWER,
         OF_JOB = SCOPE_JOB,
         ASK_LOWER, /* of the entry if the lower layers answer otherwise */
@@ -39,6 +38,7 @@ typedef enum Verdict {
         "the lower layers answer otherwise, so it is this entry: repair it there; if it was removed "       \
         "there, "                                                                                           \
         "run 'ovlfinctl prune' first"
+#define CHANGED_ADVICE "somebody changes or uses it, or has a lease on it: try again later"
 #define DAMAGED_ADVICE "a file system is damaged there: unmount it and check it (fsck)"
 
 /* The first row that fits counts. What is not listed belongs to the entry: to try the others does no harm.
@@ -57,13 +57,13 @@ static const struct {
         { ENFILE, ANY, OF_JOB, true, NULL },
         { EROFS, WRITES, OF_JOB, true, NULL },
 
-        { ENOENT, ANY, OF_RETRY, true, NULL },
-        { ENOTDIR, ANY, OF_RETRY, true, NULL },
-        { ELOOP, ANY, OF_RETRY, true, NULL },
-        { EEXIST, ANY, OF_RETRY, true, NULL },
-        { ENOTEMPTY, ANY, OF_RETRY, true, NULL },
-        { EAGAIN, ANY, OF_RETRY, true, NULL },
-        { EBUSY, ANY, OF_RETRY, true, NULL },
+        { ENOENT, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { ENOTDIR, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { ELOOP, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { EEXIST, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { ENOTEMPTY, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { EAGAIN, ANY, OF_ENTRY, true, CHANGED_ADVICE },
+        { EBUSY, ANY, OF_ENTRY, true, CHANGED_ADVICE },
 
         { EIO, ANY, ASK_LOWER, true, LOWER_ADVICE },
         { ESTALE, ANY, ASK_LOWER, true, LOWER_ADVICE },

@@ -17,7 +17,6 @@ typedef enum ErrorCall {
 
 typedef enum ErrorScope {
         SCOPE_ENTRY, /* that one: leave out its directory, do the rest */
-        SCOPE_RETRY, /* it is changed or used by somebody: look again */
         SCOPE_LOWER, /* a lower layer does not answer: the job waits */
         SCOPE_JOB,   /* the upper layer, or this process: nothing else would get further */
 } ErrorScope;

@@ -241,7 +241,7 @@ static int block_self(Exchange *x, const char *path, int r, ExchangeResult *ret,
 static bool is_own_error(const Exchange *x, bool is_undo, int r, const Failure *f) {
         bool is_refusal = f->kind == FAILURE_BUSY || f->kind == FAILURE_PRECONDITION;
 
-        return !is_undo && (!is_refusal || f->error == EOPNOTSUPP) &&
+        return !is_undo && !errno_is_gone(r) && (!is_refusal || f->error == EOPNOTSUPP) &&
                 error_scope(x->site, CALL_MAKE, r) == SCOPE_ENTRY;
 }
 

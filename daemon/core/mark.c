@@ -51,7 +51,8 @@ int mark_error(
         _cleanup_free_ char *path = path_join(m->site->overlay->mount_point, d->path), *full = NULL,
                             *reason = NULL;
 
-        if ((r == -EUCLEAN && d->blocked) || error_scope(m->site, call, r) != SCOPE_ENTRY)
+        if ((r == -EUCLEAN && d->blocked) || errno_is_gone(r) ||
+            error_scope(m->site, call, r) != SCOPE_ENTRY)
                 return r;
         full = path ? path_join(path, name ?: "") : NULL;
         reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;

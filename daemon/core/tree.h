@@ -43,6 +43,7 @@ typedef struct Entry {
         bool is_seen;   /* scratch of a comparison */
         unsigned char missing; /* MISSING_ value */
         bool is_late;          /* came from the old tree after the exchange */
+        unsigned char n_tries; /* to put it into the new tree */
         char name[];
 } Entry;
 

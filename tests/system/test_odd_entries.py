@@ -2,7 +2,9 @@
 """An error that belongs to one entry leaves out its directory, with the reason; everything beside it is done."""
 
 import errno
+import fcntl
 import os
+import signal
 
 import pytest
 
@@ -12,6 +14,8 @@ from ovltest.tree import age, write
 
 OF_SERVER = ("EACCES", "EPERM", "EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "EUCLEAN", "EBADMSG", "EOVERFLOW", "EOPNOTSUPP",
              "ENAMETOOLONG")
+# What is otherwise said of an entry that somebody is changing, by a server that says so each time.
+OF_CHANGE = ("ENOENT", "EEXIST", "EAGAIN", "EBUSY")
 OF_XATTRS = ("E2BIG", "ERANGE", "EACCES", "EIO", "ENOSPC")
 OF_COPY_UP = ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EOVERFLOW", "ENAMETOOLONG", "EFBIG", "ETXTBSY",
               "EMLINK", "EXDEV", "EIO", "EREMOTE", "EOPNOTSUPP", "EUCLEAN")
@@ -79,7 +83,7 @@ def assert_done(daemon, overlay, errors, before, ignore=()):
 @pytest.mark.parametrize("ops,is_file,errors", [
     ("opendir", False, OF_SERVER[:4]),
     ("readdir", False, OF_SERVER),
-    ("listxattr", True, OF_XATTRS),
+    ("listxattr", True, OF_XATTRS + OF_CHANGE),
     ("getattr,lookup", True, OF_SERVER[:4]),
 ])
 def test_the_lower_fails(scene, ops, is_file, errors):
@@ -355,7 +359,7 @@ def test_a_denied_directory_in_a_plan(scene):
 
 # Data
 
-@pytest.mark.parametrize("errors", [("EACCES", "EPERM", "EIO", "ESTALE", "EOVERFLOW", "EUCLEAN", "EBADMSG")])
+@pytest.mark.parametrize("errors", [("EACCES", "EPERM", "EIO", "ESTALE", "EOVERFLOW", "EUCLEAN", "EBADMSG", "EAGAIN", "EBUSY")])
 def test_data_of_a_file(scene, errors):
     lower = scene.lower(build(scene, errors, is_file=True), timeout=0)
     overlay = scene.overlay(lower)
@@ -376,3 +380,44 @@ def test_data_of_a_file(scene, errors):
         for error in errors:
             assert open(overlay / f"d/{error}/sub/{odd_name(error)}", "rb").read()
     assert counts.read == 0
+
+
+def test_content_of_a_refresh(scene):
+    errors = ("EACCES", "EIO", "EBUSY", "ELOOP", "EEXIST")
+    source = build(scene, errors, is_file=True)
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    for error in errors:
+        for name in (odd_name(error), "one"):
+            write(os.path.join(source, "d", error, "sub", name), b"changed")
+    lower.fail("name:read,open")
+    result = daemon.ctl("refresh", overlay / "d").ok()
+    lower.recover()
+    for error in errors:
+        assert f"d/{error}/sub/{odd_name(error)}': {os.strerror(getattr(errno, error))}" in result.err, (error, result)
+        assert open(overlay / f"d/{error}/sub/one", "rb").read() == b"changed"
+    daemon.ctl("refresh", overlay / "d").ok()
+    for error in errors:
+        assert open(overlay / f"d/{error}/sub/{odd_name(error)}", "rb").read() == b"changed"
+
+
+@pytest.mark.timeout(30)  # the kernel breaks a lease after 45 s
+def test_data_of_a_file_with_a_lease(scene):
+    source = scene.source()
+    for name in ("a", "leased", "z"):
+        write(os.path.join(source, "d", name))
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        with open(overlay / "d/leased", "rb") as f:
+            fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            result = daemon.ctl("finalize", "--data", overlay / "d").ok()
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert overlay / "d/leased" in result.err and "lease" in result.err, result
+    blocks = {name: os.stat(overlay.upper_path(f"d/{name}")).st_blocks for name in ("a", "leased", "z")}
+    assert blocks["a"] and blocks["z"] and not blocks["leased"]
