@@ -16,7 +16,7 @@
 #include "core/proof.h"
 
 #define FSCONFIG_VALUE_MAX 255 /* of a string; the kernel refuses longer ones */
-#define OWNERS_MAX 64U
+#define OWNERS_MAX 256U        /* of all layers together */
 
 struct LowerView {
         pthread_mutex_t lock;
@@ -24,6 +24,7 @@ struct LowerView {
         enum { DATA_UNKNOWN, DATA_PROVED, DATA_UNPROVED } data;
         size_t n; /* owners of which it is known that the view shows them as the overlay does */
         struct {
+                size_t layer;
                 uid_t uid;
                 gid_t gid;
         } items[OWNERS_MAX];
@@ -172,18 +173,29 @@ static int is_plain(const Lower *l) {
         return n != 1 || opaque[0] != 'x';
 }
 
-static bool is_known_owner(const Lower *l, const struct stat *st, bool learn) {
+static bool is_same_owner(const struct stat *a, const struct stat *b) {
+        return a->st_uid == b->st_uid && a->st_gid == b->st_gid;
+}
+
+static bool is_known_owner(const Lower *l, size_t layer, const struct stat *st) {
         bool found = false;
 
         (void) pthread_mutex_lock(&l->view->lock);
         for (size_t i = 0; i < l->view->n && !found; i++)
-                found = l->view->items[i].uid == st->st_uid && l->view->items[i].gid == st->st_gid;
-        if (!found && learn && l->view->n < OWNERS_MAX) {
+                found = l->view->items[i].layer == layer && l->view->items[i].uid == st->st_uid &&
+                        l->view->items[i].gid == st->st_gid;
+        (void) pthread_mutex_unlock(&l->view->lock);
+        return found;
+}
+
+static void learn_owner(const Lower *l, size_t layer, const struct stat *st) {
+        (void) pthread_mutex_lock(&l->view->lock);
+        if (l->view->n < OWNERS_MAX) {
+                l->view->items[l->view->n].layer = layer;
                 l->view->items[l->view->n].uid = st->st_uid;
                 l->view->items[l->view->n++].gid = st->st_gid;
         }
         (void) pthread_mutex_unlock(&l->view->lock);
-        return found;
 }
 
 static int stat_in(int dfd, const char *path, struct stat *ret) {
@@ -192,17 +204,24 @@ static int stat_in(int dfd, const char *path, struct stat *ret) {
         return fd < 0 ? fd : fstat(fd, ret) < 0 ? -errno : 0;
 }
 
-/* Each layer is seen by the mount of its path, of which the view is made, and by that of the overlay. */
-static bool is_mapped_alike(const Lower *l, size_t i, const char *path) {
-        struct stat ours, theirs;
+/* Each layer is seen by the mount of its path, of which the view is made, and by that of the overlay: ours,
+ * of path, is what the former shows. */
+static bool is_mapped_alike(const Lower *l, size_t i, const char *path, const struct stat *ours) {
+        struct stat theirs;
 
-        return stat_in(l->path_fds[i], path, &ours) < 0 || stat_in(l->layer_fds[i], path, &theirs) < 0 ||
-                (ours.st_uid == theirs.st_uid && ours.st_gid == theirs.st_gid);
+        if (is_known_owner(l, i, ours))
+                return true;
+        if (stat_in(l->layer_fds[i], path, &theirs) < 0 || !is_same_owner(ours, &theirs))
+                return false;
+        learn_owner(l, i, ours);
+        return true;
 }
 
 static int check_maps(const Lower *l, const Overlay *o, Failure *reterr) {
+        struct stat ours;
+
         for (size_t i = 0; i < l->n_layers; i++)
-                if (!is_mapped_alike(l, i, ""))
+                if (stat_in(l->path_fds[i], "", &ours) < 0 || !is_mapped_alike(l, i, "", &ours))
                         return failure_set(
                                 reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
                                 "it is not proved that '%s' shows the lower layer of '%s' as the overlay "
@@ -308,14 +327,34 @@ void lower_done(Lower *l) {
         *l = LOWER_INIT;
 }
 
-int lower_check_owner(const Lower *l, const char *path, const struct stat *st) {
-        if (!l->view || is_known_owner(l, st, /* learn= */ false))
+/* What a redirect of a layer leads to has another path there. The overlay itself shows its owner, too. */
+static int check_redirected_owner(const Lower *l, const char *path, const struct stat *st) {
+        struct stat shown;
+        size_t i = 0;
+
+        while (i < l->n_layers && is_known_owner(l, i, st))
+                i++;
+        if (i == l->n_layers)
                 return 0;
-        for (size_t i = 0; i < l->n_layers; i++)
-                if (!is_mapped_alike(l, i, path))
+        return stat_in(l->view->site->root_fd, path, &shown) >= 0 && is_same_owner(st, &shown) ? 0
+                                                                                               : -EREMCHG;
+}
+
+/* Inode numbers of directories may be those of the view. */
+int lower_check_owner(const Lower *l, const char *path, const struct stat *st) {
+        struct stat ours;
+
+        if (!l->view)
+                return 0;
+        for (size_t i = 0; i < l->n_layers; i++) {
+                if (stat_in(l->path_fds[i], path, &ours) < 0)
+                        continue;
+                if (!is_mapped_alike(l, i, path, &ours))
                         return -EREMCHG;
-        (void) is_known_owner(l, st, /* learn= */ true);
-        return 0;
+                if (is_same_owner(&ours, st) && (S_ISDIR(st->st_mode) || ours.st_ino == st->st_ino))
+                        return 0;
+        }
+        return check_redirected_owner(l, path, st);
 }
 
 int lower_prove_data(const Lower *l) {

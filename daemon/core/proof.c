@@ -16,7 +16,7 @@
 #define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
 #define READS_MAX 3U                    /* of the root: somebody else may be listing it at the moment */
 #define READS_PAUSE_MSEC 30
-#define TRIES_MAX 16U /* of directories below the root */
+#define TRIES_MAX 64U /* of directories below the root */
 
 typedef struct Proof {
         const Site *site;
@@ -26,9 +26,11 @@ typedef struct Proof {
         struct stat *st; /* of what stands at the paths, or below them at name */
         const char *name;
         int fanotify_fd;
-        size_t below; /* the layer whose directories are tried */
-        size_t last;  /* layer of the last event */
+        size_t below, n_below; /* the layers whose directories are tried: one, or two neighbours */
+        size_t last;           /* layer of the last event */
+        size_t n_read;         /* layers that the last listing has read */
         unsigned n_tries;
+        bool is_ordered; /* what is tried was read, one after the other */
         bool is_disordered;
         int denied; /* what opening a directory for an event said */
 } Proof;
@@ -71,6 +73,8 @@ static int open_path(Proof *p, size_t i, Failure *reterr) {
         p->path_fds[i] = fd;
         if (fstat(fd, p->st + i) < 0)
                 return unreachable(p, i, errno, reterr);
+        if (p->st[i].st_dev == p->o->device)
+                return unproved(p, i, "the overlay itself is what stands there", reterr);
         /* The overlay reads its upper as well. */
         return fstat(p->site->upper_fd, &upper) >= 0 && is_same_file(p->st + i, &upper)
                 ? unproved(p, i, "that is its upper layer", reterr)
@@ -109,6 +113,7 @@ static void take(Proof *p, int fd) {
                         continue;
                 p->is_disordered |= i < p->last;
                 p->last = i;
+                p->n_read++;
                 if (p->layer_fds[i] < 0)
                         p->layer_fds[i] = open_root(p, fd);
                 return;
@@ -160,53 +165,74 @@ static int prove_by_root(Proof *p, Failure *reterr) {
         return take_events(p);
 }
 
+/* Sets marks on the directory name of the layers that are tried; false: not all have one. */
+static bool mark_below(Proof *p) {
+        for (size_t i = p->below; i < p->below + p->n_below; i++) {
+                _cleanup_close_ int fd =
+                        open_beneath(p->path_fds[i], p->name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+
+                if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i, FAN_MARK_ADD) < 0)
+                        return false;
+        }
+        return true;
+}
+
 static int try_below(int dfd, const struct dirent *de, void *userdata) {
-        _cleanup_close_ int fd = -EBADF;
         Proof *p = userdata;
-        size_t i = p->below;
         int r = 0;
 
         if (de->d_type != DT_DIR)
                 return 0;
         if (p->n_tries++ >= TRIES_MAX)
                 return -EALREADY;
-        fd = open_beneath(p->path_fds[i], de->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
         p->name = de->d_name;
-        if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i, FAN_MARK_ADD) < 0)
-                return 0;
-        if (site_read_directory(p->site, p->name) >= 0)
+        p->last = p->n_read = 0;
+        if (mark_below(p) && site_read_directory(p->site, p->name) >= 0)
                 r = take_events(p);
-        (void) set_mark(p, i, FAN_MARK_REMOVE);
-        return p->layer_fds[i] >= 0 ? -EALREADY : r;
+        p->is_ordered = p->n_read == p->n_below && !p->is_disordered;
+        for (size_t i = p->below; i < p->below + p->n_below; i++)
+                (void) set_mark(p, i, FAN_MARK_REMOVE);
+        return p->is_ordered || p->is_disordered ? -EALREADY : r;
 }
 
-/* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
- * read the layers again (ovl_cache_get()). A directory has one parent: the same directory below, the same
- * root. */
+/* A directory has one parent: the same directory below, the same root. */
+static bool is_root_of(const Proof *p, size_t i) {
+        struct stat found;
+
+        return p->layer_fds[i] >= 0 && fstat(p->layer_fds[i], &found) >= 0 &&
+                is_same_file(p->st + i, &found);
+}
+
 static int prove_below(Proof *p, size_t i) {
-        struct stat root = p->st[i], found;
+        struct stat roots[2];
         int r;
 
         p->below = i;
+        p->n_below = p->o->n_lower > 1 ? 2 : 1;
         p->n_tries = 0;
+        p->is_ordered = false;
+        memcpy(roots, p->st + i, p->n_below * sizeof(*roots));
         r = dir_foreach_dirent(p->path_fds[i], try_below, p);
         p->name = "";
-        p->st[i] = root;
-        if (p->layer_fds[i] >= 0 && (fstat(p->layer_fds[i], &found) < 0 || !is_same_file(&root, &found)))
-                p->layer_fds[i] = fd_close(p->layer_fds[i]);
+        memcpy(p->st + i, roots, p->n_below * sizeof(*roots));
+        for (size_t k = i; k < i + p->n_below; k++)
+                if (!p->is_ordered || !is_root_of(p, k))
+                        p->layer_fds[k] = fd_close(p->layer_fds[k]);
         return r == -EALREADY ? 0 : r;
 }
 
-/* The order of several layers does not show in this way, so it has to be that of the mount table. */
+/* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
+ * read the layers again (ovl_cache_get()). So each two neighbours are to have a directory of the same name
+ * that it reads, in their order. */
 static int prove_rest(Proof *p) {
+        size_t n_steps = p->o->n_lower > 1 ? p->o->n_lower - 1 : p->o->n_lower;
         int r = 0;
 
-        if (p->is_disordered || (p->o->n_lower > 1 && p->o->is_lower_configured))
-                return 0;
-        for (size_t i = 0; i < p->o->n_lower && r >= 0; i++)
-                if (p->layer_fds[i] < 0)
-                        r = prove_below(p, i);
-        p->is_disordered = false;
+        for (size_t i = 0; i < n_steps && r >= 0 && !p->is_disordered; i++) {
+                r = prove_below(p, i);
+                if (!p->is_ordered)
+                        break;
+        }
         return r;
 }
 
@@ -243,13 +269,16 @@ static int check_stack(const Proof *p, Failure *reterr) {
 }
 
 static int conclude(const Proof *p, Failure *reterr) {
+        static const char not_read[] = "the overlay was not seen to read what stands there (while somebody "
+                                       "else holds a listing of its root, that may not show)";
+
+        if (p->is_disordered)
+                return unproved(p, 0, "the overlay reads its layers in another order", reterr);
         for (size_t i = 0; i < p->o->n_lower; i++)
                 if (p->layer_fds[i] < 0)
-                        return p->denied > 0
-                                ? unreachable(p, i, p->denied, reterr)
-                                : unproved(p, i, "the overlay does not read what stands there", reterr);
-        return p->is_disordered ? unproved(p, 0, "the overlay reads its layers in another order", reterr)
-                                : check_stack(p, reterr);
+                        return p->denied > 0 ? unreachable(p, i, p->denied, reterr)
+                                             : unproved(p, i, not_read, reterr);
+        return check_stack(p, reterr);
 }
 
 static bool is_complete(const Proof *p) {

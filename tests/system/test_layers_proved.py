@@ -267,6 +267,42 @@ def test_id_map_that_shows_below_only(scene, source):
     assert os.stat(overlay / f"{D}/bin/prog").st_uid == 5000
 
 
+def test_owner_that_another_layer_has_too(scene, source):
+    """What is known of one layer says nothing about the next."""
+    program = os.path.join(source, D, "lib/libpart1.so.1.0")
+    os.chown(program, 1000, 1000)
+    top = scene.source()
+    for name in ("first", "bin/first", "lib/a-first", "lib/z-first", "share/first"):
+        write(os.path.join(top, D, name))
+        os.chown(os.path.join(top, D, name), 1000, 1000)
+    overlay = Mounted(scene, [top, map_ids(detached(source), (0, 0, 1000), (1000, 5000, 1000))])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": f"{top}:{source}"})
+    assert os.stat(overlay / f"{D}/lib/libpart1.so.1.0").st_uid == 5000
+    daemon.ctl("finalize", overlay / D).ok()
+    os.chmod(program, 0o700)
+    daemon.ctl("refresh", overlay / D)
+    assert os.stat(overlay / f"{D}/lib/libpart1.so.1.0").st_uid == 5000
+
+
+@pytest.mark.parametrize("is_mapped", (True, False))
+def test_owner_behind_a_redirect(scene, source, is_mapped):
+    """The file has another path in its layer."""
+    upper = scene.upper()
+    changes = OverlayMount(scene.subdir("changes"), [source], upper)
+    os.rename(changes / f"{D}/lib", changes / f"{D}/moved")
+    changes.umount()
+    program, shown = os.path.join(source, D, "lib/libpart1.so.1.0"), f"{D}/moved/libpart1.so.1.0"
+    os.chown(program, 1000, 1000)
+    layer = detached(source)
+    overlay = Mounted(scene, [upper.upper, map_ids(layer, (0, 0, 1000), (1000, 5000, 1000)) if is_mapped else layer])
+    daemon = managed(scene, overlay, Overlay={"LowerDir": f"{upper.upper}:{source}"})
+    daemon.ctl("finalize", overlay / D).ok()
+    os.chmod(program, 0o700)
+    daemon.ctl("refresh", overlay / D)
+    st = os.stat(overlay / shown)
+    assert (st.st_uid, stat.S_IMODE(st.st_mode)) == ((5000, 0o755) if is_mapped else (1000, 0o700))
+
+
 def test_several_layers(scene, source):
     """One that is not proved is enough, and so is another order."""
     second = scene.source()
@@ -319,7 +355,7 @@ def test_everything_copied_up(scene, source):
 def test_listing_that_somebody_holds(scene, source, n):
     """The kernel answers from memory what somebody reads at the same time; the layers are proved nevertheless."""
     second = scene.source()
-    release(os.path.join(second, "more/prog"))
+    release(os.path.join(second, "software/other"))
     layers = [source, second][:n]
     overlay = scene.overlay(*layers)
     daemon = managed(scene, overlay)
@@ -327,11 +363,68 @@ def test_listing_that_somebody_holds(scene, source, n):
     with os.scandir(overlay.point) as entries:
         next(entries)
         daemon.ctl("refresh", overlay / D).ok()
-        run("mount", "--bind", os.path.join(layers[-1], "software" if n == 1 else "more"), layers[-1])
+        run("mount", "--bind", os.path.join(layers[-1], "software"), layers[-1])
         try:
             assert WORDS in daemon.ctl("refresh", overlay / D).err
         finally:
             run("umount", layers[-1])
+
+
+def test_layers_that_changed_places(scene, source):
+    """Each is read, but in another order; that shows while somebody holds a listing of the root, too."""
+    second = scene.source()
+    run("cp", "-a", source + "/.", second)
+    write(os.path.join(second, D, "lib/libpart1.so.1.0"), b"the second one's")
+    overlay = scene.overlay(source, second)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    os.rename(source, source + ".kept")
+    os.rename(second, source)
+    os.rename(source + ".kept", second)
+    with os.scandir(overlay.point) as entries:
+        next(entries)
+        result = daemon.ctl("refresh", overlay / D)
+    assert result.code != 0 and WORDS in result.err and "another order" in result.err
+    assert_left_alone(daemon, overlay, before)
+
+
+def test_listing_of_layers_with_nothing_in_common(scene, source):
+    """Nothing shows their order while somebody holds a listing of the root, so nothing is done meanwhile."""
+    second = scene.source()
+    release(os.path.join(second, "more/prog"))
+    overlay = scene.overlay(source, second)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    with os.scandir(overlay.point) as entries:
+        next(entries)
+        assert "holds a listing" in daemon.ctl("refresh", overlay / D).err
+    daemon.ctl("refresh", overlay / D).ok()
+
+
+@pytest.mark.parametrize("how", ("over-its-lower", "configured"))
+def test_the_overlay_itself_at_the_path(scene, source, how):
+    """It is listed, too, when it is listed, and is no layer of itself. What it shows is not taken for the lower's."""
+    seen = scene.subdir("seen")
+    run("mount", "--bind", source, seen)
+    try:
+        overlay = OverlayMount(source if how == "over-its-lower" else scene.subdir("ovl"), [source], scene.upper())
+        path = source if how == "over-its-lower" else overlay.point
+        daemon = managed(scene, overlay, Overlay={"LowerDir": path})
+        write(overlay / f"{D}/lib/made-here")
+        result = daemon.ctl("finalize", overlay / D).ok()
+        assert WORDS in result.err and "the overlay itself" in result.err
+        assert lower_row(daemon, overlay)["level"] == "warning"
+        write(os.path.join(seen, D, "lib/libnew.so"))
+        assert_left_alone(daemon, overlay, snapshot(overlay / D))
+        # Where it can be seen, it is the layer, and what was made here stays.
+        daemon.add_overlay("soft", overlay.point, Overlay={"LowerDir": seen}, **ACT)
+        compared(daemon)
+        daemon.ctl("refresh", overlay / D).ok()
+        daemon.ctl("prune", overlay / D).ok()
+        assert {"libnew.so", "made-here"} <= set(os.listdir(overlay / f"{D}/lib"))
+    finally:
+        run("umount", seen)
 
 
 def test_nothing_is_recorded_of_another_layer(scene, source):
