@@ -210,7 +210,7 @@ def test_killed(overlay, offline, state):
     write_killer(killer, log)
     before = finalize_and_change(overlay, offline)
     left = []
-    for n in (40, 120, 200, 0, *range(12, 52, 8)):
+    for n in (40, 120, 200, 0, *range(28, 53, 4)):
         if n == 0:
             offline("unfinalize", D).ok()
             continue

@@ -38,9 +38,28 @@
 
 static atomic_long n_calls;
 
+/* The directory of the log, opened at the start: a thread may have entered another mount namespace by then.
+ */
+static int log_dfd = AT_FDCWD;
+
+static __attribute__((constructor)) void open_log_directory(void) {
+        const char *path = getenv("KILLAT_LOG"), *slash = path ? strrchr(path, '/') : NULL;
+        char directory[PATH_MAX];
+
+        if (!slash || (size_t) (slash - path) >= sizeof(directory))
+                return;
+        (void) snprintf(directory, sizeof(directory), "%.*s", (int) (slash - path), path);
+        log_dfd = (int) syscall(SYS_openat, AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 static void log_call(const char *name, long n) {
-        const char *path = getenv("KILLAT_LOG");
-        _cleanup_fclose_ FILE *f = path ? fopen(path, "we") : NULL;
+        const char *path = getenv("KILLAT_LOG"), *slash = path ? strrchr(path, '/') : NULL;
+        /* Not by openat(), which counts here. */
+        int fd = path ? (int) syscall(
+                                SYS_openat, log_dfd, slash ? slash + 1 : path,
+                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+                      : -1;
+        _cleanup_fclose_ FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
 
         if (f)
                 fprintf(f, "%ld %s\n", n, name);
