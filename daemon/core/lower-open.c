@@ -382,6 +382,8 @@ int lower_open_file(const Lower *l, const char *path, int flags) {
         if (fd < 0)
                 return fd;
         r = l->n_data > 0 ? lower_prove_data(l) : 0;
+        if (r >= 0)
+                r = proof_data_of_file(l, path, fd);
         if (r < 0)
                 return r;
         if (!l->view && xattr_read_fd(fd, XATTR_METACOPY, &metacopy) >= 0)

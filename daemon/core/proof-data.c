@@ -160,3 +160,44 @@ int proof_data_layers(const Site *site, const Lower *l) {
         }
         return s.n_proved == l->n_data ? 0 : -EREMCHG;
 }
+
+static size_t count_data(const Lower *l, const char *path) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < l->n_data; i++) {
+                _cleanup_close_ int fd = open_beneath(l->data_fds[i], path, O_PATH | O_NOFOLLOW);
+
+                n += fd != -ENOENT;
+        }
+        return n;
+}
+
+/* What layer i has at path, if that is the file of this inode: 1 its data is where there is no doubt, 0 it
+ * has none here. */
+static int check_file(const Lower *l, size_t i, const char *path, ino_t inode) {
+        _cleanup_close_ int fd =
+                open_beneath(l->layer_fds[i], path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
+        _cleanup_free_ char *metacopy = NULL, *redirect = NULL;
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != inode)
+                return 0;
+        if (xattr_read_fd(fd, XATTR_METACOPY, &metacopy) == -ENODATA)
+                return 1;
+        if (xattr_read_fd(fd, XATTR_REDIRECT, &redirect) <= 1 || redirect[0] != '/')
+                return 0;
+        return count_data(l, redirect + 1) <= 1 ? 1 : -EREMCHG;
+}
+
+int proof_data_of_file(const Lower *l, const char *path, int fd) {
+        struct stat st;
+        int r = 0;
+
+        if (l->n_data < 2)
+                return 0;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        for (size_t i = 0; i < l->n_layers && r == 0; i++)
+                r = check_file(l, i, path, st.st_ino);
+        return r < 0 ? r : r > 0 ? 0 : -EREMCHG;
+}

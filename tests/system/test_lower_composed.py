@@ -110,6 +110,32 @@ def test_content_of_another_data_layer(scene, source):
     assert stat.S_IMODE(os.stat(overlay / f"{D}/lib/libpart0.so.1.0").st_mode) == 0o700
 
 
+def test_data_layers_that_changed_places(scene, source):
+    """Each is one of the overlay's, and which comes first does not show: a file that two of them have is left as it is."""
+    meta, data = metadata_layer(scene, source)
+    other = scene.source()
+    objects = sorted(os.listdir(data))
+    for name in objects[:len(objects) // 2]:
+        os.rename(os.path.join(data, name), os.path.join(other, name))
+    with open(os.path.join(data, objects[-1]), "rb") as f:
+        write(os.path.join(other, objects[-1]), bytes(byte ^ 1 for byte in f.read()))
+    overlay = Composed(scene, [meta], [data, other])
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    before = visible(snapshot(overlay / D))
+    os.rename(data, data + ".kept")
+    os.rename(other, data)
+    os.rename(data + ".kept", other)
+    for directory, _, files in os.walk(os.path.join(meta, D)):
+        for name in files:
+            os.utime(os.path.join(directory, name), (1, 1), follow_symlinks=False)
+    daemon.ctl("refresh", overlay / D)
+    after = visible(snapshot(overlay / D))
+    assert {k: v["content"] for k, v in before.items() if v.get("content")} == \
+        {k: v["content"] for k, v in after.items() if v.get("content")}
+    assert sum(v["mtime"] == 10**9 for v in after.values()) > 10
+
+
 def layered(scene, source):
     """A layer that an overlay has written above source: a directory and a file that were moved, one made anew, one gone."""
     upper = scene.upper()
