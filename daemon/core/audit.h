@@ -46,12 +46,12 @@ typedef int (*upper_func)(int dfd, const char *name, unsigned char type, const c
 int audit_upper(const Site *site, const char *path, upper_func func, void *userdata);
 /* Looks through the whole upper for an entry that was in the directory path when it was finalized (with this
  * lower path) and has another name now. Merging the directory without its record would make the old name
- * come back beside it, and the two would be one inode to the kernel (facts E.7). 1 and its path, 0 when
+ * come back beside it, and the two would be one inode to the kernel. 1 and its path, 0 when
  * there is none. */
 int audit_find_alias(const Site *site, const char *path, const char *lower, char **ret);
 /* Notes the old trees that nobody looks after, because their staging directory is gone. Nothing is deleted:
  * what users did in one may be nowhere else. */
 int audit_note_strays(const Site *site);
 /* FAILURE_BUSY with who stands there when an old tree that is merged with lower, or a part of it, is kept:
- * the kernel does not merge a lower directory twice, so no other can be merged with it (facts E.7). */
+ * the kernel does not merge a lower directory twice, so no other can be merged with it. */
 int audit_check_old_trees(const Site *site, const char *lower, Failure *reterr);

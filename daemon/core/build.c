@@ -22,8 +22,7 @@
  * entries do not. */
 #define BATCH_ENTRIES 64
 
-/* Copying up a lower file with several names breaks the links between them, unless the index keeps them
- * (facts 1.6). */
+/* Copying up a lower file with several names breaks the links between them, unless the index keeps them. */
 static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
         _cleanup_close_ int upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
@@ -50,7 +49,7 @@ static bool is_directory(int dfd, const char *name) {
         return fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode);
 }
 
-/* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST: facts 1.6). */
+/* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST, too). */
 static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
         if ((error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name))) &&
             e->n_tries++ < PLACE_TRIES)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The list of checks, and those that look at options and settings only. The advice for options that are
- * missing is a mount command, because an overlay cannot be given other options while it is mounted
- * (facts, 3.1). */
+ * missing is a mount command, because an overlay cannot be given other options while it is mounted. */
 #include "core/check.h"
 
 #include <fcntl.h>
@@ -224,8 +223,8 @@ static int read_number(const char *directory, const char *name, unsigned long *r
         return errno != 0 || end == line ? -ENODATA : 0;
 }
 
-/* A job that meets a longer path raises the limit, which holds for the whole machine, for as long as it runs
- * (facts, E.2). */
+/* A job that meets a longer path raises the limit, which holds for the whole machine, for as long as it
+ * runs. */
 static int check_redirect_max(const CheckContext *c, Check *f) {
         _cleanup_free_ char *path = path_join(c->parameters, "redirect_max");
         unsigned long max;
@@ -352,8 +351,7 @@ static int run_checks(const CheckContext *c, CheckList *l) {
 /* overlay_check_from() - find out whether directories of an overlay can be finalized
  * @sources: where the machine is looked at; may be NULL
  * Every check says one thing; a failed one does not keep the others from being run. Returns 0, -ENOMEM, or
- * what reading the mount tables says. Blocking: on the upper file system, the overlay's root and /proc.
- * Source: facts section 5. */
+ * what reading the mount tables says. Blocking: on the upper file system, the overlay's root and /proc. */
 int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret) {
         _cleanup_(context_done) CheckContext c = {
                 .o = o,

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The preconditions of finalizing directories of an overlay: one finding per line of section 5 of the facts
- * document. */
+/* The preconditions of finalizing directories of an overlay: one finding each. */
 #pragma once
 
 #include "base/states.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Copying up data, so that a file is never looked for in the lower again (facts, section 7). */
+/* Copying up data, so that a file is never looked for in the lower again. */
 #pragma once
 
 #include "core/work.h"

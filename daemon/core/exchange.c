@@ -261,7 +261,7 @@ explain(Exchange *x, const char *path, bool is_undo, int r, ExchangeResult *ret,
         return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point, path);
 }
 
-/* An inode in memory stands for a directory as it was before it was finalized (facts E.7): mostly a listing
+/* An inode in memory stands for a directory as it was before it was finalized: mostly a listing
  * that is about to end, so trying again helps. */
 static bool is_stale(const Exchange *x, bool is_undo, int r) {
         return is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE));

@@ -203,7 +203,7 @@ static int walk_apply(Walk *w, const char *name, const UpperEntry *e) {
 
 /* Opened first, then read: the kernel writes the redirect before it renames, so what has none then was never
  * called otherwise, and the lower path is that of the directory the walk ends at, whatever is renamed
- * meanwhile (facts 2.1). */
+ * meanwhile. */
 static int walk_step(Walk *w, const char *name) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_close_ int fd = -EBADF;

@@ -44,7 +44,7 @@ void upper_entry_done(UpperEntry *e);
 bool upper_entry_is_merge_child(const UpperEntry *e) _pure_;
 bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
 
-/* Follows path (relative to the overlay's root) through the upper with facts 1.3.
+/* Follows path (relative to the overlay's root) through the upper as the kernel does (ovl_lookup()).
  * Sets *ret_lower to the lower path without leading '/' ("" is the root), or NULL when the directory has no
  * lower counterpart that counts (it, or an ancestor without a later absolute redirect, is opaque).
  * *ret_in_upper: whether path itself stands in the upper. -ENOTDIR, -EINVAL for a malformed redirect. */

@@ -33,7 +33,7 @@ int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t in
         r = unlink_fresh(root_fd, fd, name);
         if (r != -EIO || e.class != UPPER_METACOPY)
                 return r == -ESTALE ? -EBUSY : r;
-        /* Its lookup fails, so the kernel has no dentry of it: facts 1.7. */
+        /* Its lookup fails, so the kernel has no dentry of it. */
         if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
                 return -EAGAIN;
         return raw_remove_lost(upper_fd, name);

@@ -39,7 +39,7 @@ typedef struct Repair {
         unsigned n_repaired;
 } Repair;
 
-/* opaque=y with an absolute redirect beside it: nobody else makes that (facts 2.3). */
+/* opaque=y with an absolute redirect beside it: nobody else makes that. */
 static int
 repair_directory(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
         _cleanup_close_ int upper_fd = -EBADF, fd = -EBADF;

@@ -2,7 +2,7 @@
 /* The harmless part of the mark method: every entry of a directory is copied up through the overlay, one
  * after the other, so that the kernel can put the directory's times back; directories wait for the lower
  * side by side. Coverage is monotone: what is renamed or deleted in a merged directory leaves a whiteout, so
- * once nothing is missing, nothing will be (facts 2.1). */
+ * once nothing is missing, nothing will be. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -76,8 +76,8 @@ typedef struct Pass {
         bool is_last;
 } Pass;
 
-/* Copying up one of several lower names of a file breaks the links between them, unless the index keeps them
- * (facts 1.6). */
+/* Copying up one of several lower names of a file breaks the links between them, unless the index keeps
+ * them. */
 static bool is_hard_link(const Mark *m, const struct stat *st) {
         return !m->site->options.break_hard_links && m->site->overlay->index != TRI_YES &&
                 S_ISREG(st->st_mode) && st->st_nlink > 1;
@@ -125,7 +125,7 @@ static int cover_entry(int dfd, const char *name, unsigned char type, void *user
         if (error_is_of_lower(r))
                 r = copy_up(p, dfd, name);
         p->n_new++;
-        /* Renamed or removed meanwhile (EEXIST: facts 1.6): the next pass tells. */
+        /* Renamed or removed meanwhile (EEXIST, too): the next pass tells. */
         if (r >= 0 || errno_is_gone(r) || r == -EEXIST || (r == -ESTALE && !p->is_last))
                 return 0;
         return mark_error(p->m, CALL_COPY_UP, r, p->d, dfd, name, "copy up the metadata of");

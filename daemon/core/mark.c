@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The order of things (facts 2.2): prepare, then rounds of writing redirects, marking what is in memory,
+/* The order of things: prepare, then rounds of writing redirects, marking what is in memory,
  * reconfiguring, and looking what is left, until nothing stale is; then opaque.
  *
  * Why a round suffices. When mark_pins_set() returns, each entry of the directory that needs a lower layer

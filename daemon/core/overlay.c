@@ -484,7 +484,7 @@ static int find_mount(const MountTable *t, const char *path, const MountEntry **
 /* overlay_load() - an overlay mount as a value
  * @mount_point: absolute, no symlinks, no trailing '/'   @layers: borrowed, may be NULL
  * Returns 0, or what the header lists; also -ENOMEM and what opening the mount table says. Does not touch
- * the mount. Blocking: on /proc and /sys only. Source: facts section 4.1; tests: unit/test-overlay. */
+ * the mount. Blocking: on /proc and /sys only. Tests: unit/test-overlay. */
 int overlay_load(
         const OverlaySources *sources,
         const char *mount_point,

@@ -14,7 +14,7 @@
 #include "core/staging.h"
 #include "core/work-internal.h"
 
-/* Space an entry takes in the upper, at most (facts 6.4): inode, directory entry, and where the inode has no
+/* Space an entry takes in the upper, at most: inode, directory entry, and where the inode has no
  * room for it a block for the redirect. */
 static uint64_t bytes_per_entry(const Site *site) {
         struct statfs fs;

@@ -5,7 +5,7 @@
 #include "base/macro.h"
 
 /* Makes a directory on the upper that is merged with the lower path; in staging, under a name that was never
- * looked up through the overlay (facts E.7). Returns a descriptor of it on the upper. */
+ * looked up through the overlay. Returns a descriptor of it on the upper. */
 int raw_make_merged(int staging_upper_fd, const char *name, const char *lower);
 int raw_make_whiteout(int upper_fd, const char *name);
 /* Removes a file of which only metadata was copied up, on the upper. Only for one whose lookup through the
@@ -14,5 +14,5 @@ int raw_make_whiteout(int upper_fd, const char *name);
 int raw_remove_lost(int upper_fd, const char *name);
 /* Removes a tree that an undo was building, on the upper. Only for a tree in staging that was never
  * exchanged and that the overlay refuses to look up (ESTALE: its inode in memory still stands for what the
- * directory was before, facts E.7) or to list (the lower denies it), so that there is no other way. */
+ * directory was before) or to list (the lower denies it), so that there is no other way. */
 int raw_discard_tree(int staging_upper_fd, const char *name);

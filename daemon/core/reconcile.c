@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or
- * stands in it) is done again in the new one, which others use by now. Facts E.4, step 8. Every step says
+ * stands in it) is done again in the new one, which others use by now. Every step says
  * what it expects to find and leaves alone, or keeps, whatever it does not: nothing that somebody made is
  * deleted.
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The overlay module's limit on the length of the redirects the kernel creates (facts 1.5). A longer lower
+/* The overlay module's limit on the length of the redirects the kernel creates. A longer lower
  * path makes link() fail with EXDEV. The limit is global to the machine and may be changed on a live mount;
  * entries written under a higher one stay valid.
  *

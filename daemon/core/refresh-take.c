@@ -182,7 +182,7 @@ static int directory_made_of(int upper_fd, const char *lower) {
 }
 
 /* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
- * view would be an alias of it, which the kernel refuses (facts E.7). */
+ * view would be an alias of it, which the kernel refuses. */
 static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;

@@ -191,7 +191,7 @@ static int set_lower(Node *n, const char *a, const char *b) {
         return n->lower ? 0 : -ENOMEM;
 }
 
-/* Whether the old directory is merged, and with which lower path (facts 1.3); a pure one that we made has
+/* Whether the old directory is merged, and with which lower path; a pure one that we made has
  * its lower path in the record. The root's is known already. */
 static int find_lower(Exchange *x, Node *n, int upper_fd) {
         _cleanup_(upper_entry_done) UpperEntry ue = { 0 };

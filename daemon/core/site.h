@@ -12,7 +12,7 @@
 #include "core/overlay.h"
 #include "core/throttle.h"
 
-/* Names of ours in an overlay; interface.md section 1. Nothing that starts so is ever listed, finalized or
+/* Names of ours in an overlay. Nothing that starts so is ever listed, finalized or
  * watched. */
 #define STAGING_NAME ".ovlfind"
 #define OLD_TREE_PREFIX                                                                                     \

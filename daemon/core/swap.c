@@ -24,7 +24,7 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
 }
 
 /* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is
- * closed to all but root, and has other neighbours (facts E.3). */
+ * closed to all but root, and has other neighbours. */
 int exchange_move_beside(Exchange *x) {
         if (x->is_beside)
                 return 0;
@@ -134,7 +134,7 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
                 x->site->overlay->mount_point, x->tree->path, text);
 }
 
-/* Between the last look at the queue and the lock that the exchange takes lies the only window (facts E.6).
+/* Between the last look at the queue and the lock that the exchange takes lies the only window.
  * 1: not in line, 2: somebody came who is to be waited for. */
 static int try_exchange(Exchange *x, Failure *reterr) {
         const char *const no_names[] = { NULL };

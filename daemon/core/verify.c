@@ -132,7 +132,7 @@ static int find_former_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e)
         return v->records && !recorded ? verify_found(v, PROBLEM_NO_RECORD, d->path, NULL, false) : 0;
 }
 
-/* The rules of facts 1.3, a step down. */
+/* The rules by which the kernel looks a name up, a step down (ovl_lookup_layer()). */
 static int find_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e) {
         const VerifyDirectory *up = d->parent;
         const char *name = path_basename(d->path);
