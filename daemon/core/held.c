@@ -99,7 +99,8 @@ int held_resolve(HeldTrees *t, const char *blocker_path, char **ret_path, char *
 
 typedef struct Holders {
         const Site *site;
-        const char *lower; /* NULL: of anything */
+        const char *lower;         /* NULL: of anything */
+        const char *sockets_below; /* also who may hold it by the name of a socket there; NULL: not */
         HeldTrees trees;
         Blockers all, found; /* the latter's items are the former's */
 } Holders;
@@ -116,7 +117,8 @@ static int is_in_the_way(Holders *h, const Blocker *b) {
         int r;
 
         if (!b->path || !path_startswith(b->path, STAGING_NAME))
-                return 0;
+                return h->sockets_below && b->kind == BLOCKER_SOCKET &&
+                        (!b->path || path_startswith(b->path, h->sockets_below));
         if (!h->lower)
                 return 1;
         r = held_resolve(&h->trees, b->path, &path, &lower);
@@ -131,7 +133,8 @@ static int compare_pid(const void *a, const void *b) {
 
 static int find_holders(Holders *h) {
         Blockers *f = &h->found;
-        int r = blockers_find(h->site->overlay, /* proc= */ NULL, STAGING_NAME, &h->all);
+        const char *below = h->sockets_below ? NULL : STAGING_NAME;
+        int r = blockers_find(h->site->overlay, /* proc= */ NULL, below, &h->all);
 
         if (r < 0)
                 return r;
@@ -171,7 +174,9 @@ int held_check(const Site *site, const char *path, const char *lower, Failure *r
 }
 
 int held_explain(const Site *site, const char *path, Failure *reterr) {
-        _cleanup_(holders_done) Holders h = { .site = site, .trees = { .records_fd = site->records_fd } };
+        _cleanup_(holders_done) Holders h = { .site = site,
+                                              .sockets_below = path,
+                                              .trees = { .records_fd = site->records_fd } };
         char who[BLOCKERS_TEXT_SIZE] = "";
 
         if (find_holders(&h) >= 0)
@@ -180,5 +185,6 @@ int held_explain(const Site *site, const char *path, Failure *reterr) {
                 reterr, FAILURE_BUSY, EBUSY,
                 "something still holds what '%s/%s' was before it was finalized, %s%s; try again when those "
                 "who used it then have left",
-                site->overlay->mount_point, path, who[0] ? "perhaps " : "nobody that /proc shows", who);
+                site->overlay->mount_point, path,
+                who[0] ? "perhaps " : "nobody that /proc shows (a loop device on a file of it?)", who);
 }

@@ -218,3 +218,36 @@ def test_nobody_knows_what_is_held(in_parts):
     holder.close()
     daemon.ctl("unfinalize", overlay / D).ok()
     assert_sound(daemon, overlay)
+
+
+SERVER = """import os, socket, sys
+os.chdir(sys.argv[1])
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[2])
+s.listen()
+os.chdir("/")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("is_absolute", [True, False], ids=["absolute", "relative"])
+def test_a_socket_is_bound_there(scene, source, is_absolute):
+    """Its name holds the directory, and /proc does not tell in which tree it is."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    where = overlay / f"{D}/s"
+    server = spawn(sys.executable, "-c", SERVER, where, os.path.join(where, "sock") if is_absolute else "sock",
+                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
+    scene.keep(server.stdin)  # it ends with it
+    assert server.stdout.readline() == "ready\n"
+    finalize(daemon, overlay / D)
+    refused = daemon.ctl("unfinalize", overlay / D)
+    assert refused.code == 1 and f"{server.pid} (python3, socket)" in refused.err
+    assert daemon.state_of(overlay / D) == "finalized"
+    wait_for(lambda: not daemon.workers(), "the workers")
+    assert_sound(daemon, overlay)
+    server.stdin.close()
+    end(server)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert_sound(daemon, overlay)
