@@ -331,6 +331,7 @@ int exchange_run(
                 if (is_stale(x, is_undo, r) && !site_is_canceled(site) && !lower_fails(x, path)) {
                         if (n_stale == STALE_ATTEMPTS)
                                 return held_explain(site, path, reterr);
+                        site_doing(site, "it waits for somebody to let go of what the directory was before");
                         (void) poll(NULL, 0, STALE_PAUSE_MSEC << n_stale++);
                         continue;
                 }

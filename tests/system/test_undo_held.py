@@ -231,23 +231,30 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("is_absolute", [True, False], ids=["absolute", "relative"])
-def test_a_socket_is_bound_there(scene, source, is_absolute):
-    """Its name holds the directory, and /proc does not tell in which tree it is."""
+def serve(scene, where, name):
+    server = spawn(sys.executable, "-c", SERVER, where, name, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
+    scene.keep(server.stdin)  # it ends with it
+    assert server.stdout.readline() == "ready\n"
+    return server
+
+
+def test_sockets_are_bound_there(scene, source):
+    """Their names hold the directory, and /proc does not tell in which tree they are."""
     overlay = scene.overlay(source)
     daemon = scene.daemon(soft=overlay)
     where = overlay / f"{D}/s"
-    server = spawn(sys.executable, "-c", SERVER, where, os.path.join(where, "sock") if is_absolute else "sock",
-                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
-    scene.keep(server.stdin)  # it ends with it
-    assert server.stdout.readline() == "ready\n"
+    servers = [serve(scene, where, name) for name in ("relative", os.path.join(where, "absolute"))]
+    elsewhere = serve(scene, overlay / "p/other", overlay / "p/other/socket")
     finalize(daemon, overlay / D)
     refused = daemon.ctl("unfinalize", overlay / D)
-    assert refused.code == 1 and f"{server.pid} (python3, socket)" in refused.err
+    assert refused.code == 1 and f"{elsewhere.pid} " not in refused.err
+    assert all(f"{s.pid} (python3, socket)" in refused.err for s in servers)
+    assert "lower layers answer" not in refused.err
     assert daemon.state_of(overlay / D) == "finalized"
     wait_for(lambda: not daemon.workers(), "the workers")
     assert_sound(daemon, overlay)
-    server.stdin.close()
-    end(server)
+    for server in servers:
+        server.stdin.close()
+        end(server)
     daemon.ctl("unfinalize", overlay / D).ok()
     assert_sound(daemon, overlay)
