@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Processes stand in a tree and work there by relative names, at random against a model, as shells, editors, build tools, package
+managers and git do; the tree is finalized, refreshed and unfinalized meanwhile. Nothing is lost, nothing comes back, nothing is set
+aside (ovltest/standers.py). OVLFIND_STANDER_ROUNDS sets how many rounds are run, OVLFIND_STANDER_SEED which ones."""
+
+import os
+import random
+import re
+import time
+from contextlib import closing
+
+import dbus
+import pytest
+
+from ovltest import Scene, run
+from ovltest.daemon import wait_for
+from ovltest.holders import Shell
+from ovltest.oldtree import STAGING, kept_files, old_trees
+from ovltest.stander import Stander
+from ovltest.standers import LETTERS, PLACES, STILL, File, Process, Script, source
+from ovltest.tree import write
+
+ROUNDS = int(os.environ.get("OVLFIND_STANDER_ROUNDS", "40"))
+SEED = int(os.environ.get("OVLFIND_STANDER_SEED", "1"))
+UPPERS = ("ext4-256", "xfs", "btrfs", "tmpfs")
+PER_SEED = 30  # rounds; then all is made anew
+TOP = "p/t"
+ALICE = 1000
+SOFT = {"Finalize": {"QuietSec": "0"}}
+
+
+class Rounds:
+    """What one seed says."""
+
+    def __init__(self, scene, upper, seed):
+        self.scene, self.seed, self.dice = scene, seed, random.Random(seed)
+        self.source = scene.source()
+        self.model = source(os.path.join(self.source, TOP))
+        self.overlay = scene.overlay(self.source, upper=scene.upper(upper, size_mib=512))
+        self.daemon = scene.daemon(soft=(self.overlay, SOFT))
+        self.writers = [scene.keep(Process(letter)) for letter in LETTERS]
+        self.reader = scene.keep(Process("reader", ALICE))
+        self.top, self.round, self.what, self.is_finalized = self.overlay / TOP, 0, "", False
+        self.coming = {}  # to the lower: it shows when a refresh is done
+
+    def fail(self, *wrong):
+        story = [line for p in (*self.writers, self.reader) for line in p.story()]
+        pytest.fail("\n".join((f"OVLFIND_STANDER_SEED={self.seed}, round {self.round}: {self.what}", *map(str, wrong), *story)),
+                    pytrace=False)
+
+    def check(self, when):
+        """By path."""
+        for path in self.coming.keys() - self.model.keys():
+            if os.path.exists(os.path.join(self.top, path)):
+                self.model[path] = self.coming[path]
+        try:
+            Stander().expect(self.top, "", self.model.tree())
+        except (OSError, ValueError) as e:
+            self.fail(f"by path {when}: {e}")
+        if set_aside := kept_files(self.overlay):
+            self.fail(f"set aside {when}: {set_aside}")
+
+    def choose_job(self):
+        """A function that starts a job."""
+        if not self.is_finalized:
+            verb = "Finalize"
+        else:
+            verb = self.dice.choice(("Unfinalize", "Unfinalize", "Refresh"))
+        options = {} if verb == "Refresh" else {"standing": self.dice.choice(("auto", "wait"))}
+        self.what = f"{verb} {options.get('standing', '')}"
+        return verb, options.get("standing"), lambda: getattr(self.daemon.manager(), verb)(self.top, dbus.Dictionary(options, "sv"))
+
+    def ended(self, job, verb):
+        p = self.daemon.wait_job(job)
+        if p["State"] != "done":
+            self.fail(f"the job: {p['State']}: {p['Reason']}")
+        self.model.update(self.coming)
+        if verb != "Refresh":
+            self.is_finalized = verb == "Finalize"
+
+    def add_to_lower(self):
+        path = os.path.join(self.dice.choice(PLACES), f"lower-{self.round}")
+        self.coming[path] = File(f"came in round {self.round}")
+        write(os.path.join(self.source, TOP, path), self.coming[path].content.encode())
+
+    def work(self, scripts, between=lambda: None):
+        """All at once."""
+        for process, script in scripts:
+            process.start(*script.take())
+        between()
+        if wrong := [w for process, _ in scripts for w in process.finish()]:
+            self.fail(*wrong)
+
+    def choose_scripts(self):
+        writers = self.dice.sample(self.writers, self.dice.choice((1, 1, 2, 3)))
+        return [(p, Script(self.model, p.letter, self.dice.choice(PLACES), self.dice)) for p in writers]
+
+    def enter(self, scripts):
+        for process, script in scripts:
+            process.stand(self.top, script.place, self.dice.choice(("cwd", "fd")))
+
+    def go(self):
+        """One round."""
+        self.round += 1
+        scripts, (verb, standing, start) = self.choose_scripts(), self.choose_job()
+        readers, jobs = self.dice.choice(([], [], [self.reader])), []
+        for reader in readers:
+            place = self.dice.choice(PLACES)
+            reader.stand(self.top, place, self.dice.choice(("cwd", "fd")))
+            reader.start(["keep_expecting", ".", STILL, self.model.tree(place, STILL)])
+        self.enter(scripts)
+        if verb == "Refresh":
+            self.add_to_lower()
+        for begins in self.dice.sample((True, False, False), 3):
+            for _, script in scripts:
+                script.choose(self.dice.randrange(1, 4))
+            self.work(scripts, lambda: jobs.append(start()) if begins else None)
+        self.leave(scripts, verb, standing, jobs[0], readers)
+
+    def waits_for(self, job, processes):
+        """All of them, whom it names if they are few, and nobody else."""
+        p = wait_for(lambda: (p := self.daemon.job(job))["State"] in ("waiting", "done", "failed") and p, "the job to wait")
+        named = {int(pid) for pid in re.findall(r"(\d+) \(python3", p["Reason"])}
+        number = re.search(r"(\d+) process", p["Reason"])
+        expected = {n.pid for n in processes}
+        if p["State"] != "waiting" or not named or not named <= expected or int(number[1]) != len(expected):
+            self.fail(f"it should wait for {expected}: {p['State']}: {p['Reason']}")
+
+    def still_waits(self, job):
+        time.sleep(self.dice.choice((0, 0, 0, 0.4)))
+        if (p := self.daemon.job(job))["State"] != "waiting":
+            self.fail(f"it should wait: {p['State']}: {p['Reason']}")
+
+    def leave(self, scripts, verb, standing, job, readers):
+        """One after the other; the job waits for the last one who could change names."""
+        writers, waits = [p for p, _ in scripts], verb != "Refresh"
+        if waits:
+            self.waits_for(job, writers + (readers if standing == "wait" else []))
+        self.check("while they stand there")  # who looks stands there, too: not before it is said who does
+        while writers:
+            if waits:
+                self.still_waits(job)
+            writers.pop().leave()
+        for reader in readers:
+            if waits and standing == "wait":
+                self.still_waits(job)
+            else:
+                self.ended(job, verb)
+                self.check("while the reader stands there")
+            reader.start()
+            if wrong := reader.finish() + reader.finish():
+                self.fail(*wrong)
+            reader.leave()
+        self.ended(job, verb)
+        self.check("when all have left")
+        wait_for(lambda: self.daemon.kept() == 0, "the old tree to go")
+        self.check("when all is done")
+
+    def remount(self):
+        self.daemon.stop()
+        self.overlay.remount()
+        self.check("after a remount")
+        self.daemon.start()
+
+    def finish(self):
+        wait_for(lambda: not os.path.exists(self.overlay / STAGING) and not old_trees(self.overlay), "all of ours to go")
+        self.remount()
+        self.daemon.ctl("verify", "soft").ok()
+
+
+@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.parametrize("upper", UPPERS)
+def test_who_can_change_names_is_waited_for(scene, upper):
+    rounds = max(ROUNDS // len(UPPERS), 1)
+    for seed in range(SEED, SEED + -(-rounds // PER_SEED)):
+        with closing(Scene(scene.subdir("seed"))) as s:
+            scene.daemons = s.daemons
+            these = Rounds(s, upper, seed)
+            for n in range(min(PER_SEED, rounds)):
+                these.go()
+                if n % 10 == 9:
+                    these.remount()
+            these.finish()
+
+
+GIT = "GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git"
+
+CONFIGURE = """#!/bin/sh
+set -e
+: >config.log
+for f in stdio.h unistd.h no_such.h; do
+        rm -f conftest*
+        printf '#include <%s>\\nint main(void) { return 0; }\\n' $f >conftest.c
+        if gcc -c conftest.c -o conftest.o 2>>config.log; then
+                echo "#define HAVE_$(echo $f | tr a-z. A-Z_) 1" >>confdefs.h
+        fi
+done
+rm -f conftest*
+mv confdefs.h config.h.new
+mv config.h.new config.h
+echo "#define SRCDIR \\"$(pwd -P)\\"" >>config.h
+sed "s|@srcdir@|$(pwd -P)|" Makefile.in >Makefile.new
+mv -f Makefile.new Makefile
+"""
+MAKEFILE = """all: program
+OBJECTS = main.o $(patsubst %,part%.o,1 2 3 4 5 6 7 8)
+program: $(OBJECTS)
+\tgcc -o $@.tmp $(OBJECTS) && mv -f $@.tmp $@
+%.o: @srcdir@/%.c config.h
+\tgcc -MD -MP -I. -c $< -o $@.tmp && mv -f $@.tmp $@
+clean:
+\trm -f *.o *.d program
+-include $(OBJECTS:.o=.d)
+"""
+
+
+def have_files(top):
+    for i in range(60):
+        write(os.path.join(top, f"d{i % 7}", str(i)))
+
+
+def have_repository(top):
+    have_files(top)
+    run("sh", "-ec", f"git() {{ env {GIT} \"$@\"; }}; git init -q -b master && git add . && git commit -qm first && git tag first", cwd=top)
+
+
+def have_sources(top):
+    write(os.path.join(top, "configure"), CONFIGURE.encode(), 0o755)
+    write(os.path.join(top, "Makefile.in"), MAKEFILE.encode())
+    parts = [f"part{i}" for i in range(1, 9)]
+    for part in parts:
+        write(os.path.join(top, f"{part}.c"), f"int {part}(void) {{ return 1; }}\n".encode())
+    declared, called = "".join(f"int {part}(void);\n" for part in parts), " + ".join(f"{part}()" for part in parts)
+    write(os.path.join(top, "main.c"), f"""#include <stdio.h>
+#include "config.h"
+{declared}
+int main(void) {{ printf("%s %d\\n", SRCDIR, {called}); return 0; }}
+""".encode())
+
+
+# What is there, what the shell does (the job begins after the first of it), what shows afterwards that it is right, and that.
+PROGRAMS = {
+    "git": (
+        have_repository,
+        ["echo changed >d1/1 && git commit -qam second",
+         "git checkout -qb branch first && git rm -rq d2 && git commit -qm third",
+         "git gc -q --prune=now && git config some.thing set",
+         "git checkout -q master && git merge -q branch -m fourth",
+         "git repack -adfq && echo x >new && git add new && git commit -qm fifth"],
+        "git fsck --full --strict && git status --porcelain && git log --format=%s | sort && git config some.thing && cat d1/1 && ls",
+        "fifth\nfirst\nfourth\nsecond\nthird\nset\nchanged\nd0\nd1\nd3\nd4\nd5\nd6\nnew\n"),
+    "venv": (
+        have_files,
+        ["mkdir d0/made", "/usr/bin/python3 -m venv env", ". env/bin/activate && pip --version && deactivate"],
+        "env/bin/pip --version >/dev/null && env/bin/python -c 'import os, sys; print(sys.prefix == os.getcwd() + \"/env\")' && "
+        "grep -rlF .ovlfind env || echo none",
+        "True\nnone\n"),
+    "make": (
+        have_sources,
+        ["./configure", "make -s", "make -s clean && make -s -j2", "touch part3.c && ./configure && make -s"],
+        "./program | sed \"s|^$(pwd -P) ||\" && make -q && echo all is made",
+        "8\nall is made\n"),
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_programs(scene, what):
+    """From a shell that stands there: the job waits until it has left."""
+    prepare, commands, ask, expected = PROGRAMS[what]
+    source_top = scene.source()
+    os.makedirs(os.path.join(source_top, TOP))
+    prepare(os.path.join(source_top, TOP))
+    overlay = scene.overlay(source_top, upper="ext4-256")
+    daemon = scene.daemon(soft=(overlay, SOFT))
+
+    def answer():
+        return run("sh", "-c", f"git() {{ env {GIT} \"$@\"; }}; {ask}", cwd=overlay / TOP).stdout
+
+    shell = scene.keep(Shell(overlay / TOP))
+    shell.do(f"git() {{ env {GIT} \"$@\"; }}")
+    job = None
+    for command in commands:
+        shell.do(command)
+        job = job or daemon.finalize(overlay / TOP)
+    p = daemon.wait_job(job, ("waiting", "done", "failed"))
+    assert p["State"] == "waiting" and str(shell.process.pid) in p["Reason"]
+    assert answer() == expected
+    shell.close()
+    assert daemon.wait_job(job)["State"] == "done"
+    assert answer() == expected and not kept_files(overlay)
+    daemon.ctl("unfinalize", overlay / TOP).ok()
+    assert answer() == expected and not kept_files(overlay)
+    daemon.stop()
+    overlay.remount()
+    assert answer() == expected
