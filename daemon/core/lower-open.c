@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The layers and their merged view. */
+/* Opens the layers and their merged view. Invariant: nothing is given out that is not proved to be what the
+ * overlay itself reads (proof.h). */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
