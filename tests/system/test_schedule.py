@@ -12,19 +12,10 @@ import pytest
 from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.fakedaemon import DONE, Fake, failure
+from ovltest.heat import NAMES, build
 from ovltest.tree import age, many, write
 
-NAMES = ("file", "other")
 MANAGER = "org.ovlfind1.Manager"
-
-
-def build(scene, directories):
-    source = scene.source()
-    for d in directories:
-        for name in NAMES:
-            write(os.path.join(source, d, name))
-    age(source)
-    return source
 
 
 def start(scene, overlay, **sections):
