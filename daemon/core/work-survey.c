@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a crash left, and what there is. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/mark.h"
+#include "core/proc-scan.h"
 #include "core/recover.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
@@ -37,7 +45,7 @@ static int survey_one(const char *id, void *userdata) {
         return keepers_retire(s->kept, x);
 }
 
-/* Those who are about to die are waited for, all of them together. Who lives on has it. */
+/* Those who are about to die are waited for, all of them together. */
 static int survey_busy(Survey *s) {
         uint64_t end = now_monotonic_usec() + PATIENCE_USEC;
         int r = 0;
@@ -56,12 +64,55 @@ static int survey_busy(Survey *s) {
         return r;
 }
 
+typedef struct Holder {
+        struct stat st; /* of what is locked */
+        pid_t pid;
+} Holder;
+
+/* "1: FLOCK  ADVISORY  WRITE 22820 00:2c:7 0 EOF" */
+static int find_holder(const char *line, void *userdata) {
+        unsigned device_major, device_minor;
+        Holder *h = userdata;
+        unsigned long inode;
+        int pid;
+
+        if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &device_major, &device_minor, &inode) ==
+                    4 &&
+            makedev(device_major, device_minor) == h->st.st_dev && inode == h->st.st_ino)
+                h->pid = pid;
+        return 0;
+}
+
+static int find_parent(const char *line, void *userdata) {
+        return sscanf(line, "PPid: %d", (int *) userdata) == 1 ? -EEXIST : 0;
+}
+
+/* Whether what holds the work is no worker of this one's daemon: it has been killed, and takes longer to
+ * die, as one does that waits for a file system that hangs. */
+static bool is_dying(const Survey *s, const char *id) {
+        char path[sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1], status[64];
+        _cleanup_close_ int fd = -EBADF;
+        Holder h = { .pid = 0 };
+        pid_t parent = 0;
+
+        (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, id);
+        fd = open_dir_beneath(s->site->root_fd, path);
+        if (fd < 0 || fstat(fd, &h.st) < 0 ||
+            proc_lines_foreach(AT_FDCWD, "/proc/locks", find_holder, &h) < 0 || h.pid <= 0)
+                return false;
+        (void) snprintf(status, sizeof(status), "/proc/%d/status", (int) h.pid);
+        (void) proc_lines_foreach(AT_FDCWD, status, find_parent, &parent);
+        return parent != getppid();
+}
+
 static int survey_works(Site *site, Keepers *kept, uint64_t *ret_n_left, Failure *reterr) {
         Survey s = { .site = site, .kept = kept };
         int r = staging_foreach(site, survey_one, &s, reterr);
 
         if (r >= 0)
                 r = survey_busy(&s);
+        for (size_t i = 0; i < s.n_busy; i++)
+                s.n_left += is_dying(&s, s.busy[i]);
         *ret_n_left = s.n_left;
         path_list_free(s.busy, s.n_busy);
         return r;

@@ -58,7 +58,8 @@ int work_unfinalize(
 /* What work_finalize() or work_unfinalize() would do, as steps; changes nothing. */
 int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr);
 /* Finishes what a crash left, prunes records, reports every finalized directory. Waits two seconds for
- * workers that are about to die. *ret_n_left: pieces of work that could not be finished. */
+ * workers that are about to die. *ret_n_left: pieces of work that could not be finished, or that others than
+ * workers of the same daemon still hold. */
 int work_survey(
         Site *site, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr);
 /* Looks at each old tree until all are gone. Blocks until then; -ECANCELED, -ESHUTDOWN. */

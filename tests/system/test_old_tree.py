@@ -5,6 +5,7 @@ meanwhile stays, and the old tree goes in the end, whatever happens."""
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -14,9 +15,9 @@ import pytest
 
 from ovltest import assert_same, diff, run, snapshot
 from ovltest.daemon import wait_for
-from ovltest.env import end, spawn
+from ovltest.env import alive, end, spawn
 from ovltest.holders import Shell
-from ovltest.oldtree import KEEP, await_gone, await_kept, await_removed, kept_files, old_trees, traces
+from ovltest.oldtree import KEEP, STAGING, await_gone, await_kept, await_removed, kept_files, old_trees, traces
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -553,3 +554,23 @@ def test_nothing_of_a_kept_tree_is_managed(overlay, daemon, stand):
     before = snapshot(overlay / D)
     leave(shell, overlay, daemon)
     assert diff(before, snapshot(overlay / D), ignore={"nlink"}) == []
+
+
+def test_a_killed_worker_that_takes_long_to_die(overlay, daemon, stand):
+    """It has the lock on the work it did until then, longer than a survey waits: another survey takes the work over."""
+    shell = stand()
+    workers = daemon.workers()
+    daemon.kill()
+    wait_for(lambda: not any(map(alive, workers)), "the workers to die")
+    work, = (d.path for d in os.scandir(overlay / STAGING) if len(d.name) == 16)
+    lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        daemon.start()
+        wait_for(lambda: "is ready, 8 directories finalized" in daemon.log(), daemon.log)
+        assert daemon.kept() == 0
+    finally:
+        os.close(lock)
+    await_kept(daemon)
+    shell.close()
+    await_gone(overlay, daemon)
