@@ -32,27 +32,23 @@ struct Exchange {
         char *beside_name; /* OLD_TREE_PREFIX + id */
         bool is_beside;    /* the old tree stands beside its directory instead of in staging */
         bool has_standing; /* somebody stands in the directory */
+        bool is_noted;     /* that it may stand there */
         int parent_fd, parent_upper_fd;
         int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
         int new_fd, new_upper_fd; /* of the new one */
         int inotify_fd;
-        uint64_t changed_usec;  /* monotonic; when a name last changed */
-        bool has_moved;         /* the directory itself was renamed or removed */
-        bool was_used;          /* somebody stood in the old tree, or changed it after the exchange */
-        uint64_t beside_usec;   /* monotonic; since when path users reach the old tree, 0 never: a deletion
-                                 * there may be meant  for what they take it for */
-        bool has_remembered;    /* modes of directories; replay_attributes() */
-        uint64_t late_usec;     /* when something made in the old tree was taken up last */
-        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree, or in
-                                   one that is waited for; 0 nobody */
+        uint64_t changed_usec; /* monotonic; when a name last changed */
+        bool has_moved;        /* the directory itself was renamed or removed */
+        bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
+        bool is_kept; /* what is removed in the old tree from now on is not removed in the new one */
+        bool has_told_removals; /* that it was */
+        bool is_final_look;     /* what the new tree had no place for is tried once more */
+        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
+                                 */
         bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
         uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
-        uint64_t missing_usec;  /* monotonic; when the first of the deletions that wait was seen, 0 none */
         bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
                             ours */
-        char **older;    /* ids of the works that replay in this one's old tree; older.c */
-        size_t n_older;
-        bool has_older;              /* they were searched */
         unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
         bool has_told_failure;       /* that the old tree cannot be removed */
         bool is_manifest_stale;
@@ -79,8 +75,6 @@ bool exchange_should_stop(const Exchange *x);
 /* The error of exchange_fail(), or -ECANCELED, or 0. */
 int exchange_outcome(Exchange *x, Failure *reterr);
 void node_block(Node *n, DirectoryState state, const char *format, ...) _printf_(3, 4);
-/* Marks n to be compared again because an entry of it changed under our hands. */
-void node_recheck(Node *n);
 /* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For
  * messages. */
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
@@ -132,6 +126,8 @@ void raw_list_done(RawList *l);
 /* The node for the old directory that stands as name in upper_dfd, or NULL. Inode numbers are not enough:
  * the number of a removed directory is soon another one's. */
 Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw);
+/* upper_fd: the root. */
+bool is_handle_gone(int upper_fd, const char *handle);
 bool is_handle_at(int upper_dfd, const char *name, const char *handle);
 /* Hash of the file handle of an upper entry, 0 where there is none. */
 uint64_t entry_identity(int upper_dfd, const char *name);
@@ -144,24 +140,9 @@ int sync_dirty(Exchange *x);
 int reconcile_dirty(Exchange *x);
 int reconcile_events(Exchange *x); /* takes up what is queued, and what had to wait */
 int reconcile_all(Exchange *x);    /* every directory, whether an event told of it or not */
-int reconcile_gone(Exchange *x);   /* entries that are MISSING_GONE leave the new tree */
 /* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
  * its way. */
 int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
-
-/* replay.c: what is not taken over as it is seen: deletions in an old tree that path users reach, and
- * attributes. */
-/* Applies modes that were set on old directories; the first time, it finds out what they were. */
-int replay_attributes(Exchange *x);
-void replay_remember_node(Node *n, int new_fd);
-/* They began so soon after the exchange that somebody may be waiting: it is worth staying. */
-bool replay_is_early(const Exchange *x);
-/* Decides about the deletions that wait. 1: some still do. */
-int replay_deletions(Exchange *x);
-/* The old tree stood beside its directory and was removed or moved away from there by somebody. */
-bool replay_is_root_gone(const Exchange *x);
-/* A file that is missing stands under another name, which the new tree has by now: that was a rename. */
-int replay_renames(Exchange *x);
 
 /* grave.c: taking entries out of trees that others use */
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
@@ -173,19 +154,10 @@ int grave_upper(const Exchange *x);
 /* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
  * more. */
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
-/* Whether the directory stands somewhere in the old tree. */
-bool is_elsewhere_in_old(Exchange *x, const Node *n);
-/* Whether it has left the old tree and lies in the staging directory of an older work, through which that
- * one moves directories. */
-bool is_on_its_way(Exchange *x, const Node *n);
-/* Detaches a directory that moves, its new one waits in the grave (if its users left it where it was). */
-int bury(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
- * in it. 1: it was needed elsewhere, give_back(). */
-int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n);
+ * in it. */
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
-/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. Before
- * it, directories that a crash left there go back to their places. */
+/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. */
 int grave_clear(Exchange *x, bool is_final);
 
 /* layer-hold.c: other overlays that have the old tree for a layer */
@@ -196,17 +168,6 @@ int layer_hold_begin(Exchange *x); /* right after the exchange */
 /* 1: the old tree has to stay; that is told. */
 int layer_hold_look(Exchange *x);
 
-/* give-back.c: directories that leave the old tree while we remove it */
-/* If n's old directory was moved out of the old tree by somebody while that is being removed, it changes
- * places with the new one, which stands as name in new_fd; the name is free then. 1: the old one stands
- * where it was again; 0: it does not, or nothing was done; -EAGAIN: they move just now. */
-int give_back(Exchange *x, const Node *n, int new_fd, int new_upper_fd, const char *name);
-/* Whether n's old directory is where the tree says. */
-bool old_stands(const Exchange *x, const Node *n);
-/* n is not where the old tree had it. 0: it is gone for good, 1: the tree is to be looked at again. n may be
- * freed. */
-int directory_left(Exchange *x, Node *n);
-
 /* undo.c: raw edits of a tree that was never looked up. */
 int undo_make_directory(Exchange *x, Node *n);
 
@@ -214,14 +175,6 @@ int undo_make_directory(Exchange *x, Node *n);
 Exchange *exchange_new(Site *site);
 /* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
 int exchange_check_blocked(Exchange *x);
-
-/* older.c */
-/* Writes down, for good, which works may have an older tree than ours will be: before the first snapshot. */
-int older_save(Exchange *x);
-/* Older old trees are kept, of which changes are replayed in ours: 1, 0 (for good) when there are none. */
-int older_remain(Exchange *x);
-/* Who stands in one of those. */
-int older_standing(const Exchange *x, Standing *ret);
 
 /* settle.c */
 void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */
@@ -251,3 +204,4 @@ int stand_find_writers(const Exchange *x, Writers **ret);
 /* 1: somebody came who is to be waited for. */
 int exchange_now(Exchange *x, Failure *reterr);
 int exchange_move_beside(Exchange *x);
+int exchange_note_beside(Exchange *x);

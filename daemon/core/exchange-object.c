@@ -140,12 +140,6 @@ void node_block(Node *n, DirectoryState state, const char *format, ...) {
         free(text);
 }
 
-void node_recheck(Node *n) {
-        (void) pthread_mutex_lock(&n->tree->lock);
-        n->changes.all = true;
-        (void) pthread_mutex_unlock(&n->tree->lock);
-}
-
 int exchange_wait(Exchange *x, JobState state) {
         uint64_t canceled_usec = 0;
 
@@ -193,7 +187,6 @@ Exchange *exchange_free(Exchange *x) {
         (void) fd_close(x->inotify_fd);
         failure_done(&x->failure);
         free(x->stale);
-        path_list_free(x->older, x->n_older);
         free(x->name);
         free(x->beside_name);
         free(x);

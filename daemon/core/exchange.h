@@ -73,9 +73,6 @@ int exchange_run(
  * does: try again when exchange_watch_fd() is readable, and from time to time. Errors are noted once; trying
  * again may help. -ESHUTDOWN: threads hang in the kernel after a cancel, x must not be freed. Blocks. */
 int exchange_retire(Exchange *x);
-/* Whether names were removed in the old tree of which it is not decided yet what they mean: look again soon.
- */
-bool exchange_is_undecided(const Exchange *x) _pure_;
 /* Becomes readable when something happens in the old tree. */
 int exchange_watch_fd(const Exchange *x) _pure_;
 const char *exchange_path(const Exchange *x) _pure_;

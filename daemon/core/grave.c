@@ -3,12 +3,10 @@
  * there can be looked at again without anybody coming in between. What turns out not to be ours goes back or
  * to kept/. */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/exchange-internal.h"
 
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
@@ -61,86 +59,33 @@ int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e)
         return 1;
 }
 
-bool is_elsewhere_in_old(Exchange *x, const Node *n) {
-        _cleanup_free_ char *root = NULL, *path = NULL;
-        _cleanup_close_ int fd = -EBADF;
-
-        if (!n->old_handle)
-                return false;
-        fd = file_handle_open(x->site->upper_fd, n->old_handle, NULL);
-        return fd >= 0 && fd_path(fd, &path) >= 0 && fd_path(x->old_upper_fd, &root) >= 0 &&
-                path_startswith(path, root);
-}
-
-bool is_on_its_way(Exchange *x, const Node *n) {
-        _cleanup_free_ char *path = NULL;
-        _cleanup_close_ int fd = -EBADF;
-
-        if (!n->old_handle || older_remain(x) == 0 || is_elsewhere_in_old(x, n))
-                return false;
-        fd = file_handle_open(x->site->upper_fd, n->old_handle, &path);
-        return fd >= 0 && path_startswith(path, STAGING_NAME);
-}
-
-int bury(Exchange *x, int dfd, int upper_dfd, Entry *e) {
-        Node *m = e->dir;
-        char grave[16];
-
-        if (!m->is_buried && is_handle_at(upper_dfd, e->name, m->new_handle)) {
-                staging_new_name(&x->staging, grave);
-                if (renameat2(dfd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) >= 0) {
-                        m->is_buried = true;
-                        m->grave = (unsigned) strtoul(grave, NULL, 10);
-                } else if (errno != ENOENT)
-                        return -errno;
-        }
-        node_detach(m);
-        return 0;
-}
-
 static int prune_entry(Exchange *x, int dfd, int upper_dfd, Node *n, Entry *e) {
         int r;
 
         if (!e->is_placed || e->type == DT_WHT)
                 return 0;
-        if (!e->dir) {
-                r = take_out(x, dfd, upper_dfd, n, e);
-                e->is_placed = r <= 0;
-                return r < 0 ? r : 0;
-        }
-        return is_elsewhere_in_old(x, e->dir) ? bury(x, dfd, upper_dfd, e)
-                                              : prune_directory(x, dfd, upper_dfd, e);
-}
-
-int prune_placed(Exchange *x, int dfd, int upper_dfd, Node *n) {
-        Entry *e, *next;
-
-        HASH_ITER(hh, n->entries, e, next) {
-                int r = prune_entry(x, dfd, upper_dfd, n, e);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        if (e->dir)
+                return prune_directory(x, dfd, upper_dfd, e);
+        r = take_out(x, dfd, upper_dfd, n, e);
+        e->is_placed = r <= 0;
+        return r < 0 ? r : 0;
 }
 
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
-        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
-        int r = give_back(x, e->dir, dfd, upper_dfd, e->name);
+        _cleanup_close_ int fd = open_dir_beneath(dfd, e->name),
+                            upper_fd = open_dir_beneath(upper_dfd, e->name);
+        Entry *child, *next;
 
-        if (r == -EINVAL)
-                return 0; /* the old one lies in the new one by now, which stays whole */
-        if (r != 0 || !is_handle_at(upper_dfd, e->name, e->dir->new_handle))
-                return r;
-        fd = open_dir_beneath(dfd, e->name);
-        upper_fd = open_dir_beneath(upper_dfd, e->name);
         if (fd < 0 || upper_fd < 0 || !is_handle_at(upper_fd, "", e->dir->new_handle))
-                return 0; /* moved by its users just now */
-        r = prune_placed(x, fd, upper_fd, e->dir);
-        if (r < 0)
-                return r;
+                return 0; /* its users have moved or removed it */
+        HASH_ITER(hh, e->dir->entries, child, next) {
+                int r = prune_entry(x, fd, upper_fd, e->dir, child);
+                if (r < 0)
+                        return r;
+        }
         /* ENOTEMPTY: its users have used it; it stays theirs, without what was removed. */
-        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != ENOENT &&
-            errno != ENOTDIR)
+        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST &&
+            errno != ENOENT && errno != ENOTDIR)
                 return -errno;
         return 0;
 }
@@ -175,38 +120,16 @@ static bool is_known_inode(Exchange *x, int upper_fd, const char *name) {
 
 typedef struct Clear {
         Exchange *x;
-        const char *name;
         int upper_fd;
         bool is_final;
 } Clear;
 
-/* A directory that was on its way from one place to another when we were killed goes back to where the tree
- * says. */
-static int unbury(Node *n, void *userdata) {
-        _cleanup_close_ int fd = -EBADF, parent_upper_fd = -EBADF;
-        Clear *c = userdata;
-
-        if (!n->entry || !is_handle_at(c->upper_fd, c->name, n->new_handle))
-                return 0;
-        if (node_open_new(c->x, n->parent, &fd, &parent_upper_fd) < 0 ||
-            renameat2(c->x->staging.grave_fd, c->name, fd, n->entry->name, RENAME_NOREPLACE) < 0) {
-                /* What moves there has done so already: this one follows from where it is. */
-                n->is_buried = true;
-                n->grave = (unsigned) strtoul(c->name, NULL, 10);
-        }
-        return -EEXIST; /* stops the walk */
-}
-
 static int clear_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         Clear *c = userdata;
 
-        c->name = name;
-        if (type == DT_DIR) {
-                if (!c->is_final && tree_foreach(c->x->tree, unbury, c) == -EEXIST)
-                        return 0;
-                if (unlinkat(dfd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT)
-                        return 0;
-        } else if (is_known_inode(c->x, c->upper_fd, name))
+        if (type == DT_DIR && (unlinkat(dfd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT))
+                return 0; /* was to get a name, and is empty */
+        if (type != DT_DIR && is_known_inode(c->x, c->upper_fd, name))
                 return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
         return c->is_final
                 ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")

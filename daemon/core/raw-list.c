@@ -65,7 +65,7 @@ bool is_handle_at(int upper_dfd, const char *name, const char *handle) {
         return handle && file_handle_at(upper_dfd, name, &found) >= 0 && strcmp(found, handle) == 0;
 }
 
-static bool is_handle_gone(int upper_dfd, const char *handle) {
+bool is_handle_gone(int upper_dfd, const char *handle) {
         int fd = handle ? file_handle_open(upper_dfd, handle, NULL) : -ESTALE;
 
         (void) fd_close(fd);

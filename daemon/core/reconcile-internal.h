@@ -14,11 +14,12 @@ typedef struct Sides {
 } Sides;
 
 /* take-up.c: what the old tree has and the new one has not */
-/* A file or directory that the tree does not know by that name. The name is free in the tree. */
+/* A name that is not placed: it is, if its place in the new tree is free. */
 int take_up(Sides *s, const RawEntry *raw);
-/* A name with another file than it was placed with. e may be dropped. */
+/* A name with something else than it was placed with: so has the new tree then, if it still has that. e may
+ * be dropped. */
 int replace(Sides *s, Entry *e, const RawEntry *raw);
-/* A directory of the tree that was renamed through the old side: its new directory follows. */
-int follow_move(Sides *s, Node *m, const RawEntry *raw);
-/* Moves what the new tree has no place for out of the old one. */
-int keep_from_old(Sides *s, const RawEntry *raw, const char *why);
+/* It has no place in the new tree, and stays where it is: told if somebody stands there. */
+int stay(Sides *s, const RawEntry *raw, const char *why);
+/* reconcile.c: e leaves the new tree, but for what its users made in it since. e is dropped. */
+int forget(Sides *s, Entry *e);

@@ -64,7 +64,6 @@ static int excuse_missing(Node *n, void *userdata) {
         _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
         Entry *e, *next;
 
-        n->is_emptied = true;                /* perhaps */
         HASH_ITER(hh, n->entries, e, next) { /* what is in a directory that left, its new place tells */
                 struct stat st;
 
@@ -94,7 +93,9 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         x->phase = PHASE_EXCHANGED;
         x->is_resumed = x->may_be_shown = true;
         x->is_beside = old->is_beside;
-        x->beside_usec = 1; /* long ago: it may have stood there, and is on its way back */
+        /* What was removed since by those who stand there is not told from what was under way. */
+        x->is_kept =
+                x->is_beside || faccessat(x->staging.dir_fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
         r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
         if (r >= 0 && new->path)
                 r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
@@ -106,7 +107,8 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
                 r = tree_foreach(x->tree, watch_again, x);
         if (r >= 0 && faccessat(x->staging.dir_fd, STAGING_REMOVE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0) {
                 x->phase = PHASE_REMOVE;
-                r = tree_foreach(x->tree, excuse_missing, x);
+                if (!x->is_kept)
+                        r = tree_foreach(x->tree, excuse_missing, x);
         }
         /* With the tree as it was when we were killed: what was on its way out then is known by it. */
         if (r >= 0)

@@ -14,16 +14,12 @@
 
 /* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
 #define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)
-#define RMDIR_ROUNDS                                                                                        \
-        100 /* of late operations; each makes progress, so this only bounds a mistake of ours               \
-             */
+/* Of late operations in one directory after the other; each makes progress, so this only bounds a mistake of
+ * ours. */
+#define RMDIR_ROUNDS 100
 
 /* So many looks wait for what cannot be compared. */
 #define UNCOMPARED_LOOKS 20
-
-/* How long a look stays for deletions to come to an end, when they began right after the exchange. */
-#define EARLY_MSEC 25
-#define EARLY_ROUNDS 20
 
 typedef struct RemoveTask {
         Exchange *x;
@@ -69,10 +65,9 @@ static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upp
 
         if (r == -EIO || r == -ESTALE)
                 r = remove_lost(x, old_fd, old_upper_fd, e);
-        if (r > 0) {
+        if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
-                n->is_emptied = true;
-        } else if (r == 0)
+        else if (r == 0)
                 node_recheck(n);
         else
                 note_failure(x, r, n, e->name);
@@ -87,7 +82,7 @@ static int remove_entries(Exchange *x, Node *n) {
                 return -ENOMEM;
         old_fd = open_dir_beneath(x->old_fd, path);
         old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (old_fd == -ENOENT || old_upper_fd == -ENOENT)
+        if (errno_is_gone(old_fd) || errno_is_gone(old_upper_fd))
                 return 0;
         if (old_fd < 0 || old_upper_fd < 0)
                 return old_fd < 0 ? old_fd : old_upper_fd;
@@ -186,32 +181,64 @@ static int remove_directory_at(Exchange *x, const Node *n) {
         return unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-/* 1: late operations had left something, which has been taken over; directories may have come and gone. */
-static int remove_directory(Exchange *x, Node *n) {
-        int r = old_stands(x, n) ? remove_directory_at(x, n) : -ENOENT;
+static bool old_stands(const Exchange *x, const Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
 
+        return fd >= 0 && (!n->old_handle || is_handle_at(fd, "", n->old_handle));
+}
+
+/* What never found a place in the new tree: nobody stands here any more. */
+static int keep_aside(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                int r = fd;
+
+                if (e->aside == 0)
+                        continue;
+                if (fd >= 0)
+                        r =
+                                keep(x, fd, e->name, n, e->name,
+                                     "made or replaced in the old tree, and without a place in the new one");
+                if (r < 0)
+                        return r;
+                e->aside = 0;
+        }
+        return 0;
+}
+
+/* 1: late operations had left something, which has been taken over; directories may have come and gone. */
+static int take_over_late(Exchange *x, Node *n) {
+        int r;
+
+        node_recheck(n);
+        r = remove_entries(x, n);
+        (void) tree_resume_deferred(x->tree);
+        if (r >= 0)
+                r = reconcile_dirty(x);
+        return r < 0 ? r : x->failure.error ? -x->failure.error : 1;
+}
+
+static int remove_directory(Exchange *x, Node *n) {
+        int r = old_stands(x, n) ? keep_aside(x, n) : -ENOENT;
+
+        if (r >= 0)
+                r = remove_directory_at(x, n);
         if (r == -ENOTEMPTY) {
                 r = remove_lower_names(x, n);
                 if (r >= 0)
                         r = remove_directory_at(x, n);
         }
-        if (r == -ENOENT)
-                return directory_left(x, n);
-        if (r == -ENOTEMPTY) {
-                n->changes.all = true;
-                r = remove_entries(x, n);
-                (void) tree_resume_deferred(x->tree);
-                if (r >= 0)
-                        r = reconcile_dirty(x);
-                return r < 0 ? r : x->failure.error ? -x->failure.error : 1;
-        }
-        if (r < 0)
+        if (r == -ENOTEMPTY)
+                return take_over_late(x, n);
+        if (r < 0 && r != -ENOENT) /* where it went, there it is met again */
                 return r;
         n->is_removed = true;
-        if (n->entry) {
+        if (r >= 0 && n->entry)
                 n->entry->is_placed = false;
-                n->parent->is_emptied = true;
-        }
         return 0;
 }
 
@@ -228,7 +255,7 @@ static int remove_listed(Exchange *x) {
 }
 
 static int remove_directories(Exchange *x) {
-        for (unsigned round = 0; round < RMDIR_ROUNDS; round++) {
+        for (uint64_t round = 0; round < RMDIR_ROUNDS + x->tree->n_nodes; round++) {
                 int r = remove_listed(x);
 
                 if (r <= 0)
@@ -276,7 +303,7 @@ static int keep_for(Exchange *x, const Standing *standing) {
         TimesGuard guard;
         int r = 0;
 
-        x->was_used = true;
+        x->was_used = x->is_kept = true;
         if (x->parent_fd >= 0) {
                 times_guard_begin(&guard, x->parent_fd);
                 r = exchange_move_beside(x);
@@ -312,15 +339,6 @@ static int leave_beside(Exchange *x) {
         return r;
 }
 
-/* 1: something waits to be decided. */
-static int take_over(Exchange *x) {
-        int r = reconcile_events(x);
-
-        if (r >= 0)
-                r = replay_attributes(x);
-        return r < 0 ? r : replay_deletions(x);
-}
-
 static int find_uncompared(Node *n, void *userdata) {
         return n->is_deferred && old_stands(userdata, n) ? -EEXIST : 0;
 }
@@ -340,14 +358,8 @@ static bool has_uncompared(Exchange *x) {
 /* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
 static int look(Exchange *x) {
         Standing standing = { 0 };
-        int r = take_over(x), waits;
+        int r = reconcile_events(x);
 
-        for (unsigned i = 0; r == 1 && i < EARLY_ROUNDS && replay_is_early(x); i++) {
-                r = watch_wait(x, EARLY_MSEC);
-                if (r >= 0)
-                        r = take_over(x);
-        }
-        waits = r;
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)
@@ -365,40 +377,50 @@ static int look(Exchange *x) {
                 if (held != 0)
                         return held < 0 ? held : 0;
         }
-        return r < 0 ? r : waits == 0 && !has_uncompared(x);
+        return r < 0 ? r : !has_uncompared(x);
 }
 
-static int wait_for_older(Exchange *x) {
-        Standing standing;
-        int r = older_standing(x, &standing);
+/* Somebody has removed it from beside its directory, or moved it away. */
+static bool is_root_gone(const Exchange *x) {
+        _cleanup_free_ char *found = NULL;
+        int r;
 
-        x->standing_usec = now_monotonic_usec();
-        if (r >= 0 && standing.n > 0)
-                site_kept(x->site, x->tree->path, x->staging.id, standing.n, standing.who);
-        return r;
+        if (!x->is_beside)
+                return false;
+        r = file_handle_at(x->parent_upper_fd, x->beside_name, &found);
+        return r == -ENOENT ||
+                (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
+}
+
+/* 1: it is in staging, and nobody stands in it. */
+static int bring_back(Exchange *x) {
+        bool was_beside = x->is_beside;
+        int r = leave_beside(x);
+
+        /* Who came by path meanwhile, and what those did last who left while they were looked for. */
+        if (r >= 0 && was_beside) {
+                x->standing_usec = 0;
+                r = look(x);
+                if (r <= 0)
+                        return r;
+        }
+        if (r >= 0 && x->is_kept) {
+                x->is_final_look = true;
+                r = reconcile_all(x);
+        }
+        return r < 0 ? r : 1;
 }
 
 static int retire_once(Exchange *x) {
-        int older = older_remain(x), r; /* before the look, which sees what they did last */
+        int r = look(x);
 
-        r = look(x);
-        if (r > 0 && older != 0)
-                return older < 0 ? older : wait_for_older(x);
         if (r <= 0)
                 return r;
-        if (!replay_is_root_gone(x)) {
-                bool was_beside = x->is_beside;
-
-                r = leave_beside(x);
-                /* Who came by path meanwhile, and what those did last who left while they were looked for.
-                 */
-                if (r >= 0 && (was_beside || x->beside_usec != 0)) {
-                        r = look(x);
-                        if (r <= 0)
-                                return r;
-                }
-                if (r >= 0)
-                        r = remove_tree(x);
+        if (!is_root_gone(x)) {
+                r = bring_back(x);
+                if (r <= 0)
+                        return r;
+                r = remove_tree(x);
         }
         if (r >= 0)
                 r = grave_clear(x, /* is_final= */ true);
@@ -429,8 +451,4 @@ int exchange_retire(Exchange *x) {
         if (r < 0 && r != -ESHUTDOWN)
                 tell_failure(x, r);
         return r;
-}
-
-bool exchange_is_undecided(const Exchange *x) {
-        return x->missing_usec != 0;
 }

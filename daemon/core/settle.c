@@ -75,9 +75,7 @@ static int save_first(Exchange *x) {
                 if (r < 0)
                         return r;
         }
-        r = older_save(x);
-        if (r >= 0)
-                r = exchange_save(x, /* sync= */ true);
+        r = exchange_save(x, /* sync= */ true);
         x->has_manifest = r >= 0;
         return r;
 }

@@ -11,7 +11,7 @@
 #define STAGING_SNAPSHOT "snapshot"
 #define STAGING_SNAPSHOT_LAST "snapshot.last"
 #define STAGING_REMOVE "remove"
-#define STAGING_OLDER "older"
+#define STAGING_BESIDE "beside"
 #define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
 #define STAGING_ID_LENGTH 16
 

@@ -89,12 +89,45 @@ static const char *describe(const Site *site, const Standing *s, char buffer[sta
         return buffer;
 }
 
-static int put_off(const Site *site, const char *path, const Standing *s, Failure *reterr) {
-        char text[TEXT_SIZE];
+typedef struct Conflict {
+        const Site *site;
+        const char *path;
+        Standing *found;
+} Conflict;
 
-        return failure_set(
-                reterr, FAILURE_BUSY, EBUSY, "'%s/%s' is put off until they have left it: %s",
-                site->overlay->mount_point, path, describe(site, s, text));
+/* An old tree that somebody stands in, of a directory at or above the path. One that is kept beside a
+ * directory below is met there, when that is scanned. */
+static int find_old_tree(const char *id, void *userdata) {
+        char name[sizeof(OLD_TREE_PREFIX) + STAGING_ID_LENGTH];
+        _cleanup_(tree_freep) Tree *t = NULL;
+        _cleanup_close_ int dir_fd = -EBADF, fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+        Conflict *c = userdata;
+        int r;
+
+        (void) snprintf(name, sizeof(name), STAGING_NAME "/%s", id);
+        dir_fd = open_dir_beneath(c->site->upper_fd, name);
+        r = dir_fd < 0 ? dir_fd : staging_read_snapshot(dir_fd, &t);
+        if (r < 0 || !t->root->new_handle)
+                return 0; /* it replays nothing */
+        fd = file_handle_open(c->site->upper_fd, t->root->new_handle, &path);
+        if (fd < 0 || !path_startswith(c->path, path))
+                return 0;
+        (void) snprintf(name, sizeof(name), OLD_TREE_PREFIX "%s", id);
+        r = standing_find(name, NULL, c->found);
+        if (r >= 0 && c->found->n == 0)
+                r = standing_find(id, NULL, c->found);
+        return r < 0 ? r : c->found->n > 0 ? -EEXIST : 0;
+}
+
+/* Old trees in a row would be replayed one in the other. 1: there is one, ret says who stands there. */
+static int look_for_old_tree(const Site *site, const char *path, Standing *ret, Failure *reterr) {
+        Conflict c = { .site = site, .path = path, .found = ret };
+        int r;
+
+        *ret = (Standing){ 0 };
+        r = staging_foreach(site, find_old_tree, &c, reterr);
+        return r == -EEXIST ? 1 : r;
 }
 
 static int cancel(const Site *site, const char *path, Failure *reterr) {
@@ -103,13 +136,48 @@ static int cancel(const Site *site, const char *path, Failure *reterr) {
                 "canceled while it waited for those who stand in '%s/%s'", site->overlay->mount_point, path);
 }
 
+static int wait_for_old_tree(Site *site, const char *path, Failure *reterr) {
+        for (;;) {
+                char text[TEXT_SIZE];
+                Standing s;
+                int r = look_for_old_tree(site, path, &s, reterr);
+
+                if (r <= 0)
+                        return r;
+                (void) snprintf(
+                        text, sizeof(text),
+                        "an old tree of it is kept for %u processes that stand in it: %s", s.n, s.who);
+                if (site->options.is_unasked || site->options.standing == STANDING_KEEP)
+                        return failure_set(
+                                reterr, FAILURE_BUSY, EBUSY,
+                                "'%s/%s' cannot be exchanged: %s; try again when they have left",
+                                site->overlay->mount_point, path, text);
+                if (site_is_canceled(site))
+                        return cancel(site, path, reterr);
+                site_wait(site, 0, 0, text);
+                (void) poll(NULL, 0, LOOK_AGAIN_MSEC);
+        }
+}
+
+static int put_off(const Site *site, const char *path, const Standing *s, Failure *reterr) {
+        char text[TEXT_SIZE];
+
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY, "'%s/%s' is put off until they have left it: %s",
+                site->overlay->mount_point, path, describe(site, s, text));
+}
+
 int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
         uint64_t now, told_usec = 0;
         char text[TEXT_SIZE];
+        int r = x ? 0 : wait_for_old_tree(site, path, reterr);
 
+        if (r < 0)
+                return r;
         for (;;) {
                 Standing s;
-                int r = look(site, path, x, &s);
+
+                r = look(site, path, x, &s);
 
                 if (r < 0)
                         return failure_set_errno(

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/fs-util.h"
 #include "core/exchange-internal.h"
 #include "core/redirect-max.h"
 #include "core/times.h"
@@ -23,11 +24,28 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
         return 0;
 }
 
+/* From here on path users reach the old tree: after a crash nobody can tell any more who has removed what is
+ * missing there. */
+int exchange_note_beside(Exchange *x) {
+        int r;
+
+        if (x->is_noted)
+                return 0;
+        r = file_write_atomic(x->staging.dir_fd, STAGING_BESIDE, "", 0);
+        x->is_noted = r >= 0;
+        return r;
+}
+
 /* The old tree goes beside its directory, where "../x" from within finds what it did before: staging is
  * closed to all but root, and has other neighbours. */
 int exchange_move_beside(Exchange *x) {
+        int r;
+
         if (x->is_beside)
                 return 0;
+        r = exchange_note_beside(x);
+        if (r < 0)
+                return r;
         if (renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE) < 0)
                 return -errno;
         x->is_beside = true;
@@ -170,15 +188,17 @@ int exchange_now(Exchange *x, Failure *reterr) {
         TimesGuard guard;
 
         times_guard_begin(&guard, x->parent_fd);
-        while ((r = try_exchange(x, reterr)) == 1) {
+        r = x->has_standing ? exchange_note_beside(x) : 0; /* takes its time, which nobody has later */
+        while (r == 0 && (r = try_exchange(x, reterr)) == 1) {
                 r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
                 if (r < 0)
                         break;
         }
         if (r == 0)
                 r = aftermath(x);
-        if (r >= 0)
+        if (r == 0)
                 r = layer_hold_begin(x);
+        x->is_kept = x->is_beside;
         times_guard_end(&guard, names);
         hurry_no_more(priority);
         return r == 2 ? 1 : r;

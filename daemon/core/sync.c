@@ -264,39 +264,15 @@ static int discard_detached(Exchange *x) {
         return 0;
 }
 
-typedef struct Dirty {
-        Exchange *x;
-        Node *shallowest;
-        unsigned depth;
-} Dirty;
-
-static int find_dirty(Node *n, void *userdata) {
-        Dirty *d = userdata;
-        unsigned depth;
-
-        if (!node_has_changes(n))
-                return 0;
-        depth = node_depth(n);
-        if (!d->shallowest || depth < d->depth) {
-                d->shallowest = n;
-                d->depth = depth;
-        }
-        return 0;
-}
-
 int sync_dirty(Exchange *x) {
-        for (;;) {
-                Dirty d = { .x = x };
-                int r;
+        Node *n;
 
-                (void) tree_foreach(x->tree, find_dirty, &d);
-                if (!d.shallowest)
-                        break;
-                /* Parents first: where a directory went is seen in its parents. */
-                r = sync_node(x, d.shallowest);
+        /* Parents first: where a directory went is seen in its parents. */
+        while ((n = tree_next_dirty(x->tree))) {
+                int r = sync_node(x, n);
+
                 if (r < 0 && r != -EAGAIN)
-                        r = exchange_error(
-                                x, CALL_READ, r, d.shallowest, -EBADF, NULL, "take up changes in");
+                        r = exchange_error(x, CALL_READ, r, n, -EBADF, NULL, "take up changes in");
                 if (r < 0)
                         return r;
                 if (exchange_should_stop(x))

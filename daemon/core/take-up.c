@@ -1,27 +1,83 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the old tree has after the exchange and the new one has not: linked, moved or made there too.
- * Whatever does not fit goes to kept/. */
+/* What the old tree has after the exchange and the new one has not. A file is linked to the grave first,
+ * where nobody else comes: what is placed is what is noted as placed, however often its name changes
+ * meanwhile. What has no place in the new tree stays in the old one. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
-#include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/meta.h"
 #include "core/reconcile-internal.h"
 
-static void learn(Sides *s, Entry *e, const RawEntry *raw) {
-        e->type = raw->type;
-        e->inode = raw->inode;
-        e->identity = entry_identity(s->new_upper_fd, raw->name);
-        e->is_placed = e->is_late = true;
-        e->missing = MISSING_NOT;
-        s->x->late_usec = now_monotonic_usec();
+int stay(Sides *s, const RawEntry *raw, const char *why) {
+        _cleanup_free_ char *path = exchange_node_path(s->x, s->node, raw->name);
+        Entry *e = node_find(s->node, raw->name);
+        bool is_told;
+        int r;
+
+        if (!e) {
+                r = node_add_late(s->node, raw->name, DT_UNKNOWN, &e);
+                if (r < 0)
+                        return r;
+        }
+        is_told = e->aside != 0;
+        e->aside = raw->inode;
+        e->is_placed &= e->dir != NULL; /* that of a file is somebody else's */
+        if (!is_told && s->x->is_beside)
+                site_note(
+                        s->x->site, path ?: s->x->tree->path,
+                        "%s: it stays in the old tree '%s' of those who stand there", why,
+                        s->x->beside_name);
+        return 0;
 }
 
-int keep_from_old(Sides *s, const RawEntry *raw, const char *why) {
-        return keep(s->x, s->old_fd, raw->name, s->node, raw->name, why);
+static bool is_gone_by_now(int error) {
+        return error == ENOENT || error == ENOTDIR || error == ELOOP;
+}
+
+/* A link to the file, as grave. 0; 1: it is gone, or not a file any more, and an event tells. */
+static int fetch(const Sides *s, const RawEntry *raw, int grave_upper_fd, const char *grave, RawEntry *ret) {
+        struct stat st;
+
+        if (linkat(s->old_fd, raw->name, s->x->staging.grave_fd, grave, 0) < 0)
+                return is_gone_by_now(errno) || (errno == EPERM && raw->type == DT_DIR) ? 1 : -errno;
+        if (fstatat(grave_upper_fd, grave, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        *ret = *raw;
+        ret->inode = st.st_ino;
+        ret->type = (unsigned char) IFTODT(st.st_mode);
+        return 0;
+}
+
+static void drop_link(const Sides *s, const char *grave) {
+        (void) unlinkat(s->x->staging.grave_fd, grave, 0);
+}
+
+/* The entry for a name whose place is free: a directory that was removed leaves it. */
+static int add_entry(Sides *s, const char *name, unsigned char type, Entry **ret) {
+        Entry *e = node_find(s->node, name);
+
+        if (e && e->dir && !e->is_placed)
+                entry_drop(s->node, e);
+        return node_add_late(s->node, name, type, ret);
+}
+
+static int learn(Sides *s, const RawEntry *raw, int upper_dfd, const char *name) {
+        Entry *e = node_find(s->node, raw->name);
+
+        if (!e || !e->is_placed) {
+                int r = add_entry(s, raw->name, raw->type, &e);
+                if (r < 0)
+                        return r;
+        }
+        e->type = raw->type;
+        e->inode = raw->inode;
+        e->identity = entry_identity(upper_dfd, name);
+        e->is_placed = true;
+        e->aside = 0;
+        return 0;
 }
 
 static bool is_inode_at(int upper_dfd, const RawEntry *raw) {
@@ -30,87 +86,80 @@ static bool is_inode_at(int upper_dfd, const RawEntry *raw) {
         return fstatat(upper_dfd, raw->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_ino == raw->inode;
 }
 
-/* The new tree's users were first: theirs holds. */
-static int lose(Sides *s, Entry *e, const RawEntry *raw) {
-        entry_drop(s->node, e);
-        return keep_from_old(s, raw, "replaced in the old tree, and replaced or removed in the new one");
+/* found: what grave is a link to. */
+static int place_link(Sides *s, const RawEntry *found, int grave_upper_fd, const char *grave) {
+        int r;
+
+        if (renameat2(s->x->staging.grave_fd, grave, s->new_fd, found->name, RENAME_NOREPLACE) >= 0)
+                return learn(s, found, s->new_upper_fd, found->name);
+        r = errno == EEXIST ? 0 : errno == ENOENT ? -EAGAIN : -errno;
+        if (r == 0 && is_inode_at(s->new_upper_fd, found)) /* done already, before a crash */
+                r = learn(s, found, grave_upper_fd, grave);
+        else if (r == 0)
+                r = stay(s, found, "made while the name was taken in the new tree");
+        drop_link(s, grave);
+        return r;
 }
 
-/* A name that the old tree shows with another entry than it was placed with: the new one gets it in one
- * step, if it still has the old one. */
-int replace(Sides *s, Entry *e, const RawEntry *raw) {
-        Exchange *x = s->x;
-        _cleanup_close_ int grave_upper_fd = grave_upper(x);
-        char grave[16];
+/* The new tree's file goes out, if it is still what was put there, and the link in, in one step. */
+static int exchange_link(Sides *s, Entry *e, const RawEntry *found, int grave_upper_fd, const char *grave) {
+        static const char why[] = "replaced, while the name was changed in the new tree, too";
+        int grave_fd = s->x->staging.grave_fd, r;
 
-        if (grave_upper_fd < 0)
-                return grave_upper_fd;
-        if (is_inode_at(s->new_upper_fd, raw)) { /* done already, before a crash */
-                learn(s, e, raw);
-                return 0;
-        }
-        if (!is_as_placed(s->new_upper_fd, e->name, e))
-                return lose(s, e, raw);
-        staging_new_name(&x->staging, grave);
-        if (linkat(s->old_fd, raw->name, x->staging.grave_fd, grave, 0) < 0)
-                return errno == ENOENT ? (s->node->is_deferred = true, 0) : -errno;
-        if (renameat2(x->staging.grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) < 0) {
-                int error = errno;
-
-                (void) unlinkat(x->staging.grave_fd, grave, 0);
-                return error == ENOENT ? lose(s, e, raw) : -error;
+        if (!is_as_placed(s->new_upper_fd, e->name, e) ||
+            renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) < 0) {
+                drop_link(s, grave);
+                return stay(s, found, why);
         }
         if (is_as_placed(grave_upper_fd, grave, e)) {
-                (void) unlinkat(x->staging.grave_fd, grave, 0);
-                learn(s, e, raw);
-                return 0;
+                drop_link(s, grave);
+                return learn(s, found, s->new_upper_fd, found->name);
         }
-        /* Somebody was faster: theirs goes back, ours is in the old tree still. */
-        if (renameat2(x->staging.grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) >= 0)
-                (void) unlinkat(x->staging.grave_fd, grave, 0);
+        /* Somebody was faster: theirs goes back. */
+        if (renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) >= 0)
+                drop_link(s, grave);
         else {
-                int r = put_back(x, grave, s->new_fd, s->node, e->name, "replaced in both trees at once");
+                r = put_back(s->x, grave, s->new_fd, s->node, e->name, "replaced in both trees at once");
                 if (r < 0)
                         return r;
         }
-        return lose(s, e, raw);
+        return stay(s, found, why);
 }
 
-static int add_file(Sides *s, const RawEntry *raw) {
-        Entry *e;
+/* e: what it replaces, or NULL. */
+static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
+        _cleanup_close_ int grave_upper_fd = grave_upper(s->x);
+        RawEntry found;
+        char grave[16];
         int r;
 
-        if (linkat(s->old_fd, raw->name, s->new_fd, raw->name, 0) < 0) {
-                if (errno == ENOENT) {
-                        s->node->is_deferred = true;
-                        return 0;
-                }
-                if (errno != EEXIST)
-                        return -errno;
-                /* Taken by users of the new tree: theirs holds. */
-                if (!is_inode_at(s->new_upper_fd, raw))
-                        return keep_from_old(
-                                s, raw, "made in the old tree while the name was taken in the new one");
-        }
-        r = node_add_late(s->node, raw->name, raw->type, &e);
+        if (grave_upper_fd < 0)
+                return grave_upper_fd;
+        staging_new_name(&s->x->staging, grave);
+        r = fetch(s, raw, grave_upper_fd, grave, &found);
+        if (r == 1)
+                return 0;
+        if (r == -EPERM || r == -EMLINK) /* append-only, or has as many links as can be */
+                return stay(s, raw, "cannot be linked");
         if (r < 0)
                 return r;
-        learn(s, e, raw);
-        return 0;
-}
-
-/* Whether a directory in the old tree is nothing but upper: then its raw listing is all there is. */
-static int is_pure_directory(Sides *s, const char *name) {
-        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        int r = upper_entry_read(s->old_upper_fd, name, &e);
-
-        return r < 0 ? r : e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && !s->node->is_merged);
+        if (!e)
+                return place_link(s, &found, grave_upper_fd, grave);
+        if (is_inode_at(s->new_upper_fd, &found)) { /* done already, before a crash */
+                r = learn(s, &found, grave_upper_fd, grave);
+                drop_link(s, grave);
+                return r;
+        }
+        return exchange_link(s, e, &found, grave_upper_fd, grave);
 }
 
 /* One directory in both trees, from its four descriptors. */
 typedef struct DirectoryPair {
         int old_fd, old_upper_fd, new_fd, new_upper_fd;
 } DirectoryPair;
+
+#define DIRECTORY_PAIR_INIT                                                                                 \
+        { .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF }
 
 static void directory_pair_done(DirectoryPair *p) {
         (void) fd_close(p->old_fd);
@@ -119,39 +168,73 @@ static void directory_pair_done(DirectoryPair *p) {
         (void) fd_close(p->new_upper_fd);
 }
 
-static int identify_pair(Node *n, const DirectoryPair *p) {
-        struct stat st;
-        int r;
-
-        if (fstat(p->old_upper_fd, &st) < 0)
-                return -errno;
-        node_set_old_inode(n, st.st_ino);
-        n->entry->inode = st.st_ino;
-        if (fstat(p->new_upper_fd, &st) < 0)
-                return -errno;
-        n->new_inode = st.st_ino;
-        r = file_handle_at(p->old_upper_fd, "", &n->old_handle);
-        return r < 0 ? r : file_handle_at(p->new_upper_fd, "", &n->new_handle);
+/* false: it is not there any more, and an event tells. */
+static bool open_old_pair(const Sides *s, const char *name, DirectoryPair *p) {
+        p->old_fd = open_dir_beneath(s->old_fd, name);
+        p->old_upper_fd = open_dir_beneath(s->old_upper_fd, name);
+        return p->old_fd >= 0 && p->old_upper_fd >= 0;
 }
 
-/* The same directory in both trees from now on: watched, then compared. Who made it through the old tree
- * goes on using it there. */
-static int mirror_directory(Sides *s, const RawEntry *raw, const DirectoryPair *p) {
-        Entry *e;
-        int r = node_add_late(s->node, raw->name, DT_DIR, &e);
+static void open_new_pair(const Sides *s, const char *name, DirectoryPair *p) {
+        p->new_fd = open_dir_beneath(s->new_fd, name);
+        p->new_upper_fd = open_dir_beneath(s->new_upper_fd, name);
+}
 
+static int identify(int upper_fd, uint64_t *ret_inode, char **handle) {
+        struct stat st;
+
+        if (fstat(upper_fd, &st) < 0)
+                return -errno;
+        *ret_inode = st.st_ino;
+        free(*handle);
+        *handle = NULL;
+        return file_handle_at(upper_fd, "", handle);
+}
+
+static int is_merged(const Sides *s, int old_upper_fd) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = upper_entry_read(old_upper_fd, "", &e);
+
+        return r < 0 ? r : e.class == UPPER_REDIRECT || (e.class == UPPER_PLAIN && s->node->is_merged);
+}
+
+/* The same directory in both trees from now on: watched, then compared. Who made it in the old tree goes on
+ * using it there. */
+static int pair_up(Sides *s, Node *n, const DirectoryPair *p) {
+        uint64_t inode;
+        int r = 0;
+
+        if (n->old_handle && !is_handle_gone(s->x->site->upper_fd, n->old_handle))
+                r = tree_note_known(s->x->tree, n->old_handle); /* it was moved */
+        if (r >= 0)
+                r = identify(p->old_upper_fd, &inode, &n->old_handle);
         if (r < 0)
                 return r;
-        e->is_placed = e->is_late = true;
-        e->dir->is_undressed = false;
-        e->dir->changes.all = true;
-        replay_remember_node(e->dir, p->new_fd);
-        r = identify_pair(e->dir, p);
-        return r < 0 ? r : watch_add(s->x, e->dir, p->old_fd);
+        node_set_old_inode(n, inode);
+        n->entry->inode = inode;
+        r = identify(p->new_upper_fd, &n->new_inode, &n->new_handle);
+        if (r < 0)
+                return r;
+        r = is_merged(s, p->old_upper_fd);
+        if (r < 0)
+                return r;
+        n->is_merged = r > 0;
+        n->entry->is_placed = true;
+        n->entry->aside = 0;
+        n->is_undressed = n->is_removed = false;
+        node_recheck(n);
+        return watch_add(s->x, n, p->old_fd);
+}
+
+static int add_pair(Sides *s, const char *name, const DirectoryPair *p) {
+        Entry *e;
+        int r = add_entry(s, name, DT_DIR, &e);
+
+        return r < 0 ? r : pair_up(s, e->dir, p);
 }
 
 /* Made where nobody else reaches it, and finished, before it appears. 1: the name is taken. */
-static int make_mirror(Sides *s, const RawEntry *raw, DirectoryPair *p) {
+static int make_new(const Sides *s, const char *name, DirectoryPair *p) {
         _cleanup_close_ int grave_upper_fd = grave_upper(s->x);
         int grave_fd = s->x->staging.grave_fd, r;
         char grave[16];
@@ -164,19 +247,17 @@ static int make_mirror(Sides *s, const RawEntry *raw, DirectoryPair *p) {
         r = p->new_fd < 0             ? p->new_fd
                 : p->new_upper_fd < 0 ? p->new_upper_fd
                                       : meta_copy(p->old_fd, p->new_fd);
-        if (r >= 0) {
-                r = fileattr_copy(p->old_fd, p->new_fd);
-                r = r > 0 ? 0 : r; /* users of the new tree go without what cannot be had */
-        }
-        if (r >= 0 && renameat2(grave_fd, grave, s->new_fd, raw->name, RENAME_NOREPLACE) < 0)
-                r = errno == EEXIST ? 1 : -errno;
-        if (r != 0)
+        if (r >= 0 && renameat2(grave_fd, grave, s->new_fd, name, RENAME_NOREPLACE) < 0)
+                r = errno == EEXIST ? 1 : errno == ENOENT ? -EAGAIN : -errno;
+        if (r != 0) {
                 (void) unlinkat(grave_fd, grave, AT_REMOVEDIR);
+                p->new_fd = fd_close(p->new_fd);
+                p->new_upper_fd = fd_close(p->new_upper_fd);
+        }
         return r;
 }
 
-/* A directory of that name that was made in the new tree is taken for the same if the same people may use
- * it. */
+/* A directory of that name in the new tree is taken for the same if the same people may use it. */
 static bool is_same_people(const DirectoryPair *p) {
         struct stat old, new;
 
@@ -185,107 +266,83 @@ static bool is_same_people(const DirectoryPair *p) {
                 old.st_uid == new.st_uid &&old.st_gid == new.st_gid &&old.st_mode == new.st_mode;
 }
 
-static int add_pure_directory(Sides *s, const RawEntry *raw) {
-        _cleanup_(directory_pair_done) DirectoryPair p = { .new_fd = -EBADF, .new_upper_fd = -EBADF };
+/* Whether its raw listing is all there is: it is nothing but upper, or was copied up for the exchange. */
+static int is_all_in_upper(Sides *s, const RawEntry *raw) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *handle = NULL;
         int r;
 
-        p.old_fd = open_dir_beneath(s->old_fd, raw->name);
-        p.old_upper_fd = open_dir_beneath(s->old_upper_fd, raw->name);
-        if (p.old_fd < 0 || p.old_upper_fd < 0) {
-                s->node->is_deferred = true;
-                return 0;
-        }
-        r = make_mirror(s, raw, &p);
-        if (r == 0)
-                return mirror_directory(s, raw, &p);
-        if (r < 0)
-                return r;
-        (void) fd_close(p.new_fd);
-        (void) fd_close(p.new_upper_fd);
-        p.new_fd = open_dir_beneath(s->new_fd, raw->name);
-        p.new_upper_fd = open_dir_beneath(s->new_upper_fd, raw->name);
-        if (is_same_people(&p))
-                return mirror_directory(s, raw, &p);
-        return keep_from_old(
-                s, raw, "a directory made in the old tree while the name was taken in the new one");
+        if (tree_find_old_at(s->x->tree, s->old_upper_fd, raw) ||
+            (file_handle_at(s->old_upper_fd, raw->name, &handle) >= 0 && tree_is_known(s->x->tree, handle)))
+                return 1;
+        r = upper_entry_read(s->old_upper_fd, raw->name, &e);
+        return r < 0 ? r : e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && !s->node->is_merged);
 }
 
-/* A directory that the tree does not know: it gets a counterpart. One that is merged cannot be copied so; it
- * moves over as it is, and who stands in it goes along. */
+/* It moves over as it is, where that takes it away from nobody. */
+static int move_directory(Sides *s, const RawEntry *raw) {
+        if (s->x->is_beside)
+                return stay(s, raw, "a merged directory, moved there from elsewhere");
+        if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 ||
+            is_gone_by_now(errno))
+                return 0;
+        return errno == EEXIST ? stay(s, raw, "moved there while the name was taken in the new tree")
+                               : -errno;
+}
+
+/* A directory that the tree does not know by this name: it gets a counterpart. */
 static int add_directory(Sides *s, const RawEntry *raw) {
-        int r = is_pure_directory(s, raw->name);
+        _cleanup_(directory_pair_done) DirectoryPair p = DIRECTORY_PAIR_INIT;
+        int r = is_all_in_upper(s, raw);
 
-        if (r != 0)
-                return r < 0 ? r : add_pure_directory(s, raw);
-        if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 || errno == ENOENT)
+        if (r == -ENOENT)
                 return 0;
-        return errno != EEXIST
-                ? -errno
-                : keep_from_old(s, raw, "moved into the old tree while the name was taken in the new one");
-}
-
-/* Where the new directory of m waits or was left: a descriptor of the directory around, and its name. */
-static int find_new(Exchange *x, const Node *m, int *ret_fd, char *ret_name) {
-        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
-        int r;
-
-        if (m->is_buried) {
-                (void) snprintf(ret_name, NAME_MAX + 1, "%u", m->grave);
-                *ret_fd = fcntl(x->staging.grave_fd, F_DUPFD_CLOEXEC, 3);
-                return *ret_fd < 0 ? -errno : 0;
-        }
-        if (!m->entry)
-                return -ENOENT; /* its users moved it: it stays with them */
-        r = node_open_new(x, m->parent, &fd, &upper_fd);
-        if (r < 0 || !is_handle_at(upper_fd, m->entry->name, m->new_handle))
-                return -ENOENT;
-        (void) strcpy(ret_name, m->entry->name);
-        *ret_fd = TAKE_FD(fd);
-        return 0;
-}
-
-/* The name that the directory has in the old tree is somebody else's in the new one: the two part. */
-static int part(Sides *s, Node *m, const RawEntry *raw) {
-        int r = keep_from_old(s, raw, "renamed in the old tree to a name that was taken in the new one");
-
+        if (r <= 0)
+                return r < 0 ? r : move_directory(s, raw);
+        if (!open_old_pair(s, raw->name, &p))
+                return 0;
+        r = make_new(s, raw->name, &p);
         if (r < 0)
                 return r;
-        if (m->is_buried) {
-                char grave[16];
-
-                (void) snprintf(grave, sizeof(grave), "%u", m->grave);
-                r =
-                        keep(s->x, s->x->staging.grave_fd, grave, s->node, raw->name,
-                             "renamed in the old tree to a name that was taken in the new one");
+        if (r > 0) {
+                open_new_pair(s, raw->name, &p);
+                if (!is_same_people(&p))
+                        return stay(s, raw, "a directory made while the name was taken in the new tree");
         }
-        if (m->entry)
-                entry_drop(m->parent, m->entry);
-        else
-                tree_drop_detached(s->x->tree, m);
-        return r;
+        return add_pair(s, raw->name, &p);
 }
 
-int follow_move(Sides *s, Node *m, const RawEntry *raw) {
-        _cleanup_close_ int fd = -EBADF;
-        char name[NAME_MAX + 1];
+/* One directory after the other by the same name: what was in the first one is what is missing in the
+ * second. */
+static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
+        _cleanup_(directory_pair_done) DirectoryPair p = DIRECTORY_PAIR_INIT;
         int r;
 
-        for (const Node *n = s->node; n->entry; n = n->parent)
-                if (n->parent == m) /* the one around has moved as well, and is to be compared first */
-                        return -EAGAIN;
-        r = find_new(s->x, m, &fd, name);
-        if (r < 0 && r != -ENOENT)
-                return r;
-        if (r >= 0 && renameat2(fd, name, s->new_fd, raw->name, RENAME_NOREPLACE) < 0 && errno != ENOENT)
-                return errno == EEXIST ? part(s, m, raw) : -errno;
-        m->is_buried = false;
-        return node_attach(m, s->node, raw->name);
+        if (!open_old_pair(s, raw->name, &p))
+                return 0;
+        open_new_pair(s, raw->name, &p);
+        if (p.new_upper_fd >= 0 && is_handle_at(p.new_upper_fd, "", e->dir->new_handle) &&
+            is_same_people(&p) && is_all_in_upper(s, raw) > 0)
+                return pair_up(s, e->dir, &p);
+        if (s->x->is_kept)
+                return stay(s, raw, "a directory that was replaced by one of other people");
+        r = forget(s, e);
+        return r < 0 ? r : add_directory(s, raw);
 }
 
 int take_up(Sides *s, const RawEntry *raw) {
-        Node *known = tree_find_old_at(s->x->tree, s->old_upper_fd, raw);
+        return raw->type == DT_DIR ? add_directory(s, raw) : take_file(s, NULL, raw);
+}
 
-        if (raw->type != DT_DIR)
-                return add_file(s, raw);
-        return known && known != s->x->tree->root ? follow_move(s, known, raw) : add_directory(s, raw);
+int replace(Sides *s, Entry *e, const RawEntry *raw) {
+        int r;
+
+        if (e->dir && raw->type == DT_DIR)
+                return replace_directory(s, e, raw);
+        if (!e->dir && raw->type != DT_DIR)
+                return take_file(s, e, raw);
+        if (e->dir && s->x->is_kept)
+                return stay(s, raw, "made in the place of a directory");
+        r = forget(s, e);
+        return r < 0 ? r : take_up(s, raw);
 }

@@ -2,6 +2,12 @@
 #include "core/tree.h"
 
 #include <string.h>
+#include <utlist.h>
+
+struct Known {
+        UT_hash_handle hh;
+        char handle[];
+};
 
 static Node *node_new(Tree *t) {
         Node *n = calloc(1, sizeof(Node));
@@ -17,6 +23,12 @@ static Node *node_new(Tree *t) {
         return n;
 }
 
+static void unlist_dirty(Node *n) {
+        if (n->is_dirty)
+                DL_DELETE2(n->tree->dirty[n->dirty_level], n, dirty_prev, dirty_next);
+        n->is_dirty = false;
+}
+
 static Node *node_free(Node *n) {
         Entry *e, *next;
 
@@ -30,6 +42,9 @@ static Node *node_free(Node *n) {
         node_set_watch(n, -1);
         node_set_old_inode(n, 0);
         (void) pthread_mutex_lock(&n->tree->lock);
+        unlist_dirty(n);
+        if (n->has_gone)
+                DL_DELETE2(n->tree->gone, n, gone_prev, gone_next);
         n->tree->n_nodes--;
         (void) pthread_mutex_unlock(&n->tree->lock);
         changes_done(&n->changes);
@@ -59,6 +74,8 @@ int tree_new(const char *path, const char *id, bool is_undo, Tree **ret) {
 }
 
 Tree *tree_free(Tree *t) {
+        Known *known, *next;
+
         if (!t)
                 return NULL;
         for (Node *n; (n = t->detached);) {
@@ -67,6 +84,11 @@ Tree *tree_free(Tree *t) {
         }
         node_free(t->root);
         (void) pthread_mutex_destroy(&t->lock);
+        HASH_ITER(hh, t->known, known, next) {
+                HASH_DEL(t->known, known);
+                free(known);
+        }
+        free(t->dirty);
         free(t->path);
         free(t->upper);
         free(t->id);
@@ -100,8 +122,8 @@ static void entry_vacate(Node *n, Entry *e) {
         e->dir = NULL;
         e->inode = e->base = e->xattrs = e->ctime = e->identity = 0;
         e->type = DT_WHT;
-        e->is_placed = e->is_late = e->is_seen = false;
-        e->missing = MISSING_NOT;
+        e->is_placed = e->is_seen = e->is_gone = false;
+        e->aside = 0;
 }
 
 int node_add(Node *n, const char *name, unsigned char type, Entry **ret) {
@@ -130,7 +152,7 @@ int node_add_late(Node *n, const char *name, unsigned char type, Entry **ret) {
         int r;
 
         if (e)
-                r = e->type == DT_WHT ? entry_become(n, e, type) : -EEXIST;
+                r = e->type == DT_WHT || (!e->is_placed && !e->dir) ? entry_become(n, e, type) : -EEXIST;
         else {
                 r = node_add(n, name, type, &e);
                 if (r >= 0)
@@ -194,25 +216,99 @@ char *node_path(const Node *n) {
         return p;
 }
 
+/* The caller has the lock. Without memory for the list it is found when the next one is noted. */
+static void list_dirty(Node *n) {
+        unsigned level = node_depth(n);
+        Tree *t = n->tree;
+
+        if (n->is_dirty)
+                return;
+        if (level >= t->n_dirty_levels) {
+                Node **grown = reallocarray(t->dirty, level + 16, sizeof(Node *));
+
+                if (!grown)
+                        return;
+                memset(grown + t->n_dirty_levels, 0, (level + 16 - t->n_dirty_levels) * sizeof(Node *));
+                t->dirty = grown;
+                t->n_dirty_levels = level + 16;
+        }
+        n->dirty_level = level;
+        n->is_dirty = true;
+        DL_APPEND2(t->dirty[level], n, dirty_prev, dirty_next);
+}
+
+void node_recheck(Node *n) {
+        (void) pthread_mutex_lock(&n->tree->lock);
+        n->changes.all = true;
+        list_dirty(n);
+        (void) pthread_mutex_unlock(&n->tree->lock);
+}
+
 /* Comparing a name costs about as much as comparing ten by a listing, and most directories are small. */
 #define CHANGED_NAMES_MAX 32
 
-void node_note_change(Node *n, const char *name) {
-        Changes *c = &n->changes;
+/* Whether it could be noted by itself. */
+static bool add_change(Changes *c, const char *name) {
         char **grown, *copy;
 
-        if (c->all)
-                return;
         for (unsigned i = 0; i < c->n; i++)
                 if (strcmp(c->names[i], name) == 0)
-                        return;
+                        return true;
         grown = c->n < CHANGED_NAMES_MAX ? reallocarray(c->names, c->n + 1, sizeof(char *)) : NULL;
         copy = grown ? strdup(name) : NULL;
         c->names = grown ?: c->names;
         if (copy)
                 c->names[c->n++] = copy;
-        else
-                c->all = true;
+        return copy;
+}
+
+void node_note_change(Node *n, const char *name) {
+        if (n->changes.all)
+                return;
+        if (!add_change(&n->changes, name)) {
+                node_recheck(n);
+                return;
+        }
+        (void) pthread_mutex_lock(&n->tree->lock);
+        list_dirty(n);
+        (void) pthread_mutex_unlock(&n->tree->lock);
+}
+
+/* What is detached comes back, or goes, by itself. */
+static bool is_attached(const Node *n) {
+        while (n->entry)
+                n = n->parent;
+        return n == n->tree->root;
+}
+
+Node *tree_next_dirty(Tree *t) {
+        for (unsigned level = 0; level < t->n_dirty_levels; level++)
+                while (t->dirty[level]) {
+                        Node *n = t->dirty[level];
+
+                        unlist_dirty(n);
+                        if (is_attached(n) && node_has_changes(n))
+                                return n;
+                }
+        return NULL;
+}
+
+void node_note_gone(Node *n, Entry *e) {
+        e->is_gone = true;
+        if (n->has_gone)
+                return;
+        n->has_gone = true;
+        DL_APPEND2(n->tree->gone, n, gone_prev, gone_next);
+}
+
+Node *tree_next_gone(Tree *t) {
+        Node *n = t->gone;
+
+        if (n) {
+                DL_DELETE2(t->gone, n, gone_prev, gone_next);
+                n->has_gone = false;
+        }
+        return n;
 }
 
 Changes node_take_changes(Node *n) {
@@ -312,20 +408,24 @@ void node_detach(Node *n) {
         n->tree->detached = n;
 }
 
-int node_attach(Node *n, Node *parent, const char *name) {
-        Entry *e;
-        int r = node_add_late(parent, name, DT_WHT, &e); /* the node it is to have is there */
+int tree_note_known(Tree *t, const char *handle) {
+        Known *k;
 
-        if (r < 0)
-                return r;
-        node_leave(n);
-        e->type = DT_DIR;
-        e->dir = n;
-        e->inode = n->old_inode;
-        e->is_placed = true;
-        n->parent = parent;
-        n->entry = e;
+        if (tree_is_known(t, handle))
+                return 0;
+        k = malloc(sizeof(Known) + strlen(handle) + 1);
+        if (!k)
+                return -ENOMEM;
+        (void) strcpy(k->handle, handle);
+        HASH_ADD_KEYPTR(hh, t->known, k->handle, strlen(handle), k);
         return 0;
+}
+
+bool tree_is_known(const Tree *t, const char *handle) {
+        Known *k;
+
+        HASH_FIND_STR(t->known, handle, k);
+        return k;
 }
 
 static int node_foreach(Node *n, node_func func, void *userdata) {
@@ -339,6 +439,31 @@ static int node_foreach(Node *n, node_func func, void *userdata) {
                         r = node_foreach(e->dir, func, userdata);
         }
         return r < 0 ? r : 0;
+}
+
+static int list_if_dirty(Node *n, void *userdata) {
+        if (node_has_changes(n)) {
+                (void) pthread_mutex_lock(&n->tree->lock);
+                list_dirty(n);
+                (void) pthread_mutex_unlock(&n->tree->lock);
+        }
+        return 0;
+}
+
+int node_attach(Node *n, Node *parent, const char *name) {
+        Entry *e;
+        int r = node_add_late(parent, name, DT_WHT, &e); /* the node it is to have is there */
+
+        if (r < 0)
+                return r;
+        node_leave(n);
+        e->type = DT_DIR;
+        e->dir = n;
+        e->inode = n->old_inode;
+        e->is_placed = true;
+        n->parent = parent;
+        n->entry = e;
+        return node_foreach(n, list_if_dirty, NULL);
 }
 
 int tree_foreach(Tree *t, node_func func, void *userdata) {
@@ -385,7 +510,8 @@ void tree_drop_detached(Tree *t, Node *n) {
 static int resume_deferred(Node *n, void *userdata) {
         bool *any = userdata;
 
-        n->changes.all |= n->is_deferred;
+        if (n->is_deferred)
+                node_recheck(n);
         n->is_deferred = false;
         *any |= node_has_changes(n) || n->is_undressed || n->is_untimed;
         return 0;

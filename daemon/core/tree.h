@@ -15,13 +15,6 @@
 typedef struct Node Node;
 typedef struct Tree Tree;
 
-/* Of a name that is gone from an old tree which path users reach (replay.c). */
-enum {
-        MISSING_NOT,
-        MISSING_WAITS, /* to be decided */
-        MISSING_GONE,  /* it leaves the new tree */
-};
-
 /* In place of a change time: neither that nor what xattrs the lower had was recorded. */
 #define CTIME_OF_OLD_RECORD UINT64_MAX
 
@@ -41,9 +34,9 @@ typedef struct Entry {
                            was pure, or being rebuilt */
         bool is_placed; /* stands in the new tree */
         bool is_seen;   /* scratch of a comparison */
-        unsigned char missing; /* MISSING_ value */
-        bool is_late;          /* came from the old tree after the exchange */
+        bool is_gone;   /* from the old tree: it is to leave the new one */
         unsigned char n_tries; /* to put it into the new tree */
+        uint64_t aside; /* inode of what the old tree has by that name, and the new one no place for; 0 */
         char name[];
 } Entry;
 
@@ -56,6 +49,10 @@ typedef struct Changes {
 
 struct Node {
         UT_hash_handle hh_watch, hh_old;
+        Node *dirty_prev, *dirty_next; /* in tree->dirty */
+        Node *gone_prev, *gone_next;   /* in tree->gone */
+        unsigned dirty_level;
+        bool is_dirty, has_gone; /* whether it stands in these */
         Tree *tree;
         Node *parent;                  /* NULL: the root, or detached */
         Entry *entry;                  /* in the parent; NULL for the root */
@@ -66,18 +63,9 @@ struct Node {
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
         struct timespec
-                mtime;  /* of the old directory when it was watched, before anything in it was copied up */
-        int watch;      /* inotify descriptor, -1 none */
-        unsigned grave; /* detached: its name in the grave */
-        bool is_buried; /* it is there */
-        struct {        /* of the new directory at the exchange; not known unless is_known */
-                bool is_known;
-                mode_t mode;
-                uid_t uid;
-                gid_t gid;
-        } remembered;
-        unsigned
-                n_failed; /* entries that could not be placed because somebody changed them: compare again */
+                mtime;    /* of the old directory when it was watched, before anything in it was copied up */
+        int watch;        /* inotify descriptor, -1 none */
+        unsigned grave;   /* detached: its name in the grave */
         bool is_merged;   /* the old directory has a lower part */
         Changes changes;  /* what to compare again */
         bool is_deferred; /* it was not where it was: compare again when its parents have been */
@@ -92,14 +80,22 @@ struct Node {
         int blocked_error;  /* positive errno, 0 if it was none */
 };
 
+/* A directory of the old tree that was copied up with all it holds, and stands nowhere in the tree by now.
+ */
+typedef struct Known Known;
+
 struct Tree {
         pthread_mutex_t lock; /* the maps and the counters, while a pool works on the tree */
         Node *root;
         Node *by_watch, *by_old; /* by_old: by old_inode */
         Node *detached;          /* singly linked through parent */
-        char *path;              /* of the root, relative to the overlay's root, when the work began */
-        char *upper;             /* file handle of the root of the upper it stands on */
-        char *id;                /* 16 hex digits; names staging and record */
+        Node **dirty;            /* those to be compared, by depth when they were noted */
+        unsigned n_dirty_levels;
+        Node *gone;   /* those with entries that are to leave the new tree */
+        Known *known; /* by handle */
+        char *path;   /* of the root, relative to the overlay's root, when the work began */
+        char *upper;  /* file handle of the root of the upper it stands on */
+        char *id;     /* 16 hex digits; names staging and record */
         bool is_undo;
         uint64_t usec; /* realtime */
         uint64_t n_nodes, n_entries;
@@ -131,6 +127,14 @@ void node_note_change(Node *n, const char *name);
 static inline bool node_has_changes(const Node *n) {
         return n->changes.all || n->changes.n > 0;
 }
+/* Every name may have changed. Thread-safe. */
+void node_recheck(Node *n);
+/* One with changes, parents before children. NULL: there is none. */
+Node *tree_next_dirty(Tree *t);
+/* An entry of n is gone. */
+void node_note_gone(Node *n, Entry *e);
+/* One of those, which is none of them any more. */
+Node *tree_next_gone(Tree *t);
 /* Takes what was noted so far; what is noted from now on is the next comparison's. */
 Changes node_take_changes(Node *n);
 void changes_done(Changes *c);
@@ -142,6 +146,9 @@ Node *tree_find_old(Tree *t, uint64_t inode);
 /* Takes the node out of its parent, keeps it findable by old inode. The entry is dropped, as by
  * entry_drop(). */
 void node_detach(Node *n);
+/* The old directory with this handle goes on being known when n stands for another one. */
+int tree_note_known(Tree *t, const char *handle);
+bool tree_is_known(const Tree *t, const char *handle);
 /* Forgets a detached node. */
 void tree_drop_detached(Tree *t, Node *n);
 /* Puts a node (detached or not) under another parent as name. -EEXIST, unless what stood there is gone. */

@@ -30,7 +30,7 @@ int watch_add(Exchange *x, Node *n, int fd) {
 static int mark_dirty(Node *n, void *userdata) {
         const Exchange *x = userdata;
 
-        n->changes.all = true;
+        node_recheck(n);
         /* After the exchange attributes are taken over only where it is known that somebody set them. */
         n->is_undressed |= x->phase < PHASE_EXCHANGED;
         return 0;

@@ -53,13 +53,6 @@ void keepers_wait(const Keepers *k, int timeout_msec) {
         (void) poll(p, p ? k->n : 0, timeout_msec);
 }
 
-static bool is_any_undecided(const Keepers *k) {
-        for (size_t i = 0; i < k->n; i++)
-                if (exchange_is_undecided(k->items[i]))
-                        return true;
-        return false;
-}
-
 int keepers_look(Site *site, Keepers *k) {
         for (size_t i = k->n; i-- > 0;) {
                 int r = exchange_retire(k->items[i]);
@@ -85,7 +78,7 @@ int work_keep_for(Site *site, Keepers *k, uint64_t usec) {
                 if (site_is_canceled(site))
                         return -ECANCELED;
                 if (k->n > 0)
-                        keepers_wait(k, is_any_undecided(k) ? KEEP_LOOK_MIN_MSEC : pause);
+                        keepers_wait(k, pause);
                 pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
         }
         return 0;

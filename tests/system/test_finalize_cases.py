@@ -236,22 +236,6 @@ def test_standing_wait(scene, lower):
     assert scene.absent_lookups(lower, directories_below(overlay / D), 10).enoent == 0
 
 
-def test_standing_forever(scene, lower):
-    """Standing=keep: what somebody does in the old tree he stands in is found in the directory, too."""
-    overlay = scene.overlay(lower)
-    daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
-    shell = scene.keep(Shell(overlay / f"{D}/lib"))
-    daemon.ctl("finalize", overlay / D).ok()
-    assert shell.ask("echo made > made-here && rm libpart0.so && mv libpart1.so renamed-here")[0] == 0
-    lib = overlay / f"{D}/lib"
-    wait_for(lambda: os.path.exists(os.path.join(lib, "made-here")) and not os.path.lexists(os.path.join(lib, "libpart0.so"))
-             and os.path.lexists(os.path.join(lib, "renamed-here")) and not os.path.lexists(os.path.join(lib, "libpart1.so")),
-             "changes made in the old tree to arrive")
-    shell.close()
-    wait_for(lambda: not [n for n in os.listdir(overlay / "software") if n.startswith(".ovlfind")], "the old tree to go")
-    assert os.path.exists(os.path.join(lib, "made-here"))
-
-
 def test_restart_while_somebody_stands_there(scene, lower):
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=(overlay, {"Finalize": KEEP}))
