@@ -42,7 +42,7 @@ static atomic_long n_calls;
  */
 static int log_dfd = AT_FDCWD;
 
-static __attribute__((constructor)) void open_log_directory(void) {
+static __attribute__((constructor(101))) void open_log_directory(void) {
         const char *path = getenv("KILLAT_LOG"), *slash = path ? strrchr(path, '/') : NULL;
         char directory[PATH_MAX];
 
