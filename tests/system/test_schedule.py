@@ -13,7 +13,7 @@ from ovltest import run
 from ovltest.daemon import wait_for
 from ovltest.fakedaemon import DONE, Fake, failure
 from ovltest.heat import NAMES, build
-from ovltest.tree import age, many, write
+from ovltest.tree import many, write
 
 MANAGER = "org.ovlfind1.Manager"
 
