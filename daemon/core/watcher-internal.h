@@ -105,8 +105,10 @@ void watcher_places_free(Watcher *w);
 /* watcher-opens.c */
 /* Something in a directory has been opened. Of one pass through it, where many different files are opened
  * once each, next to nothing counts, whoever makes it: in a window, only the two names that are opened most
- * do. Whether this one counts. *o is NULL at first, and freed by watch_opens_free(). */
-bool watch_opens_count(WatchOpens **o, const char *name, uint64_t now_usec, uint64_t window_usec);
+ * do. Whether this one counts. *o is NULL at first, and freed by watch_opens_free(). n_tables: how many of
+ * them there may be; the more, the fewer names each one remembers, so that memory is bounded. */
+bool watch_opens_count(
+        WatchOpens **o, const char *name, size_t n_tables, uint64_t now_usec, uint64_t window_usec);
 /* NULL when the window is over, else o. */
 WatchOpens *watch_opens_expire(WatchOpens *o, uint64_t now_usec, uint64_t window_usec);
 WatchOpens *watch_opens_free(WatchOpens *o);

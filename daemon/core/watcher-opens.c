@@ -9,7 +9,9 @@
 #include "core/watcher-internal.h"
 
 #define ROOM_FIRST 8u
+#define ROOM_LEAST 64u
 #define ROOM_LAST 2048u
+#define MEMORY_MOST (UINT64_C(128) << 20) /* of all tables together */
 #define SHIFT_LAST 16u
 
 typedef struct Slot {
@@ -83,8 +85,18 @@ static void rebuild(WatchOpens **opens, uint32_t room, uint32_t shift) {
         *opens = o;
 }
 
-static void make_room(WatchOpens **o) {
-        while (!has_room(*o) && (*o)->room < ROOM_LAST) {
+static uint32_t room_most(size_t n_tables) {
+        uint32_t room = ROOM_LAST;
+
+        while (room > ROOM_LEAST && (uint64_t) n_tables * room * sizeof(Slot) > MEMORY_MOST)
+                room /= 2;
+        return room;
+}
+
+static void make_room(WatchOpens **o, size_t n_tables) {
+        uint32_t most = room_most(n_tables);
+
+        while (!has_room(*o) && (*o)->room < most) {
                 uint32_t room = (*o)->room;
 
                 rebuild(o, room * 2, (*o)->shift);
@@ -101,12 +113,12 @@ static void make_room(WatchOpens **o) {
 }
 
 /* Counts an open of a name; returns how often it had been opened before. */
-static uint32_t count_name(WatchOpens **o, uint32_t hash) {
+static uint32_t count_name(WatchOpens **o, uint32_t hash, size_t n_tables) {
         Slot *slot = find_slot(*o, hash);
 
         if (slot->hash != 0)
                 return slot->n++;
-        make_room(o);
+        make_room(o, n_tables);
         if (!has_room(*o) || !is_sampled(*o, hash))
                 return 0;
         *find_slot(*o, hash) = (Slot){ .hash = hash, .n = 1 };
@@ -118,7 +130,8 @@ WatchOpens *watch_opens_expire(WatchOpens *o, uint64_t now_usec, uint64_t window
         return o && now_usec - o->begun_usec >= window_usec ? watch_opens_free(o) : o;
 }
 
-bool watch_opens_count(WatchOpens **o, const char *name, uint64_t now_usec, uint64_t window_usec) {
+bool watch_opens_count(
+        WatchOpens **o, const char *name, size_t n_tables, uint64_t now_usec, uint64_t window_usec) {
         uint32_t n;
 
         *o = watch_opens_expire(*o, now_usec, window_usec);
@@ -128,7 +141,7 @@ bool watch_opens_count(WatchOpens **o, const char *name, uint64_t now_usec, uint
                         return false;
                 (*o)->begun_usec = now_usec;
         }
-        n = count_name(o, hash_name(name));
+        n = count_name(o, hash_name(name), n_tables);
         if (n < (*o)->second)
                 return false;
         if (n == (*o)->first)

@@ -214,7 +214,8 @@ void watch_node_count(Watcher *w, WatchNode *n, const char *name) {
                 n->n_listed++;
         else {
                 n->n_opens++;
-                n->n_counted += watch_opens_count(&n->opens, name, w->now_usec, w->config->window_usec);
+                n->n_counted +=
+                        watch_opens_count(&n->opens, name, w->n_nodes, w->now_usec, w->config->window_usec);
         }
         n->warmth++;
         if (n->is_used)

@@ -155,7 +155,8 @@ static int tell_one(Watcher *w, WatchNode *n) {
         char path[PATH_MAX];
 
         for (; n->n_listed > 0; n->n_listed--)
-                n_counted += watch_opens_count(&n->opens, "", w->now_usec, w->config->window_usec);
+                n_counted +=
+                        watch_opens_count(&n->opens, "", w->n_nodes, w->now_usec, w->config->window_usec);
         watch_node_discount(n);
         /* The root is always merged, so its heat is of no use; workers for other overlays open it, too. */
         if (n_opens == 0 || !n->parent || watch_node_path(n, path) < 0)

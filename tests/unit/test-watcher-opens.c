@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <malloc.h>
 #include <stdio.h>
 
 #include "core/watcher-internal.h"
 #include "unit.h"
 
 #define WINDOW (600 * USEC_PER_SEC)
+
+static size_t n_tables = 1;
 
 static void opens_freep(WatchOpens **o) {
         *o = watch_opens_free(*o);
@@ -18,7 +21,7 @@ static unsigned pass(WatchOpens **o, unsigned n, uint64_t now) {
                 char name[32];
 
                 (void) snprintf(name, sizeof(name), "name%u", i);
-                counted += watch_opens_count(o, name, now, WINDOW);
+                counted += watch_opens_count(o, name, n_tables, now, WINDOW);
         }
         return counted;
 }
@@ -27,7 +30,7 @@ static unsigned repeat(WatchOpens **o, const char *name, unsigned n) {
         unsigned counted = 0;
 
         while (n-- > 0)
-                counted += watch_opens_count(o, name, 0, WINDOW);
+                counted += watch_opens_count(o, name, n_tables, 0, WINDOW);
         return counted;
 }
 
@@ -90,17 +93,34 @@ static void test_window(void **state) {
         assert_int_equal(repeat(&o, "b", 50), 50);
         assert_int_equal(repeat(&o, "c", 30), 0);
         assert_non_null(o = watch_opens_expire(o, WINDOW - 1, WINDOW));
-        assert_true(watch_opens_count(&o, "c", WINDOW, WINDOW));
+        assert_true(watch_opens_count(&o, "c", n_tables, WINDOW, WINDOW));
         o = watch_opens_expire(o, 3 * WINDOW, WINDOW);
         assert_null(o);
         assert_null(watch_opens_expire(NULL, 0, WINDOW));
+}
+
+/* The more directories there are, the fewer names of each are remembered: what counts stays the same. */
+static void test_memory(void **state) {
+        static const size_t many[] = { 100, 8000, 100000 };
+
+        for (size_t i = 0; i < ELEMENTSOF(many); i++) {
+                _cleanup_(opens_freep) WatchOpens *o = NULL;
+                unsigned counted = 0;
+
+                n_tables = many[i];
+                for (unsigned k = 0; k < 20; k++)
+                        counted += pass(&o, 5000, 0);
+                assert_int_equal(counted, 40);
+                assert_true(n_tables * malloc_usable_size(o) < UINT64_C(150) << 20);
+        }
+        n_tables = 1;
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_pass_is_no_use), cmocka_unit_test(test_each_twice),
                 cmocka_unit_test(test_returns),          cmocka_unit_test(test_any_order),
-                cmocka_unit_test(test_window),
+                cmocka_unit_test(test_window),           cmocka_unit_test(test_memory),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
