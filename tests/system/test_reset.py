@@ -125,6 +125,21 @@ def test_local_changes_stay(overlay, offline):
 
 
 @pytest.mark.parametrize("overlay", ("handles",), indirect=True)
+@pytest.mark.parametrize("verb", (("verify", "--repair"), ("unfinalize", "--reset", D)))
+def test_wrong_lower(scene, overlay, offline, verb):
+    """A copy in which a part is missing: nothing is lost by it, for whoever has the right one."""
+    before = finalize_and_change(overlay, offline)
+    right, wrong = overlay.lowers, scene.source()
+    run("cp", "-a", right[0] + "/.", wrong)
+    shutil.rmtree(os.path.join(wrong, D, "lib"))
+    overlay.lowers = [wrong]
+    assert offline(*verb).code == 1
+    overlay.lowers = right
+    assert_same(before, look(overlay))
+    offline("verify").ok()
+
+
+@pytest.mark.parametrize("overlay", ("handles",), indirect=True)
 def test_data_goes_back(scene, source, overlay, state, offline):
     """finalize --data, and what became the same again."""
     upper = overlay.upper.upper
