@@ -233,6 +233,8 @@ def test_killed(overlay, offline, state):
             os.unlink(log)
         offline("unfinalize", "--reset", D, OVLFIND_WORKER=killer, N=str(n))
         assert_same(before, look(overlay), ignore=("nlink",))
+        if not os.path.exists(log) and len(set(left[3:])) > 2:
+            break  # the ones before have left fewer changes than that
         assert os.path.exists(log), f"not killed after {n} calls"
         left.append(len(names(overlay.upper.upper)))
     offline("unfinalize", "--reset", D).ok()
