@@ -60,8 +60,8 @@ typedef struct Copying {
         Failure *reterr;
 } Copying;
 
-/* By the file systems themselves, which may share blocks: where the lower view is an overlay as well. 0: they
- * cannot. */
+/* By the file systems themselves, which may share blocks: where the lower view is an overlay as well. 0:
+ * they cannot. */
 static ssize_t copy_range(Copying *c, off_t at, size_t n) {
         off_t to = at;
         ssize_t k = c->by_hand ? 0 : copy_file_range(c->from_fd, &at, c->to_fd, &to, n, 0);

@@ -112,11 +112,11 @@ static void test_parse(void **state) {
 }
 
 int main(void) {
-        const struct CMUnitTest tests[] = {    cmocka_unit_test(test_wrap),
-                cmocka_unit_test(test_width),   cmocka_unit_test(test_duration),
-                cmocka_unit_test(test_rate),    cmocka_unit_test(test_seconds),
-                cmocka_unit_test(test_numbers), cmocka_unit_test(test_times),
-                cmocka_unit_test(test_parse),
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_wrap),     cmocka_unit_test(test_width),
+                cmocka_unit_test(test_duration), cmocka_unit_test(test_rate),
+                cmocka_unit_test(test_seconds),  cmocka_unit_test(test_numbers),
+                cmocka_unit_test(test_times),    cmocka_unit_test(test_parse),
         };
 
         (void) setlocale(LC_CTYPE, "C.UTF-8");

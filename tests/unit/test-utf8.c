@@ -116,10 +116,8 @@ static void test_sequence(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_escape_line),
-                cmocka_unit_test(test_escape),
-                cmocka_unit_test(test_escape_any),
-                cmocka_unit_test(test_unescape),
+                cmocka_unit_test(test_escape_line), cmocka_unit_test(test_escape),
+                cmocka_unit_test(test_escape_any),  cmocka_unit_test(test_unescape),
                 cmocka_unit_test(test_sequence),
         };
 
