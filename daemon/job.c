@@ -272,6 +272,7 @@ bool job_options_equal(const JobOptions *a, const JobOptions *b) {
         memcpy(&x, a, sizeof(x));
         memcpy(&y, b, sizeof(y));
         x.uid = y.uid = 0;
+        x.is_unasked = y.is_unasked = false;
         x.set = y.set = NULL;
         return memcmp(&x, &y, sizeof(x)) == 0 && str_equal(a->set, b->set);
 }
@@ -281,6 +282,10 @@ bool job_options_are_default(const JobOptions *o) {
 
         memset(&defaults, 0, sizeof(defaults));
         return job_options_equal(o, &defaults);
+}
+
+bool job_is_unasked(const Job *j) {
+        return j->is_automatic || j->options.is_unasked;
 }
 
 bool job_may_retry(const Job *j) {

@@ -23,7 +23,8 @@
 #define JOB_HELD_PAUSE_LAST_USEC (4 * USEC_PER_SEC)
 
 typedef struct JobOptions {
-        uid_t uid; /* who asked; 0 for the daemon itself, too */
+        uid_t uid;       /* who asked; 0 for the daemon itself, too */
+        bool is_unasked; /* by nobody: the daemon found that it is to be done */
         bool is_dry_run;
         bool is_forced;
         RemountMethod remount; /* of JOB_REMOUNT */
@@ -157,5 +158,6 @@ int job_pause(Job *j, const char *reason, uint64_t not_before_usec);
 const char *job_doing(const Job *j) _pure_;
 /* The state as people know it: one that is put off is waiting, though it has no worker. */
 JobState job_shown_state(const Job *j) _pure_;
+bool job_is_unasked(const Job *j) _pure_;
 /* Whether the worker of a failed attempt is to be tried again. */
 bool job_may_retry(const Job *j) _pure_;

@@ -176,7 +176,7 @@ static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         uint64_t last = o->keeper_lost_usec;
 
         keeper_forget(o, p);
-        if (end == PROC_ABANDONED || status == 0)
+        if (end == PROC_ABANDONED || status == 0 || end == PROC_UNMOUNTED)
                 return;
         o->keeper_lost_usec = manager_now(o->manager, CLOCK_MONOTONIC);
         if (last == 0 || o->keeper_lost_usec - last > AT_ONCE_USEC)

@@ -24,7 +24,7 @@ static bool has_finalized(const Managed *o) {
 static void act(Managed *o, JobType type, const char *path) {
         _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        const JobOptions options = { 0 };
+        const JobOptions options = { .is_unasked = true };
         uint64_t now = manager_now(o->manager, CLOCK_BOOTTIME);
         Job *j;
 

@@ -436,6 +436,10 @@ static void on_forgotten(const DirectoryInfo *info, void *userdata) {
 static void managed_end_survey(Managed *o, FailureKind kind, const char *message, uint64_t n_left) {
         o->survey = NULL;
         o->retry = sd_event_source_disable_unref(o->retry);
+        if (kind == FAILURE_NOT_MANAGED) { /* the mount table says so as well, in a moment */
+                managed_schedule_retry(o);
+                return;
+        }
         if (kind == FAILURE_NONE) {
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
@@ -485,6 +489,10 @@ static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Managed *o = userdata;
 
         keeper_forget(o, p);
+        if (end == PROC_UNMOUNTED) {
+                managed_end_survey(o, FAILURE_NOT_MANAGED, "", 0);
+                return;
+        }
         if (end == PROC_SIGNALED && ++o->n_survey_failures < SURVEY_FAILURES_MAX) {
                 log_notice(
                         "The worker that surveys overlay '%s' was killed by signal %i, starting another",

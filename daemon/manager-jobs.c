@@ -180,10 +180,11 @@ static int manager_check_room(const Manager *m, uid_t uid, const char *path, Fai
 
 /* Who asks for what waits already gets that job. One that is put off is tried at once, as a new one would
  * be. */
-static void manager_join_job(Manager *m, Managed *o, Job *j, uid_t uid) {
-        if (j->is_automatic)
-                j->options.uid = uid;
+static void manager_join_job(Manager *m, Managed *o, Job *j, const JobOptions *options) {
+        if (job_is_unasked(j) && !options->is_unasked)
+                j->options.uid = options->uid;
         j->is_automatic = false;
+        j->options.is_unasked &= options->is_unasked;
         j->trouble_usec = 0;
         if (j->not_before_usec > 0)
                 j->not_before_usec = manager_now(m, CLOCK_BOOTTIME);
@@ -211,7 +212,7 @@ static int manager_take_job(
         if (r < 0)
                 return r;
         if (j) {
-                manager_join_job(m, o, j, options->uid);
+                manager_join_job(m, o, j, options);
                 *ret = j;
                 return 0;
         }

@@ -186,12 +186,18 @@ static void proc_end(Proc *p, ProcEnd end, int status) {
                 h->on_end(p, end, status, p->userdata);
 }
 
+static ProcEnd end_from_child(const siginfo_t *si) {
+        if (si->si_code != CLD_EXITED)
+                return PROC_SIGNALED;
+        return si->si_status == WORKER_EXIT_UNMOUNTED ? PROC_UNMOUNTED : PROC_EXITED;
+}
+
 static int on_child(sd_event_source *s, const siginfo_t *si, void *userdata) {
         Proc *p = userdata;
         ProcPool *pool = p->pool;
 
         if (!p->is_abandoned)
-                proc_end(p, si->si_code == CLD_EXITED ? PROC_EXITED : PROC_SIGNALED, si->si_status);
+                proc_end(p, end_from_child(si), si->si_status);
         else if (pool->handler && pool->handler->on_reaped) {
                 _cleanup_free_ char *tag = TAKE_PTR(p->tag);
 

@@ -18,6 +18,7 @@ typedef struct ProcPool ProcPool;
 typedef enum ProcEnd {
         PROC_EXITED,    /* status: exit status */
         PROC_SIGNALED,  /* status: signal */
+        PROC_UNMOUNTED, /* it has left because the overlay was unmounted */
         PROC_ABANDONED, /* it lives on in the kernel */
 } ProcEnd;
 

@@ -124,6 +124,9 @@ static void query_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Query *q = userdata;
 
         q->proc = NULL;
+        if (end == PROC_UNMOUNTED)
+                (void) failure_set(
+                        &failure, FAILURE_NOT_MANAGED, ENOENT, "the overlay of '%s' was unmounted", q->path);
         (void) failure_set(
                 &failure, FAILURE_FAILED, EIO,
                 "the worker that looked at '%s' ended by %s %i without an answer", q->path,

@@ -467,7 +467,10 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
                         return;
                 }
                 (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled while it waited");
-        } else if (end == PROC_EXITED)
+        } else if (end == PROC_UNMOUNTED)
+                (void) failure_set(
+                        &failure, FAILURE_NOT_MANAGED, ENOENT, "'%s' was unmounted", o->config->mount_point);
+        else if (end == PROC_EXITED)
                 (void) failure_set(
                         &failure, FAILURE_FAILED, EIO,
                         "the worker ended with exit status %i before the job was done; see the journal",
@@ -548,6 +551,8 @@ static int run_spawn(Run *run) {
                 r = wire_request_add(&q, WIRE_FORCE, "1");
         if (r >= 0)
                 r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
+        if (r >= 0 && !job_is_unasked(run->job))
+                r = wire_request_add(&q, WIRE_ASKED, "1");
         if (r >= 0 && run->job->is_automatic)
                 r = managed_make_background(run->overlay, &q);
         if (r >= 0 && options->is_repair)

@@ -17,7 +17,7 @@ static void write_job(Job *j, void *userdata) {
         const char *const fields[] = { j->overlay, j->mount_point, j->path };
         FILE *f = userdata;
 
-        if (job_state_is_final(j->state) || j->options.is_dry_run || j->is_automatic)
+        if (job_state_is_final(j->state) || j->options.is_dry_run || job_is_unasked(j))
                 return;
         (void) fprintf(
                 f, "%u %s %u %llu", j->id, job_type_to_string(j->type), j->n_attempts,

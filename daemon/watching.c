@@ -132,7 +132,7 @@ static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         w->timer = sd_event_source_disable_unref(w->timer);
         if (!is_still_wanted(w, NULL))
                 return;
-        if (w->state != WATCHING_STALLED)
+        if (w->state != WATCHING_STALLED && end != PROC_UNMOUNTED)
                 warn_of_end(w, end, status);
         if (end == PROC_ABANDONED)
                 return;

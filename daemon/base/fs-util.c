@@ -345,6 +345,14 @@ int fd_path(int fd, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+/* What lies outside of the root of a mount has a path as well, from the root of its file system. */
+static bool is_at(int root_fd, const char *path, const struct stat *st) {
+        _cleanup_close_ int fd = open_beneath(root_fd, path, O_PATH | O_DIRECTORY);
+        struct stat there;
+
+        return fd >= 0 && fstat(fd, &there) >= 0 && there.st_dev == st->st_dev && there.st_ino == st->st_ino;
+}
+
 int file_handle_open(int root_fd, const char *handle, char **ret_path) {
         FileHandle h = { 0 };
         _cleanup_free_ char *root = NULL, *path = NULL;
@@ -370,7 +378,7 @@ int file_handle_open(int root_fd, const char *handle, char **ret_path) {
         if (r < 0)
                 return r;
         below = path_startswith(path, root);
-        if (!below)
+        if (!below || !is_at(root_fd, below, &st))
                 return -EXDEV;
         if (ret_path) {
                 *ret_path = strdup(below);

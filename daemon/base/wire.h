@@ -20,6 +20,8 @@
 #define WORKER_FD 3
 /* Exit status, with no result: a swap has waited, and is to begin anew. */
 #define WORKER_EXIT_AGAIN 75
+/* At any time: the overlay was unmounted. */
+#define WORKER_EXIT_UNMOUNTED 76
 #define WIRE_REQUEST_MAX                                                                                    \
         (64 * 1024) /* a PATH_MAX path and some options; layers may be given, so leave room */
 
@@ -57,6 +59,7 @@
 #define WIRE_DIRECTORIES "DIRECTORIES" /* patterns, separated by blanks (glob.h) */
 #define WIRE_EXCLUDE "EXCLUDE"
 #define WIRE_MAX_WATCHES "MAX_WATCHES"
+#define WIRE_ASKED "ASKED" /* 1: somebody asked for the job: the overlay is in use while it lasts */
 #define WIRE_HOT_WINDOW "HOT_WINDOW" /* microseconds */
 #define WIRE_REPAIR "REPAIR"         /* 1: verify mends what it can */
 #define WIRE_RESET "RESET"           /* 1: an unfinalize with OFFLINE drops copies, too */

@@ -10,6 +10,7 @@
 
 #include "base/path-util.h"
 #include "core/check-internal.h"
+#include "core/mount-clone.h"
 
 #define INOTIFY_WATCHES_LOW 8192UL        /* one per directory of the tree a job rebuilds */
 #define INOTIFY_INSTANCES_LOW 32UL        /* one per running job, besides those of other programs of root */
@@ -307,9 +308,7 @@ static const struct {
 };
 
 static int open_directory(const char *path) {
-        int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-        return fd >= 0 ? fd : path ? -errno : -ENODATA;
+        return path ? mount_clone_open(path, O_RDONLY) : -ENODATA;
 }
 
 static void context_done(CheckContext *c) {

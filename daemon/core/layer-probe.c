@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/fs-util.h"
+#include "core/mount-clone.h"
 #include "core/proc-scan.h"
 
 #define MARK_FLAGS FAN_MARK_FILESYSTEM
@@ -236,7 +237,7 @@ static int look_at_path(LayerProbe *p, int root_fd, LayerPath *l) {
 int layer_probe_run(void *probe) {
         LayerProbe *p = probe;
         _cleanup_close_ int root_fd = open(p->root, O_PATH | O_DIRECTORY | O_CLOEXEC),
-                            own_fd = open(p->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+                            own_fd = mount_clone_open(p->mount_point, O_PATH);
         int r;
 
         if (root_fd < 0 || !proc_read_link(AT_FDCWD, p->root, p->root_link))

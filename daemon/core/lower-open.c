@@ -13,6 +13,7 @@
 #include "base/path-util.h"
 #include "core/layer.h"
 #include "core/lower.h"
+#include "core/mount-clone.h"
 #include "core/proof-data.h"
 #include "core/proof.h"
 
@@ -56,12 +57,12 @@ static int allocate(Lower *l, const Overlay *o) {
 }
 
 static int open_given(const char *path, int *ret_fd, Failure *reterr) {
-        int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int fd = mount_clone_open(path, O_PATH);
 
         if (fd < 0)
                 return failure_set(
-                        reterr, FAILURE_LOWER_UNREACHABLE, errno,
-                        "cannot open the lower layer '%s': %s; is it mounted?", path, strerror(errno));
+                        reterr, FAILURE_LOWER_UNREACHABLE, -fd,
+                        "cannot open the lower layer '%s': %s; is it mounted?", path, strerror(-fd));
         *ret_fd = fd;
         return 0;
 }
@@ -157,6 +158,54 @@ static int mount_view(Lower *l) {
         r = l->path_fds[n] < 0 ? l->path_fds[n] : mount_layers(l, n + 1);
         l->path_fds[n] = fd_close(l->path_fds[n]);
         return r;
+}
+
+/* Puts the mount that is attached at path in the place of our clone of it. */
+static int attach(const char *path, int *fd) {
+        _cleanup_close_ int attached = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat is, should;
+
+        if (attached < 0 || fstat(attached, &is) < 0 || fstat(*fd, &should) < 0)
+                return -errno;
+        if (is.st_dev != should.st_dev || is.st_ino != should.st_ino)
+                return -ESTALE;
+        (void) fd_close(*fd);
+        *fd = TAKE_FD(attached);
+        return 0;
+}
+
+static int attach_all(const Lower *l, const Overlay *o) {
+        int r = 0;
+
+        for (size_t i = 0; i < l->n_layers && r >= 0; i++)
+                r = attach(o->lower[i], l->path_fds + i);
+        for (size_t i = 0; i < l->n_data && r >= 0; i++)
+                r = attach(o->data[i], l->data_fds + i);
+        return r;
+}
+
+static int detach(int *fds, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                int fd = mount_clone_fd(fds[i], O_PATH);
+
+                if (fd < 0)
+                        return fd;
+                (void) fd_close(fds[i]);
+                fds[i] = fd;
+        }
+        return 0;
+}
+
+/* Kernels before 6.15 make no overlay of mounts that are attached nowhere. Those that are cannot be
+ * unmounted while the view is made, and no longer: it has mounts of its own. */
+static int make_view(Lower *l, const Overlay *o) {
+        int r = attach_all(l, o);
+
+        if (r >= 0)
+                r = mount_view(l);
+        if (r >= 0)
+                r = detach(l->path_fds, l->n_layers);
+        return r < 0 ? r : detach(l->data_fds, l->n_data);
 }
 
 /* Of a layer that is the only one the kernel reads neither redirects nor opaque directories
@@ -258,7 +307,7 @@ static int open_view(Lower *l, const Site *site, Failure *reterr) {
         r = check_maps(l, o, reterr);
         if (r < 0)
                 return r;
-        r = mount_view(l);
+        r = make_view(l, o);
         return r < 0 ? failure_set(
                                reterr, FAILURE_PRECONDITION, -r,
                                "cannot see the lower layers of '%s' as the kernel merges them: %s",

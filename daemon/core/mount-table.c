@@ -194,6 +194,13 @@ first_child_towards(const MountTable *t, const MountEntry *parent, const char *p
         return best;
 }
 
+const MountEntry *mount_table_find(const MountTable *t, int id) {
+        for (size_t i = 0; i < t->n; i++)
+                if (t->items[i].id == id)
+                        return t->items + i;
+        return NULL;
+}
+
 /* mount_table_reach() - which mount a path leads to
  * Follows the tree of mounts as a lookup does: a mount on an ancestor directory hides what had been mounted
  * below it before, and of mounts stacked on one mount point the last counts. Searching by mount point alone

@@ -32,6 +32,7 @@ typedef struct MountTable {
 int mount_table_read(const char *path, MountTable *ret);
 void mount_table_done(MountTable *t);
 
+const MountEntry *mount_table_find(const MountTable *t, int id) _pure_;
 /* The mount a lookup of path (absolute, no "..", no symlinks) ends on: its root is path, or the nearest
  * mount point above that is not hidden. NULL when the table is empty. */
 const MountEntry *mount_table_reach(const MountTable *t, const char *path) _pure_;

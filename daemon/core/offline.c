@@ -2,6 +2,7 @@
 #include "core/offline.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,6 +17,8 @@
 #include "core/manifest.h"
 
 #define HOLDER_PREFIX ".ovlfind-offline-" /* + name of the upper */
+#define PROBES 20
+#define PROBE_MSEC 50
 
 static int check_lower(char *const *layers, Failure *reterr) {
         for (char *const *l = layers; *l; l++) {
@@ -98,7 +101,8 @@ static int try_mount(const Overlay *layers, const char *point, const char *more)
 
 /* Whether an overlay uses the upper, wherever it is mounted, or detached: with index=on the kernel refuses
  * an upper in use (EBUSY) before it looks at the work directory, which is none here, on another mount
- * (EINVAL). So nothing comes of it but the answer. */
+ * (EINVAL). So nothing comes of it but the answer. What has just been unmounted lives on for a moment, as
+ * whoever looked at it lets go of it. */
 static int probe_use(const Overlay *layers, const char *point, Failure *reterr) {
         Overlay probe = *layers;
         int r;
@@ -106,7 +110,8 @@ static int probe_use(const Overlay *layers, const char *point, Failure *reterr) 
         probe.work = (char *) point;
         if (mount("none", point, "tmpfs", 0, "size=64k,mode=700") < 0)
                 return -errno;
-        r = try_mount(&probe, point, ",index=on");
+        for (unsigned i = 0; (r = try_mount(&probe, point, ",index=on")) == -EBUSY && i < PROBES; i++)
+                (void) poll(NULL, 0, PROBE_MSEC);
         (void) umount2(point, MNT_DETACH);
         if (r == -EINVAL)
                 return 0;

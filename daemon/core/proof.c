@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 
 #include "base/fs-util.h"
+#include "core/mount-clone.h"
 
 #define MARK_FLAGS (FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW)
 #define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
@@ -65,11 +66,11 @@ static int open_path(Proof *p, size_t i, Failure *reterr) {
                 path = NULL;
                 return -ENOMEM;
         }
-        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 && errno_is_gone(-errno))
+        fd = mount_clone_open(path, O_PATH);
+        if (errno_is_gone(fd))
                 return unproved(p, i, "there is no such directory", reterr);
         if (fd < 0)
-                return unreachable(p, i, errno, reterr);
+                return unreachable(p, i, -fd, reterr);
         p->path_fds[i] = fd;
         if (fstat(fd, p->st + i) < 0)
                 return unreachable(p, i, errno, reterr);
@@ -237,13 +238,16 @@ static int prove_rest(Proof *p) {
 }
 
 /* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
- * the overlay (FILESYSTEM_MAX_STACK_DEPTH). */
+ * the overlay (FILESYSTEM_MAX_STACK_DEPTH). Nor of a clone that is attached nowhere. */
 static bool is_stacked(const Proof *p) {
-        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
+        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC),
+                            root_fd = open(p->o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
         char layers[64];
 
-        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", p->site->root_fd);
-        return fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
+        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", root_fd);
+        return fs_fd < 0 || root_fd < 0 || fstat(root_fd, &st) < 0 || st.st_dev != p->o->device ||
+                fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
                 fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0;
 }
 

@@ -66,4 +66,3 @@ int mounts_copy_propagation(const MountTable *before, int old_id, int new_fd);
 int child_mounts_check(const MountTable *t, const Overlay *o, Failure *reterr);
 /* The id of the mount a descriptor is of. */
 int fd_mount_id(int fd);
-const MountEntry *mount_table_find(const MountTable *t, int id) _pure_;

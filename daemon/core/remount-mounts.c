@@ -29,13 +29,6 @@ int fd_mount_id(int fd) {
         return -ENODATA;
 }
 
-const MountEntry *mount_table_find(const MountTable *t, int id) {
-        for (size_t i = 0; i < t->n; i++)
-                if (t->items[i].id == id)
-                        return t->items + i;
-        return NULL;
-}
-
 /* Relative to the mount it stands on. */
 static const char *place(const MountTable *t, const MountEntry *e) {
         const MountEntry *parent = mount_table_find(t, e->parent_id);

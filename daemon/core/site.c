@@ -9,6 +9,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/mount-clone.h"
 #include "core/offline.h"
 #include "core/redirect-max.h"
 #include "core/staging.h"
@@ -16,13 +17,13 @@
 static int open_layers(Site *s, Failure *reterr) {
         const Overlay *o = s->overlay;
 
-        s->root_fd = open(o->mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        s->root_fd = mount_clone_open(o->mount_point, O_RDONLY);
         if (s->root_fd < 0)
-                return failure_set_errno(reterr, -errno, "cannot open the overlay '%s'", o->mount_point);
-        s->upper_fd = open(o->upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                return failure_set_errno(reterr, s->root_fd, "cannot open the overlay '%s'", o->mount_point);
+        s->upper_fd = mount_clone_open(o->upper, O_RDONLY);
         if (s->upper_fd < 0)
                 return failure_set_errno(
-                        reterr, -errno,
+                        reterr, s->upper_fd,
                         "cannot open '%s', the upper layer of '%s'; set UpperDir= if it stands elsewhere "
                         "now",
                         o->upper, o->mount_point);
@@ -107,6 +108,14 @@ void site_done(Site *s) {
         s->upper_fd = fd_close(s->upper_fd);
         s->records_fd = fd_close(s->records_fd);
         s->drains_fd = fd_close(s->drains_fd);
+}
+
+int site_open_mount(Site *s, Failure *reterr) {
+        const char *point = s->overlay->mount_point;
+
+        s->root_fd = fd_close(s->root_fd);
+        s->root_fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return s->root_fd < 0 ? failure_set_errno(reterr, -errno, "cannot open the overlay '%s'", point) : 0;
 }
 
 int site_load_inner_mounts(Site *s) {

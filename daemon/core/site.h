@@ -51,8 +51,9 @@ typedef struct SiteOptions {
 struct Site {
         const Overlay *overlay; /* borrowed */
         const char *name;       /* of the configured overlay; borrowed */
-        int root_fd;            /* the overlay's root */
-        int upper_fd;   /* the upper layer's root; O_RDONLY, so that file handles can be opened through it */
+        int root_fd;            /* the overlay's root, as mount-clone.h opens it */
+        int upper_fd; /* the upper layer's root, too; O_RDONLY, so that file handles can be opened through it
+                       */
         int records_fd; /* directory of this overlay's records */
         int drains_fd;  /* directory of the records of its old superblocks */
         SiteOptions options;
@@ -82,6 +83,8 @@ struct Site {
  * records below state_dir. Blocks on the overlay. */
 int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
 void site_done(Site *s);
+/* The overlay's root is opened through its mount itself from here on, for those who move that. */
+int site_open_mount(Site *s, Failure *reterr);
 
 /* Mounts inside of the overlay, bind mounts of parts of it, and overlays that have parts of it for layers,
  * in every mount namespace. */

@@ -40,7 +40,7 @@ struct WatchNode {
 typedef struct Watcher {
         const WatcherConfig *config;
         Globs want, exclude;
-        int inotify_fd;
+        int inotify_fd, root_fd;
         WatchNode *by_name, *by_wd;
         WatchNode **nodes; /* parents before children */
         size_t n_nodes, n_room, n_gone;
@@ -114,7 +114,10 @@ WatchOpens *watch_opens_expire(WatchOpens *o, uint64_t now_usec, uint64_t window
 WatchOpens *watch_opens_free(WatchOpens *o);
 
 /* watcher-walk.c */
-/* Lists a directory and watches it. Gone directories are no error; -ENODEV: the overlay is not there. */
+/* The overlay's root, if it still is the overlay we were started for, else -ENODEV. Open while some
+ * directories are visited, through a mount of its own. */
+int watcher_open_root(Watcher *w);
+/* Lists a directory and watches it. Gone directories are no error. */
 int watcher_visit(Watcher *w, WatchNode *n);
 /* Takes watches from some of the unused directories when others have none, for the next walk to give away.
  */

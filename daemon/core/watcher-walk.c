@@ -5,27 +5,28 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/mount-clone.h"
 #include "core/staging.h"
 #include "core/watcher-internal.h"
 
 #define WATCH_NAMES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF)
 #define SHARE_PART 4 /* of all watches, what changes hands with a walk at most */
 
-/* The overlay's root, if it still is the mount we were started for. */
-static int open_root(const Watcher *w) {
-        _cleanup_close_ int fd =
-                open(w->config->overlay->mount_point, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+int watcher_open_root(Watcher *w) {
+        _cleanup_close_ int fd = mount_clone_open(w->config->overlay->mount_point, O_PATH);
         struct statx st;
 
         if (fd < 0)
                 return -ENODEV;
-        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &st) < 0 ||
-            (int) st.stx_mnt_id != w->config->overlay->mount_id)
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0 ||
+            makedev(st.stx_dev_major, st.stx_dev_minor) != w->config->overlay->device)
                 return -ENODEV;
-        return TAKE_FD(fd);
+        w->root_fd = TAKE_FD(fd);
+        return 0;
 }
 
 /* As users reach it, symlinks included, but not out of the overlay. */
@@ -43,7 +44,6 @@ typedef struct Visit {
         Watcher *watcher;
         WatchNode *node;
         const char *path;
-        int root_fd;
 } Visit;
 
 /* What a symlink leads to counts as if it stood here, under its own path. */
@@ -64,10 +64,10 @@ static int follow_link(const Visit *v, int dfd, const char *name, GlobState stat
         joined = path_join(target[0] == '/' ? "" : v->path, rest);
         if (!joined)
                 return -ENOMEM;
-        fd = open_through_links(v->root_fd, joined);
+        fd = open_through_links(v->watcher->root_fd, joined);
         if (fd < 0 || fd_path(fd, &real) < 0)
-                return 0; /* it leads nowhere, or out of the overlay */
-        rest = path_startswith(real, mount_point);
+                return 0;                  /* it leads nowhere, or out of the overlay */
+        rest = path_startswith(real, "/"); /* the mount that we look through stands nowhere */
         return rest && rest[0] ? watch_node_make_path(v->watcher, rest, states) : 0;
 }
 
@@ -135,17 +135,14 @@ static int watch(Watcher *w, WatchNode *n, int fd) {
 }
 
 static bool is_gone(int r) {
-        return errno_is_gone(r) || r == -ESTALE ||
-                r == -EXDEV; /* another mount is another overlay's affair */
+        return errno_is_gone(r) || r == -ESTALE;
 }
 
 int watcher_visit(Watcher *w, WatchNode *n) {
-        _cleanup_close_ int root_fd = open_root(w), fd = -EBADF;
+        _cleanup_close_ int fd = -EBADF;
         char path[PATH_MAX];
         int r;
 
-        if (root_fd < 0)
-                return root_fd;
         if (n->states == 0)
                 return 0;
         r = watch_node_path(n, path);
@@ -156,10 +153,10 @@ int watcher_visit(Watcher *w, WatchNode *n) {
                 n->is_new = true; /* later */
                 return 0;
         }
-        fd = open_beneath(root_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+        fd = open_beneath(w->root_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
         r = fd < 0 ? fd : watch(w, n, fd);
         if (r >= 0 && globs_may_descend(&w->want, n->states)) {
-                Visit v = { .watcher = w, .node = n, .path = path, .root_fd = root_fd };
+                Visit v = { .watcher = w, .node = n, .path = path };
 
                 w->visiting = n;
                 r = list(&v, fd);

@@ -258,7 +258,7 @@ static int visit_one(Watcher *w, WatchNode *n, uint64_t *pause_usec) {
 
 static int visit_some(Watcher *w) {
         uint64_t begin = now_monotonic_usec(), pause = 0;
-        int r = 0;
+        int r = watcher_open_root(w);
 
         for (unsigned i = 0; r >= 0 && i < GROUP_MOST && now_monotonic_usec() - begin < GROUP_USEC; i++) {
                 WatchNode *n = next_to_visit(w);
@@ -267,6 +267,7 @@ static int visit_some(Watcher *w) {
                         break;
                 r = visit_one(w, n, &pause);
         }
+        w->root_fd = fd_close(w->root_fd);
         w->visit_usec = begin + pause;
         return r;
 }
@@ -409,10 +410,13 @@ static void watcher_done(Watcher *w) {
         globs_done(&w->want);
         globs_done(&w->exclude);
         (void) fd_close(w->inotify_fd);
+        (void) fd_close(w->root_fd);
 }
 
 int watcher_run(const WatcherConfig *c, Failure *reterr) {
-        _cleanup_(watcher_done) Watcher w = { .config = c, .inotify_fd = -EBADF, .n_limit = c->max_watches };
+        _cleanup_(watcher_done) Watcher w = {
+                .config = c, .inotify_fd = -EBADF, .root_fd = -EBADF, .n_limit = c->max_watches
+        };
         int r;
 
         w.used_end = &w.used;

@@ -410,8 +410,10 @@ static void note_boot_entry(Worker *w) {
 }
 
 static int swap(Worker *w, const RemountRequest *q, Failure *reterr) {
-        int r = remount_swap(&w->site, q, &w->remounted, reterr);
+        int r = site_open_mount(&w->site, reterr);
 
+        if (r >= 0)
+                r = remount_swap(&w->site, q, &w->remounted, reterr);
         if (r >= 0 && q->set)
                 note_boot_entry(w);
         return r;
@@ -480,6 +482,20 @@ static int clean_path(const Worker *w, char **ret, Failure *reterr) {
         return 0;
 }
 
+/* What is mounted offline is ours, and a remount makes the mount go itself. */
+static int use_or_guard(Worker *w, JobType type, Failure *reterr) {
+        int r = 0;
+
+        if (type == JOB_REMOUNT || worker_asks_for(w, WIRE_OFFLINE))
+                return 0;
+        if (worker_asks_for(w, WIRE_ASKED))
+                r = guard_use(w);
+        if (r >= 0)
+                r = guard_start(w);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot open the overlay '%s'", w->overlay->mount_point)
+                     : 0;
+}
+
 int worker_run_verb(Worker *w, Failure *reterr) {
         const char *verb = wire_request_get(&w->request, WIRE_VERB),
                    *name = wire_request_get(&w->request, WIRE_OVERLAY);
@@ -496,18 +512,19 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 r = worker_asks_for(w, WIRE_OFFLINE) ? load_offline(w, reterr) : load_overlay(w, reterr);
         if (r < 0)
                 return r;
+        w->is_survey = type == JOB_SURVEY;
+        if (w->is_survey)
+                r = recover_remount(w, reterr);
+        if (r >= 0)
+                r = use_or_guard(w, type, reterr);
+        if (r < 0)
+                return r;
         if (type == JOB_WATCH)
                 return worker_watch(w, reterr);
         if (type == JOB_CHECK)
                 return check(w, reterr);
         if (type == JOB_BLOCKERS)
                 return list_blockers(w, path, reterr);
-        w->is_survey = type == JOB_SURVEY;
-        if (w->is_survey) {
-                r = recover_remount(w, reterr);
-                if (r < 0)
-                        return r;
-        }
         r = site_open(
                 &w->site, w->overlay, w->name ?: name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)

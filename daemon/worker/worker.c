@@ -203,6 +203,7 @@ static int run(Worker *w) {
                 r = failure_set_errno(&f, -r, "cannot start a thread");
         if (r == -EAGAIN && f.kind == FAILURE_NONE && w->reported_state == JOB_WAITING)
                 return WORKER_EXIT_AGAIN;
+        guard_let_go(w); /* who hears that it is over may unmount the overlay at once */
         send_result(w, r, &f);
         forget_cancel(w);
         if (r != -ESHUTDOWN)
@@ -232,6 +233,7 @@ int main(int argc, char *argv[]) {
         worker.progress.state = JOB_RUNNING;
         worker.site = SITE_INIT;
         worker.offline = OFFLINE_INIT;
+        worker.mount_fd = worker.mounts_fd = -EBADF;
         worker.observer = (Observer){ .progress = on_progress,
                                       .doing = on_doing,
                                       .note = on_note,
@@ -242,6 +244,7 @@ int main(int argc, char *argv[]) {
         /* The listener is still waiting; exit() takes it along. */
         keepers_done(&worker.kept);
         worker.remounted.drain = drain_free(worker.remounted.drain);
+        (void) fd_close(worker.mount_fd);
         site_done(&worker.site);
         offline_done(&worker.offline);
         free(worker.name);

@@ -22,7 +22,12 @@ typedef struct Worker {
         WireRecord progress;    /* as it was sent last */
         uint64_t reported_usec; /* when */
         JobState reported_state;
-        atomic_bool is_over;   /* the result is sent */
+        atomic_bool is_over; /* the result is sent */
+        int mounts_fd;       /* the table of mounts; guard.c */
+        int mount_fd;        /* of the overlay's mount itself, which makes it busy */
+        int guarded_id;      /* of the overlay's mount: the guard goes on while all else is freed */
+        dev_t guarded_device;
+        atomic_bool is_use;    /* mount_fd is open */
         atomic_bool is_ending; /* it was told to end, or nobody listens any more */
 } Worker;
 
@@ -32,6 +37,11 @@ char **worker_split(const Worker *w, const char *key, char **buffer);
 /* Whether it is a watcher, which listens for itself. */
 bool worker_is_watcher(const Worker *w);
 int worker_watch(Worker *w, Failure *reterr);
+/* guard.c: a thread that ends the process when the overlay is unmounted. */
+int guard_start(Worker *w);
+/* Somebody asked for this: it cannot be unmounted, as long as it is not let go. */
+int guard_use(Worker *w);
+void guard_let_go(Worker *w);
 /* verbs.c: whether the request has this key with the value 1. */
 bool worker_asks_for(const Worker *w, const char *key);
 /* verb-release.c */

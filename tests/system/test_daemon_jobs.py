@@ -60,7 +60,7 @@ def test_what_a_worker_is_asked(scene):
         "VERB": "finalize", "OVERLAY": "soft", "MOUNT_POINT": fake.overlay.point, "PATH": "a/b",
         "STATE_DIR": fake.daemon.state, "QUIET_USEC": "60000000", "STANDING": "wait", "HARD_LINKS": "break", "WORKERS": "7",
         "MIN_FREE_SPACE": "5%", "MIN_FREE_INODES": "4096", "RATE": "12", "EXCLUDE": "tmp/** cache", "DRY_RUN": "1",
-        "FORCE": "1", "METHOD": "exchange"}
+        "FORCE": "1", "METHOD": "exchange", "ASKED": "1"}
     fake.daemon.wait_job(fake.finalize("c", parents=True, depth=dbus.UInt32(2)))
     request = fake.asked("finalize")[1]
     assert (request["METHOD"], request["DEPTH"], request["PARENTS"]) == ("auto", "2", "1")

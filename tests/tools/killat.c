@@ -94,8 +94,8 @@ static void strike(const char *name, long n) {
 
 static bool changes_something(const char *name) {
         static const char *const readers[] = {
-                "getxattr", "inotify_add_watch", "fanotify_mark",  "flock", "openat2", "readdir", "pread",
-                "write",    "name_to_handle_at", "copy_file_range"
+                "getxattr", "inotify_add_watch", "fanotify_mark",   "flock", "openat2", "readdir", "pread",
+                "write",    "name_to_handle_at", "copy_file_range", "clone"
         };
 
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
@@ -246,9 +246,13 @@ WRAP_AT(fsetxattr,
         NULL)
 
 #define MOVE_MOUNT_BENEATH 0x200
-WRAP(mount,
-     (const char *s, const char *t, const char *type, unsigned long flags, const void *data),
-     (s, t, type, flags, data))
+WRAP_AS(int,
+        mount,
+        (const char *s, const char *t, const char *type, unsigned long flags, const void *data),
+        (s, t, type, flags, data),
+        (flags & (MS_REC | MS_PRIVATE)) == (MS_REC | MS_PRIVATE) ? "clone" : "mount",
+        -1,
+        NULL)
 WRAP(umount2, (const char *p, int flags), (p, flags))
 WRAP_AS(int,
         move_mount,
@@ -257,17 +261,29 @@ WRAP_AS(int,
         (flags & MOVE_MOUNT_BENEATH) ? "beneath" : "move_mount",
         -1,
         NULL)
-WRAP(open_tree, (int fd, const char *p, unsigned flags), (fd, p, flags))
+/* Clones of one mount, or of all for one thread, are how an overlay is opened (daemon/core/mount-clone.c).
+ */
+WRAP_AS(int,
+        open_tree,
+        (int fd, const char *p, unsigned flags),
+        (fd, p, flags),
+        (flags & AT_RECURSIVE) ? "open_tree" : "clone",
+        -1,
+        NULL)
 WRAP(fsopen, (const char *name, unsigned flags), (name, flags))
 WRAP(fsmount, (int fd, unsigned flags, unsigned attributes), (fd, flags, attributes))
 WRAP(fspick, (int fd, const char *p, unsigned flags), (fd, p, flags))
 WRAP(fsconfig,
      (int fd, unsigned command, const char *key, const void *value, int aux),
      (fd, command, key, value, aux))
-WRAP(mount_setattr,
-     (int fd, const char *p, unsigned flags, struct mount_attr *a, size_t size),
-     (fd, p, flags, a, size))
-WRAP(unshare, (int flags), (flags))
+WRAP_AS(int,
+        mount_setattr,
+        (int fd, const char *p, unsigned flags, struct mount_attr *a, size_t size),
+        (fd, p, flags, a, size),
+        a->propagation == MS_PRIVATE ? "clone" : "mount_setattr",
+        -1,
+        NULL)
+WRAP_AS(int, unshare, (int flags), (flags), "clone", -1, NULL)
 WRAP_AT(fremovexattr, (int fd, const char *k), (fd, k), fd, NULL)
 WRAP(flock, (int fd, int operation), (fd, operation))
 WRAP_AT(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask), fd, p)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whoever unmounts an overlay, and then the file systems of its layers, is not told that they are busy because we look at
+them. In these tests all of it succeeds at the first try, at whatever moment."""
+
+import os
+import random
+import socket
+import threading
+import time
+
+import pytest
+
+from ovltest.daemon import wait_for
+from ovltest.env import binary, mount, run, umount
+from ovltest.overlay import OverlayMount
+from ovltest.tree import many
+from ovltest.wire import ask, records, start
+
+N_ENTRIES = 10_000
+UNMOUNTED = 76  # WORKER_EXIT_UNMOUNTED
+
+
+class Layer:
+    """A file system on a loop device with a mount beside the one under test, lest the device goes with that."""
+
+    def __init__(self, fs, point):
+        self.fs, self.point = fs, point
+        self.device = run("findmnt", "-no", "SOURCE", fs.point).stdout.strip()
+        self.upper, self.work = (os.path.join(point, name) for name in ("upper", "work"))
+        os.makedirs(point)
+        self.mount()
+
+    def mount(self):
+        mount(self.device, self.point, "ext4", 0, None)
+
+    def umount(self):
+        umount(self.point)
+
+    def close(self):
+        run("umount", "-l", self.point, check=False)
+
+
+class Stage:
+    """An overlay whose layers are mounted for it alone, with a directory of many entries."""
+
+    def __init__(self, scene):
+        self.lower = scene.keep(Layer(scene.upper("ext4-512"), os.path.join(scene.dir, "lowerfs")))
+        many(os.path.join(self.lower.upper, "d"), N_ENTRIES)
+        self.upper = scene.keep(Layer(scene.upper("ext4-512"), os.path.join(scene.dir, "upperfs")))
+        self.overlay = scene.keep(OverlayMount(os.path.join(scene.dir, "ovl"), [self.lower.upper], self.upper))
+        self.state = scene.subdir("state")
+
+    def mount(self):
+        for what in (self.lower, self.upper, self.overlay):
+            what.mount()
+
+    def umount(self):
+        """Each one exactly once."""
+        for target in (self.overlay.point, self.upper.point, self.lower.point):
+            umount(target)
+
+    def request(self, verb, **more):
+        return {"VERB": verb, "OVERLAY": "soft", "MOUNT_POINT": self.overlay.point, "PATH": "", "STATE_DIR": self.state,
+                "QUIET_USEC": 0, **more}
+
+    def finalize(self):
+        answer, status = ask(binary("ovlfind-worker"), **{**self.request("finalize"), "PATH": "d"})
+        assert (answer[-1]["name"], status) == ("None", 0), answer[-1]
+
+
+@pytest.fixture
+def stage(scene):
+    return Stage(scene)
+
+
+class Looker:
+    """A worker at work."""
+
+    def __init__(self, request):
+        self.connection, self.pid = start(binary("ovlfind-worker"))
+        self.answer = []
+        self.thread = threading.Thread(target=lambda: self.answer.extend(records(self.connection, request)))
+        self.thread.start()
+
+    def end(self, stop=False):
+        if stop:
+            self.connection.shutdown(socket.SHUT_WR)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.thread.join()
+        self.connection.close()
+        return status
+
+
+def how_long(stage, request):
+    """What looking takes when nobody disturbs it."""
+    begin = time.monotonic()
+    looker = Looker(request)
+    if request["VERB"] == "watch":
+        wait_for(lambda: any(r["kind"] == "watch" and r["state"] == 0 for r in looker.answer), "the first walk")
+    else:
+        assert looker.end() == 0, looker.answer
+    took = time.monotonic() - begin
+    if request["VERB"] == "watch":
+        stage.umount()
+        assert looker.end() == UNMOUNTED
+        stage.mount()
+    return took
+
+
+@pytest.mark.parametrize("verb, rounds", [("compare", 30), ("survey", 20), ("watch", 40), ("check", 10)])
+def test_a_look_lets_go(stage, verb, rounds):
+    stage.finalize()
+    request = stage.request(verb, **{"DIRECTORIES": "**"} if verb == "watch" else {})
+    took = how_long(stage, request)
+    chance, n_left = random.Random(verb), 0
+    for _ in range(rounds):
+        looker = Looker(request)
+        time.sleep(chance.uniform(0, max(took, 0.2)))  # any moment is one at which it has to succeed
+        stage.umount()
+        status = looker.end()
+        assert status in (0, UNMOUNTED) or looker.answer[-1]["kind"] == "result", (status, looker.answer)
+        n_left += status == UNMOUNTED
+        stage.mount()
+    assert took < 0.2 or n_left >= rounds / 4, "hardly ever was anything unmounted while somebody looked at it"
+
+
+def test_a_daemon_lets_go(scene, stage):
+    """Survey, walk, the rest after it; a hundred times."""
+    daemon = scene.daemon(soft=(stage.overlay, {"Watch": {"MaxWatches": "8192"}, "Finalize": {"Automatic": "yes"}}))
+    daemon.ctl("finalize", stage.overlay / "d").ok()
+    chance = random.Random(7)
+    for _ in range(100):
+        stage.umount()
+        wait_for(lambda: daemon.overlay_states()["soft"] == "absent", "the daemon to see that")
+        stage.mount()
+        time.sleep(chance.uniform(0.05, 0.25))  # see above
+    wait_for(lambda: daemon.overlay_states()["soft"] == "active", "the survey")
+    assert daemon.state_of(stage.overlay / "d") == "finalized"
+    assert "is refused" not in daemon.log() and "not watched" not in daemon.log()
+
+
+def worker_of(daemon, verb):
+    for pid in daemon.workers():
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            if f.read().split(b"\0")[1:2] == [verb.encode()]:
+                return pid
+    return None
+
+
+def test_comparison_of_a_daemon(scene, stage):
+    daemon = scene.daemon(soft=stage.overlay)
+    daemon.ctl("finalize", stage.overlay / "d").ok()
+    daemon.restart()
+    wait_for(lambda: worker_of(daemon, "compare"), "the comparison")
+    stage.umount()
+    wait_for(lambda: not daemon.workers(), "its end")
+
+
+def test_file_systems_go(scene, stage):
+    """Nothing of theirs is left once the looker has gone: the loop devices go as well."""
+    stage.finalize()
+    looker = Looker(stage.request("watch", DIRECTORIES="**"))
+    wait_for(lambda: looker.answer, "the walk")
+    stage.umount()
+    for layer in (stage.lower, stage.upper):
+        umount(layer.fs.point)
+    assert looker.end() == UNMOUNTED
+    for layer in (stage.lower, stage.upper):
+        wait_for(lambda: not run("losetup", "-j", layer.fs.image).stdout, "the loop device to go")  # pylint: disable=W0640
+
+
+def test_who_asked_uses_it(scene, stage):
+    """A job that somebody asked for is a use of the overlay, as any program is; and it is not when the job is over."""
+    looker = Looker(stage.request("finalize", ASKED=1, RATE=1000))
+    wait_for(lambda: any(r["kind"] == "progress" for r in looker.answer), "the job to begin")
+    with pytest.raises(OSError, match="busy"):
+        umount(stage.overlay.point)
+    os.kill(looker.pid, 9)
+    assert looker.end() == -9
+    stage.umount()
+    stage.mount()
