@@ -87,7 +87,8 @@ static bool is_inode_at(int upper_dfd, const RawEntry *raw) {
 }
 
 /* found: what grave is a link to. */
-static int place_link(Sides *s, const RawEntry *found, int grave_upper_fd, const char *grave) {
+static int
+place_link(Sides *s, const RawEntry *found, int grave_upper_fd, const char *grave, const char *why) {
         int r;
 
         if (renameat2(s->x->staging.grave_fd, grave, s->new_fd, found->name, RENAME_NOREPLACE) >= 0)
@@ -96,7 +97,7 @@ static int place_link(Sides *s, const RawEntry *found, int grave_upper_fd, const
         if (r == 0 && is_inode_at(s->new_upper_fd, found)) /* done already, before a crash */
                 r = learn(s, found, grave_upper_fd, grave);
         else if (r == 0)
-                r = stay(s, found, "made while the name was taken in the new tree");
+                r = stay(s, found, why);
         drop_link(s, grave);
         return r;
 }
@@ -107,10 +108,8 @@ static int exchange_link(Sides *s, Entry *e, const RawEntry *found, int grave_up
         int grave_fd = s->x->staging.grave_fd, r;
 
         if (!is_as_placed(s->new_upper_fd, e->name, e) ||
-            renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) < 0) {
-                drop_link(s, grave);
-                return stay(s, found, why);
-        }
+            renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) < 0)
+                return place_link(s, found, grave_upper_fd, grave, why); /* is it free? */
         if (is_as_placed(grave_upper_fd, grave, e)) {
                 drop_link(s, grave);
                 return learn(s, found, s->new_upper_fd, found->name);
@@ -144,7 +143,8 @@ static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
         if (r < 0)
                 return r;
         if (!e)
-                return place_link(s, &found, grave_upper_fd, grave);
+                return place_link(
+                        s, &found, grave_upper_fd, grave, "made while the name was taken in the new tree");
         if (is_inode_at(s->new_upper_fd, &found)) { /* done already, before a crash */
                 r = learn(s, &found, grave_upper_fd, grave);
                 drop_link(s, grave);

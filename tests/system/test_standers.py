@@ -16,8 +16,8 @@ from ovltest import Scene, run
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
 from ovltest.oldtree import STAGING, kept_files, old_trees
-from ovltest.stander import Stander
-from ovltest.standers import LETTERS, PLACES, STILL, File, Process, Script, source
+from ovltest.stander import Stander, first_difference
+from ovltest.standers import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
 from ovltest.tree import write
 
 ROUNDS = int(os.environ.get("OVLFIND_STANDER_ROUNDS", "40"))
@@ -31,6 +31,8 @@ SOFT = {"Finalize": {"QuietSec": "0"}}
 
 class Rounds:
     """What one seed says."""
+
+    is_nothing_set_aside = True
 
     def __init__(self, scene, upper, seed):
         self.scene, self.seed, self.dice = scene, seed, random.Random(seed)
@@ -50,15 +52,16 @@ class Rounds:
 
     def check(self, when):
         """By path."""
-        for path in self.coming.keys() - self.model.keys():
-            if os.path.exists(os.path.join(self.top, path)):
-                self.model[path] = self.coming[path]
-        try:
-            Stander().expect(self.top, "", self.model.tree())
-        except (OSError, ValueError) as e:
-            self.fail(f"by path {when}: {e}")
-        if set_aside := kept_files(self.overlay):
+        seen = Stander().see(self.top, "")
+        for path in (self.coming.keys() - self.model.keys()) & flat(seen).keys():
+            self.model[path] = self.coming[path]
+        if seen != (expected := self.model.tree()):
+            self.fail(f"by path {when}: {first_difference(TOP, seen, expected)}")
+        if self.is_nothing_set_aside and (set_aside := kept_files(self.overlay)):
             self.fail(f"set aside {when}: {set_aside}")
+
+    def await_gone(self):
+        wait_for(lambda: self.daemon.kept() == 0 and not self.daemon.workers(), "the old tree to go", 40)
 
     def choose_job(self):
         """A function that starts a job."""
@@ -95,6 +98,11 @@ class Rounds:
         writers = self.dice.sample(self.writers, self.dice.choice((1, 1, 2, 3)))
         return [(p, Script(self.model, p.letter, self.dice.choice(PLACES), self.dice)) for p in writers]
 
+    def choose_and_work(self, scripts, most):
+        for _, script in scripts:
+            script.choose(self.dice.randrange(1, most + 1))
+        self.work(scripts)
+
     def enter(self, scripts):
         for process, script in scripts:
             process.stand(self.top, script.place, self.dice.choice(("cwd", "fd")))
@@ -103,6 +111,9 @@ class Rounds:
         """One round."""
         self.round += 1
         scripts, (verb, standing, start) = self.choose_scripts(), self.choose_job()
+        if verb != "Refresh" and self.dice.random() < 0.25:
+            self.come_late(scripts, verb, start)
+            return
         readers, jobs = self.dice.choice(([], [], [self.reader])), []
         for reader in readers:
             place = self.dice.choice(PLACES)
@@ -116,6 +127,26 @@ class Rounds:
                 script.choose(self.dice.randrange(1, 4))
             self.work(scripts, lambda: jobs.append(start()) if begins else None)
         self.leave(scripts, verb, standing, jobs[0], readers)
+
+    def come_late(self, scripts, verb, start):
+        """While the job builds, or exchanges: who comes after its last look has an old tree, and the rule is that of keep."""
+        old_tree, told = OldTree(self.model), len(self.daemon.log())
+        for _, script in scripts:
+            script.old_tree = old_tree
+        job = start()
+        time.sleep(self.dice.random() * 0.4)
+        self.enter(scripts)
+        self.choose_and_work(scripts, 4)
+        for process, _ in scripts:
+            process.leave()
+        self.ended(job, verb)
+        self.await_gone()
+        if "stays until" not in self.daemon.log()[told:]:
+            self.check("when all have left")
+            return
+        if wrong := old_tree.check(flat(Stander().see(self.top, "")))[0]:
+            self.fail("they came at the last moment:", *wrong)
+        self.model = Model.of(self.top)
 
     def waits_for(self, job, processes):
         """All of them, whom it names if they are few, and nobody else."""
@@ -153,7 +184,7 @@ class Rounds:
             reader.leave()
         self.ended(job, verb)
         self.check("when all have left")
-        wait_for(lambda: self.daemon.kept() == 0, "the old tree to go")
+        self.await_gone()
         self.check("when all is done")
 
     def remount(self):
@@ -181,6 +212,125 @@ def test_who_can_change_names_is_waited_for(scene, upper):
                 if n % 10 == 9:
                     these.remount()
             these.finish()
+
+
+class KeepRounds(Rounds):
+    """They work in the old tree; what shows by path is what the rule says of it."""
+
+    is_nothing_set_aside = False
+
+    def seen(self):
+        return flat(Stander().see(self.top, ""))
+
+    def check_rule(self, old_tree, when, timeout=0):
+        """Returns contents of files without a place."""
+        deadline = time.monotonic() + timeout
+        while True:
+            wrong, without = old_tree.check(self.seen())
+            if not wrong:
+                return without
+            if time.monotonic() > deadline:
+                self.fail(f"by path {when}:", *wrong[:20])
+            time.sleep(0.05)
+
+    def go(self):
+        self.round += 1
+        self.what = "finalize --standing=keep"
+        scripts, told, before = self.choose_scripts(), len(self.daemon.log()), kept_files(self.overlay)
+        old_tree = OldTree(self.model)
+        for _, script in scripts:
+            script.old_tree = old_tree
+        self.enter(scripts)
+        self.choose_and_work(scripts, 2)
+        self.check("before")
+        job = self.daemon.finalize(self.top, standing="keep")
+        if self.dice.random() < 0.5:
+            self.choose_and_work(scripts, 3)
+        self.ended(job, "Finalize")
+        wait_for(lambda: self.daemon.kept() == 1, "the old tree to be kept")
+        self.check_rule(old_tree, "after the exchange", 20)
+        old_tree.settle()
+        for _ in range(self.dice.randrange(1, 4)):
+            self.choose_and_work(scripts, 3)
+            if self.dice.random() < 0.5:
+                self.check_rule(old_tree, "while they stand there", 20)
+        self.check_rule(old_tree, "while they stand there", 20)
+        aside = self.others_come(old_tree, scripts)
+        for process, script in scripts:
+            process.ask(*script.take())
+        self.check_rule(old_tree, "after others came", 10)
+        for process, _ in scripts:
+            process.leave()
+        self.await_gone()
+        aside += self.check_rule(old_tree, "when all have left")
+        self.check_told(old_tree, sorted(set(aside)), sorted(set(kept_files(self.overlay)) - set(before)), self.daemon.log()[told:])
+        self.undo()
+
+    def others_come(self, old_tree, scripts):
+        """By path others replace or remove what is his, and then he may replace that. Returns contents that must be set aside."""
+        aside = []
+        for process, script in scripts:
+            names = [p for place in PLACES for p in self.model.own(place, process.letter, File) if p in old_tree.placed]
+            names = [p for p in names if not old_tree.may_stay(p)]
+            for path in self.dice.sample(names, min(len(names), 4)):
+                is_removed, at = self.dice.random() < 0.5, os.path.join(self.top, path)
+                if is_removed:
+                    os.unlink(at)
+                    old_tree.others[path] = None
+                else:
+                    old_tree.others[path] = File(f"others {script.content()}")
+                    write(at + ".others", old_tree.others[path].content.encode())
+                    os.rename(at + ".others", at)
+                if self.dice.random() < 0.5:
+                    script.replace_name(path)
+                    if is_removed:
+                        del old_tree.others[path]
+                    else:
+                        aside.append(self.model[path].content.encode())
+        self.check_others(old_tree)
+        return aside
+
+    def check_told(self, old_tree, aside, kept, log):
+        aside = sorted({a if isinstance(a, bytes) else a.encode() for a in aside})
+        if aside != kept:
+            self.fail(f"set aside: {kept}, not {aside}")
+        if log.count("/kept/") < len(kept):
+            self.fail(f"not all that was set aside is told: {kept}", log)
+        removals = log.count("names were removed or renamed in the old tree")
+        if removals > 1 or (removals == 0 and old_tree.placed - self.model.keys()):
+            self.fail(f"removals were told {removals} times")
+        self.check_others(old_tree)
+
+    def check_others(self, old_tree):
+        seen = self.seen()
+        for path, entry in old_tree.others.items():
+            if seen.get(path) != (entry and entry.content):
+                self.fail(f"{path} is {seen.get(path)}, not {entry and entry.content} as others have left it")
+
+    def undo(self):
+        """What is seen now is where the next round begins."""
+        before = self.seen()
+        job = self.daemon.manager().Unfinalize(self.top, dbus.Dictionary({"standing": "wait"}, "sv"))
+        self.ended(job, "Unfinalize")
+        self.model = Model.of(self.top)
+        if self.dice.random() < 0.2:
+            self.remount()
+        after = self.seen()
+        if after != before:
+            self.fail("undone:", *[f"{p}: {before.get(p)} is now {after.get(p)}" for p in before.keys() | after.keys()
+                                   if before.get(p) != after.get(p)])
+
+
+@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.parametrize("upper", UPPERS)
+def test_an_old_tree_is_theirs(scene, upper):
+    rounds = max(ROUNDS // 10 // len(UPPERS), 1)  # they take longer
+    for seed in range(SEED, SEED + -(-rounds // PER_SEED)):
+        with closing(Scene(scene.subdir("seed"))) as s:
+            scene.daemons = s.daemons
+            these = KeepRounds(s, upper, seed)
+            for _ in range(min(PER_SEED, rounds)):
+                these.go()
 
 
 GIT = "GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git"
@@ -247,13 +397,14 @@ PROGRAMS = {
          "git gc -q --prune=now && git config some.thing set",
          "git checkout -q master && git merge -q branch -m fourth",
          "git repack -adfq && echo x >new && git add new && git commit -qm fifth"],
-        "git fsck --full --strict && git status --porcelain && git log --format=%s | sort && git config some.thing && cat d1/1 && ls",
+        "git fsck --full --strict && git status --porcelain && git log --format=%s | sort && git config some.thing && "
+        "cat d1/1 && ls",
         "fifth\nfirst\nfourth\nsecond\nthird\nset\nchanged\nd0\nd1\nd3\nd4\nd5\nd6\nnew\n"),
     "venv": (
         have_files,
         ["mkdir d0/made", "/usr/bin/python3 -m venv env", ". env/bin/activate && pip --version && deactivate"],
-        "env/bin/pip --version >/dev/null && env/bin/python -c 'import os, sys; print(sys.prefix == os.getcwd() + \"/env\")' && "
-        "grep -rlF .ovlfind env || echo none",
+        "env/bin/pip --version >/dev/null && "
+        "env/bin/python -c 'import os, sys; print(sys.prefix == os.getcwd() + \"/env\")' && grep -rlF .ovlfind env || echo none",
         "True\nnone\n"),
     "make": (
         have_sources,

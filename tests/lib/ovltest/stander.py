@@ -96,9 +96,8 @@ class Stander:
 
     def expect(self, path, prefix, expected):
         seen = self.see(path, prefix)
-        for name in sorted(seen.keys() | expected.keys()):
-            if seen.get(name) != expected.get(name):
-                raise ValueError(f"{path}/{name} is {seen.get(name)}, not {expected.get(name)}")
+        if seen != expected:
+            raise ValueError(first_difference(path, seen, expected))
 
     def keep_expecting(self, *what):
         """Until it is asked for more."""
@@ -114,6 +113,13 @@ class Stander:
             self.read += part
         line, _, self.read = self.read.partition(b"\n")
         return line
+
+
+def first_difference(path, seen, expected):
+    while isinstance(seen, dict) and isinstance(expected, dict):
+        name = min(n for n in seen.keys() | expected.keys() if seen.get(n) != expected.get(n))
+        path, seen, expected = f"{path}/{name}", seen.get(name), expected.get(name)
+    return f"{path} is {seen}, not {expected}"
 
 
 def main():

@@ -5,6 +5,7 @@ things happen."""
 
 import json
 import os
+import stat
 import subprocess
 
 from .env import spawn
@@ -46,6 +47,23 @@ class Model(dict):
         for p in [path, *self.inside(path)]:
             del self[p]
 
+    @classmethod
+    def of(cls, top):
+        """What is there: names of one file have one."""
+        model, files = cls(), {}
+        for directory, dirs, names in os.walk(top):
+            for name in dirs + names:
+                path = os.path.join(directory, name)
+                st = os.lstat(path)
+                entry = None
+                if stat.S_ISLNK(st.st_mode):
+                    entry = [os.readlink(path)]
+                elif stat.S_ISREG(st.st_mode) and (entry := files.get((st.st_dev, st.st_ino))) is None:
+                    with open(path, encoding="utf-8") as f:
+                        entry = files[st.st_dev, st.st_ino] = File(f.read())
+                model[os.path.relpath(path, top)] = entry
+        return model
+
     def tree(self, place="", prefix=""):
         """As a stander sees it."""
         top, result = place + "/" if place else "", {}
@@ -79,11 +97,73 @@ def source(top):
     return model
 
 
+class OldTree:
+    """What the rule of Standing=keep says of paths, while and after somebody works in an old tree. The model is what he sees there."""
+
+    def __init__(self, model):
+        self.model = model
+        self.had = {path: [entry] for path, entry in model.items()}  # all that a name ever was in the old tree
+        self.placed = set()  # names that stay in the new tree
+        self.others = {}  # what others put there by path, None for what they removed
+
+    def note(self, path):
+        for p in (path, *self.model.inside(path)):
+            self.had.setdefault(p, []).append(self.model[p])
+
+    def settle(self):
+        """All has been replayed: from now on nothing is taken out of the new tree."""
+        self.placed = set(self.model)
+        self.had = {path: [entry] for path, entry in self.model.items()}
+
+    def may_stay(self, path):
+        """Whether its place may be taken by what the new tree keeps: a directory by that name, or of a directory above."""
+        parts = path.split("/")
+        for i in range(1, len(parts) + 1):
+            kinds = {entry is None for entry in self.had.get("/".join(parts[:i]), [])}
+            if len(kinds) > 1:
+                return True
+        return False
+
+    def check(self, seen):
+        """seen: by path, flat. Returns what is wrong, and contents of files that have no place in the new tree."""
+        wrong, without = [], []
+        for path, entry in self.model.items():
+            if path in self.others:
+                continue
+            if path not in seen or seen[path] != shown(entry):
+                if isinstance(entry, File) and self.may_stay(path):
+                    without.append(entry.content)
+                elif not self.may_stay(path):
+                    wrong.append(f"{path} is {seen.get(path)}, not {shown(entry)}")
+        for path in self.placed - self.model.keys() - seen.keys() - self.others.keys():
+            wrong.append(f"{path} was removed in the old tree only, and is gone")
+        for path, content in seen.items():
+            had = [shown(e) for e in self.had.get(path, [])]
+            if path not in self.model and path not in self.others and content not in had:
+                wrong.append(f"{path} is {content}, not one of {had}")
+        return wrong, without
+
+
+def shown(entry):
+    """As flat() has it."""
+    return {} if entry is None else entry.content if isinstance(entry, File) else entry
+
+
+def flat(tree, top=""):
+    """Of what a stander sees: path -> content, [target], or {} for a directory."""
+    result = {}
+    for name, entry in tree.items():
+        result[top + name] = {} if isinstance(entry, dict) else entry
+        if isinstance(entry, dict):
+            result.update(flat(entry, f"{top}{name}/"))
+    return result
+
+
 class Script:
     """Operations of one stander, as programs do them. What is chosen is done to the model at once."""
 
-    def __init__(self, model, letter, place, dice, pauses=1.0):
-        self.model, self.letter, self.place, self.dice, self.pauses = model, letter, place, dice, pauses
+    def __init__(self, model, letter, place, dice, old_tree=None):
+        self.model, self.letter, self.place, self.dice, self.old_tree = model, letter, place, dice, old_tree
         self.operations = []
         self.n = 0
 
@@ -110,6 +190,10 @@ class Script:
     def _add(self, kind, *args):
         self.operations.append([kind, *args])
 
+    def _made(self, path):
+        if self.old_tree:
+            self.old_tree.note(path)
+
     def write(self, path, kind="write"):
         content = self.content()
         self._add(kind, self.rel(path), content)
@@ -119,31 +203,36 @@ class Script:
             self.model[path].content = content
         else:
             self.model[path] = File(content)
+            self._made(path)
 
     def rename(self, old, new):
         self._add("rename", self.rel(old), self.rel(new))
         if not (self.model[old] is not None and self.model[old] is self.model.get(new)) and new in self.model:
             self.model.remove(new)
         self.model.rename(old, new)
+        self._made(new)
 
     def link(self, old, new):
         self._add("link", self.rel(old), self.rel(new))
         self.model[new] = self.model[old]
+        self._made(new)
 
     def symlink(self, path):
         self._add("symlink", self.content(), self.rel(path))
         self.model[path] = [self.operations[-1][1]]
+        self._made(path)
 
     def mkdir(self, path):
         self._add("mkdir", self.rel(path))
         self.model[path] = None
+        self._made(path)
 
     def remove(self, path):
         self._add("remove", self.rel(path))
         self.model.remove(path)
 
     def pause(self, msec=None):
-        self._add("pause", int((self.dice.choice((0, 0, 1, 5, 30)) if msec is None else msec) * self.pauses))
+        self._add("pause", self.dice.choice((0, 0, 1, 5, 30)) if msec is None else msec)
 
     # What programs do
 
@@ -159,8 +248,11 @@ class Script:
     def replace(self, place):
         path = self.pick(place, File) or self.new(place)
         for _ in range(self.dice.randrange(1, 8)):
-            self.write(path + ".tmp")
-            self.rename(path + ".tmp", path)
+            self.replace_name(path)
+
+    def replace_name(self, path):
+        self.write(path + ".tmp")
+        self.rename(path + ".tmp", path)
 
     def in_place(self, place):
         if path := self.pick(place, File):
@@ -227,6 +319,7 @@ class Script:
         content = self.content()
         self._add("create_many", self.rel(path), "", n, content)
         self.model.update({f"{path}/{i}": File(content) for i in range(n)})
+        self._made(path)
         self.pause()
         if self.dice.random() < 0.8:
             self.remove(path)
