@@ -22,6 +22,7 @@ typedef struct RefreshChange {
         Judgement judged;      /* the entry in the upper, if there is one */
         unsigned char type;    /* DT_ value of that */
         bool keeps_attributes; /* which somebody has changed here */
+        bool is_same;          /* another file that looks the same: its identity is taken over, no data */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;

@@ -11,6 +11,7 @@
 #include "core/digest.h"
 #include "core/error-scope.h"
 #include "core/observe.h"
+#include "core/reconfigure.h"
 #include "core/record-edit.h"
 #include "core/recorded.h"
 #include "core/redirect-max.h"
@@ -58,6 +59,16 @@ static bool has_other_content(const Difference *x, const struct stat *here) {
                 (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec);
 }
 
+/* A tree that was restored or moved to another server: the files have other numbers and change times, and
+ * all else as it was. The kernel finds the new one by its path already. Not with index=on, where it compares
+ * the handle. Symlinks are cheap to copy. */
+static bool looks_the_same(
+        const RefreshDirectory *d, const Difference *x, const RefreshChange *c, const struct stat *here) {
+        return x->upper.type == DT_REG && S_ISREG(x->st.st_mode) && d->p->site->overlay->index == TRI_NO &&
+                digest_stat(here) == digest_stat(&x->st) && here->st_mtim.tv_nsec == x->st.st_mtim.tv_nsec &&
+                c->xattrs != 0 && c->xattrs == c->judged.xattrs;
+}
+
 /* What a change amounts to, besides what was found. */
 static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *ret_is_own) {
         struct stat here = { 0 };
@@ -89,6 +100,7 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
                 *ret_is_own && digest_stat(&here) == digest_stat(&x->st) && c->judged.xattrs == c->xattrs;
         *ret_is_own &= !c->is_done;
         c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
+        c->is_same = !*ret_is_own && !c->is_done && looks_the_same(d, x, c, &here);
         return 0;
 }
 
@@ -152,9 +164,10 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
         const PlanStep step = {
                 .name = steps[c->kind].name,
                 .path = path,
-                .text = steps[c->kind].text,
+                .text = c->is_same ? "another file that looks the same: no data is copied"
+                                   : steps[c->kind].text,
                 .n_entries = 1,
-                .bytes = c->kind == DIFFERENCE_CHANGED ? measure(d, c) : 0,
+                .bytes = c->kind == DIFFERENCE_CHANGED && !c->is_same ? measure(d, c) : 0,
                 .n_inodes = c->kind == DIFFERENCE_NEW,
         };
 
@@ -172,6 +185,11 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 return remove_one(d, c);
         if (d->p->is_dry_run)
                 return tell_step(d, c);
+        if (c->is_same) {
+                c->is_done = d->p->has_others = true;
+                d->p->counts.n_entries++;
+                return 0;
+        }
         r = c->kind == DIFFERENCE_NEW           ? refresh_take(d, c)
                 : c->kind == DIFFERENCE_CHANGED ? refresh_replace(d, c)
                                                 : refresh_dress(d, c);
@@ -290,7 +308,9 @@ int refresh_run(Prune *p, const char *path, Failure *reterr) {
 
         site_doing(p->site, REFRESH_DOING);
         r = recorded_foreach(p->site, p->records, path, /* children_first= */ true, refresh_one, &run);
-
+        /* What is in memory still leads to the files of before. */
+        if (r >= 0 && p->has_others)
+                r = remount_reconfigure(p->site->root_fd, reterr);
         return r < 0
                 ? failure_set_errno(reterr, r, "cannot refresh '%s/%s'", p->site->overlay->mount_point, path)
                 : 0;

@@ -66,6 +66,14 @@ static bool redirect_is_wellformed(const char *s) {
         }
 }
 
+/* To the nanosecond: what was restored from a copy has it. */
+static bool has_time_of(const VerifyEntry *x, const struct stat *lower) {
+        struct stat st;
+
+        return fstatat(x->dir->upper_fd, x->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                st.st_mtim.tv_sec == lower->st_mtim.tv_sec && st.st_mtim.tv_nsec == lower->st_mtim.tv_nsec;
+}
+
 static int compare_file(const VerifyEntry *x, const char *lower, const struct stat *st) {
         char detail[128];
 
@@ -75,7 +83,8 @@ static int compare_file(const VerifyEntry *x, const char *lower, const struct st
                         (unsigned long long) x->e->size, (unsigned long long) st->st_size);
                 return verify_entry_found(x, PROBLEM_SIZE_CHANGED, NULL, NULL, detail);
         }
-        if (lower_is_origin(x->v->lower, lower, x->origin, (size_t) x->origin_size) == 0)
+        if (lower_is_origin(x->v->lower, lower, x->origin, (size_t) x->origin_size) == 0 &&
+            !has_time_of(x, st))
                 return verify_entry_found(x, PROBLEM_REPLACED, NULL, NULL, lower);
         return 0;
 }

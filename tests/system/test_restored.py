@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A lower layer that was restored from a copy, or moved to another server: the same content, other inodes and change times.
+Nothing of it is copied into the upper."""
+
+import os
+import shutil
+
+import pytest
+
+from ovltest import assert_same, run, snapshot, visible
+from ovltest.daemon import wait_for
+from ovltest.tree import age, write
+
+D = "soft"
+N_FILES, SIZE = 20, 200_000
+
+
+@pytest.fixture
+def source(scene):
+    top = scene.source()
+    for i in range(N_FILES):
+        write(os.path.join(top, D, f"sub{i % 3}", f"file{i}"), os.urandom(SIZE), 0o640 + i % 2)
+    os.setxattr(os.path.join(top, D, "sub0", "file0"), "trusted.note", b"kept")
+    os.symlink("file0", os.path.join(top, D, "sub0", "link"))
+    age(top)
+    return top
+
+
+def restore(scene, source, change=lambda top: None, whole=False):
+    """Each file is another one afterwards; whole: and so are the directories."""
+    copy = os.path.join(scene.subdir("copy"), D)
+    run("cp", "-a", os.path.join(source, D), copy)
+    change(copy)
+    if whole:
+        os.rename(os.path.join(source, D), os.path.join(scene.dir, "before"))
+        os.rename(copy, os.path.join(source, D))
+        return
+    for directory, _, names in os.walk(copy):
+        there = os.path.join(source, D, os.path.relpath(directory, copy))
+        for name in names:
+            run("cp", "-a", os.path.join(directory, name), os.path.join(there, ".new"))
+            os.rename(os.path.join(there, ".new"), os.path.join(there, name))
+        shutil.copystat(directory, there)
+
+
+def files(overlay):
+    return [os.path.join(d, f) for d, _, names in os.walk(overlay.upper_path(D)) for f in names if f.startswith("file")]
+
+
+def data_in_upper(overlay):
+    """Paths of files whose data is there, and the bytes that all files take."""
+    whole = set()
+    for path in files(overlay):
+        try:
+            os.getxattr(path, "trusted.overlay.metacopy")
+        except OSError:
+            whole.add(os.path.basename(path))
+    return whole, sum(os.lstat(path).st_blocks * 512 for path in files(overlay))
+
+
+def plan(daemon, overlay):
+    return daemon.ctl("refresh", overlay / D, "--dry-run", "--json=short").ok().json["jobs"][0].get("plan", [])
+
+
+def settle(daemon, overlay):
+    """A change time of the last two seconds is not relied upon: once that is over, each file is known as what it is now."""
+    wait_for(lambda: (daemon.ctl("refresh", overlay / D).ok(), plan(daemon, overlay))[1] == [], "nothing more to do")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+def test_restored(scene, source, method, whole):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", f"--method={method}", overlay / D).ok()
+    expected, before = visible(snapshot(overlay / D)), data_in_upper(overlay)
+    assert before[0] == set()
+    restore(scene, source, whole=whole)
+    steps = [s for s in plan(daemon, overlay) if "/file" in s["path"]]
+    assert len(steps) == N_FILES and sum(s["bytes"] for s in steps) == 0
+    daemon.ctl("refresh", overlay / D).ok()
+    assert data_in_upper(overlay) == before
+    settle(daemon, overlay)
+    assert data_in_upper(overlay) == before
+    assert_same(expected, visible(snapshot(overlay / D)))
+    overlay.remount()
+    assert_same(expected, visible(snapshot(overlay / D)))
+    assert daemon.ctl("verify", "soft", "--json=short").ok().json["problems"] == []
+    for directory, _, _ in os.walk(overlay / D):
+        assert daemon.state_of(directory) == "finalized", directory
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert_same(expected, visible(snapshot(overlay / D)))
+
+
+def test_restored_and_taken_up_by_itself(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
+    daemon.ctl("finalize", overlay / D).ok()
+    before = data_in_upper(overlay)
+    assert daemon.stop() == 0
+    restore(scene, source)
+    daemon.start()
+    wait_for(lambda: "Refreshed" in daemon.log(), "the refresh")
+    settle(daemon, overlay)
+    assert data_in_upper(overlay) == before
+
+
+def test_what_differs_is_copied(scene, source):
+    """One file has another time, one another owner, one another length: these, and no other."""
+    def change(top):
+        os.utime(os.path.join(top, "sub1", "file1"), ns=(1, 1_700_000_000_000_000_001))
+        os.chown(os.path.join(top, "sub2", "file2"), 12345, 54321)
+        with open(os.path.join(top, "sub0", "file3"), "ab") as f:
+            f.write(b"more")
+
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    restore(scene, source, change)
+    daemon.ctl("refresh", overlay / D).ok()
+    assert data_in_upper(overlay)[0] == {"file1", "file2", "file3"}
+    expected = visible(snapshot(os.path.join(source, D)))
+    assert_same(expected, visible(snapshot(overlay / D)))
+    overlay.remount()
+    assert_same(expected, visible(snapshot(overlay / D)))
+
+
+def test_index(scene, source):
+    """With index=on the kernel goes by the file itself, not by its path: copied, as what shows there would fail."""
+    overlay = scene.overlay(source, index="on")
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    expected = visible(snapshot(overlay / D))
+    restore(scene, source)
+    daemon.ctl("refresh", overlay / D).ok()
+    assert_same(expected, visible(snapshot(overlay / D)))
+    overlay.remount()
+    assert_same(expected, visible(snapshot(overlay / D)))
