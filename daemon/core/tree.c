@@ -263,6 +263,10 @@ static bool add_change(Changes *c, const char *name) {
 }
 
 void node_note_change(Node *n, const char *name) {
+        Entry *e = node_find(n, name);
+
+        if (e)
+                e->n_tries = 0; /* that it was not as listed has a reason now */
         if (n->changes.all)
                 return;
         if (!add_change(&n->changes, name)) {

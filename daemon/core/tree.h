@@ -35,7 +35,7 @@ typedef struct Entry {
         bool is_placed; /* stands in the new tree */
         bool is_seen;   /* scratch of a comparison */
         bool is_gone;   /* from the old tree: it is to leave the new one */
-        unsigned char n_tries; /* to put it into the new tree */
+        unsigned char n_tries; /* to put it into the new tree, since something happened to its name */
         uint64_t aside; /* inode of what the old tree has by that name, and the new one no place for; 0 */
         char name[];
 } Entry;
