@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
+#include "core/fileattr.h"
 #include "core/layer.h"
 #include "core/meta.h"
 #include "core/reconcile-internal.h"
@@ -247,6 +248,10 @@ static int make_new(const Sides *s, const char *name, DirectoryPair *p) {
         r = p->new_fd < 0             ? p->new_fd
                 : p->new_upper_fd < 0 ? p->new_upper_fd
                                       : meta_copy(p->old_fd, p->new_fd);
+        if (r >= 0) {
+                r = fileattr_copy(p->old_fd, p->new_fd);
+                r = r > 0 ? 0 : r; /* users of the new tree go without what cannot be had */
+        }
         if (r >= 0 && renameat2(grave_fd, grave, s->new_fd, name, RENAME_NOREPLACE) < 0)
                 r = errno == EEXIST ? 1 : errno == ENOENT ? -EAGAIN : -errno;
         if (r != 0) {
