@@ -62,7 +62,10 @@ static bool may_wait(const MountTable *t, const char *path) {
 
 typedef struct Walk {
         const char *path;
+        mount_func func; /* may be NULL */
+        void *userdata;
         int fd;
+        int result; /* of func */
 } Walk;
 
 /* The copy goes with this thread, all but what is open. It holds all file systems of the machine, so nothing
@@ -77,30 +80,52 @@ static void *walk_in_copy(void *userdata) {
                 w->fd = (int) syscall(SYS_openat2, AT_FDCWD, w->path, &how, sizeof(how));
                 if (w->fd < 0)
                         w->fd = -errno;
+                else if (w->func)
+                        w->result = w->func(w->fd, w->userdata);
         }
         return NULL;
 }
 
-static int open_in_copy(const char *path, int flags) {
+/* Opens w->fd. */
+static int walk(Walk *w) {
         _cleanup_(mount_table_done) MountTable t = { 0 };
-        _cleanup_close_ int fd = -EBADF;
-        Walk w = { .path = path };
         pthread_t thread;
         int r = mount_table_read(MOUNTINFO, &t);
 
         if (r < 0)
                 return r;
-        if (may_wait(&t, path))
+        if (may_wait(&t, w->path))
                 return -EAGAIN;
-        r = -pthread_create(&thread, NULL, walk_in_copy, &w);
+        r = -pthread_create(&thread, NULL, walk_in_copy, w);
         if (r < 0)
                 return r;
         (void) pthread_join(thread, NULL);
-        if (w.fd < 0)
-                return w.fd;
-        fd = w.fd;
-        r = openat(fd, ".", flags | O_DIRECTORY | O_CLOEXEC);
-        return r < 0 ? -errno : r;
+        return w->fd < 0 ? w->fd : 0;
+}
+
+static int open_in_copy(const char *path, int flags) {
+        Walk w = { .path = path, .fd = -EBADF };
+        int fd, r = walk(&w);
+
+        if (r < 0)
+                return r;
+        fd = openat(w.fd, ".", flags | O_DIRECTORY | O_CLOEXEC);
+        r = fd < 0 ? -errno : fd;
+        (void) fd_close(w.fd);
+        return r;
+}
+
+int mount_call_attached(const char *path, mount_func func, void *userdata) {
+        Walk w = { .path = path, .func = func, .userdata = userdata, .fd = -EBADF };
+
+        if (walk(&w) >= 0)
+                (void) fd_close(w.fd);
+        else {
+                _cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+                w.result = fd < 0 ? -errno : func(fd, userdata);
+        }
+        return w.result;
 }
 
 int mount_clone_open(const char *path, int flags) {

@@ -9,3 +9,9 @@
 int mount_clone_open(const char *path, int flags);
 /* The same for an open directory. */
 int mount_clone_fd(int fd, int flags);
+
+typedef int (*mount_func)(int fd, void *userdata);
+/* Calls func, which must not wait, with a descriptor (O_PATH) of what path leads to on a mount that is
+ * attached, as those have to be that an overlay is made of (before Linux 6.15). Returns what func does, or
+ * an error. */
+int mount_call_attached(const char *path, mount_func func, void *userdata);

@@ -238,17 +238,19 @@ static int prove_rest(Proof *p) {
 }
 
 /* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
- * the overlay (FILESYSTEM_MAX_STACK_DEPTH). Nor of a clone that is attached nowhere. */
-static bool is_stacked(const Proof *p) {
-        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC),
-                            root_fd = open(p->o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+ * the overlay (FILESYSTEM_MAX_STACK_DEPTH). 0: it is not. */
+static int try_stacking(int fd, void *userdata) {
+        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
+        const Proof *p = userdata;
         struct stat st;
         char layers[64];
 
-        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", root_fd);
-        return fs_fd < 0 || root_fd < 0 || fstat(root_fd, &st) < 0 || st.st_dev != p->o->device ||
-                fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
-                fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0;
+        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", fd);
+        if (fs_fd < 0 || fstat(fd, &st) < 0 ||
+            fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
+            fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        return st.st_dev == p->o->device ? 0 : -ESTALE;
 }
 
 static bool is_overlay(int fd) {
@@ -261,7 +263,7 @@ static bool is_overlay(int fd) {
 static int check_stack(const Proof *p, Failure *reterr) {
         size_t i = 0;
 
-        if (!is_stacked(p))
+        if (mount_call_attached(p->o->mount_point, try_stacking, (void *) p) >= 0)
                 return 0;
         while (i < p->o->n_lower && is_overlay(p->layer_fds[i]))
                 i++;
