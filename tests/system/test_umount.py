@@ -16,6 +16,9 @@ from ovltest.overlay import OverlayMount
 from ovltest.tree import many
 from ovltest.wire import ask, records, start
 
+# Daemons of other tests ask each overlay of the machine for its layers (core/layer-probe.c).
+pytestmark = pytest.mark.alone
+
 N_ENTRIES = 10_000
 UNMOUNTED = 76  # WORKER_EXIT_UNMOUNTED
 
