@@ -165,16 +165,17 @@ static void enter_namespace(const LayerProbe *p) {
                 (void) setns(fd, CLONE_NEWNS);
 }
 
-/* A copy of our own of the mount, so that the other overlay can be unmounted meanwhile. Should there be
- * none, it is busy for the moment of the listing. */
+/* A copy of our own of the mount, so that the other overlay can be unmounted meanwhile: busy for the moment
+ * of the call. Should there be none, it is for the whole listing. What symlinks led to, open_other() tells.
+ */
 static int hold_other(const LayerProbe *p, int root_fd) {
-        _cleanup_close_ int fd = open_in_root(root_fd, p->where, O_PATH, RESOLVE_NO_SYMLINKS);
-        int copy_fd;
+        const char *below = p->where + strspn(p->where, "/");
+        int fd = open_tree(
+                root_fd, below,
+                OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT |
+                        (below[0] ? 0 : AT_EMPTY_PATH));
 
-        if (fd < 0)
-                return fd;
-        copy_fd = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        return copy_fd >= 0 ? copy_fd : TAKE_FD(fd);
+        return fd >= 0 ? fd : open_in_root(root_fd, p->where, O_PATH, RESOLVE_NO_SYMLINKS);
 }
 
 /* Without a trace in the access time, where that can be had. */
