@@ -115,7 +115,7 @@ def test_renamed_while_it_is_asked_for(scene, overlay, daemon):
     d = overlay / "t/moved"
     os.rename(os.path.join(d, "sub"), os.path.join(d, "sub1"))
     scene.keep(Watches(os.path.join(d, "sub1")))
-    for n in range(1, 40):
+    for n in range(1, 90, 2):
         daemon.arm(n, call="fanotify_mark", hold=True)
         job = daemon.finalize(d, method="mark", depth=dbus.UInt32(0))
         if not daemon.held(job):
