@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copies are made piece by piece, so that a cancel is noticed and room is asked for on the way. Nothing is
+ * written that the source does not have: holes stay holes. */
 #include "core/content.h"
 
 #include <string.h>

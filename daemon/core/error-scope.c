@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table and how it is read: the first row that fits an errno and a kind of call decides. Where the errno
+ * does not tell, the layers are asked, and who cannot be asked counts as out of reach. */
 #include "core/error-scope.h"
 
 #include <fcntl.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What was set is read back: a directory has all that the other one has, or the caller hears that it has
+ * not. */
 #include "core/fileattr.h"
 
 #include <sys/ioctl.h>

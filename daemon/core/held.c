@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Nothing is opened or changed here: /proc is read, and paths in old trees are led back to the directory by
+ * its record. */
 #include "core/held.h"
 
 #include <stdlib.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One question to one other overlay. It may hang, so it runs in a thread of its own (patience.h); it holds
+ * a copy of the mount, and its marks last for one listing. */
 #include "core/layer-probe.h"
 
 #include <fcntl.h>

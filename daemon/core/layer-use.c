@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Collects other overlays from the mount tables, asks each, and names what they say. An answer is kept for
+ * one search, and who hung is not asked again. */
 #include "core/layer-use.h"
 
 #include <string.h>

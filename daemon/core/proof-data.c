@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Files are compared until one says yes. Without that the layer stays unproved, and no content is read. */
 #include "core/proof-data.h"
 
 #include <fcntl.h>

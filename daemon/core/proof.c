@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A layer is proved by an event of this very thread, in the order of the layers, or not at all: what cannot
+ * be told is unproved, and nothing is handed out. */
 #include "core/proof.h"
 
 #include <fcntl.h>
