@@ -10,7 +10,11 @@
 #include "base/path-util.h"
 #include "core/exchange-internal.h"
 
+/* Who only lists a directory has left it in a moment. Who is there longer is looked for less often. */
+#define LOOK_AGAIN_FIRST_MSEC 5
 #define LOOK_AGAIN_MSEC 500
+/* Who is there for less is not spoken of, and puts nothing off. */
+#define PASSING_USEC (300 * USEC_PER_MSEC)
 /* A build in the directory is another process every time. */
 #define TELL_AGAIN_USEC (10 * USEC_PER_SEC)
 #define TEXT_SIZE 512
@@ -167,18 +171,48 @@ static int put_off(const Site *site, const char *path, const Standing *s, Failur
                 site->overlay->mount_point, path, describe(site, s, text));
 }
 
-int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
-        uint64_t now, told_usec = 0;
+typedef struct Waiting {
+        uint64_t start_usec, told_usec;
+        int pause_msec;
         char text[TEXT_SIZE];
+} Waiting;
+
+static void tell(const Site *site, const Exchange *x, const Standing *s, Waiting *w) {
+        uint64_t now = now_monotonic_usec();
+
+        if (w->told_usec == 0 || now - w->told_usec > TELL_AGAIN_USEC) {
+                (void) describe(site, s, w->text);
+                w->told_usec = now;
+        }
+        site_wait(site, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, w->text);
+}
+
+/* The new tree follows what changes meanwhile. */
+static int pause_looking(Exchange *x, int msec) {
+        uint64_t now, deadline = now_monotonic_usec() + (uint64_t) msec * USEC_PER_MSEC;
+        int r;
+
+        if (!x) {
+                (void) poll(NULL, 0, msec);
+                return 0;
+        }
+        while ((now = now_monotonic_usec()) < deadline) {
+                (void) watch_wait(x, 1 + (int) ((deadline - now) / USEC_PER_MSEC));
+                r = settle_once(x);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
+        Waiting w = { .start_usec = now_monotonic_usec(), .pause_msec = LOOK_AGAIN_FIRST_MSEC };
         int r = x ? 0 : wait_for_old_tree(site, path, reterr);
 
-        if (r < 0)
-                return r;
-        for (;;) {
+        while (r >= 0) {
                 Standing s;
 
                 r = look(site, path, x, &s);
-
                 if (r < 0)
                         return failure_set_errno(
                                 reterr, r, "cannot find out who stands in '%s/%s'",
@@ -189,23 +223,15 @@ int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
                         return 0;
                 if (site_is_canceled(site))
                         return cancel(site, path, reterr);
-                if (site->options.is_unasked)
-                        return put_off(site, path, &s, reterr);
-                now = now_monotonic_usec();
-                if (told_usec == 0 || now - told_usec > TELL_AGAIN_USEC) {
-                        (void) describe(site, &s, text);
-                        told_usec = now;
+                if (now_monotonic_usec() - w.start_usec >= PASSING_USEC) {
+                        if (site->options.is_unasked)
+                                return put_off(site, path, &s, reterr);
+                        tell(site, x, &s, &w);
                 }
-                site_wait(site, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, text);
-                if (!x) {
-                        (void) poll(NULL, 0, LOOK_AGAIN_MSEC);
-                        continue;
-                }
-                (void) watch_wait(x, LOOK_AGAIN_MSEC);
-                r = settle_once(x);
-                if (r < 0)
-                        return r;
+                r = pause_looking(x, w.pause_msec);
+                w.pause_msec = w.pause_msec < LOOK_AGAIN_MSEC / 2 ? 2 * w.pause_msec : LOOK_AGAIN_MSEC;
         }
+        return r;
 }
 
 const char *stand_describe(StandingPolicy policy) {

@@ -11,6 +11,8 @@
 
 /* How long to look for a moment in which nothing changes. */
 #define GIVE_UP_USEC (60 * USEC_PER_SEC)
+/* How long it is believed who stands in the directory. */
+#define LOOK_VALID_USEC (20 * USEC_PER_MSEC)
 /* See scheduling_grace(). */
 #define GRACE_USEC (50 * USEC_PER_MSEC)
 #define GRACE_PER_TASK_USEC (25 * USEC_PER_MSEC)
@@ -152,6 +154,26 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
                 x->site->overlay->mount_point, x->tree->path, text);
 }
 
+/* What changes all the time has moved on while /proc was read. It is followed without another look at /proc,
+ * as long as that one is young. 1: not in line. */
+static int come_in_line(Exchange *x, Failure *reterr) {
+        uint64_t deadline = now_monotonic_usec() + LOOK_VALID_USEC;
+
+        for (;;) {
+                int r = watch_drain(x);
+
+                if (r < 0)
+                        return r;
+                if (now_monotonic_usec() > deadline)
+                        return 1;
+                if (r == 0)
+                        return 0;
+                r = settle(x, reterr);
+                if (r < 0)
+                        return r;
+        }
+}
+
 /* Between the last look at the queue and the lock that the exchange takes lies the only window.
  * 1: not in line, 2: somebody came who is to be waited for. */
 static int try_exchange(Exchange *x, Failure *reterr) {
@@ -167,7 +189,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
         if (r > 0)
                 return 2;
         if (r == 0)
-                r = watch_drain(x);
+                r = come_in_line(x, reterr);
         if (r == 0) {
                 r = swap_checked(x);
                 if (r >= 0)
