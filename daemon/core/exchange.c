@@ -14,6 +14,7 @@
 #include "core/layer.h"
 #include "core/meta.h"
 #include "core/observe.h"
+#include "core/reconfigure.h"
 #include "core/redirect-max.h"
 
 /* New builds after something that only a new build can take up. */
@@ -21,6 +22,8 @@
 /* Between attempts of an undo whose directories somebody still holds as what they were before. */
 #define STALE_PAUSE_MSEC 50 /* twice as long each time */
 #define STALE_ATTEMPTS 7
+#define STALE_RECONFIGURE 2 /* attempts before all that is only cached is forgotten, of the whole overlay   \
+                             */
 
 static int open_parent(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
@@ -261,8 +264,15 @@ explain(Exchange *x, const char *path, bool is_undo, int r, ExchangeResult *ret,
         return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point, path);
 }
 
-/* An inode in memory stands for a directory as it was before it was finalized: mostly a listing
- * that is about to end, so trying again helps. */
+/* An inode in memory stands for a directory as it was before it was finalized. Mostly it is held by a
+ * listing that is about to end, or by nobody any more, and only cached. */
+static void let_go_of_stale(Site *site, unsigned n) {
+        site_doing(site, "it waits for somebody to let go of what the directory was before");
+        (void) poll(NULL, 0, STALE_PAUSE_MSEC << n);
+        if (n >= STALE_RECONFIGURE)
+                (void) remount_reconfigure(site->root_fd, NULL); /* else the next attempt says so again */
+}
+
 static bool is_stale(const Exchange *x, bool is_undo, int r) {
         return is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE));
 }
@@ -331,8 +341,7 @@ int exchange_run(
                 if (is_stale(x, is_undo, r) && !site_is_canceled(site) && !lower_fails(x, path)) {
                         if (n_stale == STALE_ATTEMPTS)
                                 return held_explain(site, path, reterr);
-                        site_doing(site, "it waits for somebody to let go of what the directory was before");
-                        (void) poll(NULL, 0, STALE_PAUSE_MSEC << n_stale++);
+                        let_go_of_stale(site, n_stale++);
                         continue;
                 }
                 if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !exchange_should_stop(x) &&
