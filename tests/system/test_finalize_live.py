@@ -302,7 +302,7 @@ class Landlocked:
 
 
 def test_landlock(scene, lower):
-    """As the README's limits have it: rules are about directories as they were."""
+    """As docs/programs.md has it: rules are about directories as they were."""
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=overlay)
     file = f"{D}/lib/libpart0.so.1.0"

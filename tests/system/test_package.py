@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The packages, from their building to their purge, under a real systemd, system bus, polkit and journal. The tests go in this
-order on one machine: installed, used as the README says, updated while a job runs, purged; then the one of systems with rpm."""
+order on one machine: installed, used as the README and the pages of docs/ say, updated while a job runs, purged; then the one of systems with rpm."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ def machine(world, package):
             pytest.fail(f"systemd does not boot here:\n{f.read()}")
     m.sh("rm -f /usr/sbin/policy-rc.d")  # containers have it to keep packages from starting anything
     m.sh(PREPARE)
-    fstab = next(b for b in readme.blocks("The overlay") if b.startswith("overlay "))
+    fstab = next(b for b in readme.blocks("The first directory") if b.startswith("overlay "))
     m.sh(f"echo '{fstab.strip()}' >>/etc/fstab; mount /ovl")
     m.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i {put(m, package.deb)}", timeout=120)
     yield m
@@ -80,7 +80,7 @@ def shell(machine):
 
 
 def same(said, expected, is_folded=False):
-    if is_folded:  # the README does not have lines as long as a terminal may be
+    if is_folded:  # the pages do not have lines as long as a terminal may be
         said, expected = " ".join(said.split()), " ".join(expected.split())
     return readme.normalized(said) == readme.normalized(expected)
 
@@ -90,7 +90,7 @@ def wait_active(machine):
 
 
 def type_session(machine, shell, title, is_folded=False):
-    """Types a session of the README; fails when something else is said than there."""
+    """Types the session of a section; fails when something else is said than there."""
     differences = []
     for command, expected in readme.session(title):
         said = shell.type(command)
@@ -105,7 +105,7 @@ def type_session(machine, shell, title, is_folded=False):
             with contextlib.suppress(TimeoutError):
                 said = wait_for(lambda c=command, e=expected: same((s := shell.type(c)), e) and s, "the same", 3)
         if not same(said, expected, is_folded):
-            differences.append(f"$ {command}\n{said}\n--- but the README says\n{expected}")
+            differences.append(f"$ {command}\n{said}\n--- but '{title}' says\n{expected}")
     assert not differences, "\n".join(differences)
 
 
@@ -164,7 +164,7 @@ def test_what_is_not_hardened_is_explained(machine):
 
 def test_three_commands(machine, shell):
     """As the README has them, to the first finalized directory."""
-    commands = next(b for b in readme.blocks("The first directory")).strip().splitlines()
+    commands = next(b for b in readme.blocks("The first directory") if "overlays.d" in b).strip().splitlines()
     assert len(commands) == 3
     said = [shell.type(command) for command in commands]
     assert re.search(r"^/ovl/\S+ finalized: \d+ entries", said[-1]), said
@@ -196,11 +196,12 @@ def test_what_top_shows(machine, shell):
                 raise
 
 
-def test_the_session_of_the_readme(machine, shell):
+def test_everyday_use(machine, shell):
     shell.type("ovlfinctl unfinalize /ovl/geo; systemctl stop ovlfind; rm -rf /var/lib/ovlfind/heat /var/log/journal/* /run/log/journal/*; "
                "systemctl restart systemd-journald; systemctl start ovlfind")
     wait_active(machine)
-    type_session(machine, shell, "Everyday use")
+    for title in ("Everyday use", "Who stands there", "What is left as it is"):
+        type_session(machine, shell, title)
     shell.type("kill $(jobs -p); wait; pkill -x sleep")  # there are no other processes on that machine
 
 
@@ -230,11 +231,12 @@ def test_an_unprivileged_user(machine):
     machine.sh(f"rm {path}; systemctl restart polkit")
 
 
-def test_marks_of_the_readme(machine, shell):
+def test_marks_and_offline(machine, shell):
     # While the old tree is being removed it is refused.
     wait_for(lambda: machine.run("ovlfinctl", "unfinalize", "/ovl/geo", check=False).returncode == 0, "a new beginning")
     shell.type("rm /ovl/geo/3.1/index.lock")
     type_session(machine, shell, "Less, or more")
+    type_session(machine, shell, "Not mounted")
 
 
 def test_commands_of_the_manuals(shell):
@@ -248,7 +250,7 @@ def test_commands_of_the_manuals(shell):
         assert said[-1] == "well", f"$ {command}\n{said}"
 
 
-def test_settings_of_the_manual_and_the_readme(machine):
+def test_settings_of_the_manual_and_the_pages(machine):
     """Are read without objections."""
     examples = re.findall(r"_(/etc/ovlfind/\S+)_:\n\n```\n(.*?)```", readme.section("EXAMPLES", readme.manual("ovlfind.conf.5")), re.S)
     examples += [(b.splitlines()[0].removeprefix("# "), b) for b in readme.blocks("Configuring") if "[Overlay]" in b]
@@ -273,18 +275,24 @@ def test_installing_as_the_readme_says(package, shell):
             assert command.split()[-4:] == package.COMMAND or command.removeprefix("sudo ").startswith("meson "), command
 
 
-def test_life_of_a_release_of_the_readme(machine, shell):
+def test_life_of_a_release(machine, shell):
     shell.type("ovlfinctl unfinalize /ovl/geo")
-    type_session(machine, shell, "The life of a release")
+    type_session(machine, shell, "Refresh, prune, verify")
 
 
-def test_remounting_of_the_readme(machine, shell):
+def test_remounting(machine, shell):
     """An overlay that was mounted without what it needs."""
     shell.type("cp /etc/fstab /etc/fstab.good; sed -i s/,metacopy=on,redirect_dir=on// /etc/fstab; umount /ovl; mount /ovl")
     wait_for(lambda: " refused " in machine.sh("ovlfinctl list"), "the overlay")
-    type_session(machine, shell, "Remounting", is_folded=True)
+    type_session(machine, shell, "Without a swap")
+    type_session(machine, shell, "A swap", is_folded=True)
     shell.type("mv /etc/fstab.good /etc/fstab; umount /ovl; mount /ovl")
     wait_active(machine)
+
+
+def test_no_session_is_left_out():
+    """Of the README and of all pages."""
+    assert readme.sessions() - readme.ASKED_FOR == set()
 
 
 def test_metrics_for_a_collector(machine):
@@ -346,7 +354,7 @@ def test_purged(machine):
 def test_installed_by_rpm(machine, rpm_file):
     """As well as rpm goes on Debian: it works, and ends with its removal."""
     machine.sh(f"rpm --install --nodeps --force-debian {put(machine, rpm_file)}")
-    configure = readme.blocks("The first directory")[0].splitlines()[0].replace("sudo ", "")
+    configure = next(b for b in readme.blocks("The first directory") if "overlays.d" in b).splitlines()[0].replace("sudo ", "")
     machine.sh(f"{configure}; systemctl start ovlfind")
     wait_for(lambda: " active " in machine.sh("ovlfinctl list"), "the overlay")
     machine.sh("rpm --erase --force-debian ovlfind")

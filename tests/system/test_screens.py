@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What people look at: the captures the README shows are what the programs show now; nothing is wider than the terminal, and
+"""What people look at: the captures that the pages show are what the programs show now; nothing is wider than the terminal, and
 without colours where these are not wanted."""
 
 import html

@@ -37,7 +37,7 @@ while :; do
         i=$((i+1)); echo $i >/run/reads
 done
 """
-# Everything a mounter's capabilities are needed for: facts of the kernel in the README's "remount".
+# Everything a mounter's capabilities are needed for: facts of the kernel in docs/remounting.md.
 RIGHTS = """
 cd /ovl{n}/d
 rm fgone; ! test -e fgone; stat -c %t:%T /srv/upper{n}/u/d/fgone | grep -qx 0:0

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Captures screens of ovlfinctl, from a real run on a terminal of 80 columns, as SVG. Usage: sudo env OVLFIND_BUILD=… PYTHONPATH=tests/lib
-tests/tools/screens.py FOLDER (docs/screens is what the README shows)."""
+tests/tools/screens.py FOLDER (docs/screens is what the pages show)."""
 
 import html
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the README and the manuals say, executed. A block of code is commands, or a session: lines that begin with "$ " and what
+"""What the README, the pages of docs/ and the manuals say, executed. A block of code is commands, or a session: lines that begin with "$ " and what
 they print."""
 
 import re
@@ -7,7 +7,7 @@ import subprocess
 
 from .env import ROOT, end, spawn
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What differs from run to run: times, durations, process numbers, identities.
 CHANGING = (
     (r"\d\d:\d\d:\d\d", "TIME"), (r"\d{4}-\d\d-\d\d", "DATE"), (r"\b[A-Z][a-z]{2} [ \d]\d TIME", "DATE TIME"),
@@ -16,6 +16,7 @@ CHANGING = (
     (r"(?m)^ *(PID|\d+)(?= \w+ +(KIND|open|cwd|lock))", "PID"),
     (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""), (r"(Watching: )\d+ (of \d+ )?director\w+", r"\1N"),
 )
+ASKED_FOR = set()  # sections whose session was
 
 
 def normalized(text):
@@ -29,8 +30,20 @@ def manual(name):
     return ROOT / "man" / f"{name}.scd"
 
 
-def section(title, document=README):
+def page(title):
+    """The one page that has this heading."""
+    found = [p for p in PAGES if title in headings(p)]
+    assert len(found) == 1, f"'{title}' is a heading of {found}"
+    return found[0]
+
+
+def headings(document):
+    return re.findall(r"^#+ ([A-Z].*)$", document.read_text(encoding="utf-8"), re.M)
+
+
+def section(title, document=None):
     """The text below a heading, up to the next one of any kind."""
+    document = document or page(title)
     text = document.read_text(encoding="utf-8")
     if document.suffix == ".scd":
         text = text.replace("\\\\", "\\")
@@ -39,13 +52,19 @@ def section(title, document=README):
     return text[start:start + following.start()] if following else text[start:]
 
 
-def blocks(title, document=README):
+def blocks(title, document=None):
     """The blocks of code in a section."""
     return re.findall(r"^```\w*\n(.*?)^```", section(title, document), re.M | re.S)
 
 
+def sessions():
+    """The headings of sections with a session, of all pages."""
+    return {title for p in PAGES for title in headings(p) if any(b.startswith("$ ") for b in blocks(title, p))}
+
+
 def session(title):
     """The session of a section: (command, what it prints)."""
+    ASKED_FOR.add(title)
     found = []
     for block in blocks(title):
         for line in block.splitlines() if block.startswith("$ ") else ():
