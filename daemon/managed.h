@@ -6,8 +6,8 @@
 #pragma once
 
 #include "config.h"
-#include "core/mount-table.h"
-#include "core/overlay.h"
+#include "core/mount/mount-table.h"
+#include "core/mount/overlay.h"
 #include "counters.h"
 #include "directory-table.h"
 #include "heat.h"

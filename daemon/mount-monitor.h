@@ -5,7 +5,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/macro.h"
-#include "core/mount-table.h"
+#include "core/mount/mount-table.h"
 
 typedef struct MountMonitor MountMonitor;
 typedef void (*mount_monitor_func)(const MountTable *table, void *userdata);

@@ -6,7 +6,7 @@
  * Only what lies on file systems of local kinds is looked at, up to the first component that does not. */
 #pragma once
 
-#include "core/mount-table.h"
+#include "core/mount/mount-table.h"
 
 /* 1: *ret_link is the part of path that is a symlink, *ret_target what it says; 0: none that can be seen. */
 int mount_symlink_find(const MountTable *table, const char *path, char **ret_link, char **ret_target);

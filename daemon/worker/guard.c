@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include "core/mount-table.h"
+#include "core/mount/mount-table.h"
 #include "worker/worker.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"

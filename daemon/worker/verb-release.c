@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* compare, prune, refresh: what became of releases in the lower layers. */
-#include "core/compare.h"
-#include "core/prune.h"
-#include "core/refresh.h"
+#include "core/release/compare.h"
+#include "core/release/prune.h"
+#include "core/release/refresh.h"
 #include "worker/worker.h"
 
 int worker_compare(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr) {

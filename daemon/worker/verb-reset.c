@@ -3,7 +3,7 @@
  * is not safe: the kernel finds inodes by their lower file, so what shows once the copy is gone would share
  * the inode of the copy that somebody has open. */
 #include "base/fs-util.h"
-#include "core/reset.h"
+#include "core/job/reset.h"
 #include "worker/worker.h"
 
 /* What changed in the lower since is taken up first, as long as the record tells it from what was changed

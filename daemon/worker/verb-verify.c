@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/fs-util.h"
-#include "core/unmounted.h"
-#include "core/verify.h"
+#include "core/check/unmounted.h"
+#include "core/verify/verify.h"
 #include "worker/worker.h"
 
 static int send_problem(const Problem *p, void *userdata) {

@@ -5,14 +5,14 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/blockers.h"
-#include "core/check.h"
-#include "core/data.h"
-#include "core/error-scope.h"
-#include "core/held.h"
-#include "core/layer.h"
-#include "core/pool.h"
-#include "core/reconfigure.h"
+#include "core/check/check.h"
+#include "core/context/error-scope.h"
+#include "core/context/pool.h"
+#include "core/job/data.h"
+#include "core/mount/reconfigure.h"
+#include "core/upper/layer.h"
+#include "core/users/blockers.h"
+#include "core/users/held.h"
 #include "worker/worker.h"
 
 static int send_directory(const DirectoryReport *d, void *userdata) {

@@ -2,7 +2,7 @@
 /* The verb "watch": from what the watcher finds to records. */
 #include <string.h>
 
-#include "core/watcher.h"
+#include "core/watch/watcher.h"
 #include "worker/worker.h"
 
 bool worker_is_watcher(const Worker *w) {

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "core/redirect-max.h"
+#include "core/upper/redirect-max.h"
 #include "worker/worker.h"
 
 #define PROGRESS_USEC (USEC_PER_SEC / 10)

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "base/wire.h"
-#include "core/offline.h"
-#include "core/remount.h"
-#include "core/work.h"
+#include "core/job/offline.h"
+#include "core/job/work.h"
+#include "core/remount/remount.h"
 
 /* A worker process and what it was asked for. */
 typedef struct Worker {

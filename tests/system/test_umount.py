@@ -16,7 +16,7 @@ from ovltest.overlay import OverlayMount
 from ovltest.tree import many
 from ovltest.wire import ask, records, start
 
-# Daemons of other tests ask each overlay of the machine for its layers (core/layer-probe.c).
+# Daemons of other tests ask each overlay of the machine for its layers (core/mount/layer-probe.c).
 pytestmark = pytest.mark.alone
 
 N_ENTRIES = 10_000

@@ -4,7 +4,7 @@
 
 #include "unit.h"
 
-#include "core/check.h"
+#include "core/check/check.h"
 
 /* Mounts an overlay of directories below the scratch directory, which are made if missing; more begins with
  * ','. */

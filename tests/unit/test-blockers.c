@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "core/blockers.h"
+#include "core/users/blockers.h"
 
 #define A 900000001
 #define B 900000002

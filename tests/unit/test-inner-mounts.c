@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "core/inner-mounts.h"
-#include "core/mount-table.h"
+#include "core/mount/inner-mounts.h"
+#include "core/mount/mount-table.h"
 
 /* A made-up /proc with one process. */
 static void make_process(int pid, const char *namespace, const char *root, const char *mountinfo) {

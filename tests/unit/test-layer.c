@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "core/layer.h"
+#include "core/upper/layer.h"
 
 static int open_upper(const char *path) {
         int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -5,7 +5,7 @@
 
 #include "base/fs-util.h"
 #include "base/hash.h"
-#include "core/manifest.h"
+#include "core/record/manifest.h"
 #include "unit.h"
 
 #define HEADER(version)                                                                                     \

@@ -5,7 +5,7 @@
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
-#include "core/mount-table.h"
+#include "core/mount/mount-table.h"
 
 static MountTable read_text(const char *text) {
         Path p = at("mountinfo");

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "core/generation.h"
-#include "core/overlay-options.h"
+#include "core/mount/overlay-options.h"
+#include "core/remount/generation.h"
 
 static char *lower[] = { (char *) "/l", NULL }, *none[] = { NULL };
 

@@ -7,7 +7,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "core/overlay.h"
+#include "core/mount/overlay.h"
 
 static const char *const nasty_names[] = {
         "plain",   "sp ace", "co,mma",   "co:lon",          "back\\slash",   "\\",    "trail\\",

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "core/overlay.h"
+#include "core/mount/overlay.h"
 
 static void strv_done(char ***v) {
         for (char **s = *v; s && *s; s++)

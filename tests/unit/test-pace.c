@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/pace.h"
+#include "core/context/pace.h"
 #include "unit.h"
 
 /* A server that answers `at_once` requests in the same time, and more of them one after the other. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/patience.h"
+#include "base/patience.h"
 
 #include <malloc.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
-#include "core/watcher-internal.h"
+#include "core/watch/watcher-internal.h"
 #include "unit.h"
 
 #define WINDOW (600 * USEC_PER_SEC)

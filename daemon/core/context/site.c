@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/context/site.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/staging.h"
+#include "core/job/offline.h"
+#include "core/mount/mount-clone.h"
+#include "core/upper/redirect-max.h"
+
+static int open_layers(Site *s, Failure *reterr) {
+        const Overlay *o = s->overlay;
+
+        s->root_fd = mount_clone_open(o->mount_point, O_RDONLY);
+        if (s->root_fd < 0)
+                return failure_set_errno(reterr, s->root_fd, "cannot open the overlay '%s'", o->mount_point);
+        s->upper_fd = mount_clone_open(o->upper, O_RDONLY);
+        if (s->upper_fd < 0)
+                return failure_set_errno(
+                        reterr, s->upper_fd,
+                        "cannot open '%s', the upper layer of '%s'; set UpperDir= if it stands elsewhere "
+                        "now",
+                        o->upper, o->mount_point);
+        return 0;
+}
+
+static int open_state(const char *state_dir, const char *kind, const char *name, Failure *reterr) {
+        _cleanup_free_ char *path = NULL;
+        int fd;
+
+        if (asprintf(&path, "%s/%s/%s", state_dir, kind, name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        fd = mkdir_open(path);
+        return fd < 0 ? failure_set_errno(reterr, fd, "cannot open the state directory '%s'", path) : fd;
+}
+
+static int open_records(Site *s, const char *state_dir, Failure *reterr) {
+        int r = s->records_fd = open_state(state_dir, "records", s->name, reterr);
+
+        if (r >= 0)
+                r = s->drains_fd = open_state(state_dir, "draining", s->name, reterr);
+        return r < 0 ? r : 0;
+}
+
+static int adopt_record(int dfd, const char *name, unsigned char type, void *userdata) {
+        const Site *s = userdata;
+
+        /* Another worker may be at it. */
+        return renameat(dfd, name, s->records_fd, name) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* Those of work that was done while it was not mounted, under no name. */
+static int adopt_records(Site *s, const char *state_dir, Failure *reterr) {
+        _cleanup_free_ char *name = offline_default_name(s->overlay->upper), *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!name || asprintf(&path, "%s/records/%s", state_dir, name) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        if (strcmp(name, s->name) == 0)
+                return 0;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+                return 0;
+        r = fd < 0 ? -errno : dir_foreach(fd, adopt_record, s);
+        if (r >= 0 && (fsync(s->records_fd) < 0 || (rmdir(path) < 0 && errno != ENOENT)))
+                r = -errno;
+        return r < 0 ? failure_set_errno(reterr, r, "cannot take over the records in '%s'", path) : 0;
+}
+
+int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr) {
+        int r;
+
+        s->overlay = o;
+        s->name = name;
+        if (!o->upper)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EROFS,
+                        "the overlay '%s' has no upper layer; mount it with upperdir= and workdir=",
+                        o->mount_point);
+        r = open_layers(s, reterr);
+        if (r >= 0 && state_dir)
+                r = open_records(s, state_dir, reterr);
+        if (r >= 0 && state_dir)
+                r = adopt_records(s, state_dir, reterr);
+        if (r < 0)
+                site_done(s);
+        return r;
+}
+
+void site_done(Site *s) {
+        globs_done(&s->options.exclude);
+        s->throttle = throttle_free(s->throttle);
+        redirect_max_release(&s->redirect_max_hold);
+        site_forget_inner_mounts(s);
+        inner_search_done(&s->inner_search);
+        s->root_fd = fd_close(s->root_fd);
+        s->upper_fd = fd_close(s->upper_fd);
+        s->records_fd = fd_close(s->records_fd);
+        s->drains_fd = fd_close(s->drains_fd);
+}
+
+int site_open_mount(Site *s, Failure *reterr) {
+        const char *point = s->overlay->mount_point;
+
+        s->root_fd = fd_close(s->root_fd);
+        s->root_fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return s->root_fd < 0 ? failure_set_errno(reterr, -errno, "cannot open the overlay '%s'", point) : 0;
+}
+
+int site_load_inner_mounts(Site *s) {
+        site_forget_inner_mounts(s);
+        return overlay_inner_mounts(
+                s->overlay, NULL, &s->inner_search, &s->inner_mounts, &s->n_inner_mounts);
+}
+
+void site_forget_inner_mounts(Site *s) {
+        overlay_inner_mounts_free(s->inner_mounts, s->n_inner_mounts);
+        s->inner_mounts = NULL;
+        s->n_inner_mounts = 0;
+}
+
+const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (!s->inner_mounts[i].is_somewhere && strcmp(s->inner_mounts[i].path, path) == 0)
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (!s->inner_mounts[i].is_somewhere && path_startswith(s->inner_mounts[i].path, path))
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+bool site_has_unplaced_layer(const Site *s) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (s->inner_mounts[i].is_somewhere)
+                        return true;
+        return false;
+}
+
+static bool has_layer(const Site *s) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (s->inner_mounts[i].kind == INNER_LAYER)
+                        return true;
+        return false;
+}
+
+static const OverlayInnerMount *find_layer(const Site *s, const char *path, ino_t inode) {
+        for (size_t i = 0; i < s->n_inner_mounts; i++)
+                if (inner_layer_is(s->inner_mounts + i, path, inode))
+                        return s->inner_mounts + i;
+        return NULL;
+}
+
+int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret) {
+        _cleanup_free_ char *p = has_layer(s) ? strdup(path) : NULL;
+
+        *ret = NULL;
+        if (!p)
+                return has_layer(s) ? -ENOMEM : 0;
+        while (!*ret && p[0] != '\0') {
+                char *parent = path_dirname(p);
+                _cleanup_close_ int fd = parent ? open_dir_beneath(s->root_fd, parent) : -ENOMEM;
+                struct stat st;
+
+                free(p);
+                p = parent;
+                if (fd == -ENOMEM)
+                        return fd;
+                *ret = find_layer(s, p, fd >= 0 && fstat(fd, &st) >= 0 ? st.st_ino : 0);
+        }
+        return *ret ? 1 : 0;
+}
+
+int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret) {
+        struct stat st;
+
+        *ret = NULL;
+        if (!has_layer(s))
+                return 0;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        *ret = find_layer(s, path, st.st_ino);
+        return *ret ? 1 : 0;
+}
+
+bool site_wants_mark(const Site *s) {
+        return s->options.method == METHOD_MARK || s->options.depth != DEPTH_INFINITE;
+}
+
+typedef struct Directories {
+        const char *path;
+        char **items;
+        size_t n;
+} Directories;
+
+static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_free_ char *path = NULL;
+        Directories *d = userdata;
+
+        if (type != DT_DIR || is_staging_name(name))
+                return 0;
+        path = path_join(d->path, name);
+        return path ? path_list_add(&d->items, &d->n, path) : -ENOMEM;
+}
+
+int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n) {
+        _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
+        Directories d = { .path = path };
+        int r = fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
+
+        *ret = d.items;
+        *ret_n = d.n;
+        return r;
+}
+
+static int stop(int dfd, const struct dirent *de, void *userdata) {
+        return -EALREADY;
+}
+
+int site_read_directory(const Site *s, const char *path) {
+        _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
+        int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
+
+        return r == -EALREADY ? 0 : r;
+}
+
+bool site_is_canceled(const Site *s) {
+        return atomic_load(&s->is_canceled);
+}
+
+void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total) {
+        if (s->observer.progress)
+                s->observer.progress(s->observer.userdata, state, done, total, NULL);
+}
+
+void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why) {
+        if (s->observer.progress)
+                s->observer.progress(s->observer.userdata, JOB_WAITING, done, total, why);
+}
+
+void site_doing(const Site *s, const char *what) {
+        if (s->observer.doing)
+                s->observer.doing(s->observer.userdata, what);
+}
+
+void site_note(const Site *s, const char *path, const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+        int r;
+
+        if (!s->observer.note)
+                return;
+        va_start(ap, format);
+        r = vasprintf(&text, format, ap);
+        va_end(ap);
+        if (r < 0)
+                text = NULL;
+        s->observer.note(s->observer.userdata, path, text ?: format);
+}
+
+void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who) {
+        if (s->observer.kept)
+                s->observer.kept(s->observer.userdata, path, id, n_processes, who);
+}
+
+static uint64_t now_usec(clockid_t clock) {
+        struct timespec ts;
+
+        (void) clock_gettime(clock, &ts);
+        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
+}
+
+uint64_t now_realtime_usec(void) {
+        return now_usec(CLOCK_REALTIME);
+}
+
+uint64_t now_monotonic_usec(void) {
+        return now_usec(CLOCK_MONOTONIC);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A worker's hold on one overlay: descriptors of its root and of its upper layer, what was asked for, whom
+ * to tell. Every module that acts on an overlay takes one. */
+#pragma once
+
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "base/glob.h"
+#include "base/states.h"
+#include "core/context/throttle.h"
+#include "core/mount/inner-mounts.h"
+#include "core/mount/overlay.h"
+
+/* Names of ours in an overlay. Nothing that starts so is ever listed, finalized or
+ * watched. */
+#define STAGING_NAME ".ovlfind"
+#define OLD_TREE_PREFIX                                                                                     \
+        ".ovlfind-old-" /* + id: an old tree beside its directory, kept while somebody stands in it */
+
+/* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
+ * overlay's root. */
+typedef struct Observer {
+        /* why: of JOB_WAITING for somebody to leave; else NULL */
+        void (*progress)(void *userdata, JobState state, uint64_t done, uint64_t total, const char *why);
+        void (*doing)(void *userdata, const char *what);
+        void (*note)(void *userdata, const char *path, const char *text);
+        void (*kept)(
+                void *userdata, const char *path, const char *id, unsigned n_processes, const char *who);
+        void *userdata;
+} Observer;
+
+#define DEPTH_INFINITE UINT32_MAX
+
+typedef struct SiteOptions {
+        uint64_t quiet_usec; /* names must not have changed for so long before a directory is exchanged */
+        unsigned n_threads;
+        StandingPolicy standing;
+        bool is_unasked; /* rather fail than wait for somebody to leave */
+        bool break_hard_links;
+        bool force;
+        bool is_private; /* mounted for this job alone; offline.h */
+        Method method;
+        uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
+        bool want_parents; /* the directories above, too; by marks */
+        Floor min_free_space, min_free_inodes;
+        uint64_t max_entries; /* of one exchange; UINT64_MAX: any number */
+        Globs exclude;        /* directories that stay as they are, but for one that was asked for itself */
+} SiteOptions;
+
+struct Site {
+        const Overlay *overlay; /* borrowed */
+        const char *name;       /* of the configured overlay; borrowed */
+        int root_fd;            /* the overlay's root, as mount-clone.h opens it */
+        int upper_fd; /* the upper layer's root, too; O_RDONLY, so that file handles can be opened through it
+                       */
+        int records_fd; /* directory of this overlay's records */
+        int drains_fd;  /* directory of the records of its old superblocks */
+        SiteOptions options;
+        Observer observer;
+        OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
+        size_t n_inner_mounts;
+        bool is_unproved_noted; /* that the lower layers are not looked at */
+        InnerSearch inner_search;
+        int redirect_max_hold;      /* redirect-max.h; let go by site_done() */
+        atomic_ullong bytes_copied; /* data, for progress */
+        atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
+                                    see */
+        Throttle *throttle;      /* NULL: no restraint */
+};
+
+#define SITE_INIT                                                                                           \
+        (Site) {                                                                                            \
+                .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .drains_fd = -EBADF,           \
+                .redirect_max_hold = -EBADF, .inner_search = INNER_SEARCH_INIT,                             \
+                .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
+                             .n_threads = 32,                                                               \
+                             .depth = DEPTH_INFINITE,                                                       \
+                             .max_entries = UINT64_MAX },                                                   \
+        }
+
+/* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of
+ * records below state_dir. Blocks on the overlay. */
+int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
+void site_done(Site *s);
+/* The overlay's root is opened through its mount itself from here on, for those who move that. */
+int site_open_mount(Site *s, Failure *reterr);
+
+/* Mounts inside of the overlay, bind mounts of parts of it, and overlays that have parts of it for layers,
+ * in every mount namespace. */
+int site_load_inner_mounts(Site *s);
+void site_forget_inner_mounts(Site *s);
+/* The one at path, or NULL. */
+const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) _pure_;
+/* One at or below path. */
+const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) _pure_;
+/* Whether there is a layer anywhere of which the path is not known. */
+bool site_has_unplaced_layer(const Site *s) _pure_;
+/* One that is a layer of another overlay: the directory above path that it is, or any. Asks the overlay for
+ * inode numbers, if there is one of which only that is known. 1, 0 or an error. */
+int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret);
+/* The layer that the directory at path, open as fd, is: 1, 0 or an error. */
+int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret);
+/* Whether what was asked for is to be marked, rather than exchanged. */
+bool site_wants_mark(const Site *s) _pure_;
+/* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */
+int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n);
+
+/* Has the kernel read the beginning of a directory, and thereby that in each lower layer it is merged of,
+ * unless somebody holds such a listing (ovl_cache_get()). */
+int site_read_directory(const Site *s, const char *path);
+
+bool site_is_canceled(const Site *s);
+void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
+/* What the job is at from now on, and what may hold it up there: told when it does not get on. */
+void site_doing(const Site *s, const char *what);
+/* It waits for somebody to leave. */
+void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why);
+void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
+/* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
+void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);
+
+uint64_t now_realtime_usec(void);
+uint64_t now_monotonic_usec(void);

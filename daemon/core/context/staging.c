@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/context/staging.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/error-scope.h"
+#include "core/context/lost.h"
+#include "core/upper/fileattr.h"
+#include "core/upper/layer.h"
+#include "core/upper/raw.h"
+#include "core/upper/times.h"
+
+static const char *const root_names[] = { STAGING_NAME, NULL };
+
+static int check_base_is_ours(const Site *site, int base_fd, Failure *reterr) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        struct stat st;
+        int r;
+
+        if (fstat(base_fd, &st) < 0)
+                return -errno;
+        if (st.st_uid != 0 || (st.st_mode & 07777) != 0700)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EPERM,
+                        "'%s/%s' is not ours (it must belong to root with mode 0700); rename or remove it",
+                        site->overlay->mount_point, STAGING_NAME);
+        r = upper_entry_read(site->upper_fd, STAGING_NAME, &e);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot read '%s/%s'", site->overlay->upper, STAGING_NAME);
+        if (e.class == UPPER_MISSING)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EXDEV,
+                        "'%s' is not the upper layer of '%s': a directory made through the overlay does not "
+                        "appear there; set UpperDir= to where the upper layer stands now",
+                        site->overlay->upper, site->overlay->mount_point);
+        if (e.class != UPPER_OPAQUE)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EEXIST,
+                        "a lower layer of '%s' holds a directory '%s'; remove it there",
+                        site->overlay->mount_point, STAGING_NAME);
+        return 0;
+}
+
+static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (create) {
+                TimesGuard guard;
+                int error;
+
+                times_guard_begin(&guard, site->root_fd);
+                error = mkdirat(site->root_fd, STAGING_NAME, 0700) < 0 ? errno : 0;
+                times_guard_end(&guard, root_names);
+                if (error != 0 && error != EEXIST)
+                        return failure_set_errno(
+                                reterr, -error, "cannot make the staging directory '%s/%s'",
+                                site->overlay->mount_point, STAGING_NAME);
+        }
+        fd = open_dir_beneath(site->root_fd, STAGING_NAME);
+        if (fd == -ENOENT)
+                return create ? fd : 0;
+        if (fd < 0)
+                return failure_set_errno(
+                        reterr, fd, "cannot open the staging directory '%s/%s'", site->overlay->mount_point,
+                        STAGING_NAME);
+        r = check_base_is_ours(site, fd, reterr);
+        if (r < 0)
+                return r;
+        *ret = TAKE_FD(fd);
+        return 1;
+}
+
+static int open_work(Staging *s) {
+        char path[sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1];
+
+        s->dir_fd = open_dir_beneath(s->base_fd, s->id);
+        if (s->dir_fd < 0)
+                return s->dir_fd;
+        if (flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EBUSY : -errno;
+        (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, s->id);
+        s->upper_fd = open_dir_beneath(s->site->upper_fd, path);
+        return s->upper_fd < 0 ? s->upper_fd : 0;
+}
+
+static int make_dir(int dfd, const char *name, int *ret) {
+        if (mkdirat(dfd, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        *ret = open_dir_beneath(dfd, name);
+        return *ret < 0 ? *ret : 0;
+}
+
+static int reserve_scratch(Staging *s, unsigned n) {
+        s->scratch_fds = malloc(n * sizeof(int));
+        if (!s->scratch_fds)
+                return -ENOMEM;
+        for (; s->n_scratch < n; s->n_scratch++)
+                s->scratch_fds[s->n_scratch] = -EBADF;
+        return 0;
+}
+
+int staging_scratch(Staging *s, unsigned thread) {
+        char name[32];
+        int r;
+
+        if (s->scratch_fds[thread] >= 0)
+                return s->scratch_fds[thread];
+        (void) snprintf(name, sizeof(name), "scratch-%u", thread);
+        r = make_dir(s->dir_fd, name, s->scratch_fds + thread);
+        return r < 0 ? r : s->scratch_fds[thread];
+}
+
+int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
+        uint64_t random;
+
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+                return -EIO;
+        (void) snprintf(ret, STAGING_ID_LENGTH + 1, "%016llx", (unsigned long long) random);
+        return 0;
+}
+
+/* If it is, and the upper does not have it, the upper is not this mount's. */
+static bool is_there(const Staging *s) {
+        return faccessat(s->base_fd, s->id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+/* -ENOENT without a failure set: another worker removed the base in between, or took what we made for
+ * something left. */
+static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
+        _cleanup_(staging_done) Staging s = STAGING_INIT;
+        int r;
+
+        s.site = site;
+        r = open_base(site, /* create= */ true, &s.base_fd, reterr);
+        if (r < 0)
+                return r;
+        r = staging_new_id(s.id);
+        if (r >= 0 && mkdirat(s.base_fd, s.id, 0700) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = open_work(&s);
+        if (r == -EBUSY || (r == -ENOENT && !is_there(&s)))
+                return -ENOENT;
+        if (r >= 0) /* entries of any project pass through */
+                r = fileattr_hand_on(-EBADF, s.dir_fd);
+        if (r >= 0)
+                r = make_dir(s.dir_fd, "grave", &s.grave_fd);
+        if (r >= 0)
+                r = make_dir(s.dir_fd, "kept", &s.kept_fd);
+        if (r >= 0)
+                r = reserve_scratch(&s, n_scratch);
+        if (r < 0) {
+                (void) staging_remove(&s);
+                return failure_set_errno(
+                        reterr, r, "cannot set up the staging directory of '%s'",
+                        site->overlay->mount_point);
+        }
+        *ret = s;
+        s = STAGING_INIT;
+        return 0;
+}
+
+int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
+        int r;
+
+        do
+                r = try_create(site, n_scratch, ret, reterr);
+        while (r == -ENOENT && (!reterr || reterr->kind == FAILURE_NONE));
+        return r;
+}
+
+static int find_highest(int dfd, const char *name, unsigned char type, void *userdata) {
+        unsigned long *highest = userdata, n = strtoul(name, NULL, 10);
+
+        if (n > *highest)
+                *highest = n;
+        return 0;
+}
+
+/* The names a crash left in the grave and in kept/ stay theirs. */
+static int number_after_existing(Staging *s) {
+        unsigned long highest = 0;
+        int r = dir_foreach(s->grave_fd, find_highest, &highest);
+
+        if (r >= 0)
+                r = dir_foreach(s->kept_fd, find_highest, &highest);
+        atomic_store(&s->n_buried, (unsigned) highest + 1);
+        return r;
+}
+
+int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr) {
+        _cleanup_(staging_done) Staging s = STAGING_INIT;
+        int r;
+
+        s.site = site;
+        if (!is_staging_id(id))
+                return failure_set(
+                        reterr, FAILURE_INVALID, EINVAL, "'%s/%s/%s' is not of our making",
+                        site->overlay->mount_point, STAGING_NAME, id);
+        memcpy(s.id, id, STAGING_ID_LENGTH + 1);
+        r = open_base(site, /* create= */ false, &s.base_fd, reterr);
+        if (r < 0)
+                return r;
+        r = r == 0 ? -ENOENT : open_work(&s);
+        if (r >= 0)
+                r = make_dir(s.dir_fd, "grave", &s.grave_fd);
+        if (r >= 0)
+                r = make_dir(s.dir_fd, "kept", &s.kept_fd);
+        if (r >= 0)
+                r = number_after_existing(&s);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot open '%s/%s/%s'", site->overlay->mount_point, STAGING_NAME, id);
+        *ret = s;
+        s = STAGING_INIT;
+        return 0;
+}
+
+void staging_done(Staging *s) {
+        for (unsigned i = 0; i < s->n_scratch; i++)
+                (void) fd_close(s->scratch_fds[i]);
+        free(s->scratch_fds);
+        free(s->tree_handle);
+        (void) fd_close(s->kept_fd);
+        (void) fd_close(s->grave_fd);
+        (void) fd_close(s->upper_fd);
+        (void) fd_close(s->dir_fd);
+        (void) fd_close(s->base_fd);
+        *s = STAGING_INIT;
+}
+
+int staging_own_tree(Staging *s, const char *handle) {
+        free(s->tree_handle);
+        s->tree_handle = strdup(handle);
+        return s->tree_handle ? 0 : -ENOMEM;
+}
+
+int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
+        do {
+                staging_new_name(s, ret);
+                if (renameat2(dfd, name, s->kept_fd, ret, RENAME_NOREPLACE) >= 0)
+                        return 1;
+        } while (errno == EEXIST);
+        return errno == ENOENT ? 0 : -errno;
+}
+
+static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
+        char kept[16];
+        int r = staging_keep(s, dfd, name, kept);
+
+        if (r > 0)
+                site_note(
+                        s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why,
+                        s->site->overlay->mount_point, STAGING_NAME, s->id, kept);
+        return r < 0 ? r : 0;
+}
+
+static int keep_buried(int dfd, const char *name, unsigned char type, void *userdata) {
+        return keep_part(
+                userdata, dfd, name, "something was taken out of a directory and may be somebody's");
+}
+
+static bool is_own_tree(const Staging *s) {
+        _cleanup_free_ char *handle = NULL;
+
+        if (!s->tree_handle)
+                return !s->is_published;
+        return file_handle_at(s->upper_fd, STAGING_TREE, &handle) >= 0 &&
+                strcmp(handle, s->tree_handle) == 0;
+}
+
+static int remove_directory(Staging *s, int dfd, const char *name) {
+        _cleanup_close_ int fd = open_dir_beneath(dfd, name);
+        int r = fd < 0 ? fd : dir_empty(fd);
+
+        if (r >= 0 && unlinkat(dfd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        /* What the kernel refuses to look up, listings leave out where they look it up (xino). Nobody but us
+         * has been in a tree that was not published. */
+        if (strcmp(name, STAGING_TREE) == 0 && (r == -ESTALE || (r == -ENOTEMPTY && !s->is_published)))
+                r = raw_discard_tree(s->upper_fd, name);
+        return r;
+}
+
+/* A merged directory of what we have built cannot be listed; all else is removed by now. The kernel forgets
+ * what it knows of it with the directory around it. */
+static bool is_denied_view(const Staging *s, int r) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+
+        return !s->is_published && error_scope(s->site, CALL_READ, r) == SCOPE_ENTRY &&
+                upper_entry_read(s->upper_fd, STAGING_TREE, &e) >= 0 && e.class == UPPER_REDIRECT;
+}
+
+static int remove_part(int dfd, const char *name, unsigned char type, void *userdata) {
+        Staging *s = userdata;
+        bool is_denied;
+        int r = 0;
+
+        if (strcmp(name, "kept") == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
+                return 0; /* last */
+        if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
+                return keep_part(
+                        s, dfd, name,
+                        "a directory was put in the place of the one that was being exchanged");
+        if (strcmp(name, STAGING_REPLACED) == 0)
+                return keep_part(s, dfd, name, "something was replaced, and may be somebody's");
+        if (strcmp(name, "grave") == 0 && s->is_published)
+                r = dir_foreach(s->grave_fd, keep_buried, s);
+        if (r >= 0 && type == DT_DIR)
+                r = remove_directory(s, dfd, name);
+        else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
+                r = -errno;
+        is_denied = r < 0 && strcmp(name, STAGING_TREE) == 0 && is_denied_view(s, r);
+        if (r == -EIO) /* the lower files are gone */
+                r = lost_remove_tree(s->site->root_fd, dfd, s->upper_fd, name);
+        if (r < 0 && is_denied)
+                r = raw_discard_tree(s->upper_fd, name);
+        return r == -ENOENT ? 0 : r;
+}
+
+static int remove_work(Staging *s) {
+        int r = dir_foreach(s->dir_fd, remove_part, s);
+
+        /* Where listing looks up what it lists (xino), a tree that the kernel refuses hides the rest. */
+        if (r == -ESTALE && is_own_tree(s) && raw_discard_tree(s->upper_fd, STAGING_TREE) >= 0)
+                r = dir_foreach(s->dir_fd, remove_part, s);
+        if (r < 0)
+                return r;
+        /* Without it a later start would take what is there for ours. */
+        if (unlinkat(s->dir_fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
+                return -errno;
+        if (unlinkat(s->dir_fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+                return 1;
+        return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static void remove_base(const Site *site) {
+        TimesGuard guard;
+
+        times_guard_begin(&guard, site->root_fd);
+        (void) unlinkat(site->root_fd, STAGING_NAME, AT_REMOVEDIR); /* ENOTEMPTY: others work there */
+        times_guard_end(&guard, root_names);
+}
+
+int staging_remove(Staging *s) {
+        int r = s->dir_fd >= 0 ? remove_work(s) : 0;
+
+        if (s->base_fd >= 0)
+                remove_base(s->site);
+        return r;
+}
+
+int staging_read_snapshot(int dir_fd, Tree **ret) {
+        int r = manifest_read(dir_fd, STAGING_SNAPSHOT_LAST, ret);
+
+        return r == -ENOENT || r == -EBADMSG ? manifest_read(dir_fd, STAGING_SNAPSHOT, ret) : r;
+}
+
+typedef struct Walk {
+        int (*func)(const char *id, void *userdata);
+        void *userdata;
+} Walk;
+
+static int visit(int dfd, const char *name, unsigned char type, void *userdata) {
+        Walk *w = userdata;
+
+        if (type != DT_DIR || !is_staging_id(name))
+                return 0;
+        return w->func(name, w->userdata);
+}
+
+int staging_foreach(
+        const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr) {
+        _cleanup_close_ int fd = -EBADF;
+        Walk w = { .func = func, .userdata = userdata };
+        int r = open_base(site, /* create= */ false, &fd, reterr);
+
+        if (r <= 0)
+                return r;
+        r = dir_foreach(fd, visit, &w);
+        remove_base(site); /* a crash may have left it empty */
+        return r;
+}
+
+void staging_new_name(Staging *s, char ret[static 16]) {
+        (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
+}
+
+static bool is_id(const char *s, size_t length) {
+        return length == STAGING_ID_LENGTH && strspn(s, "0123456789abcdef") >= length;
+}
+
+bool is_staging_id(const char *s) {
+        return is_id(s, strlen(s));
+}
+
+/* Of the first component of a path; users have names that begin like ours. */
+static bool is_old_tree_name(const char *path) {
+        size_t n = strlen(OLD_TREE_PREFIX);
+
+        return strncmp(path, OLD_TREE_PREFIX, n) == 0 && is_id(path + n, strcspn(path + n, "/"));
+}
+
+const char *old_tree_id(const char *name) {
+        return is_old_tree_name(name) ? name + strlen(OLD_TREE_PREFIX) : NULL;
+}
+
+bool is_staging_name(const char *name) {
+        return path_startswith(name, STAGING_NAME) || is_old_tree_name(name);
+}

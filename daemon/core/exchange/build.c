@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The second part of building a new tree: every entry is linked into it, last the directories get their
+ * owner, mode, xattrs and times. Copying up waits for the lower, so many entries are under way at once. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange/exchange-internal.h"
+#include "core/lower/difference.h"
+#include "core/upper/digest.h"
+#include "core/upper/fileattr.h"
+#include "core/upper/meta.h"
+#include "core/upper/redirect-max.h"
+
+#define DRESS_FEW 4
+/* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */
+#define PLACE_TRIES 20
+/* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its
+ * entries do not. */
+#define BATCH_ENTRIES 64
+
+/* Copying up a lower file with several names breaks the links between them, unless the index keeps them. */
+static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
+        _cleanup_close_ int upper_fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+        struct stat st;
+
+        if (x->site->options.break_hard_links || x->site->overlay->index == TRI_YES ||
+            fstatat(old_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+                return false;
+        /* Unless somebody has copied it up since it was listed: then the links are upper ones, and stay. */
+        path = node_path(n);
+        upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        return upper_fd < 0 || fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
+}
+
+static bool hands_on_project(int fd) {
+        FileAttr a;
+
+        return fileattr_get(fd, &a) >= 0 && fileattr_hands_on_project(&a);
+}
+
+static bool is_directory(int dfd, const char *name) {
+        struct stat st;
+
+        return fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode);
+}
+
+/* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST, too). */
+static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
+        if ((error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name))) &&
+            e->n_tries++ < PLACE_TRIES)
+                return 1;
+        if (error == EXDEV && hands_on_project(old_fd)) {
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "'%s' cannot be copied up: its directory hands on its project (chattr +P), and the "
+                        "work directory has another one",
+                        e->name);
+                return -EUCLEAN;
+        }
+        return exchange_error(
+                x, CALL_COPY_UP, -error, n, old_fd, e->name,
+                error == EIO && x->tree->is_undo
+                        ? "copy up the metadata (if the lower file was removed, run "
+                          "'ovlfinctl prune' first) of"
+                        : "copy up the metadata of");
+}
+
+/* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each
+ * thread first links into one of its own: that copies up, the link that counts then waits for nobody. */
+static int copy_up_by_scratch(int old_fd, const char *name, int scratch_fd) {
+        if (linkat(old_fd, name, scratch_fd, "entry", 0) < 0)
+                return -errno;
+        return unlinkat(scratch_fd, "entry", 0) < 0 ? -errno : 0;
+}
+
+static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int scratch_fd) {
+        int r = scratch_fd >= 0 ? copy_up_by_scratch(old_fd, e->name, scratch_fd) : 0;
+
+        if (r < 0)
+                return r;
+        r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
+        if (r == -EEXIST && x->tree->is_undo && !exchange_should_stop(x)) {
+                char grave[16];
+
+                /* A name added to the lower since: this one is the user's and covers it. */
+                staging_new_name(&x->staging, grave);
+                if (renameat2(new_fd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) >= 0)
+                        r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
+        }
+        return r;
+}
+
+static bool raise_redirect_max(Exchange *x) {
+        int r;
+
+        (void) pthread_mutex_lock(&x->tree->lock);
+        r = redirect_max_raise(&x->site->redirect_max_hold);
+        (void) pthread_mutex_unlock(&x->tree->lock);
+        return r >= 0;
+}
+
+/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was
+ * made before. Then users may have changed what it shows, so the lower is asked. What an older record says
+ * was carried over by the scan. */
+static void
+note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, int new_upper_fd) {
+        _cleanup_free_ char *path = NULL;
+
+        if (e->is_local || e->base != 0)
+                return;
+        if (shown) {
+                difference_note_known(e, &x->lower, shown, digest_xattrs(new_upper_fd, e->name));
+                return;
+        }
+        path = n->lower && n->is_merged ? path_join(n->lower, e->name) : NULL;
+        if (path)
+                difference_note(e, &x->lower, path);
+}
+
+int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
+        struct stat st, shown;
+        bool is_shown = e->inode == 0 && fstatat(old_fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
+        int r;
+
+        if (e->inode == 0 && is_hard_link(x, n, old_fd, e->name)) {
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "'%s' has several hard links in the lower layer (HardLinks=skip)", e->name);
+                return -EUCLEAN;
+        }
+        r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
+        if ((r == -EXDEV && raise_redirect_max(x)) || error_is_of_lower(r))
+                r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
+        if (r < 0)
+                return place_error(x, n, e, old_fd, -r);
+        if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return place_error(x, n, e, old_fd, errno == ENOENT ? EIO : errno);
+        e->inode = st.st_ino;
+        note_base(x, n, e, is_shown ? &shown : NULL, new_upper_fd);
+        e->identity = entry_identity(new_upper_fd, e->name);
+        e->is_placed = true;
+        e->type = IFTODT(st.st_mode); /* replaced by another kind of entry since it was listed? */
+        return 0;
+}
+
+typedef struct PlaceTask {
+        Exchange *x;
+        Node *node;
+        unsigned n;
+        bool is_large; /* the directory has more entries than one task takes */
+        Entry *entries[BATCH_ENTRIES];
+} PlaceTask;
+
+/* An undo must be possible when the upper is full. */
+static bool has_room(Exchange *x) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        if (x->tree->is_undo || guard_room(x->site, x->tree->path, /* bytes= */ 0, &failure) >= 0)
+                return true;
+        exchange_refuse(x, &failure);
+        return false;
+}
+
+static int place_batch(PlaceTask *t, int scratch_fd) {
+        _cleanup_free_ char *path = node_path(t->node);
+        _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF, new_upper_fd = -EBADF;
+
+        if (!path)
+                return -ENOMEM;
+        old_fd = open_dir_beneath(t->x->old_fd, path);
+        if (errno_is_gone(old_fd)) {
+                node_recheck(t->node); /* it was moved, or is gone: its parent tells */
+                return 0;
+        }
+        new_fd = open_dir_beneath(t->x->new_fd, path);
+        new_upper_fd = open_dir_beneath(t->x->new_upper_fd, path);
+        if (old_fd < 0 || new_fd < 0 || new_upper_fd < 0)
+                return old_fd < 0 ? old_fd : new_fd < 0 ? new_fd : new_upper_fd;
+        if (!has_room(t->x))
+                return 0;
+        for (unsigned i = 0; i < t->n && !exchange_should_stop(t->x); i++) {
+                bool copies_up = t->entries[i]->inode == 0;
+                uint64_t begin;
+
+                throttle_wait(t->x->site->throttle, t->x->site, 1);
+                begin = now_monotonic_usec();
+                if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, scratch_fd) == 1)
+                        node_recheck(t->node);
+                if (copies_up)
+                        throttle_observe(
+                                t->x->site->throttle, t->x->pool, PACE_ENTRY, now_monotonic_usec() - begin);
+                atomic_fetch_add(&t->x->n_done, 1);
+        }
+        return 0;
+}
+
+static void place_task(void *argument, unsigned thread) {
+        _cleanup_free_ PlaceTask *t = argument;
+        int scratch_fd, r;
+
+        if (exchange_should_stop(t->x))
+                return;
+        scratch_fd = t->is_large ? staging_scratch(&t->x->staging, thread) : -EBADF;
+        r = t->is_large && scratch_fd < 0 ? scratch_fd : place_batch(t, scratch_fd);
+        if (r < 0)
+                (void) exchange_error(t->x, CALL_READ, r, t->node, -EBADF, NULL, "open the directory");
+}
+
+static int submit_batch(PlaceTask **t) {
+        int r = pool_submit((*t)->x->pool, place_task, *t);
+
+        if (r >= 0)
+                *t = NULL;
+        return r;
+}
+
+static int submit_entries(Node *n, void *userdata) {
+        _cleanup_free_ PlaceTask *t = NULL;
+        Exchange *x = userdata;
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                int r;
+
+                if (e->type == DT_DIR || e->type == DT_WHT)
+                        continue;
+                if (!t) {
+                        t = calloc(1, sizeof(PlaceTask));
+                        if (!t)
+                                return -ENOMEM;
+                        *t = (PlaceTask){ .x = x,
+                                          .node = n,
+                                          .is_large = HASH_COUNT(n->entries) > BATCH_ENTRIES };
+                }
+                t->entries[t->n++] = e;
+                r = t->n < BATCH_ENTRIES ? 0 : submit_batch(&t);
+                if (r < 0)
+                        return r;
+        }
+        return t ? submit_batch(&t) : 0;
+}
+
+int build_place(Exchange *x) {
+        int r = tree_foreach(x->tree, submit_entries, x), k = exchange_wait(x, JOB_RUNNING);
+
+        return k == -ESHUTDOWN || r >= 0 ? k : r;
+}
+
+/* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads
+ * it first, ovl_set_timestamps writes it last): of two at once, one may read what the other is about to put
+ * back, and keep it. */
+static int restore_time(Node *n, void *userdata) {
+        Exchange *x = userdata;
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
+        struct stat st;
+
+        if (n->is_touched || n->watch < 0)
+                return 0; /* somebody's change set it */
+        upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        if (upper_fd < 0 || fstat(upper_fd, &st) < 0 ||
+            (st.st_mtim.tv_sec == n->mtime.tv_sec && st.st_mtim.tv_nsec == n->mtime.tv_nsec))
+                return 0;
+        fd = open_dir_beneath(x->old_fd, path);
+        if (fd >= 0)
+                (void) futimens(fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, n->mtime });
+        return 0;
+}
+
+void build_restore_times(Exchange *x) {
+        if (watch_drain(x) >= 0) /* who touched what */
+                (void) tree_foreach(x->tree, restore_time, x);
+}
+
+typedef struct DressTask {
+        Exchange *x;
+        Node *node;
+} DressTask;
+
+/* Not before everything is in there: what is linked may have another project than the directory hands on. */
+static int copy_fileattr(Node *n, int old_fd, int new_fd) {
+        int r = fileattr_copy(old_fd, new_fd);
+
+        if (r == 1)
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "a directory in its place cannot have its inode flags and project (lsattr -dp)");
+        return r < 0 ? r : 0;
+}
+
+static int find_new_name(int dfd, const struct dirent *de, void *userdata) {
+        Node *n = userdata;
+
+        n->has_new_names |= !node_find(n, de->d_name);
+        return 0;
+}
+
+/* 1: not where it was; its parents are compared first. */
+static int copy_attributes(Exchange *x, Node *n, bool only_times) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF;
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        old_fd = open_dir_beneath(x->old_fd, path);
+        if (errno_is_gone(old_fd))
+                return 1;
+        new_fd = open_dir_beneath(x->new_fd, path);
+        if (old_fd < 0 || new_fd < 0)
+                return old_fd < 0 ? old_fd : new_fd;
+        r = only_times ? 0 : meta_copy(old_fd, new_fd);
+        if (r >= 0 && !only_times)
+                r = copy_fileattr(n, old_fd, new_fd);
+        if (r >= 0 && x->tree->is_undo && n->lower && !n->has_new_names)
+                r = dir_foreach_dirent(new_fd, find_new_name, n);
+        if (r < 0)
+                return r;
+        return n->has_new_names ? meta_touch(old_fd, new_fd) : meta_copy_times(old_fd, new_fd);
+}
+
+static int dress_node(Exchange *x, Node *n) {
+        bool was_undressed = n->is_undressed;
+        int r;
+
+        n->is_undressed = n->is_untimed = false; /* first: an event from now on must set it again */
+        r = copy_attributes(x, n, /* only_times= */ !was_undressed);
+        if (r == 1) {
+                n->is_undressed |= was_undressed;
+                n->is_untimed = true;
+        }
+        return r < 0 ? r : 0;
+}
+
+static int dress_error(Exchange *x, int r, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+
+        return exchange_error(
+                x, CALL_DRESS, r, n, fd, NULL, "copy owner, mode and attributes of the directory");
+}
+
+static void dress_task(void *argument, unsigned thread) {
+        Node *n = ((DressTask *) argument)->node;
+        Exchange *x = ((DressTask *) argument)->x;
+        int r = 0;
+
+        free(argument);
+        if (!exchange_should_stop(x))
+                r = dress_node(x, n);
+        if (r < 0)
+                (void) dress_error(x, r, n);
+}
+
+static int submit_dress(Exchange *x, Node *n) {
+        DressTask *t = malloc(sizeof(DressTask));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        *t = (DressTask){ .x = x, .node = n };
+        r = pool_submit(x->pool, dress_task, t);
+        if (r < 0)
+                free(t);
+        return r;
+}
+
+typedef struct Undressed {
+        Exchange *x;
+        Node *few[DRESS_FEW];
+        size_t n;
+} Undressed;
+
+/* A few are done faster right here than by waking threads: this runs between others' operations. */
+static int collect_undressed(Node *n, void *userdata) {
+        Undressed *u = userdata;
+
+        if (!n->is_undressed && !n->is_untimed)
+                return 0;
+        if (u->n < DRESS_FEW) {
+                u->few[u->n++] = n;
+                return 0;
+        }
+        return submit_dress(u->x, n);
+}
+
+int build_dress(Exchange *x) {
+        Undressed u = { .x = x };
+        int r = tree_foreach(x->tree, collect_undressed, &u), k;
+
+        for (size_t i = 0; r >= 0 && i < u.n; i++) {
+                r = dress_node(x, u.few[i]);
+                r = r < 0 ? dress_error(x, r, u.few[i]) : 0;
+        }
+        k = u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
+        return k == -ESHUTDOWN || r >= 0 ? k : r;
+}
+
+int place_late(Exchange *x, Node *n) {
+        PlaceTask t = { .x = x, .node = n };
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                int r;
+
+                if (e->type == DT_WHT)
+                        continue;
+                if (e->type == DT_DIR) {
+                        r = build_late(x, e->dir);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
+                t.n = 1;
+                t.entries[0] = e;
+                r = place_batch(&t, -EBADF);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* No event tells of inode flags. */
+static int copy_late_fileattr(Node *n, void *userdata) {
+        Exchange *x = userdata;
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int old_fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int new_fd = old_fd < 0 ? old_fd : open_dir_beneath(x->new_fd, path);
+        int r;
+
+        if (errno_is_gone(old_fd) || errno_is_gone(new_fd))
+                return 0; /* an event tells */
+        r = new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
+        return r < 0 && dress_error(x, r, n) != -EUCLEAN ? r : 0;
+}
+
+int build_dress_late(Exchange *x) {
+        int r = tree_foreach(x->tree, copy_late_fileattr, x);
+
+        return r < 0 ? r : exchange_check_blocked(x);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the parts of the exchange share: scan.c and build.c (the new tree), watch.c (what happens in the old
+ * one), sync.c (bringing the new tree in line before the exchange), reconcile.c (replaying afterwards what
+ * ended up in the old tree), retire.c (the end of the old tree), undo.c (the raw part of an undo), recover.c
+ * (all of this after a crash). */
+#pragma once
+
+#include "core/context/error-scope.h"
+#include "core/context/pool.h"
+#include "core/context/staging.h"
+#include "core/exchange/exchange.h"
+#include "core/lower/lower.h"
+#include "core/users/standing.h"
+
+typedef enum ExchangePhase {
+        PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
+        PHASE_EXCHANGED, /* the new tree is in effect */
+        PHASE_REMOVE,    /* the old tree is being removed */
+        PHASE_FINAL,
+} ExchangePhase;
+
+struct Exchange {
+        Site *site;
+        const Records *records;
+        ExchangeResult *result; /* NULL after a recovery */
+        Tree *tree;
+        Staging staging;
+        Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */
+        Pool *pool;
+        ExchangePhase phase;
+        char *name;        /* of the directory, in its parent */
+        char *beside_name; /* OLD_TREE_PREFIX + id */
+        bool is_beside;    /* the old tree stands beside its directory instead of in staging */
+        bool has_standing; /* somebody stands in the directory */
+        bool is_noted;     /* that it may stand there */
+        int parent_fd, parent_upper_fd;
+        int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
+        int new_fd, new_upper_fd; /* of the new one */
+        int inotify_fd;
+        uint64_t changed_usec; /* monotonic; when a name last changed */
+        bool has_moved;        /* the directory itself was renamed or removed */
+        bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
+        bool is_kept; /* what is removed in the old tree from now on is not removed in the new one */
+        bool has_told_removals; /* that it was */
+        bool is_final_look;     /* what the new tree had no place for is tried once more */
+        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
+                                 */
+        bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
+        uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
+        bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
+                            ours */
+        unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
+        bool has_told_failure;       /* that the old tree cannot be removed */
+        bool is_manifest_stale;
+        bool is_record_stale;
+        bool has_manifest;
+        bool has_built; /* the first scan is over */
+        atomic_bool has_failed;
+        Failure failure; /* the first one of any thread; under tree->lock */
+        char *stale;     /* lower path of an entry that answered ESTALE; the same */
+        atomic_ullong n_done, n_total;
+};
+
+/* Records the first fatal error of any thread; the others stop at the next step. */
+void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
+/* An error of a system call on n or its entry name: blocks n if it belongs to that one alone, and returns
+ * -EUCLEAN; else it fails as above, and returns r. dfd: n's directory, for name; -EBADF where there is none.
+ */
+int exchange_error(Exchange *x, ErrorCall call, int r, Node *n, int dfd, const char *name, const char *what);
+/* The same with a failure that says all itself. Takes it. */
+void exchange_refuse(Exchange *x, Failure *failure);
+/* Another attempt begins with none. */
+void exchange_forget_failure(Exchange *x);
+bool exchange_should_stop(const Exchange *x);
+/* The error of exchange_fail(), or -ECANCELED, or 0. */
+int exchange_outcome(Exchange *x, Failure *reterr);
+void node_block(Node *n, DirectoryState state, const char *format, ...) _printf_(3, 4);
+/* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For
+ * messages. */
+char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
+/* Waits for the pool, reports progress, gives up on a cancel even while threads hang. */
+int exchange_wait(Exchange *x, JobState state);
+
+/* watch.c */
+int watch_open(Exchange *x);
+int watch_add(Exchange *x, Node *n, int fd);
+/* Reads what is queued, marks nodes. 1: something changed, 0: nothing. */
+int watch_drain(Exchange *x);
+/* Waits for an event, at most timeout_msec. 1: there are some, 0: none. */
+int watch_wait(Exchange *x, int timeout_msec);
+
+/* scan.c */
+int build_scan(Exchange *x); /* watches, lists and makes every directory */
+/* A directory that appeared later, and what is in it; in this thread. */
+int build_late(Exchange *x, Node *n);
+
+/* build.c */
+int build_place(Exchange *x);         /* links every entry */
+int place_late(Exchange *x, Node *n); /* the entries of one directory, and the directories below */
+/* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
+void build_restore_times(Exchange *x);
+int build_dress(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
+/* What no event has told of: once more before the exchange. -EUCLEAN: something is blocked. */
+int build_dress_late(Exchange *x);
+/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is
+ * -EBADF when the entry is copied up already. */
+int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
+
+/* raw-list.c */
+/* A raw listing of an old directory: what the upper holds. */
+typedef struct RawEntry {
+        uint64_t inode;
+        unsigned char type; /* DT_WHT for a whiteout */
+        char name[NAME_MAX + 1];
+} RawEntry;
+
+typedef struct RawList {
+        RawEntry *items;
+        size_t n, room;
+} RawList;
+
+int raw_list_read(int upper_dfd, RawList *ret);
+/* Only the names that changed. */
+int raw_list_changes(int upper_dfd, const Changes *c, RawList *ret);
+void raw_list_done(RawList *l);
+/* The node for the old directory that stands as name in upper_dfd, or NULL. Inode numbers are not enough:
+ * the number of a removed directory is soon another one's. */
+Node *tree_find_old_at(Tree *t, int upper_dfd, const RawEntry *raw);
+/* upper_fd: the root. */
+bool is_handle_gone(int upper_fd, const char *handle);
+bool is_handle_at(int upper_dfd, const char *name, const char *handle);
+/* Hash of the file handle of an upper entry, 0 where there is none. */
+uint64_t entry_identity(int upper_dfd, const char *name);
+
+/* sync.c: brings the new tree in line with what changed in the old one since. -EUCLEAN, -EAGAIN start again
+ */
+int sync_dirty(Exchange *x);
+
+/* reconcile.c: the same after the exchange, towards a tree that others use. */
+int reconcile_dirty(Exchange *x);
+int reconcile_events(Exchange *x); /* takes up what is queued, and what had to wait */
+int reconcile_all(Exchange *x);    /* every directory, whether an event told of it or not */
+/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
+ * its way. */
+int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
+
+/* grave.c: taking entries out of trees that others use */
+bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
+/* Moves dfd/name, which was n/as, among the kept and tells. 0 when it is not there any more. */
+int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
+/* Puts a grave entry where it came from; keeps it if that place is taken. */
+int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why);
+int grave_upper(const Exchange *x);
+/* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
+ * more. */
+int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
+/* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
+ * in it. */
+int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
+/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. */
+int grave_clear(Exchange *x, bool is_final);
+
+/* layer-hold.c: other overlays that have the old tree for a layer */
+/* Of these, one that has a directory of the old tree; NULL: none. */
+int layer_hold_find(
+        const Exchange *x, const OverlayInnerMount *items, size_t n, const OverlayInnerMount **ret);
+int layer_hold_begin(Exchange *x); /* right after the exchange */
+/* 1: the old tree has to stay; that is told. */
+int layer_hold_look(Exchange *x);
+
+/* undo.c: raw edits of a tree that was never looked up. */
+int undo_make_directory(Exchange *x, Node *n);
+
+/* exchange-object.c */
+Exchange *exchange_new(Site *site);
+/* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
+int exchange_check_blocked(Exchange *x);
+
+/* settle.c */
+void settle_begin(Exchange *x); /* finds out when names changed last, before we watched */
+int settle(Exchange *x, Failure *reterr);
+/* One round towards "in line and nothing in the queue". 1: there. 0: once more. */
+int settle_once(Exchange *x);
+int exchange_save(Exchange *x, bool sync);
+/* Raises this thread's priority; the argument of hurry_no_more(). */
+int hurry(void);
+void hurry_no_more(int before);
+
+/* stand.c */
+/* Waits until nobody stands in the directory at path who is to be waited for. x: what is built for it by
+ * now, which follows what happens there meanwhile; NULL nothing. FAILURE_BUSY: nobody has asked for the job,
+ * so it is not waited. */
+int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr);
+/* 1: somebody is to be waited for, who came since. */
+int stand_check(Exchange *x);
+/* Whoever entered between the last look and the exchange stands in the old tree: he cannot be waited for any
+ * more, and to exchange back would take away what others have made in the new one since. It is kept for him
+ * too. */
+int stand_after(Exchange *x);
+/* Who can make or remove names in the old tree. */
+int stand_find_writers(const Exchange *x, Writers **ret);
+
+/* swap.c */
+/* 1: somebody came who is to be waited for. */
+int exchange_now(Exchange *x, Failure *reterr);
+int exchange_move_beside(Exchange *x);
+int exchange_note_beside(Exchange *x);

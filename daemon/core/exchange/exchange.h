@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The exchange method: a directory of a live overlay is replaced, in one rename, by a tree that was built
+ * beside it. To finalize, the new tree is pure upper; to undo, it is a fresh merged view.
+ * docs/architecture.md, "The exchange", has the steps.
+ *
+ * Invariant: at every instant each path leads to the right entry, and a crash at any instant leaves a state
+ * that recover.h brings to an end. */
+#pragma once
+
+#include "core/context/site.h"
+#include "core/record/manifest.h"
+
+/* A directory that cannot be exchanged, and why. */
+typedef struct Blocked {
+        char *path;           /* relative to the overlay's root */
+        DirectoryState state; /* DIRECTORY_EXCLUDED or DIRECTORY_PENDING */
+        int error;            /* positive errno of the call that said so, 0 if none did */
+        char *reason;
+} Blocked;
+
+/* What a run met. */
+typedef struct ExchangeResult {
+        Blocked *blocked;
+        size_t n_blocked;
+        char **children; /* directories below a blocked one that are not blocked: they can be tried by
+                            themselves */
+        size_t n_children;
+        uint64_t n_entries;
+        uint64_t n_directories;
+        unsigned n_standing;   /* processes for whom the old tree is kept */
+        bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
+        bool has_left;         /* it failed, and what it had built could not be removed: a survey's task */
+} ExchangeResult;
+
+void exchange_result_done(ExchangeResult *r);
+int exchange_result_block(
+        ExchangeResult *r, const char *path, DirectoryState state, int error, const char *reason);
+/* What it means for a job that nothing but b was asked of. */
+FailureKind blocked_kind(const Blocked *b) _pure_;
+
+typedef struct Exchange Exchange;
+
+/* The steps of an exchange, in order; the last one, removing the old tree, is exchange_retire(). */
+typedef struct ExchangeStep {
+        const char *name;
+        const char *text;  /* NULL: stand_describe() */
+        const char *doing; /* for site_doing() */
+        int (*func)(Exchange *x, Failure *reterr);
+} ExchangeStep;
+
+extern const ExchangeStep exchange_steps[];
+extern const size_t n_exchange_steps;
+/* What the step "stand" does under a policy. */
+const char *stand_describe(StandingPolicy policy) _pure_;
+
+/* Replaces the directory at path (relative to the overlay's root, not the root itself). records: of this
+ * overlay, borrowed.
+ *
+ * 0: it is in effect; *ret_kept is NULL, or an exchange whose old tree stays for processes standing in it:
+ * pass it to exchange_retire(). -EUCLEAN: ret->blocked says which directories stand in the way; nothing was
+ * changed. Other errors: reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or changed all the
+ * time). */
+int exchange_run(
+        Site *site,
+        const char *path,
+        bool is_undo,
+        const Records *records,
+        ExchangeResult *ret,
+        Exchange **ret_kept,
+        Failure *reterr);
+
+/* Takes over what happened in the old tree, and removes it if nobody stands in it. 1 removed, 0 somebody
+ * does: try again when exchange_watch_fd() is readable, and from time to time. Errors are noted once; trying
+ * again may help. -ESHUTDOWN: threads hang in the kernel after a cancel, x must not be freed. Blocks. */
+int exchange_retire(Exchange *x);
+/* Becomes readable when something happens in the old tree. */
+int exchange_watch_fd(const Exchange *x) _pure_;
+const char *exchange_path(const Exchange *x) _pure_;
+const char *exchange_id(const Exchange *x) _pure_;
+Exchange *exchange_free(Exchange *x);
+DEFINE_CLEANUP(Exchange *, exchange_free);

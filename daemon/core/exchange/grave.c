@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Taking entries out of trees that others use. The grave is a directory only root reaches: what was moved
+ * there can be looked at again without anybody coming in between. What turns out not to be ours goes back or
+ * to kept/. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "core/exchange/exchange-internal.h"
+
+bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
+        struct stat st;
+
+        if (fstatat(upper_dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != e->inode)
+                return false;
+        return e->identity == 0 || e->identity == entry_identity(upper_dfd, name);
+}
+
+int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why) {
+        _cleanup_free_ char *path = n ? exchange_node_path(x, n, as) : NULL;
+        char kept[16];
+        int r = staging_keep(&x->staging, dfd, name, kept);
+
+        if (r > 0)
+                site_note(
+                        x->site, path ?: x->tree->path,
+                        "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why, STAGING_NAME,
+                        x->staging.id, kept);
+        return r < 0 ? r : 0;
+}
+
+int grave_upper(const Exchange *x) {
+        return open_dir_beneath(x->staging.upper_fd, "grave");
+}
+
+int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why) {
+        if (renameat2(x->staging.grave_fd, grave, dfd, name, RENAME_NOREPLACE) >= 0)
+                return 0;
+        return keep(x, x->staging.grave_fd, grave, n, name, why);
+}
+
+int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e) {
+        _cleanup_close_ int grave_upper_fd = -EBADF;
+        char grave[16];
+
+        if (!is_as_placed(upper_dfd, e->name, e))
+                return 0;
+        grave_upper_fd = grave_upper(x);
+        if (grave_upper_fd < 0)
+                return grave_upper_fd;
+        staging_new_name(&x->staging, grave);
+        if (renameat2(dfd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!is_as_placed(grave_upper_fd, grave, e)) /* replaced between look and rename */
+                return put_back(x, grave, dfd, n, e->name, "replaced while what stood there was taken away");
+        /* It is out of the tree, whatever becomes of it here: grave_clear() comes by. */
+        (void) unlinkat(x->staging.grave_fd, grave, 0);
+        return 1;
+}
+
+static int prune_entry(Exchange *x, int dfd, int upper_dfd, Node *n, Entry *e) {
+        int r;
+
+        if (!e->is_placed || e->type == DT_WHT)
+                return 0;
+        if (e->dir)
+                return prune_directory(x, dfd, upper_dfd, e);
+        r = take_out(x, dfd, upper_dfd, n, e);
+        e->is_placed = r <= 0;
+        return r < 0 ? r : 0;
+}
+
+int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
+        _cleanup_close_ int fd = open_dir_beneath(dfd, e->name),
+                            upper_fd = open_dir_beneath(upper_dfd, e->name);
+        Entry *child, *next;
+
+        if (fd < 0 || upper_fd < 0 || !is_handle_at(upper_fd, "", e->dir->new_handle))
+                return 0; /* its users have moved or removed it */
+        HASH_ITER(hh, e->dir->entries, child, next) {
+                int r = prune_entry(x, fd, upper_fd, e->dir, child);
+                if (r < 0)
+                        return r;
+        }
+        /* ENOTEMPTY: its users have used it; it stays theirs, without what was removed. */
+        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST &&
+            errno != ENOENT && errno != ENOTDIR)
+                return -errno;
+        return 0;
+}
+
+typedef struct Known {
+        Exchange *x;
+        uint64_t inode, identity;
+        bool is_known;
+} Known;
+
+static int look_for_entry(Node *n, void *userdata) {
+        Known *k = userdata;
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                k->is_known |= !e->dir && e->type != DT_WHT && e->inode == k->inode &&
+                        e->identity == k->identity && k->identity != 0;
+        }
+        return 0;
+}
+
+static bool is_known_inode(Exchange *x, int upper_fd, const char *name) {
+        Known k = { .x = x, .identity = entry_identity(upper_fd, name) };
+        struct stat st;
+
+        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return false;
+        k.inode = st.st_ino;
+        (void) tree_foreach(x->tree, look_for_entry, &k);
+        return k.is_known;
+}
+
+typedef struct Clear {
+        Exchange *x;
+        int upper_fd;
+        bool is_final;
+} Clear;
+
+static int clear_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        Clear *c = userdata;
+
+        if (type == DT_DIR && (unlinkat(dfd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT))
+                return 0; /* was to get a name, and is empty */
+        if (type != DT_DIR && is_known_inode(c->x, c->upper_fd, name))
+                return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        return c->is_final
+                ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")
+                : 0;
+}
+
+int grave_clear(Exchange *x, bool is_final) {
+        _cleanup_close_ int upper_fd = grave_upper(x);
+        Clear c = { .x = x, .upper_fd = upper_fd, .is_final = is_final };
+
+        return upper_fd < 0 ? upper_fd : dir_foreach(x->staging.grave_fd, clear_entry, &c);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or
+ * stands in it) is done again in the new one, which others use by now.
+ *
+ * A name that was made or replaced in the old tree appears in the new one if its place there is free, or
+ * still holds what was put there; else it stays where it is, and is kept in the end. A name that is gone
+ * from the old tree leaves the new one, if that still holds what was put there, as long as only operations
+ * that were under way at the exchange can have done it. In a tree that is kept for those who stand in it
+ * (is_kept) it could be anything, so it changes nothing.
+ *
+ * The tree says what was put where. All that is new is put into place before anything is removed: what was
+ * renamed is not missed in between. Steps are idempotent: after a crash the same comparison goes on. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "core/exchange/reconcile-internal.h"
+
+/* Before this many directories nobody waits for a cancel: what is replayed at once after the exchange is. */
+#define CANCEL_AFTER 256
+
+static void sides_done(Sides *s) {
+        (void) fd_close(s->old_fd);
+        (void) fd_close(s->old_upper_fd);
+        (void) fd_close(s->new_fd);
+        (void) fd_close(s->new_upper_fd);
+        raw_list_done(&s->list);
+        changes_done(&s->changes);
+}
+
+static bool is_handle_of(int fd, const char *handle) {
+        return !handle || is_handle_at(fd, "", handle);
+}
+
+static int open_new_by_path(Exchange *x, const Node *n, const char *path, int *ret_fd, int *ret_upper_fd) {
+        _cleanup_close_ int fd = open_dir_beneath(x->new_fd, path),
+                            upper_fd = open_dir_beneath(x->new_upper_fd, path);
+        struct stat st;
+
+        if (fd < 0 || upper_fd < 0)
+                return -ESTALE;
+        if (fstat(upper_fd, &st) < 0)
+                return -errno;
+        /* Inode numbers of removed directories are used again. */
+        if (st.st_ino != n->new_inode || st.st_nlink == 0 || !is_handle_of(upper_fd, n->new_handle))
+                return -ESTALE;
+        *ret_fd = TAKE_FD(fd);
+        *ret_upper_fd = TAKE_FD(upper_fd);
+        return 0;
+}
+
+/* Users may have moved the directory anywhere in the overlay; what stands in the upper stands at the same
+ * path there. */
+static int open_new_by_handle(Exchange *x, const char *handle, int *ret_fd, int *ret_upper_fd) {
+        _cleanup_close_ int at = -EBADF, fd = -EBADF, upper_fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+
+        if (!handle)
+                return -ESTALE;
+        at = file_handle_open(x->site->upper_fd, handle, &path);
+        if (at < 0)
+                return at == -ENOENT || at == -EXDEV ? -ESTALE : at;
+        fd = open_dir_beneath(x->site->root_fd, path);
+        upper_fd = open_dir_beneath(x->site->upper_fd, path);
+        if (fd < 0 || upper_fd < 0 || !is_handle_of(upper_fd, handle))
+                return -EAGAIN;
+        *ret_fd = TAKE_FD(fd);
+        *ret_upper_fd = TAKE_FD(upper_fd);
+        return 0;
+}
+
+int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
+        _cleanup_free_ char *path = node_path(n);
+        int r = -ESTALE;
+
+        if (path)
+                r = open_new_by_path(x, n, path, ret_fd, ret_upper_fd);
+        return r == -ESTALE ? open_new_by_handle(x, n->new_handle, ret_fd, ret_upper_fd) : r;
+}
+
+/* The old tree of a directory below, moved along by its own keeper. Any other name is a user's, however it
+ * begins. */
+static bool is_kept_tree(const Exchange *x, const RawEntry *raw) {
+        const char *id = raw->type == DT_DIR ? old_tree_id(raw->name) : NULL;
+
+        return id && faccessat(x->staging.base_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+}
+
+static bool is_in_line(Sides *s, const Entry *e, const RawEntry *raw) {
+        if (!e->is_placed || e->type != raw->type)
+                return false;
+        return e->dir ? tree_find_old_at(s->x->tree, s->old_upper_fd, raw) == e->dir
+                      : e->inode == raw->inode;
+}
+
+static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
+        if (e && is_in_line(s, e, raw))
+                return 0;
+        if (e && e->aside == raw->inode && !s->x->is_final_look)
+                return 0;
+        if (s->new_fd < 0)
+                return stay(s, raw, "made after its new directory was removed");
+        return e && e->is_placed ? replace(s, e, raw) : take_up(s, raw);
+}
+
+static int compare_entry(Sides *s, const RawEntry *raw) {
+        Entry *e = node_find(s->node, raw->name);
+        int r;
+
+        if (raw->type == DT_WHT || is_kept_tree(s->x, raw))
+                return 0; /* an entry with a whiteout is one that is not seen */
+        r = bring_in_line(s, e, raw);
+        e = node_find(s->node, raw->name);
+        if (e) {
+                e->is_seen = true;
+                e->is_gone = false;
+        }
+        return r;
+}
+
+/* Once the tree is being removed, a directory that is not where it was may have been emptied by us: the new
+ * one stays as it is. */
+static void note_unless_seen(Sides *s, Entry *e) {
+        bool was_seen = e->is_seen;
+        Exchange *x = s->x;
+
+        e->is_seen = false;
+        if (was_seen || e->type == DT_WHT)
+                return;
+        e->aside = 0;
+        if (!e->is_placed) {
+                if (e->type == DT_UNKNOWN)
+                        entry_drop(s->node, e);
+                return;
+        }
+        if (!x->is_kept && !(x->phase == PHASE_REMOVE && e->dir)) {
+                node_note_gone(s->node, e);
+                return;
+        }
+        if (x->is_beside && !x->has_told_removals)
+                site_note(
+                        x->site, x->tree->path,
+                        "names were removed or renamed in the old tree that stands beside it as '%s'; the "
+                        "directory keeps them",
+                        x->beside_name);
+        x->has_told_removals |= x->is_beside;
+}
+
+static void note_unseen(Sides *s) {
+        Entry *e, *next;
+
+        for (unsigned i = 0; !s->changes.all && i < s->changes.n; i++) {
+                e = node_find(s->node, s->changes.names[i]);
+                if (e)
+                        note_unless_seen(s, e);
+        }
+        if (!s->changes.all)
+                return;
+        HASH_ITER(hh, s->node->entries, e, next) {
+                note_unless_seen(s, e);
+        }
+}
+
+/* -ENOENT: it was moved or removed, and its parent tells. */
+static int open_old(Sides *s) {
+        Exchange *x = s->x;
+        _cleanup_free_ char *path = node_path(s->node);
+
+        if (!path)
+                return -ENOENT;
+        s->old_fd = open_dir_beneath(x->old_fd, path);
+        s->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
+        return s->old_fd < 0 || s->old_upper_fd < 0 || !is_handle_of(s->old_upper_fd, s->node->old_handle)
+                ? -ENOENT
+                : 0;
+}
+
+static int reconcile_sides(Sides *s) {
+        int r = open_old(s);
+
+        if (r >= 0)
+                r = raw_list_changes(s->old_upper_fd, &s->changes, &s->list);
+        if (r >= 0)
+                r = node_open_new(s->x, s->node, &s->new_fd, &s->new_upper_fd);
+        if (r == -ESTALE) /* its users removed it for good */
+                r = 0;
+        for (size_t i = 0; r >= 0 && i < s->list.n; i++)
+                r = compare_entry(s, s->list.items + i);
+        if (r >= 0)
+                note_unseen(s);
+        return r;
+}
+
+static void unsee(Node *n) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                e->is_seen = false;
+        }
+}
+
+#define SIDES_INIT(x_, n_)                                                                                  \
+        {                                                                                                   \
+                .x = (x_), .node = (n_), .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF,        \
+                .new_upper_fd = -EBADF                                                                      \
+        }
+
+static int reconcile_node(Exchange *x, Node *n) {
+        _cleanup_(sides_done) Sides s = SIDES_INIT(x, n);
+        int r;
+
+        s.changes = node_take_changes(n);
+        x->was_used = x->is_manifest_stale = true;
+        r = reconcile_sides(&s);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                unsee(n);
+        n->is_deferred |= r < 0; /* to be done again, all of it */
+        return r == -EAGAIN ? 0 : r;
+}
+
+int forget(Sides *s, Entry *e) {
+        int r = 0;
+
+        if (e->is_placed)
+                r = e->dir ? prune_directory(s->x, s->new_fd, s->new_upper_fd, e)
+                           : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
+        if (r < 0)
+                return r;
+        entry_drop(s->node, e);
+        return 0;
+}
+
+static bool is_there(int dfd, const char *name) {
+        struct stat st;
+
+        return fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                !(S_ISCHR(st.st_mode) && st.st_rdev == 0);
+}
+
+static int forget_gone(Exchange *x, Node *n) {
+        _cleanup_(sides_done) Sides s = SIDES_INIT(x, n);
+        int r = open_old(&s);
+        Entry *e, *next;
+
+        if (r >= 0)
+                r = node_open_new(x, n, &s.new_fd, &s.new_upper_fd);
+        n->is_deferred |= r == -EAGAIN;
+        HASH_ITER(hh, n->entries, e, next) {
+                bool is_gone = e->is_gone;
+
+                e->is_gone = false;
+                if (!is_gone || (r < 0 && r != -ESTALE))
+                        continue;
+                if (r == -ESTALE) /* its users have removed all of it */
+                        entry_drop(n, e);
+                else if (is_there(s.old_upper_fd, e->name)) /* again */
+                        node_note_change(n, e->name);
+                else
+                        r = forget(&s, e);
+        }
+        return r == -ESTALE || r == -EAGAIN || r == -ENOENT ? 0 : r;
+}
+
+/* 1: what was made meanwhile comes first. */
+static int forget_all_gone(Exchange *x) {
+        Node *n;
+
+        while ((n = tree_next_gone(x->tree))) {
+                int r = forget_gone(x, n);
+                if (r < 0)
+                        return r;
+        }
+        return x->tree->gone != NULL;
+}
+
+int reconcile_dirty(Exchange *x) {
+        unsigned n_done = 0;
+        Node *n;
+        int r;
+
+        do {
+                while ((n = tree_next_dirty(x->tree))) {
+                        r = reconcile_node(x, n);
+                        if (r < 0)
+                                return r;
+                        if (++n_done > CANCEL_AFTER && site_is_canceled(x->site))
+                                return -ECANCELED;
+                }
+                r = forget_all_gone(x);
+        } while (r > 0);
+        return r;
+}
+
+static int make_dirty(Node *n, void *userdata) {
+        node_recheck(n);
+        return 0;
+}
+
+int reconcile_all(Exchange *x) {
+        (void) tree_foreach(x->tree, make_dirty, NULL);
+        return reconcile_dirty(x);
+}
+
+int reconcile_events(Exchange *x) {
+        int r;
+
+        (void) tree_resume_deferred(x->tree);
+        r = watch_drain(x);
+        return r < 0 ? r : reconcile_dirty(x);
+}

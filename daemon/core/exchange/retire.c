@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The end of an old tree: when nobody stands in it, what still happened there has been taken over, and each
+ * removed name was still what was put there. rmdir() is the barrier: the kernel marks the directory dead,
+ * and refuses while a late operation has left something. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "core/context/lost.h"
+#include "core/exchange/exchange-internal.h"
+#include "core/upper/times.h"
+#include "core/users/standing.h"
+
+/* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
+#define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)
+/* Of late operations in one directory after the other; each makes progress, so this only bounds a mistake of
+ * ours. */
+#define RMDIR_ROUNDS 100
+
+/* So many looks wait for what cannot be compared. */
+#define UNCOMPARED_LOOKS 20
+
+typedef struct RemoveTask {
+        Exchange *x;
+        Node *node;
+} RemoveTask;
+
+/* Nobody was in the tree since the exchange, nobody reaches it: what stands there is what was put there. */
+static int unlink_checked(int old_fd, int old_upper_fd, const Entry *e) {
+        struct stat st;
+
+        if (fstatat(old_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (st.st_ino != e->inode)
+                return 0;
+        return unlinkat(old_fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
+}
+
+/* What one entry says does not stop the others: the first cause is told in the end, and all is tried again
+ * later. */
+static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, name);
+
+        (void) pthread_mutex_lock(&x->tree->lock);
+        (void) failure_set_errno(
+                &x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
+                x->site->overlay->mount_point, x->tree->path);
+        (void) pthread_mutex_unlock(&x->tree->lock);
+}
+
+/* The lower file went, or does not answer: it cannot be looked up. It is but another name of what stands in
+ * the new tree, so nothing is lost with it either way, and here in staging nobody else looks it up. */
+static int remove_lost(Exchange *x, int old_fd, int old_upper_fd, const Entry *e) {
+        int r = lost_remove(x->site->root_fd, old_fd, old_upper_fd, e->name, e->inode);
+
+        return r == -EAGAIN ? 0 : r < 0 ? r : 1;
+}
+
+/* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
+ * somebody there, and goes from the new tree as well, unless it was us before a crash. */
+static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
+        int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
+                                             : unlink_checked(old_fd, old_upper_fd, e);
+
+        if (r == -EIO || r == -ESTALE)
+                r = remove_lost(x, old_fd, old_upper_fd, e);
+        if (r > 0)
+                e->is_placed = false; /* what is missing from now on is missing because of us */
+        else if (r == 0)
+                node_recheck(n);
+        else
+                note_failure(x, r, n, e->name);
+}
+
+static int remove_entries(Exchange *x, Node *n) {
+        _cleanup_close_ int old_fd = -EBADF, old_upper_fd = -EBADF;
+        _cleanup_free_ char *path = node_path(n);
+        Entry *e, *next;
+
+        if (!path)
+                return -ENOMEM;
+        old_fd = open_dir_beneath(x->old_fd, path);
+        old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
+        if (errno_is_gone(old_fd) || errno_is_gone(old_upper_fd))
+                return 0;
+        if (old_fd < 0 || old_upper_fd < 0)
+                return old_fd < 0 ? old_fd : old_upper_fd;
+        HASH_ITER(hh, n->entries, e, next) {
+                if (!e->dir && e->is_placed && e->type != DT_WHT && !exchange_should_stop(x))
+                        remove_entry(x, n, e, old_fd, old_upper_fd);
+        }
+        return 0;
+}
+
+static void remove_task(void *argument, unsigned thread) {
+        _cleanup_free_ RemoveTask *t = argument;
+        int r = exchange_should_stop(t->x) ? 0 : remove_entries(t->x, t->node);
+
+        if (r < 0)
+                note_failure(t->x, r, t->node, NULL);
+}
+
+static int submit_remove(Node *n, void *userdata) {
+        Exchange *x = userdata;
+        RemoveTask *t = malloc(sizeof(RemoveTask));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        *t = (RemoveTask){ .x = x, .node = n };
+        r = pool_submit(x->pool, remove_task, t);
+        if (r < 0)
+                free(t);
+        return r;
+}
+
+static int old_parent(Exchange *x, const Node *n, int *ret_fd, const char **ret_name) {
+        _cleanup_free_ char *path = NULL;
+
+        if (!n->entry) {
+                *ret_name = x->is_beside ? x->beside_name : STAGING_TREE;
+                *ret_fd = fcntl(x->is_beside ? x->parent_fd : x->staging.dir_fd, F_DUPFD_CLOEXEC, 3);
+                return *ret_fd < 0 ? -errno : 0;
+        }
+        path = node_path(n->parent);
+        if (!path)
+                return -ENOMEM;
+        *ret_name = n->entry->name;
+        *ret_fd = open_dir_beneath(x->old_fd, path);
+        return *ret_fd < 0 ? *ret_fd : 0;
+}
+
+static int is_not_whiteout(int dfd, const char *name, unsigned char type, void *userdata) {
+        struct stat st;
+
+        if (type != DT_CHR || fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_rdev != 0)
+                *(bool *) userdata = true;
+        return 0;
+}
+
+/* A name that the lower gained since the tree was built: nobody's data in there, it just keeps the directory
+ * from going. */
+static int remove_lower_name(int dfd, const char *name, unsigned char type, void *userdata) {
+        const int *upper_fd = userdata;
+        struct stat st;
+        int r = 0;
+
+        if (fstatat(*upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                return 0; /* somebody made it just now */
+        if (type == DT_DIR) {
+                _cleanup_close_ int fd = open_dir_beneath(dfd, name);
+
+                r = fd < 0 ? fd : dir_empty(fd);
+        }
+        if (r >= 0 && unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT)
+                r = -errno;
+        return r;
+}
+
+static int remove_lower_names(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        bool holds_entries = false;
+        int r;
+
+        if (fd < 0 || upper_fd < 0)
+                return fd < 0 ? fd : upper_fd;
+        r = dir_foreach(upper_fd, is_not_whiteout, &holds_entries);
+        return r < 0 || holds_entries ? r : dir_foreach(fd, remove_lower_name, &upper_fd);
+}
+
+static int remove_directory_at(Exchange *x, const Node *n) {
+        _cleanup_close_ int fd = -EBADF;
+        const char *name;
+        int r = old_parent(x, n, &fd, &name);
+
+        if (r < 0)
+                return r;
+        return unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+static bool old_stands(const Exchange *x, const Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+
+        return fd >= 0 && (!n->old_handle || is_handle_at(fd, "", n->old_handle));
+}
+
+/* What never found a place in the new tree: nobody stands here any more. */
+static int keep_aside(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                int r = fd;
+
+                if (e->aside == 0)
+                        continue;
+                if (fd >= 0)
+                        r =
+                                keep(x, fd, e->name, n, e->name,
+                                     "made or replaced in the old tree, and without a place in the new one");
+                if (r < 0)
+                        return r;
+                e->aside = 0;
+        }
+        return 0;
+}
+
+/* 1: late operations had left something, which has been taken over; directories may have come and gone. */
+static int take_over_late(Exchange *x, Node *n) {
+        int r;
+
+        node_recheck(n);
+        r = remove_entries(x, n);
+        (void) tree_resume_deferred(x->tree);
+        if (r >= 0)
+                r = reconcile_dirty(x);
+        return r < 0 ? r : x->failure.error ? -x->failure.error : 1;
+}
+
+static int remove_directory(Exchange *x, Node *n) {
+        int r = old_stands(x, n) ? keep_aside(x, n) : -ENOENT;
+
+        if (r >= 0)
+                r = remove_directory_at(x, n);
+        if (r == -ENOTEMPTY) {
+                r = remove_lower_names(x, n);
+                if (r >= 0)
+                        r = remove_directory_at(x, n);
+        }
+        if (r == -ENOTEMPTY)
+                return take_over_late(x, n);
+        if (r < 0 && r != -ENOENT) /* where it went, there it is met again */
+                return r;
+        n->is_removed = true;
+        if (r >= 0 && n->entry)
+                n->entry->is_placed = false;
+        return 0;
+}
+
+/* Children before parents, until something had to be taken over. */
+static int remove_listed(Exchange *x) {
+        _cleanup_free_ Node **nodes = NULL;
+        size_t n;
+        int r = tree_list(x->tree, &nodes, &n);
+
+        while (r == 0 && n-- > 0)
+                if (!nodes[n]->is_removed)
+                        r = remove_directory(x, nodes[n]);
+        return r;
+}
+
+static int remove_directories(Exchange *x) {
+        for (uint64_t round = 0; round < RMDIR_ROUNDS + x->tree->n_nodes; round++) {
+                int r = remove_listed(x);
+
+                if (r <= 0)
+                        return r;
+        }
+        return -ENOTEMPTY;
+}
+
+static int mark_remove(Exchange *x) {
+        int r;
+
+        if (x->phase == PHASE_REMOVE)
+                return 0;
+        if (x->is_manifest_stale) {
+                r = exchange_save(x, /* sync= */ true);
+                if (r < 0)
+                        return r;
+        }
+        r = file_write_atomic(x->staging.dir_fd, STAGING_REMOVE, "", 0);
+        if (r >= 0)
+                x->phase = PHASE_REMOVE;
+        return r;
+}
+
+static int remove_tree(Exchange *x) {
+        int r = mark_remove(x);
+
+        if (r >= 0 && !x->pool)
+                r = pool_new(x->site->options.n_threads, &x->pool);
+        if (r >= 0)
+                r = tree_foreach(x->tree, submit_remove, x);
+        if (r >= 0)
+                r = exchange_wait(x, JOB_APPLYING);
+        if (r != -ESHUTDOWN) /* threads that hang use it still */
+                x->pool = pool_free(x->pool);
+        if (r >= 0)
+                r = reconcile_dirty(x);
+        if (r >= 0)
+                r = -x->failure.error;
+        return r < 0 ? r : remove_directories(x);
+}
+
+static int keep_for(Exchange *x, const Standing *standing) {
+        const char *names[] = { x->beside_name, NULL };
+        TimesGuard guard;
+        int r = 0;
+
+        x->was_used = x->is_kept = true;
+        if (x->parent_fd >= 0) {
+                times_guard_begin(&guard, x->parent_fd);
+                r = exchange_move_beside(x);
+                times_guard_end(&guard, names);
+        }
+        site_kept(x->site, x->tree->path, x->staging.id, standing->n, standing->who);
+        return r == -ENOENT ? 0 : r; /* the directory around is gone: it stays in staging */
+}
+
+static int take_back(Exchange *x) {
+        if (renameat2(x->parent_fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
+                return -errno;
+        if (is_handle_at(x->staging.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
+                x->is_beside = false;
+                return 0;
+        }
+        /* Not ours: somebody put it there just now. */
+        (void) renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE);
+        return -EAGAIN;
+}
+
+/* From beside its directory back to staging, where nobody comes to it by path. */
+static int leave_beside(Exchange *x) {
+        const char *names[] = { x->beside_name, NULL };
+        TimesGuard guard;
+        int r;
+
+        if (!x->is_beside)
+                return 0;
+        times_guard_begin(&guard, x->parent_fd);
+        r = take_back(x);
+        times_guard_end(&guard, names);
+        return r;
+}
+
+static int find_uncompared(Node *n, void *userdata) {
+        return n->is_deferred && old_stands(userdata, n) ? -EEXIST : 0;
+}
+
+/* What could not be compared just now: once the tree is being removed nobody would ask for it any more. Of
+ * directories that have left the tree, the ones around tell. */
+static bool has_uncompared(Exchange *x) {
+        if (tree_foreach(x->tree, find_uncompared, x) != -EEXIST)
+                x->n_uncompared_looks = 0;
+        else if (x->n_uncompared_looks < UNCOMPARED_LOOKS) {
+                x->n_uncompared_looks++;
+                return true;
+        }
+        return false;
+}
+
+/* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
+static int look(Exchange *x) {
+        Standing standing = { 0 };
+        int r = reconcile_events(x);
+
+        if (r >= 0 && x->is_manifest_stale)
+                r = exchange_save(x, /* sync= */ false);
+        if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)
+                return 0; /* every event leads here; what it said is taken over */
+        x->standing_usec = 0;
+        if (r >= 0)
+                r = standing_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &standing);
+        if (r >= 0 && standing.n > 0) {
+                x->standing_usec = now_monotonic_usec();
+                return keep_for(x, &standing);
+        }
+        if (r >= 0) {
+                int held = layer_hold_look(x);
+
+                if (held != 0)
+                        return held < 0 ? held : 0;
+        }
+        return r < 0 ? r : !has_uncompared(x);
+}
+
+/* Somebody has removed it from beside its directory, or moved it away. */
+static bool is_root_gone(const Exchange *x) {
+        _cleanup_free_ char *found = NULL;
+        int r;
+
+        if (!x->is_beside)
+                return false;
+        r = file_handle_at(x->parent_upper_fd, x->beside_name, &found);
+        return r == -ENOENT ||
+                (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
+}
+
+/* 1: it is in staging, and nobody stands in it. */
+static int bring_back(Exchange *x) {
+        bool was_beside = x->is_beside;
+        int r = leave_beside(x);
+
+        /* Who came by path meanwhile, and what those did last who left while they were looked for. */
+        if (r >= 0 && was_beside) {
+                x->standing_usec = 0;
+                r = look(x);
+                if (r <= 0)
+                        return r;
+        }
+        if (r >= 0 && x->is_kept) {
+                x->is_final_look = true;
+                r = reconcile_all(x);
+        }
+        return r < 0 ? r : 1;
+}
+
+static int retire_once(Exchange *x) {
+        int r = look(x);
+
+        if (r <= 0)
+                return r;
+        if (!is_root_gone(x)) {
+                r = bring_back(x);
+                if (r <= 0)
+                        return r;
+                r = remove_tree(x);
+        }
+        if (r >= 0)
+                r = grave_clear(x, /* is_final= */ true);
+        if (r >= 0)
+                r = staging_remove(&x->staging);
+        return r < 0 ? r : 1;
+}
+
+/* Once, since it is tried again and again. */
+static void tell_failure(Exchange *x, int r) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+
+        if (x->has_told_failure)
+                return;
+        x->has_told_failure = true;
+        failure_move(&f, &x->failure);
+        (void) failure_set_errno(&f, r, "cannot remove the old tree");
+        site_note(x->site, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));
+}
+
+int exchange_retire(Exchange *x) {
+        int r;
+
+        exchange_forget_failure(x);
+        r = retire_once(x);
+        if (r == 1)
+                x->phase = PHASE_FINAL;
+        if (r < 0 && r != -ESHUTDOWN)
+                tell_failure(x, r);
+        return r;
+}

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The first part of building a new tree: every directory is watched, listed and made. The directories wait
+ * for the lower independently of each other, so each is a task of the pool. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange/exchange-internal.h"
+#include "core/lower/difference.h"
+#include "core/state/audit.h"
+#include "core/upper/fileattr.h"
+#include "core/upper/layer.h"
+#include "core/upper/meta.h"
+
+/* An old directory while it is read, and what is being done: should it fail, that is told. */
+typedef struct Open {
+        char *path; /* in the tree */
+        int fd, upper_fd;
+        ErrorCall call;
+        const char *what;
+        char name[NAME_MAX + 1]; /* of the entry, "" the directory itself */
+} Open;
+
+#define OPEN_INIT                                                                                           \
+        (Open) {                                                                                            \
+                .fd = -EBADF, .upper_fd = -EBADF                                                            \
+        }
+
+static void open_done(Open *o) {
+        free(o->path);
+        (void) fd_close(o->fd);
+        (void) fd_close(o->upper_fd);
+        *o = OPEN_INIT;
+}
+
+static void open_begin(Open *o, ErrorCall call, const char *what) {
+        o->call = call;
+        o->what = what;
+        o->name[0] = '\0';
+}
+
+static void block_layer(Node *n, const OverlayInnerMount *m, const char *how) {
+        node_block(
+                n, DIRECTORY_PENDING,
+                "it %s a layer of the overlay at '%s' (seen by process %d), which would go on showing the "
+                "old "
+                "tree",
+                how, m->where, (int) m->pid);
+}
+
+/* Mounts in other namespaces are not met by walking; bind mounts and overlays would go on showing the old
+ * tree. */
+static int check_mounts(Exchange *x, Node *n, const char *name) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, name);
+        const OverlayInnerMount *m = path ? site_find_inner_mount(x->site, path) : NULL;
+
+        if (!m)
+                return path ? 0 : -ENOMEM;
+        if (m->kind == INNER_LAYER)
+                block_layer(n, m, "is");
+        else if (m->kind == INNER_BIND)
+                node_block(
+                        n, DIRECTORY_PENDING,
+                        "it is bind-mounted at '%s' (seen by process %d), which would go on showing the old "
+                        "tree",
+                        m->where, (int) m->pid);
+        else
+                node_block(
+                        n, DIRECTORY_EXCLUDED, "something is mounted upon it at '%s' (seen by process %d)",
+                        m->where, (int) m->pid);
+        return -EUCLEAN;
+}
+
+/* Lookups of the other overlay remember the directories of its layer: those below are lost to it as well. */
+static int check_around(Exchange *x, Node *n) {
+        const OverlayInnerMount *m;
+        int r = n->parent ? 0 : site_find_layer_around(x->site, x->tree->path, &m);
+
+        if (r <= 0)
+                return r;
+        block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may lie in" : "lies in");
+        return -EUCLEAN;
+}
+
+/* One that is spelled in another way, or stood elsewhere when the other overlay was mounted. */
+static int check_layer(Exchange *x, Node *n, int fd) {
+        _cleanup_free_ char *path = exchange_node_path(x, n, NULL);
+        const OverlayInnerMount *m;
+        int r = path ? site_find_layer_at(x->site, path, fd, &m) : -ENOMEM;
+
+        if (r <= 0)
+                return r;
+        block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may be" : "is");
+        return -EUCLEAN;
+}
+
+static int check_excluded(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = n->parent ? exchange_node_path(x, n, NULL) : NULL;
+
+        if (!path || !globs_match_within(&x->site->options.exclude, path))
+                return !n->parent || path ? 0 : -ENOMEM;
+        node_block(n, DIRECTORY_EXCLUDED, "Exclude= says so");
+        return -EUCLEAN;
+}
+
+/* What the kernel would refuse later: to move or to empty it, or to put it there. */
+static int check_fileattr(const Exchange *x, Node *n, int fd) {
+        FileAttr a, parent = { 0 };
+        int r = fileattr_get(fd, &a);
+
+        if (r >= 0 && !n->parent)
+                r = fileattr_get(x->parent_fd, &parent);
+        if (r < 0)
+                return r;
+        if (fileattr_is_frozen(&a))
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "it is immutable or append-only; take that away first (chattr -i -a)");
+        else if (fileattr_hands_on_project(&parent) && parent.x.fsx_projid != a.x.fsx_projid)
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "the directory it is in hands on its project %u (chattr +P), and its own is %u: it "
+                        "cannot be renamed; give it that project first (chattr -p)",
+                        parent.x.fsx_projid, a.x.fsx_projid);
+        else
+                return 0;
+        return -EUCLEAN;
+}
+
+static int copy_up_old(Exchange *x, Node *n, Open *o) {
+        int r = meta_copy_up(o->fd);
+
+        if (r == -EPERM) {
+                r = check_fileattr(x, n, o->fd);
+                return r < 0 ? r : -EPERM;
+        }
+        if (r == -EXDEV) {
+                node_block(
+                        n, DIRECTORY_EXCLUDED,
+                        "it cannot be copied up: the directory it is in hands on its project (chattr +P), "
+                        "and the work directory has another one");
+                return -EUCLEAN;
+        }
+        if (r < 0)
+                return r;
+        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
+        return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
+}
+
+/* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
+static int open_old(Exchange *x, Node *n, Open *o) {
+        int r;
+
+        open_begin(o, CALL_READ, "open the directory");
+        o->path = node_path(n);
+        if (!o->path)
+                return -ENOMEM;
+        r = check_mounts(x, n, NULL);
+        if (r >= 0)
+                r = check_around(x, n);
+        if (r >= 0 && !x->tree->is_undo)
+                r = check_excluded(x, n);
+        if (r < 0)
+                return r;
+        o->fd = open_dir_beneath(x->old_fd, o->path);
+        if (o->fd == -EXDEV) {
+                node_block(n, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
+                return -EUCLEAN;
+        }
+        if (errno_is_gone(o->fd))
+                return 1;
+        r = o->fd < 0 ? o->fd : check_layer(x, n, o->fd);
+        if (r < 0)
+                return r;
+        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
+        open_begin(o, CALL_COPY_UP, "copy up the metadata of the directory");
+        if (o->upper_fd == -ENOENT)
+                r = copy_up_old(x, n, o);
+        else
+                r = o->upper_fd < 0 ? o->upper_fd : 0;
+        if (r == 0)
+                open_begin(o, CALL_READ, "read the inode flags of the directory");
+        return r == 0 ? check_fileattr(x, n, o->fd) : r;
+}
+
+static int set_lower(Node *n, const char *a, const char *b) {
+        free(n->lower);
+        n->lower = b ? path_join(a, b) : strdup(a);
+        return n->lower ? 0 : -ENOMEM;
+}
+
+/* Whether the old directory is merged, and with which lower path; a pure one that we made has
+ * its lower path in the record. The root's is known already. */
+static int find_lower(Exchange *x, Node *n, int upper_fd) {
+        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
+        const Node *recorded = records_find(x->records, n->old_handle);
+        int r = upper_entry_read(upper_fd, "", &ue);
+
+        if (r < 0)
+                return r;
+        if (n->parent) {
+                bool by_name = ue.class == UPPER_PLAIN || (ue.redirect && ue.redirect[0] != '/');
+
+                n->is_merged = ue.class != UPPER_OPAQUE && (!by_name || n->parent->is_merged);
+                if (n->is_merged && ue.class == UPPER_REDIRECT)
+                        r = by_name ? set_lower(n, n->parent->lower, ue.redirect)
+                                    : set_lower(n, ue.redirect + 1, NULL);
+                else if (n->is_merged)
+                        r = set_lower(n, n->parent->lower, n->entry->name);
+        }
+        if (r >= 0 && !n->is_merged && recorded && recorded->lower)
+                r = set_lower(n, recorded->lower, NULL);
+        if (r >= 0 && !n->lower && x->tree->is_undo && x->site->options.force) {
+                r = audit_guess_lower(upper_fd, &n->lower);
+                r = r == -ENODATA ? 0 : r;
+        }
+        return r;
+}
+
+/* Identity of the old directory, and whether it is merged. */
+static int identify(Exchange *x, Node *n, int upper_fd) {
+        struct stat st;
+        int r;
+
+        if (fstat(upper_fd, &st) < 0)
+                return -errno;
+        n->mtime = st.st_mtim;
+        node_set_old_inode(n, st.st_ino);
+        if (n->entry)
+                n->entry->inode = st.st_ino;
+        free(n->old_handle);
+        n->old_handle = NULL;
+        r = file_handle_at(upper_fd, "", &n->old_handle);
+        return r < 0 ? r : find_lower(x, n, upper_fd);
+}
+
+typedef struct Listing {
+        Exchange *x;
+        Node *node;
+        Open *open;
+        int upper_fd;
+        const Node *recorded;
+} Listing;
+
+static int refuse_size(Exchange *x) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(
+                &failure, FAILURE_PRECONDITION, EFBIG,
+                "'%s/%s' holds more than MaxEntries=%llu entries; finalize it by hand, or raise MaxEntries=",
+                x->site->overlay->mount_point, x->tree->path,
+                (unsigned long long) x->site->options.max_entries);
+        exchange_refuse(x, &failure);
+        return -EFBIG;
+}
+
+static int note_entry(Listing *l, const char *name, unsigned char type, const UpperEntry *ue) {
+        Entry *e, *known = l->recorded ? node_find(l->recorded, name) : NULL;
+        int r;
+
+        r = node_add(l->node, name, type, &e);
+        if (r < 0)
+                return r == -EEXIST ? 0 : r;
+        e->inode = ue->inode;
+        e->is_local = l->node->is_merged ? difference_is_local(l->node, name, ue, &l->x->lower)
+                                         : !known || known->is_local;
+        if (known) {
+                e->base = known->base;
+                e->xattrs = known->xattrs;
+                e->ctime = known->ctime;
+        }
+        if (atomic_fetch_add(&l->x->n_total, 1) < l->x->site->options.max_entries)
+                return 0;
+        return refuse_size(l->x);
+}
+
+static int list_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
+        Listing *l = userdata;
+        int r;
+
+        if (is_staging_name(name)) {
+                node_block(
+                        l->node, DIRECTORY_PENDING,
+                        "it holds '%s', the old tree of a directory in which processes still stand", name);
+                return -EUCLEAN;
+        }
+        r = type == DT_DIR ? 0 : check_mounts(l->x, l->node, name);
+        if (r < 0)
+                return r;
+        r = upper_entry_read(l->upper_fd, name, &ue);
+        if (r < 0) {
+                open_begin(l->open, CALL_READ, "read what the upper layer says of");
+                (void) snprintf(l->open->name, sizeof(l->open->name), "%s", name);
+                return r;
+        }
+        if (!l->node->is_merged && ue.class == UPPER_REDIRECT && l->x->tree->is_undo) {
+                l->x->result->has_merged_child = true;
+                node_block(l->node, DIRECTORY_PENDING, "it holds the merged directory '%s'", name);
+                return -EUCLEAN;
+        }
+        return note_entry(l, name, type, &ue);
+}
+
+static int list_whiteout(int dfd, const char *name, unsigned char type, void *userdata) {
+        Listing *l = userdata;
+        struct stat st;
+        int r;
+
+        if (type != DT_CHR)
+                return 0;
+        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (st.st_rdev != 0)
+                return 0;
+        r = node_add(l->node, name, DT_WHT, NULL);
+        return r == -EEXIST ? 0 : r;
+}
+
+/* Names the record knows and the directory has no more: deleted since, and to stay so after an undo. */
+static int list_deleted(Listing *l) {
+        Entry *e, *next;
+
+        if (!l->recorded)
+                return 0;
+        HASH_ITER(hh, l->recorded->entries, e, next) {
+                int r = e->is_local ? 0 : node_add(l->node, e->name, DT_WHT, NULL);
+                if (r < 0 && r != -EEXIST)
+                        return r;
+        }
+        return 0;
+}
+
+static int list_old(Exchange *x, Node *n, Open *o) {
+        Listing l = {
+                .x = x,
+                .node = n,
+                .open = o,
+                .upper_fd = o->upper_fd,
+                .recorded = n->is_merged ? NULL : records_find(x->records, n->old_handle),
+        };
+        int r;
+
+        open_begin(o, CALL_READ, "list the directory");
+        if (n->is_merged && !x->tree->is_undo)
+                difference_note_directory(n, &x->lower);
+        else if (l.recorded)
+                n->base = l.recorded->base;
+        /* First: where something is made anew meanwhile, it is not taken for a name that was never there. */
+        r = n->is_merged ? dir_foreach(o->upper_fd, list_whiteout, &l) : 0;
+        if (r >= 0)
+                r = dir_foreach(o->fd, list_entry, &l);
+        return r < 0 ? r : list_deleted(&l);
+}
+
+/* The root of the new tree; where it stands changes later, so it is held. */
+static int hold_new_root(Exchange *x) {
+        x->new_upper_fd = open_dir_beneath(x->staging.upper_fd, STAGING_TREE);
+        if (x->new_upper_fd < 0)
+                return x->new_upper_fd;
+        x->new_fd = open_dir_beneath(x->staging.dir_fd, STAGING_TREE);
+        return x->new_fd < 0 ? x->new_fd : 0;
+}
+
+static int make_directory(Exchange *x, Node *n, const char *path) {
+        _cleanup_close_ int fd = -EBADF;
+        struct stat st;
+        int r;
+
+        if (x->tree->is_undo && n->lower && x->has_built)
+                return -EAGAIN; /* its name in the new tree may have been looked up: too late for a raw edit
+                                 */
+        if (x->tree->is_undo && n->lower)
+                r = undo_make_directory(x, n);
+        else
+                r = mkdirat(n->entry ? x->new_fd : x->staging.dir_fd, n->entry ? path : STAGING_TREE, 0700) <
+                                0
+                        ? -errno
+                        : 0;
+        if (r >= 0 && !n->entry)
+                r = hold_new_root(x);
+        if (r < 0)
+                return r;
+        fd = open_dir_beneath(x->new_upper_fd, path);
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        n->new_inode = st.st_ino;
+        if (n->entry)
+                n->entry->is_placed = true;
+        r = file_handle_at(fd, "", &n->new_handle);
+        if (r >= 0 && !n->entry)
+                r = staging_own_tree(&x->staging, n->new_handle);
+        return r;
+}
+
+static int watch_node(Exchange *x, Node *n, int fd) {
+        int r = watch_add(x, n, fd);
+
+        if (r != -ENOSPC)
+                return r;
+        node_block(
+                n, DIRECTORY_EXCLUDED,
+                "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
+        return -EUCLEAN;
+}
+
+/* What is below a directory that is left out is tried by itself, also what the listing did not get to. */
+static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
+        int r = type == DT_DIR && !is_staging_name(name) ? node_add(userdata, name, DT_DIR, NULL) : 0;
+
+        return r == -EEXIST ? 0 : r;
+}
+
+static int look_at(Exchange *x, Node *n, Open *o) {
+        int r = open_old(x, n, o);
+
+        if (r != 0)
+                return r;
+        open_begin(o, CALL_READ, "watch the directory");
+        r = watch_node(x, n, o->fd);
+        if (r < 0)
+                return r;
+        open_begin(o, CALL_READ, "identify the directory");
+        r = identify(x, n, o->upper_fd);
+        return r < 0 ? r : list_old(x, n, o);
+}
+
+/* Watch, then list, then make: a name that comes after the listing raises an event. 1: changed meanwhile. */
+static int scan_node(Exchange *x, Node *n) {
+        _cleanup_(open_done) Open o = OPEN_INIT;
+        int r = look_at(x, n, &o);
+
+        if (error_is_of_lower(r)) {
+                open_done(&o);
+                r = look_at(x, n, &o);
+        }
+        if (r == 1 || r == -ENOENT) /* removed under our hands: a dead directory cannot be read */
+                return 1;
+        if (r >= 0) {
+                open_begin(&o, CALL_MAKE, "make the new directory for");
+                r = make_directory(x, n, o.path);
+        }
+        if (r >= 0 || r == -EAGAIN || exchange_should_stop(x))
+                return r;
+        r = exchange_error(x, o.call, r, n, o.fd, o.name[0] ? o.name : NULL, o.what);
+        if (r == -EUCLEAN && o.fd >= 0 && !x->tree->is_undo)
+                (void) dir_foreach(o.fd, add_directory, n);
+        return r;
+}
+
+typedef struct ScanTask {
+        Exchange *x;
+        Node *node;
+} ScanTask;
+
+static void scan_task(void *argument, unsigned thread);
+
+static int submit_children(Exchange *x, Node *n) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                ScanTask *t = e->dir ? malloc(sizeof(ScanTask)) : NULL;
+                int r;
+
+                if (!e->dir)
+                        continue;
+                if (!t)
+                        return -ENOMEM;
+                *t = (ScanTask){ .x = x, .node = e->dir };
+                r = pool_submit(x->pool, scan_task, t);
+                if (r < 0) {
+                        free(t);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+static void scan_outcome(Exchange *x, Node *n, int r) {
+        if (r == 1 && n->parent) {
+                atomic_fetch_add(&x->n_done, 1);
+                node_recheck(n->parent);
+        } else if (r == 1)
+                x->has_moved = true;
+}
+
+static void scan_task(void *argument, unsigned thread) {
+        _cleanup_free_ ScanTask *t = argument;
+        uint64_t begin;
+        int r;
+
+        if (exchange_should_stop(t->x))
+                return;
+        throttle_wait(t->x->site->throttle, t->x->site, 1);
+        begin = now_monotonic_usec();
+        r = scan_node(t->x, t->node);
+        throttle_observe(t->x->site->throttle, t->x->pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
+        if (r == 0) {
+                if (t->node->parent)
+                        atomic_fetch_add(&t->x->n_done, 1);
+                r = submit_children(t->x, t->node);
+                if (r < 0)
+                        exchange_fail(t->x, r, t->node, NULL, "read the directory");
+        }
+        scan_outcome(t->x, t->node, r);
+}
+
+int build_scan(Exchange *x) {
+        ScanTask *t = malloc(sizeof(ScanTask));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        *t = (ScanTask){ .x = x, .node = x->tree->root };
+        r = pool_submit(x->pool, scan_task, t);
+        if (r < 0) {
+                free(t);
+                return r;
+        }
+        return exchange_wait(x, JOB_RUNNING);
+}
+
+int build_late(Exchange *x, Node *n) {
+        int r = scan_node(x, n);
+
+        if (r != 0) {
+                scan_outcome(x, n, r);
+                return r == 1 ? 0 : r;
+        }
+        return place_late(x, n);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who stands in a directory that is to be exchanged, and what that means: whoever can change names there
+ * would change them in the old tree alone, so he is waited for; for all others the old tree is kept.
+ *
+ * He may go anywhere in the tree, so every directory of it counts. */
+#include <poll.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange/exchange-internal.h"
+
+/* Who only lists a directory has left it in a moment. Who is there longer is looked for less often. */
+#define LOOK_AGAIN_FIRST_MSEC 5
+#define LOOK_AGAIN_MSEC 500
+/* Who is there for less is not spoken of, and puts nothing off. */
+#define PASSING_USEC (300 * USEC_PER_MSEC)
+/* A build in the directory is another process every time. */
+#define TELL_AGAIN_USEC (10 * USEC_PER_SEC)
+#define TEXT_SIZE 512
+
+typedef struct Gathering {
+        const Exchange *x;
+        Writers *writers;
+} Gathering;
+
+/* One that is gone by now is nobody's to write. */
+static int gather(Node *n, void *userdata) {
+        Gathering *g = userdata;
+        _cleanup_free_ char *path = node_path(n);
+        _cleanup_close_ int fd = path ? open_dir_beneath(g->x->old_fd, path) : -ENOMEM;
+
+        if (errno_is_gone(fd))
+                return 0;
+        return fd < 0 ? fd : writers_add(g->writers, fd);
+}
+
+int stand_find_writers(const Exchange *x, Writers **ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        Gathering g = { .x = x };
+        int r = writers_new(&w);
+
+        if (r < 0)
+                return r;
+        g.writers = w;
+        r = tree_foreach(x->tree, gather, &g);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+static int find_writers(const Site *site, const char *path, const Exchange *x, Writers **ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (x)
+                return stand_find_writers(x, ret);
+        r = writers_new(&w);
+        if (r < 0)
+                return r;
+        fd = open_dir_beneath(site->root_fd, path);
+        r = fd < 0 ? (errno_is_gone(fd) ? 0 : fd) : writers_add(w, fd);
+        if (r >= 0)
+                *ret = TAKE_PTR(w);
+        return r;
+}
+
+/* The processes to wait for. Without x nothing is known of the directories below yet. */
+static int look(const Site *site, const char *path, const Exchange *x, Standing *ret) {
+        _cleanup_(writers_freep) Writers *w = NULL;
+        StandingPolicy policy = site->options.standing;
+        int r = standing_find_in(site->overlay, path, NULL, ret);
+
+        if (r < 0 || ret->n == 0 || policy == STANDING_WAIT)
+                return r;
+        if (policy == STANDING_KEEP)
+                return standing_find_locks(site->overlay, path, ret);
+        r = find_writers(site, path, x, &w);
+        return r < 0 ? r : standing_find_in(site->overlay, path, w, ret);
+}
+
+static const char *describe(const Site *site, const Standing *s, char buffer[static TEXT_SIZE]) {
+        bool is_one = s->n == 1, is_auto = site->options.standing == STANDING_AUTO;
+        const char *lock = is_one ? "holds a lock" : "hold locks", *stand = is_one ? "stands" : "stand";
+
+        (void) snprintf(
+                buffer, TEXT_SIZE, "%u %s %s%s there%s: %s", s->n, is_one ? "process" : "processes",
+                s->n_locks < s->n ? stand : lock,
+                s->n_locks > 0 && s->n_locks < s->n ? " or hold locks" : "",
+                is_auto && s->n_locks < s->n ? " and could change names" : "", s->who);
+        return buffer;
+}
+
+typedef struct Conflict {
+        const Site *site;
+        const char *path;
+        Standing *found;
+} Conflict;
+
+/* An old tree that somebody stands in, of a directory at or above the path. One that is kept beside a
+ * directory below is met there, when that is scanned. */
+static int find_old_tree(const char *id, void *userdata) {
+        char name[sizeof(OLD_TREE_PREFIX) + STAGING_ID_LENGTH];
+        _cleanup_(tree_freep) Tree *t = NULL;
+        _cleanup_close_ int dir_fd = -EBADF, fd = -EBADF;
+        _cleanup_free_ char *path = NULL;
+        Conflict *c = userdata;
+        int r;
+
+        (void) snprintf(name, sizeof(name), STAGING_NAME "/%s", id);
+        dir_fd = open_dir_beneath(c->site->upper_fd, name);
+        r = dir_fd < 0 ? dir_fd : staging_read_snapshot(dir_fd, &t);
+        if (r < 0 || !t->root->new_handle)
+                return 0; /* it replays nothing */
+        fd = file_handle_open(c->site->upper_fd, t->root->new_handle, &path);
+        if (fd < 0 || !path_startswith(c->path, path))
+                return 0;
+        (void) snprintf(name, sizeof(name), OLD_TREE_PREFIX "%s", id);
+        r = standing_find(name, NULL, c->found);
+        if (r >= 0 && c->found->n == 0)
+                r = standing_find(id, NULL, c->found);
+        return r < 0 ? r : c->found->n > 0 ? -EEXIST : 0;
+}
+
+/* Old trees in a row would be replayed one in the other. 1: there is one, ret says who stands there. */
+static int look_for_old_tree(const Site *site, const char *path, Standing *ret, Failure *reterr) {
+        Conflict c = { .site = site, .path = path, .found = ret };
+        int r;
+
+        *ret = (Standing){ 0 };
+        r = staging_foreach(site, find_old_tree, &c, reterr);
+        return r == -EEXIST ? 1 : r;
+}
+
+static int cancel(const Site *site, const char *path, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_CANCELED, ECANCELED,
+                "canceled while it waited for those who stand in '%s/%s'", site->overlay->mount_point, path);
+}
+
+static int wait_for_old_tree(Site *site, const char *path, Failure *reterr) {
+        for (;;) {
+                char text[TEXT_SIZE];
+                Standing s;
+                int r = look_for_old_tree(site, path, &s, reterr);
+
+                if (r <= 0)
+                        return r;
+                (void) snprintf(
+                        text, sizeof(text),
+                        "an old tree of it is kept for %u processes that stand in it: %s", s.n, s.who);
+                if (site->options.is_unasked || site->options.standing == STANDING_KEEP)
+                        return failure_set(
+                                reterr, FAILURE_BUSY, EBUSY,
+                                "'%s/%s' cannot be exchanged: %s; try again when they have left",
+                                site->overlay->mount_point, path, text);
+                if (site_is_canceled(site))
+                        return cancel(site, path, reterr);
+                site_wait(site, 0, 0, text);
+                (void) poll(NULL, 0, LOOK_AGAIN_MSEC);
+        }
+}
+
+static int put_off(const Site *site, const char *path, const Standing *s, Failure *reterr) {
+        char text[TEXT_SIZE];
+
+        return failure_set(
+                reterr, FAILURE_BUSY, EBUSY, "'%s/%s' is put off until they have left it: %s",
+                site->overlay->mount_point, path, describe(site, s, text));
+}
+
+typedef struct Waiting {
+        uint64_t start_usec, told_usec;
+        int pause_msec;
+        char text[TEXT_SIZE];
+} Waiting;
+
+static void tell(const Site *site, const Exchange *x, const Standing *s, Waiting *w) {
+        uint64_t now = now_monotonic_usec();
+
+        if (w->told_usec == 0 || now - w->told_usec > TELL_AGAIN_USEC) {
+                (void) describe(site, s, w->text);
+                w->told_usec = now;
+        }
+        site_wait(site, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, w->text);
+}
+
+/* The new tree follows what changes meanwhile. */
+static int pause_looking(Exchange *x, int msec) {
+        uint64_t now, deadline = now_monotonic_usec() + (uint64_t) msec * USEC_PER_MSEC;
+        int r;
+
+        if (!x) {
+                (void) poll(NULL, 0, msec);
+                return 0;
+        }
+        while ((now = now_monotonic_usec()) < deadline) {
+                (void) watch_wait(x, 1 + (int) ((deadline - now) / USEC_PER_MSEC));
+                r = settle_once(x);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
+        Waiting w = { .start_usec = now_monotonic_usec(), .pause_msec = LOOK_AGAIN_FIRST_MSEC };
+        int r = x ? 0 : wait_for_old_tree(site, path, reterr);
+
+        while (r >= 0) {
+                Standing s;
+
+                r = look(site, path, x, &s);
+                if (r < 0)
+                        return failure_set_errno(
+                                reterr, r, "cannot find out who stands in '%s/%s'",
+                                site->overlay->mount_point, path);
+                if (x)
+                        x->has_standing = s.n_all > 0;
+                if (s.n == 0)
+                        return 0;
+                if (site_is_canceled(site))
+                        return cancel(site, path, reterr);
+                if (now_monotonic_usec() - w.start_usec >= PASSING_USEC) {
+                        if (site->options.is_unasked)
+                                return put_off(site, path, &s, reterr);
+                        tell(site, x, &s, &w);
+                }
+                r = pause_looking(x, w.pause_msec);
+                w.pause_msec = w.pause_msec < LOOK_AGAIN_MSEC / 2 ? 2 * w.pause_msec : LOOK_AGAIN_MSEC;
+        }
+        return r;
+}
+
+const char *stand_describe(StandingPolicy policy) {
+        static const char *const texts[_STANDING_MAX] = {
+                [STANDING_AUTO] =
+                        "wait for those who stand there and could change names, keep the old tree of others",
+                [STANDING_KEEP] = "keep the old tree for those who stand there",
+                [STANDING_WAIT] = "wait for those who stand there",
+        };
+
+        return texts[policy];
+}
+
+int stand_check(Exchange *x) {
+        Standing s;
+        int r = look(x->site, x->tree->path, x, &s);
+
+        if (r < 0)
+                return r;
+        x->has_standing = s.n_all > 0;
+        return s.n > 0;
+}
+
+int stand_after(Exchange *x) {
+        Standing s;
+        int r = standing_find(x->tree->id, NULL, &s);
+
+        x->has_standing |= r >= 0 && s.n_all > 0;
+        return r;
+}

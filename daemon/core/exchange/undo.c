@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The raw part of an undo: in staging, under a
+ * name that was never looked up through the overlay, a directory that is merged with the lower path, holding
+ * a whiteout for every lower name the directory had when it was finalized and for every name it has now.
+ * Entries are then linked over the whiteouts through the overlay. Never looked up: the kernel has no dentry
+ * that could disagree. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/exchange/exchange-internal.h"
+#include "core/upper/layer.h"
+#include "core/upper/raw.h"
+
+static int make_whiteouts(const Node *n, int dfd) {
+        Entry *e, *next;
+
+        HASH_ITER(hh, n->entries, e, next) {
+                /* A directory below gets one too; its own turn replaces it. */
+                int r = raw_make_whiteout(dfd, e->name);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int set_redirect(int fd, const char *lower) {
+        _cleanup_free_ char *value = NULL;
+
+        if (asprintf(&value, "/%s", lower) < 0) {
+                value = NULL;
+                return -ENOMEM;
+        }
+        return fsetxattr(fd, XATTR_REDIRECT, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
+int raw_make_whiteout(int upper_fd, const char *name) {
+        return mknodat(upper_fd, name, S_IFCHR, makedev(0, 0)) < 0 ? -errno : 0;
+}
+
+int raw_make_merged(int staging_upper_fd, const char *name, const char *lower) {
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (mkdirat(staging_upper_fd, name, 0700) < 0)
+                return -errno;
+        fd = open_dir_beneath(staging_upper_fd, name);
+        if (fd < 0)
+                return fd;
+        r = set_redirect(fd, lower);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
+int undo_make_directory(Exchange *x, Node *n) {
+        _cleanup_free_ char *path = node_path(n), *parent = path ? path_dirname(path) : NULL;
+        _cleanup_close_ int parent_fd = -EBADF, fd = -EBADF;
+        const char *name;
+
+        if (!parent)
+                return -ENOMEM;
+        name = n->entry ? n->entry->name : STAGING_TREE;
+        parent_fd = open_dir_beneath(n->entry ? x->new_upper_fd : x->staging.upper_fd, parent);
+        if (parent_fd < 0)
+                return parent_fd;
+        if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)
+                return -errno;
+        fd = raw_make_merged(parent_fd, name, n->lower);
+        return fd < 0 ? fd : make_whiteouts(n, fd);
+}
+
+int raw_remove_lost(int upper_fd, const char *name) {
+        return unlinkat(upper_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int raw_discard_tree(int staging_upper_fd, const char *name) {
+        _cleanup_close_ int fd = open_dir_beneath(staging_upper_fd, name);
+        int r = fd < 0 ? fd : dir_empty(fd);
+
+        if (r >= 0 && unlinkat(staging_upper_fd, name, AT_REMOVEDIR) < 0)
+                r = -errno;
+        return r;
+}

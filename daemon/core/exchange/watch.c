@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What happens in the directories of an old tree, by inotify. Events are queued under the lock of the
+ * directory they happen in (fs/notify, vfs_* helpers), so what was done before a rename of the directory
+ * took that lock is in the queue once the rename returns. */
+#include <poll.h>
+#include <string.h>
+#include <sys/inotify.h>
+
+#include "base/fs-util.h"
+#include "core/exchange/exchange-internal.h"
+
+/* Attributes matter only of the directories themselves: files are the same inodes in both trees. */
+#define WATCH_NAMES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
+#define WATCH_SELF (IN_MOVE_SELF | IN_DELETE_SELF | IN_ATTRIB)
+
+int watch_open(Exchange *x) {
+        x->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        return x->inotify_fd < 0 ? -errno : 0;
+}
+
+int watch_add(Exchange *x, Node *n, int fd) {
+        int watch = inotify_watch_fd(x->inotify_fd, fd, WATCH_NAMES | WATCH_SELF | IN_ONLYDIR);
+
+        if (watch < 0)
+                return watch;
+        node_set_watch(n, watch);
+        return 0;
+}
+
+static int mark_dirty(Node *n, void *userdata) {
+        const Exchange *x = userdata;
+
+        node_recheck(n);
+        /* After the exchange attributes are taken over only where it is known that somebody set them. */
+        n->is_undressed |= x->phase < PHASE_EXCHANGED;
+        return 0;
+}
+
+static bool handle_event(Exchange *x, const struct inotify_event *e) {
+        Node *n;
+
+        if (e->mask & IN_Q_OVERFLOW) {
+                (void) tree_foreach(x->tree, mark_dirty, x);
+                return true;
+        }
+        n = tree_find_watch(x->tree, e->wd);
+        if (!n)
+                return false;
+        if (e->mask & IN_IGNORED) {
+                node_set_watch(n, -1);
+                return false;
+        }
+        if (e->mask & (IN_MOVE_SELF | IN_DELETE_SELF)) {
+                if (n == x->tree->root && x->phase < PHASE_EXCHANGED)
+                        x->has_moved = true;
+                return n == x->tree->root;
+        }
+        if (e->mask & WATCH_NAMES) {
+                if (e->len > 0)
+                        node_note_change(n, e->name);
+                n->is_untimed = n->is_touched = true;
+                x->changed_usec = now_monotonic_usec();
+                return true;
+        }
+        if (e->len > 0)
+                return false; /* attributes of an entry */
+        n->is_undressed = n->is_touched = true;
+        return true;
+}
+
+int watch_drain(Exchange *x) {
+        _Alignas(struct inotify_event) char buffer[16 * 1024];
+        bool changed = false;
+        ssize_t n;
+
+        while ((n = read(x->inotify_fd, buffer, sizeof(buffer))) > 0)
+                for (char *p = buffer; p < buffer + n;) {
+                        const struct inotify_event *e = (const struct inotify_event *) p;
+
+                        changed |= handle_event(x, e);
+                        p += sizeof(*e) + e->len;
+                }
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+                return -errno;
+        return changed;
+}
+
+int watch_wait(Exchange *x, int timeout_msec) {
+        struct pollfd p = { .fd = x->inotify_fd, .events = POLLIN };
+        int r = poll(&p, 1, timeout_msec);
+
+        if (r < 0)
+                return errno == EINTR ? 0 : -errno;
+        return r;
+}

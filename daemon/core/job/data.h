@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copying up data, so that a file is never looked for in the lower again. */
+#pragma once
+
+#include "core/job/work.h"
+
+/* Copies up the data of every file at or below path of which only metadata is in the upper and that is not
+ * larger than max_bytes; counts it in site->bytes_copied. A program that runs keeps its file as it is:
+ * noted. FAILURE_NO_SPACE before the upper has less left than guard_room() asks for. Blocks on the lower. */
+int data_copy_up(Site *site, const char *path, uint64_t max_bytes, Failure *reterr);

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/lower/difference.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/staging.h"
+#include "core/context/throttle.h"
+#include "core/upper/digest.h"
+
+bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e) {
+        struct stat st;
+
+        if (!recorded || recorded->base == 0)
+                return e->class != UPPER_METACOPY;
+        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || digest_stat(&st) != recorded->base)
+                return true;
+        return recorded->xattrs != 0 && digest_xattrs(upper_fd, name) != recorded->xattrs;
+}
+
+/* A rename in a merged directory leaves a redirect on files whose data is in the lower, and on directories.
+ */
+static bool is_under_its_lower_name(const UpperEntry *ue) {
+        switch (ue->class) {
+        case UPPER_MISSING:
+        case UPPER_WHITEOUT:
+                return true;
+        case UPPER_METACOPY:
+                return !ue->redirect;
+        case UPPER_PLAIN:
+                return ue->has_origin;
+        default:
+                return false;
+        }
+}
+
+bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l) {
+        _cleanup_free_ char *path = NULL;
+        struct stat st;
+
+        if (is_under_its_lower_name(ue) || l->n_layers == 0 || !n->lower)
+                return false;
+        path = path_join(n->lower, name);
+        return path && lower_stat(l, path, &st) == -ENOENT && lower_stat(l, n->lower, &st) >= 0 &&
+                S_ISDIR(st.st_mode);
+}
+
+void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs) {
+        e->base = digest_stat(st);
+        e->ctime = lower_ctime(l, st);
+        e->xattrs = xattrs;
+}
+
+void difference_note(Entry *e, const Lower *l, const char *lower) {
+        struct stat st;
+
+        if (l->n_layers > 0 && lower_stat(l, lower, &st) >= 0)
+                difference_note_known(e, l, &st, digest_xattrs(l->view_fd, lower));
+}
+
+void difference_note_directory(Node *n, const Lower *l) {
+        if (l->n_layers > 0 && n->lower)
+                n->base = digest_directory(l->view_fd, n->lower);
+}
+
+typedef struct Search {
+        const DifferenceScope *scope;
+        difference_func func;
+        void *userdata;
+        Failure *reterr;
+} Search;
+
+static bool has_lower(const Node *n) {
+        Entry *e, *next;
+
+        if (n->lower)
+                return true;
+        HASH_ITER(hh, n->entries, e, next) {
+                if (e->dir && has_lower(e->dir))
+                        return true;
+        }
+        return false;
+}
+
+/* A name that was made here is new in the lower when it gets it, too. Not where a directory is recorded with
+ * it that has a lower one: wherever that is by now, its undo goes by the record. */
+static bool is_known(const Node *n, const char *name) {
+        const Entry *e = node_find(n, name);
+
+        return e && (!e->is_local || (e->dir && has_lower(e->dir)));
+}
+
+static int find_new(int dfd, const char *name, unsigned char type, void *userdata) {
+        Search *s = userdata;
+        _cleanup_free_ char *path = NULL;
+        Difference d = { .kind = DIFFERENCE_NEW, .name = name };
+        int r;
+
+        if (is_staging_name(name) || is_known(s->scope->node, name))
+                return 0;
+        d.lower = path = path_join(s->scope->node->lower, name);
+        if (!path)
+                return -ENOMEM;
+        r = lower_stat(s->scope->lower, path, &d.st);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return s->func(&d, s->userdata);
+}
+
+static int is_removed(const Search *s, const char *lower) {
+        const Node *n = node_find_identity(s->scope->node);
+
+        /* Somebody vouches for it; lower_stat() has said that it is not there. */
+        if (s->scope->site->options.force) {
+                struct stat st;
+                int r = lower_stat(s->scope->lower, lower, &st);
+
+                return r >= 0 ? 0 : r == -ENOENT ? 1 : r;
+        }
+        return lower_is_removed(s->scope->lower, lower, n->lower ?: "", n->lower_identity, s->reterr);
+}
+
+static bool is_other_file(const Search *s, const Difference *d) {
+        _cleanup_free_ char *origin = NULL;
+        ssize_t n = xattr_read_at(s->scope->upper_fd, d->name, XATTR_ORIGIN, &origin);
+
+        return n > 0 && lower_is_origin(s->scope->lower, d->lower, origin, (size_t) n) == 0;
+}
+
+static bool has_other_xattrs(const Search *s, const Difference *d) {
+        uint64_t now = d->entry->xattrs == 0 ? 0 : digest_xattrs(s->scope->lower->view_fd, d->lower);
+
+        return now != 0 && now != d->entry->xattrs;
+}
+
+/* Where there is no digest of then: another file, or another size. Nobody asks for xattrs as long as the
+ * change time says that they are the same; it also changes with the number of links, and with renames. */
+static bool has_changed(const Search *s, const Difference *d) {
+        const Entry *e = d->entry;
+
+        if (e->base == 0)
+                return (d->upper.class == UPPER_METACOPY && (uint64_t) d->st.st_size != d->upper.size) ||
+                        is_other_file(s, d);
+        if (digest_stat(&d->st) != e->base)
+                return true;
+        if (e->ctime == CTIME_OF_OLD_RECORD || e->ctime == digest_ctime(&d->st))
+                return false;
+        return has_other_xattrs(s, d) || is_other_file(s, d);
+}
+
+static int compare_entry(const Search *s, Difference *d) {
+        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+
+        if (r == -ENOENT) {
+                r = is_removed(s, d->lower);
+                d->kind = DIFFERENCE_REMOVED;
+                return r <= 0 ? r : s->func(d, s->userdata);
+        }
+        if (r < 0)
+                return r;
+        d->kind = DIFFERENCE_CHANGED;
+        return has_changed(s, d) ? s->func(d, s->userdata) : 0;
+}
+
+/* It was renamed or moved here before the directory was finalized: its redirect names another lower file
+ * than the one of its name, which there may never have been. */
+static bool is_from_elsewhere(const Difference *d) {
+        return upper_entry_has_absolute_redirect(&d->upper) && strcmp(d->upper.redirect + 1, d->lower) != 0;
+}
+
+/* A directory says by itself what became of it; here is asked whether something else took its place. */
+static int visit_directory(const Search *s, Difference *d) {
+        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+
+        if (r < 0 || S_ISDIR(d->st.st_mode))
+                return r == -ENOENT ? 0 : r;
+        d->kind = DIFFERENCE_CHANGED;
+        d->is_own = d->upper.type != DT_DIR;
+        return s->func(d, s->userdata);
+}
+
+/* A directory in the place of a file is somebody's, unless the lower has one as well by now. */
+static int visit_made_directory(const Search *s, Difference *d) {
+        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+
+        if (r < 0 || !S_ISDIR(d->st.st_mode))
+                return r == -ENOENT ? 0 : r;
+        d->kind = DIFFERENCE_NEW;
+        return s->func(d, s->userdata);
+}
+
+static int visit_file(const Search *s, Difference *d) {
+        if (d->entry->base == 0 && d->upper.class != UPPER_METACOPY)
+                return 0; /* made here, perhaps: the record does not tell */
+        d->is_own = entry_is_own(s->scope->upper_fd, d->name, d->entry, &d->upper);
+        return compare_entry(s, d);
+}
+
+/* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
+static int visit_entry(const Search *s, const Entry *e) {
+        _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
+        Difference d = { .name = e->name, .entry = e, .lower = path };
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (e->is_local || e->type == DT_WHT ||
+            (e->type == DT_DIR && e->dir->lower && strcmp(e->dir->lower, path) != 0))
+                return 0;
+        r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        if (d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT && !is_from_elsewhere(&d)) {
+                throttle_wait(s->scope->site->throttle, s->scope->site, 1);
+                r = site_is_canceled(s->scope->site) ? -ECANCELED
+                        : e->type == DT_DIR          ? visit_directory(s, &d)
+                        : d.upper.type == DT_DIR     ? visit_made_directory(s, &d)
+                                                     : visit_file(s, &d);
+        }
+        upper_entry_done(&d.upper);
+        return r;
+}
+
+static int compare_directory(const Search *s) {
+        const Node *n = s->scope->node;
+        Difference d = { .kind = DIFFERENCE_ATTRIBUTES, .name = "", .lower = n->lower };
+        uint64_t now = n->base == 0 ? 0 : digest_directory(s->scope->lower->view_fd, n->lower), here;
+
+        if (now == n->base || now == 0)
+                return 0;
+        here = digest_directory(s->scope->upper_fd, "");
+        if (here == now && n->base != DIGEST_TAKING)
+                return 0;
+        d.is_own = n->base != DIGEST_TAKING && here != n->base;
+        return s->func(&d, s->userdata);
+}
+
+static int tell_missing(const Search *s) {
+        int r = lower_is_replaced(s->scope->lower, s->scope->node->lower);
+
+        if (r != 0)
+                return r < 0 ? r : DIFFERENCES_REPLACED;
+        r = is_removed(s, s->scope->node->lower);
+        return r > 0 ? DIFFERENCES_GONE : r;
+}
+
+int difference_find(const DifferenceScope *scope, difference_func func, void *userdata, Failure *reterr) {
+        Search s = { .scope = scope, .func = func, .userdata = userdata, .reterr = reterr };
+        const Node *n = scope->node;
+        _cleanup_close_ int fd = lower_open_dir(scope->lower, n->lower);
+        Entry *e, *next;
+        int r = fd;
+
+        if (errno_is_gone(fd)) {
+                r = tell_missing(&s);
+                if (r > 0)
+                        return r;
+                r = r < 0 ? r : -EAGAIN; /* there it is again */
+        }
+        if (r >= 0)
+                r = dir_foreach(fd, find_new, &s);
+        if (r >= 0)
+                r = compare_directory(&s);
+        HASH_ITER(hh, n->entries, e, next) {
+                if (r < 0)
+                        break;
+                r = visit_entry(&s, e);
+        }
+        return r < 0
+                ? failure_set_errno(reterr, r, "cannot compare with the lower directory '/%s'", n->lower)
+                : 0;
+}

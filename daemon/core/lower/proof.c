@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A layer is proved by an event of this very thread, in the order of the layers, or not at all: what cannot
+ * be told is unproved, and nothing is handed out. */
+#include "core/lower/proof.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/fanotify.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+#include "base/fs-util.h"
+#include "core/mount/mount-clone.h"
+
+#define MARK_FLAGS (FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW)
+#define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
+#define READS_MAX 3U                    /* of the root: somebody else may be listing it at the moment */
+#define READS_PAUSE_MSEC 30
+#define TRIES_MAX 64U /* of directories below the root */
+
+typedef struct Proof {
+        const Site *site;
+        const Overlay *o;
+        int *layer_fds;
+        int *path_fds;
+        struct stat *st; /* of what stands at the paths, or below them at name */
+        const char *name;
+        int fanotify_fd;
+        size_t below, n_below; /* the layers whose directories are tried: one, or two neighbours */
+        size_t last;           /* layer of the last event */
+        size_t n_read;         /* layers that the last listing has read */
+        unsigned n_tries;
+        bool is_ordered; /* what is tried was read, one after the other */
+        bool is_disordered;
+        int denied; /* what opening a directory for an event said */
+} Proof;
+
+static int unproved(const Proof *p, size_t i, const char *why, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
+                "it is not proved that '%s' is the lower layer of '%s': %s; set LowerDir= in its "
+                "configuration to where the layer is seen now",
+                p->o->lower[i], p->o->mount_point, why);
+}
+
+/* EACCES and EPERM of a whole layer: it was withdrawn, or its server does not know this machine any more. */
+static int unreachable(const Proof *p, size_t i, int error, Failure *reterr) {
+        return failure_set(
+                reterr, FAILURE_LOWER_UNREACHABLE, error,
+                "cannot open the lower layer '%s' of '%s': %s; is it mounted, and may this machine read it?",
+                p->o->lower[i], p->o->mount_point, strerror(error));
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b) {
+        return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* "/." has what an automounter unmounted mounted again. */
+static int open_path(Proof *p, size_t i, Failure *reterr) {
+        _cleanup_free_ char *path = NULL;
+        struct stat upper;
+        int fd;
+
+        if (asprintf(&path, "%s/.", p->o->lower[i]) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        fd = mount_clone_open(path, O_PATH);
+        if (errno_is_gone(fd))
+                return unproved(p, i, "there is no such directory", reterr);
+        if (fd < 0)
+                return unreachable(p, i, -fd, reterr);
+        p->path_fds[i] = fd;
+        if (fstat(fd, p->st + i) < 0)
+                return unreachable(p, i, errno, reterr);
+        if (p->st[i].st_dev == p->o->device)
+                return unproved(p, i, "the overlay itself is what stands there", reterr);
+        /* The overlay reads its upper as well. */
+        return fstat(p->site->upper_fd, &upper) >= 0 && is_same_file(p->st + i, &upper)
+                ? unproved(p, i, "that is its upper layer", reterr)
+                : 0;
+}
+
+static int set_mark(const Proof *p, size_t i, unsigned how) {
+        return fanotify_mark(
+                       p->fanotify_fd, how | MARK_FLAGS, EVENTS, p->path_fds[i],
+                       p->name[0] ? p->name : ".") < 0
+                ? -errno
+                : 0;
+}
+
+/* The root of the overlay's own mount of a layer. It is below a layer's root where the overlay shows a
+ * directory that was renamed. */
+static int open_root(const Proof *p, int fd) {
+        _cleanup_close_ int root_fd =
+                openat(fd, p->name[0] ? ".." : ".", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct statx stx;
+
+        if (root_fd < 0 || statx(root_fd, "", AT_EMPTY_PATH, 0, &stx) < 0 ||
+            !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+                return -EBADF;
+        return TAKE_FD(root_fd);
+}
+
+/* fd: a directory that the overlay has just read in this thread. */
+static void take(Proof *p, int fd) {
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return;
+        for (size_t i = 0; i < p->o->n_lower; i++) {
+                if (!is_same_file(&st, p->st + i))
+                        continue;
+                p->is_disordered |= i < p->last;
+                p->last = i;
+                p->n_read++;
+                if (p->layer_fds[i] < 0)
+                        p->layer_fds[i] = open_root(p, fd);
+                return;
+        }
+}
+
+static void take_event(Proof *p, const struct fanotify_event_metadata *e) {
+        bool is_ours = e->pid == (int) syscall(SYS_gettid);
+
+        if (is_ours && e->fd >= 0)
+                take(p, e->fd);
+        if (e->fd >= 0)
+                (void) fd_close(e->fd);
+}
+
+/* A directory that cannot be opened for its event is told by what read() says. */
+static int take_events(Proof *p) {
+        _Alignas(struct fanotify_event_metadata) char buffer[4096];
+
+        for (;;) {
+                ssize_t n = read(p->fanotify_fd, buffer, sizeof(buffer));
+                const struct fanotify_event_metadata *e = (const void *) buffer;
+
+                if (n < 0 && errno == EAGAIN)
+                        return 0;
+                if (n < 0 && errno != EINTR)
+                        p->denied = errno;
+                for (; n > 0 && FAN_EVENT_OK(e, n); e = FAN_EVENT_NEXT(e, n))
+                        take_event(p, e);
+        }
+}
+
+static int prove_by_root(Proof *p, Failure *reterr) {
+        int r;
+
+        for (size_t i = 0; i < p->o->n_lower; i++) {
+                r = set_mark(p, i, FAN_MARK_ADD);
+                if (r < 0)
+                        return r == -EACCES || r == -EPERM || r == -EIO || r == -ESTALE
+                                ? unreachable(p, i, -r, reterr)
+                                : unproved(p, i, "the kernel does not tell when it is read", reterr);
+        }
+        r = site_read_directory(p->site, p->name);
+        if (r < 0)
+                return failure_set(
+                        reterr, FAILURE_LOWER_UNREACHABLE, -r,
+                        "cannot list '%s', and with it its lower layers: %s", p->o->mount_point,
+                        strerror(-r));
+        return take_events(p);
+}
+
+/* Sets marks on the directory name of the layers that are tried; false: not all have one. */
+static bool mark_below(Proof *p) {
+        for (size_t i = p->below; i < p->below + p->n_below; i++) {
+                _cleanup_close_ int fd =
+                        open_beneath(p->path_fds[i], p->name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+
+                if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i, FAN_MARK_ADD) < 0)
+                        return false;
+        }
+        return true;
+}
+
+static int try_below(int dfd, const struct dirent *de, void *userdata) {
+        Proof *p = userdata;
+        int r = 0;
+
+        if (de->d_type != DT_DIR)
+                return 0;
+        if (p->n_tries++ >= TRIES_MAX)
+                return -EALREADY;
+        p->name = de->d_name;
+        p->last = p->n_read = 0;
+        if (mark_below(p) && site_read_directory(p->site, p->name) >= 0)
+                r = take_events(p);
+        p->is_ordered = p->n_read == p->n_below && !p->is_disordered;
+        for (size_t i = p->below; i < p->below + p->n_below; i++)
+                (void) set_mark(p, i, FAN_MARK_REMOVE);
+        return p->is_ordered || p->is_disordered ? -EALREADY : r;
+}
+
+/* A directory has one parent: the same directory below, the same root. */
+static bool is_root_of(const Proof *p, size_t i) {
+        struct stat found;
+
+        return p->layer_fds[i] >= 0 && fstat(p->layer_fds[i], &found) >= 0 &&
+                is_same_file(p->st + i, &found);
+}
+
+static int prove_below(Proof *p, size_t i) {
+        struct stat roots[2];
+        int r;
+
+        p->below = i;
+        p->n_below = p->o->n_lower > 1 ? 2 : 1;
+        p->n_tries = 0;
+        p->is_ordered = false;
+        memcpy(roots, p->st + i, p->n_below * sizeof(*roots));
+        r = dir_foreach_dirent(p->path_fds[i], try_below, p);
+        p->name = "";
+        memcpy(p->st + i, roots, p->n_below * sizeof(*roots));
+        for (size_t k = i; k < i + p->n_below; k++)
+                if (!p->is_ordered || !is_root_of(p, k))
+                        p->layer_fds[k] = fd_close(p->layer_fds[k]);
+        return r == -EALREADY ? 0 : r;
+}
+
+/* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
+ * read the layers again (ovl_cache_get()). So each two neighbours are to have a directory of the same name
+ * that it reads, in their order. */
+static int prove_rest(Proof *p) {
+        size_t n_steps = p->o->n_lower > 1 ? p->o->n_lower - 1 : p->o->n_lower;
+        int r = 0;
+
+        for (size_t i = 0; i < n_steps && r >= 0 && !p->is_disordered; i++) {
+                r = prove_below(p, i);
+                if (!p->is_ordered)
+                        break;
+        }
+        return r;
+}
+
+/* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
+ * the overlay (FILESYSTEM_MAX_STACK_DEPTH). 0: it is not. */
+static int try_stacking(int fd, void *userdata) {
+        _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
+        const Proof *p = userdata;
+        struct stat st;
+        char layers[64];
+
+        (void) snprintf(layers, sizeof(layers), "/proc/self/fd/%d:/sys", fd);
+        if (fs_fd < 0 || fstat(fd, &st) < 0 ||
+            fsconfig(fs_fd, FSCONFIG_SET_STRING, "lowerdir", layers, 0) < 0 ||
+            fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        return st.st_dev == p->o->device ? 0 : -ESTALE;
+}
+
+static bool is_overlay(int fd) {
+        struct statfs sfs;
+
+        return fstatfs(fd, &sfs) >= 0 && sfs.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
+/* An overlay that is a layer reads its own layers in the same thread. */
+static int check_stack(const Proof *p, Failure *reterr) {
+        size_t i = 0;
+
+        if (mount_call_attached(p->o->mount_point, try_stacking, (void *) p) >= 0)
+                return 0;
+        while (i < p->o->n_lower && is_overlay(p->layer_fds[i]))
+                i++;
+        return i == p->o->n_lower
+                ? 0
+                : unproved(
+                          p, i, "a lower layer is on an overlay itself, and this may be a layer of that",
+                          reterr);
+}
+
+static int conclude(const Proof *p, Failure *reterr) {
+        static const char not_read[] = "the overlay was not seen to read what stands there (while somebody "
+                                       "else holds a listing of its root, that may not show)";
+
+        if (p->is_disordered)
+                return unproved(p, 0, "the overlay reads its layers in another order", reterr);
+        for (size_t i = 0; i < p->o->n_lower; i++)
+                if (p->layer_fds[i] < 0)
+                        return p->denied > 0 ? unreachable(p, i, p->denied, reterr)
+                                             : unproved(p, i, not_read, reterr);
+        return check_stack(p, reterr);
+}
+
+static bool is_complete(const Proof *p) {
+        size_t i = 0;
+
+        while (i < p->o->n_lower && p->layer_fds[i] >= 0)
+                i++;
+        return i == p->o->n_lower || p->denied > 0;
+}
+
+static int run(Proof *p, Failure *reterr) {
+        struct stat root;
+        int r = 0;
+
+        if (fstat(p->site->root_fd, &root) < 0 || root.st_dev != p->o->device)
+                return unproved(p, 0, "another file system has been mounted there since", reterr);
+        if (p->o->is_lower_unknown)
+                return unproved(p, 0, "the mount table does not tell how many layers there are", reterr);
+        for (size_t i = 0; i < p->o->n_lower && r >= 0; i++)
+                r = open_path(p, i, reterr);
+        if (r < 0)
+                return r;
+        p->fanotify_fd = fanotify_init(
+                FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_TID | FAN_UNLIMITED_MARKS,
+                O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NOATIME);
+        if (p->fanotify_fd < 0)
+                return unproved(p, 0, "fanotify cannot be used", reterr);
+        for (unsigned i = 0; r >= 0 && i < READS_MAX && !is_complete(p); i++) {
+                (void) poll(NULL, 0, i > 0 ? READS_PAUSE_MSEC : 0);
+                p->last = 0;
+                r = prove_by_root(p, reterr);
+        }
+        if (r >= 0 && !is_complete(p))
+                r = prove_rest(p);
+        return r < 0 ? r : conclude(p, reterr);
+}
+
+int proof_open_layers(const Site *site, int *layer_fds, int *path_fds, Failure *reterr) {
+        const Overlay *o = site->overlay;
+        _cleanup_free_ struct stat *st = calloc(o->n_lower + 1, sizeof(struct stat));
+        Proof p = {
+                .site = site,
+                .o = o,
+                .layer_fds = layer_fds,
+                .path_fds = path_fds,
+                .st = st,
+                .name = "",
+                .fanotify_fd = -EBADF,
+        };
+        int r;
+
+        for (size_t i = 0; i < o->n_lower; i++)
+                layer_fds[i] = path_fds[i] = -EBADF;
+        r = st ? run(&p, reterr) : -ENOMEM;
+        (void) fd_close(p.fanotify_fd);
+        return r;
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What of a directory is still in the kernel's memory as it was before the redirects were written: found by
+ * fanotify marks that go with their inode (FAN_MARK_EVICTABLE, Linux 5.19) and match no event. What is left
+ * of them after a reconfigure is used by somebody, or was for a moment.
+ *
+ * Left on an entry: its redirect in memory may be none, and a rename would make the kernel write one that is
+ * wrong below an opaque directory. For files, link() makes the kernel write an absolute one, on disk and in
+ * memory (ovl_link(), ovl_set_redirect()); there is no such way for directories. Left on the directory
+ * itself alone: somebody stands in it or watches it. A watch is no hindrance, and goes dead. */
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/fanotify.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/mark/mark-internal.h"
+#include "core/mount/reconfigure.h"
+#include "core/upper/layer.h"
+#include "core/upper/redirect-max.h"
+
+#define MARK_FLAGS (FAN_MARK_DONT_FOLLOW | FAN_MARK_IGNORED_MASK)
+/* Reconfigures until what is left counts as used: most uses last as long as a system call. */
+#define MAX_TRIES 5
+#define TRY_PAUSE_MSEC 10
+#define USERS_TEXT_SIZE BLOCKERS_TEXT_SIZE
+
+/* 1: set, 0: not there any more. */
+static int set_pin(const Mark *m, int dfd, const char *name) {
+        unsigned flags = FAN_MARK_ADD | FAN_MARK_EVICTABLE | FAN_MARK_IGNORED_SURV_MODIFY | MARK_FLAGS;
+
+        if (fanotify_mark(m->fanotify_fd, flags, FAN_OPEN, dfd, name) >= 0)
+                return 1;
+        return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
+}
+
+/* 1: it is still in memory. A directory is asked about twice, as itself and as an entry: the mark stays. */
+static int has_pin(const Mark *m, int dfd, const char *name) {
+        if (fanotify_mark(m->fanotify_fd, FAN_MARK_REMOVE | MARK_FLAGS, FAN_OPEN, dfd, name) >= 0) {
+                int r = set_pin(m, dfd, name);
+
+                return r < 0 ? r : 1;
+        }
+        return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
+}
+
+/* Entries that need a lower layer. */
+typedef int (*child_func)(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory);
+
+typedef struct Visit {
+        Mark *m;
+        MarkDirectory *d;
+        int fd;
+        child_func func;
+} Visit;
+
+static int visit_child(int upper_fd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        const Visit *v = userdata;
+        int r;
+
+        if (type != DT_REG && type != DT_DIR)
+                return 0;
+        r = upper_entry_read(upper_fd, name, &e);
+        if (r < 0 || !upper_entry_is_merge_child(&e))
+                return r;
+        return v->func(v->m, v->d, v->fd, name, e.type == DT_DIR);
+}
+
+static int foreach_child(Mark *m, MarkDirectory *d, int fd, child_func func) {
+        Visit v = { .m = m, .d = d, .fd = fd, .func = func };
+
+        return dir_foreach(d->upper_fd, visit_child, &v);
+}
+
+static int set_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {
+        int r = set_pin(m, fd, name);
+
+        return r < 0 ? r : 0;
+}
+
+static int set_directory(Mark *m, MarkDirectory *d) {
+        _cleanup_close_ int fd = -EBADF;
+        int r = mark_open(m, d, &fd);
+
+        if (r < 0)
+                return d->blocked ? 0 : r;
+        r = set_pin(m, fd, ".");
+        return r < 0 ? r : foreach_child(m, d, fd, set_child);
+}
+
+static int set_moved(Mark *m, MarkDirectory *d, const char *name) {
+        _cleanup_close_ int fd = -EBADF;
+        int r = mark_open(m, d, &fd);
+
+        if (r < 0)
+                return d->blocked ? 0 : r;
+        r = set_pin(m, fd, name);
+        return r < 0 ? r : 0;
+}
+
+int mark_pins_set(Mark *m, Failure *reterr) {
+        int r = 0;
+
+        (void) fd_close(m->fanotify_fd);
+        m->fanotify_fd = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_UNLIMITED_MARKS, O_RDONLY);
+        if (m->fanotify_fd < 0)
+                return failure_set_errno(reterr, -errno, "cannot open fanotify");
+        for (size_t i = 0; r >= 0 && i < m->n; i++)
+                if (!m->items[i].is_out && !m->items[i].is_ready)
+                        r = set_directory(m, m->items + i);
+        if (r >= 0)
+                r = mark_follow(m, set_moved);
+        if (r == -EINVAL)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
+                        "this kernel cannot tell what is in use below a directory (evictable fanotify "
+                        "marks, "
+                        "Linux 5.19), so method 'mark' is not safe; use method 'exchange'");
+        return r < 0 ? failure_set_errno(reterr, r, "cannot mark entries with fanotify") : 0;
+}
+
+/* How many marks are left, from our own fdinfo: looking the entries up would load them anew. */
+static int count_left(const Mark *m) {
+        _cleanup_fclose_ FILE *f = NULL;
+        _cleanup_free_ char *line = NULL;
+        char path[sizeof("/proc/self/fdinfo/") + 10];
+        size_t size = 0;
+        int n = 0;
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", m->fanotify_fd);
+        f = fopen(path, "re");
+        if (!f)
+                return -errno;
+        while (getline(&line, &size, f) >= 0)
+                n += strncmp(line, "fanotify ino:", strlen("fanotify ino:")) == 0;
+        return ferror(f) ? -EIO : n;
+}
+
+/* Returns how many are left. */
+static int forget_unused(const Mark *m, Failure *reterr) {
+        int r = 1;
+
+        for (unsigned i = 0; r > 0 && i < MAX_TRIES; i++) {
+                if (i > 0)
+                        (void) poll(NULL, 0, TRY_PAUSE_MSEC << i);
+                r = remount_reconfigure(m->site->root_fd, reterr);
+                if (r >= 0)
+                        r = count_left(m);
+        }
+        return r;
+}
+
+static bool is_user_of(const Blocker *b, const char *path) {
+        return b->path ? path_startswith(b->path, path) != NULL : b->kind == BLOCKER_WATCH;
+}
+
+/* Who uses what is at path or below. Watches are among them only where is_entry: one on the directory itself
+ * is no hindrance, and /proc does not tell where they are. "" when there is nobody. */
+static int find_users(Mark *m, const char *path, bool is_entry, char ret[static USERS_TEXT_SIZE]) {
+        size_t used = 0, n = 0;
+
+        if (!m->has_users) {
+                int r = blockers_find(m->site->overlay, NULL, NULL, &m->users);
+
+                if (r < 0)
+                        return r;
+                m->has_users = true;
+        }
+        ret[0] = '\0';
+        for (size_t i = 0; i < m->users.n; i++) {
+                const Blocker *b = m->users.items + i;
+
+                if (!is_user_of(b, path) || (b->kind == BLOCKER_WATCH && !is_entry))
+                        continue;
+                if (n++ < BLOCKERS_NAMED && used < USERS_TEXT_SIZE)
+                        used += (size_t) snprintf(
+                                ret + used, USERS_TEXT_SIZE - used, "%s%d (%s, %s)", n > 1 ? ", " : "",
+                                (int) b->pid, b->command, blocker_kind_to_string(b->kind));
+        }
+        if (n > BLOCKERS_NAMED && used < USERS_TEXT_SIZE)
+                (void) snprintf(ret + used, USERS_TEXT_SIZE - used, " and %zu more", n - BLOCKERS_NAMED);
+        return 0;
+}
+
+static int block_used(Mark *m, MarkDirectory *d, const char *name) {
+        _cleanup_free_ char *path = path_join(d->path, name);
+        char users[USERS_TEXT_SIZE];
+        int r = path ? find_users(m, path, /* is_entry= */ true, users) : -ENOMEM;
+
+        if (r >= 0)
+                mark_block(
+                        d, DIRECTORY_PENDING, "'%s' is in use%s%s; it can be marked once that ends", path,
+                        users[0] ? " by " : ", by something that /proc does not show", users);
+        return r;
+}
+
+static int link_to_grave(const Mark *m, int fd, const char *name) {
+        return linkat(fd, "", m->staging.grave_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* The file is taken by its descriptor, so what is linked is what was found in memory. */
+static int link_once(Mark *m, int dfd, const char *name) {
+        _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
+        char link[16];
+        int r;
+
+        if (fd < 0)
+                return fd;
+        staging_new_name(&m->staging, link);
+        r = link_to_grave(m, fd, link);
+        if (r == -EXDEV && redirect_max_raise(&m->site->redirect_max_hold) >= 0)
+                r = link_to_grave(m, fd, link);
+        if (r < 0)
+                return r;
+        return unlinkat(m->staging.grave_fd, link, 0) < 0 ? -errno : 0;
+}
+
+static int check_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {
+        int r = has_pin(m, fd, name);
+
+        if (r <= 0 || d->blocked)
+                return r;
+        if (!is_directory)
+                r = link_once(m, fd, name);
+        if (!is_directory && r >= 0)
+                return 0;
+        return block_used(m, d, name);
+}
+
+static int check_self(Mark *m, MarkDirectory *d, int fd) {
+        char users[USERS_TEXT_SIZE];
+        int r = has_pin(m, fd, ".");
+
+        if (r <= 0 || d->blocked)
+                return r;
+        r = find_users(m, d->path, /* is_entry= */ false, users);
+        if (r >= 0 && users[0])
+                mark_block(
+                        d, DIRECTORY_PENDING, "it is in use by %s; it can be marked once that ends", users);
+        return r;
+}
+
+static int check_directory(Mark *m, MarkDirectory *d) {
+        _cleanup_close_ int fd = -EBADF;
+        int r = mark_open(m, d, &fd);
+
+        if (r < 0)
+                return d->blocked ? 0 : r;
+        r = foreach_child(m, d, fd, check_child);
+        return r < 0 ? r : check_self(m, d, fd);
+}
+
+int mark_pins_check_moved(Mark *m, MarkDirectory *d, const char *name) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_close_ int fd = -EBADF;
+        int r = m->n_pins == 0 || d->is_ready ? 0 : upper_entry_read(d->upper_fd, name, &e);
+
+        if (r < 0 || !upper_entry_is_merge_child(&e))
+                return r;
+        r = mark_open(m, d, &fd);
+        if (r < 0)
+                return d->blocked ? 0 : r;
+        return check_child(m, d, fd, name, e.type == DT_DIR);
+}
+
+int mark_pins_check(Mark *m, Failure *reterr) {
+        int r = forget_unused(m, reterr);
+
+        m->n_pins = r > 0 ? r : 0;
+
+        blockers_done(&m->users);
+        m->has_users = false;
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read which marks are left");
+        for (size_t i = 0; r > 0 && i < m->n; i++) {
+                MarkDirectory *d = m->items + i;
+                int k = d->is_out || d->is_ready ? 0 : check_directory(m, d);
+
+                if (k < 0)
+                        return failure_set_errno(
+                                reterr, k, "cannot see what uses '%s/%s'", m->site->overlay->mount_point,
+                                d->path);
+        }
+        return 0;
+}

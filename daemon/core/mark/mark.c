@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The order of things: prepare, then rounds of writing redirects, marking what is in memory,
+ * reconfiguring, and looking what is left, until nothing stale is; then opaque.
+ *
+ * Why a round suffices. When mark_pins_set() returns, each entry of the directory that needs a lower layer
+ * is marked: listed ones by the listing, renamed ones by their event, and what came from another directory
+ * needs none, because the kernel gave it an absolute redirect then. When no mark is left after the
+ * reconfigure, all of these inodes were forgotten; whatever is in memory now was read from the upper since.
+ * If the upper still has an absolute redirect on everything (nothing had to be written again), that is what
+ * was read, and the kernel never replaces it. So nothing can write a relative or wrong redirect from then
+ * on, whether the directory is opaque or not, and nobody has to watch it afterwards. */
+#include <stdarg.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/mark/mark-internal.h"
+#include "core/mount/reconfigure.h"
+#include "core/upper/layer.h"
+#include "core/upper/observe.h"
+
+/* Directories that share reconfigures; each holds a descriptor and a watch for as long. */
+#define BATCH_DIRECTORIES 512
+/* Each repetition means that an entry was renamed in the moment between mark and reconfigure. */
+#define MAX_ROUNDS 10
+#define CANCEL_PATIENCE_USEC (5 * USEC_PER_SEC)
+
+void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...) {
+        va_list ap;
+
+        if (d->blocked)
+                return;
+        va_start(ap, format);
+        if (vasprintf(&d->blocked, format, ap) < 0)
+                d->blocked = NULL;
+        va_end(ap);
+        d->blocked_state = state;
+        d->is_out = true;
+}
+
+int mark_error(
+        const Mark *m,
+        ErrorCall call,
+        int r,
+        MarkDirectory *d,
+        int dfd,
+        const char *name,
+        const char *what) {
+        _cleanup_free_ char *path = path_join(m->site->overlay->mount_point, d->path), *full = NULL,
+                            *reason = NULL;
+
+        if ((r == -EUCLEAN && d->blocked) || errno_is_gone(r) ||
+            error_scope(m->site, call, r) != SCOPE_ENTRY)
+                return r;
+        full = path ? path_join(path, name ?: "") : NULL;
+        reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;
+        if (!reason)
+                return -ENOMEM;
+        mark_block(d, error_state(r), "%s", reason);
+        d->blocked_error = -r;
+        return -EUCLEAN;
+}
+
+static int same_inode(int a, int b) {
+        struct stat x, y;
+
+        if (fstat(a, &x) < 0 || fstat(b, &y) < 0)
+                return -errno;
+        return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Whether the directory still stands at its path in the upper. */
+static int is_in_place(const Mark *m, const MarkDirectory *d) {
+        _cleanup_close_ int fd = open_dir_beneath(m->site->upper_fd, d->path);
+
+        if (fd < 0)
+                return errno_is_gone(fd) ? 0 : fd;
+        return same_inode(fd, d->upper_fd);
+}
+
+int mark_open(const Mark *m, MarkDirectory *d, int *ret_fd) {
+        _cleanup_close_ int fd = -EBADF;
+        int r = is_in_place(m, d);
+
+        if (r > 0) {
+                fd = open_dir_beneath(m->site->root_fd, d->path);
+                r = fd < 0 ? (errno_is_gone(fd) || fd == -EXDEV ? 0 : fd) : is_in_place(m, d);
+        }
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                mark_block(d, DIRECTORY_PENDING, "it was moved or removed while it was prepared; try again");
+                return -ESTALE;
+        }
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static void mark_done(Mark *m) {
+        m->pool = pool_free(m->pool);
+        for (size_t i = 0; i < m->n; i++) {
+                (void) fd_close(m->items[i].upper_fd);
+                free(m->items[i].blocked);
+        }
+        free(m->items);
+        if (m->staging.dir_fd >= 0)
+                (void) staging_remove(&m->staging);
+        staging_done(&m->staging);
+        tree_free(m->tree);
+        lower_done(&m->lower);
+        blockers_done(&m->users);
+        (void) fd_close(m->inotify_fd);
+        (void) fd_close(m->fanotify_fd);
+        failure_done(&m->failure);
+}
+
+/* The node for path, with those above. */
+static int make_node(Tree *t, const char *path, Node **ret) {
+        _cleanup_free_ char *copy = strdup(path);
+        char *rest = copy, *name;
+        Node *n = t->root;
+
+        if (!copy)
+                return -ENOMEM;
+        while ((name = strsep(&rest, "/"))) {
+                Entry *e = node_find(n, name);
+                int r = e ? 0 : node_add(n, name, DT_DIR, &e);
+
+                if (r < 0)
+                        return r;
+                n = e->dir;
+        }
+        *ret = n;
+        return 0;
+}
+
+static bool is_parent(const char *parent, const char *path) {
+        const char *below = path_startswith(path, parent);
+
+        return below && *below && !strchr(below, '/');
+}
+
+/* Among those before it. */
+static size_t find_parent(const Mark *m, const char *path) {
+        for (size_t i = m->n; i-- > 0;)
+                if (is_parent(m->items[i].path, path))
+                        return i;
+        return SIZE_MAX;
+}
+
+static int make_record(Mark *m, char *const *paths, size_t n) {
+        char id[STAGING_ID_LENGTH + 1];
+        int r = staging_new_id(id);
+
+        if (r >= 0)
+                r = tree_new("", id, /* is_undo= */ false, &m->tree);
+        if (r < 0)
+                return r;
+        m->tree->usec = now_realtime_usec();
+        r = file_handle_at(m->site->upper_fd, "", &m->tree->upper);
+        m->items = r < 0 ? NULL : calloc(n, sizeof(MarkDirectory));
+        if (r >= 0 && !m->items)
+                return -ENOMEM;
+        for (; r >= 0 && m->n < n; m->n++) {
+                MarkDirectory *d = m->items + m->n;
+
+                *d = (MarkDirectory){ .path = paths[m->n],
+                                      .parent = find_parent(m, paths[m->n]),
+                                      .upper_fd = -EBADF,
+                                      .watch = -1 };
+                r = make_node(m->tree, d->path, &d->node);
+        }
+        return r;
+}
+
+static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
+        int r = make_record(m, paths, n);
+
+        if (r >= 0) {
+                m->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+                r = m->inotify_fd < 0 ? -errno : pool_new(m->site->options.n_threads, &m->pool);
+        }
+        if (r >= 0)
+                r = staging_create(m->site, /* n_scratch= */ 1, &m->staging, reterr);
+        if (r >= 0)
+                (void) lower_open_for_record(m->site, &m->lower);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;
+}
+
+typedef struct PrepareTask {
+        Mark *mark;
+        MarkDirectory *d;
+} PrepareTask;
+
+static void fail(Mark *m, int r, Failure *f) {
+        (void) failure_set_errno(f, r, "cannot prepare to mark");
+        (void) pthread_mutex_lock(&m->tree->lock);
+        failure_move(&m->failure, f);
+        (void) pthread_mutex_unlock(&m->tree->lock);
+        atomic_store(&m->has_failed, true);
+}
+
+static int submit_children(Mark *m, size_t parent);
+
+/* A directory is copied up by its parent's turn: of two copy-ups in one directory at a time, one may leave
+ * the directory with the time of the other. */
+static void prepare_task(void *task, unsigned thread) {
+        _cleanup_free_ PrepareTask *t = task;
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        Mark *m = t->mark;
+        int r;
+
+        if (atomic_load(&m->has_failed) || site_is_canceled(m->site))
+                return;
+        r = mark_prepare(m, t->d, &f);
+        if (r >= 0)
+                r = submit_children(m, (size_t) (t->d - m->items));
+        if (r < 0)
+                fail(m, r, &f);
+}
+
+static int submit_children(Mark *m, size_t parent) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < m->n; i++) {
+                PrepareTask *t;
+
+                if (m->items[i].parent != parent)
+                        continue;
+                t = malloc(sizeof(PrepareTask));
+                if (!t)
+                        return -ENOMEM;
+                *t = (PrepareTask){ .mark = m, .d = m->items + i };
+                r = pool_submit(m->pool, prepare_task, t);
+                if (r < 0)
+                        free(t);
+        }
+        return r;
+}
+
+/* Waits for the pool; threads that hang in the kernel after a cancel are left to it. */
+static int wait_prepared(Mark *m, Failure *reterr) {
+        uint64_t canceled_usec = 0;
+
+        while (pool_wait(m->pool, 100) == 0) {
+                site_progress(m->site, JOB_RUNNING, atomic_load(&m->n_entries), 0);
+                if (!site_is_canceled(m->site))
+                        continue;
+                canceled_usec = canceled_usec ?: now_monotonic_usec();
+                if (now_monotonic_usec() - canceled_usec > CANCEL_PATIENCE_USEC)
+                        return -ESHUTDOWN;
+        }
+        if (site_is_canceled(m->site))
+                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
+        if (!atomic_load(&m->has_failed))
+                return 0;
+        failure_move(reterr, &m->failure);
+        return reterr->error > 0 ? -reterr->error : -EIO;
+}
+
+static int prepare_all(Mark *m, Failure *reterr) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = submit_children(m, SIZE_MAX);
+
+        if (r < 0)
+                fail(m, r, &f);
+        return wait_prepared(m, reterr);
+}
+
+/* Looks through the directory and writes what is missing: *ret_n, 0 says that all was as it should be. */
+static int write_directory(const Mark *m, MarkDirectory *d, unsigned *ret_n) {
+        char failed[NAME_MAX + 1];
+        int r = mark_write_redirects(d->upper_fd, d->node->lower, d->is_marked, ret_n, failed);
+
+        if (r >= 0) {
+                r = mark_write_own(d->upper_fd, d->node->lower);
+                *ret_n += r > 0;
+        }
+        return r < 0 ? mark_error(
+                               m, CALL_DRESS, r, d, d->upper_fd, failed,
+                               "write the redirect (trusted.overlay.redirect) of")
+                     : 0;
+}
+
+static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
+        int r = mark_write_redirect(d->upper_fd, name, d->node->lower, d->is_marked);
+
+        d->is_restless |= r > 0;
+        if (r < 0)
+                r = mark_error(
+                        m, CALL_DRESS, r, d, d->upper_fd, name,
+                        "write the redirect (trusted.overlay.redirect) of");
+        return r < 0 && !d->blocked ? r : 0;
+}
+
+static int check_moved(Mark *m, MarkDirectory *d, const char *name) {
+        int r = write_moved(m, d, name);
+
+        return r < 0 || d->blocked ? r : mark_pins_check_moved(m, d, name);
+}
+
+/* Those that are not ready yet. is_restless afterwards: something was to be written. */
+static int write_all(Mark *m, moved_func func, Failure *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; i < m->n; i++) {
+                MarkDirectory *d = m->items + i;
+                unsigned n = 0;
+
+                if (d->is_out || d->is_ready)
+                        continue;
+                r = write_directory(m, d, &n);
+                d->is_restless |= n > 0;
+                if (r < 0 && !d->blocked)
+                        return failure_set_errno(
+                                reterr, r, "cannot write redirects in '%s/%s'", m->site->overlay->upper,
+                                d->path);
+        }
+        r = mark_follow(m, func);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot follow renames in the upper layer") : 0;
+}
+
+static size_t count_waiting(const Mark *m) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < m->n; i++)
+                n += !m->items[i].is_out && !m->items[i].is_ready;
+        return n;
+}
+
+/* What was written so far is read by whatever is loaded from now on. */
+static void begin_round(Mark *m) {
+        for (size_t i = 0; i < m->n; i++)
+                m->items[i].is_restless = false;
+}
+
+static void note_ready(Mark *m) {
+        for (size_t i = 0; i < m->n; i++)
+                m->items[i].is_ready |= !m->items[i].is_out && !m->items[i].is_restless;
+}
+
+static int settle_rounds(Mark *m, Failure *reterr) {
+        int r = 0;
+
+        for (unsigned i = 0; r >= 0 && i < MAX_ROUNDS && count_waiting(m) > 0; i++) {
+                if (site_is_canceled(m->site))
+                        return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
+                r = write_all(m, write_moved, reterr);
+                begin_round(m);
+                if (r >= 0)
+                        r = mark_pins_set(m, reterr);
+                if (r >= 0)
+                        r = mark_pins_check(m, reterr);
+                if (r >= 0)
+                        r = write_all(m, check_moved, reterr);
+                if (r >= 0)
+                        note_ready(m);
+        }
+        for (size_t i = 0; i < m->n; i++)
+                if (!m->items[i].is_out && !m->items[i].is_ready)
+                        mark_block(m->items + i, DIRECTORY_PENDING, "its entries are renamed all the time");
+        return r;
+}
+
+/* What an undo has to know, and every redirect, is on disk before the first directory is opaque. */
+static int make_durable(Mark *m, Failure *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < m->n; i++)
+                if (m->items[i].is_ready)
+                        r = file_handle_at(m->items[i].upper_fd, "", &m->items[i].node->new_handle);
+        if (r >= 0)
+                r = manifest_write(m->tree, m->site->records_fd, m->tree->id, /* sync= */ true);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot write the record of what the directories hold");
+        if (!m->site->overlay->is_volatile && syncfs(m->site->upper_fd) < 0)
+                return failure_set_errno(reterr, -errno, "cannot sync '%s'", m->site->overlay->upper);
+        return 0;
+}
+
+static int write_opaque(Mark *m, Failure *reterr) {
+        for (size_t i = 0; i < m->n; i++) {
+                MarkDirectory *d = m->items + i;
+                int r = d->is_ready && !d->is_out ? mark_write_opaque(d->upper_fd) : 0;
+
+                if (r < 0)
+                        r = mark_error(
+                                m, CALL_DRESS, r, d, d->upper_fd, NULL,
+                                "write the mark (trusted.overlay.opaque) of");
+                if (r < 0 && !d->blocked)
+                        return failure_set_errno(
+                                reterr, r, "cannot mark '%s/%s'", m->site->overlay->upper, d->path);
+                d->is_marked = d->is_ready && !d->is_out;
+        }
+        return 0;
+}
+
+static bool is_effective(Mark *m, MarkDirectory *d) {
+        _cleanup_close_ int fd = open_dir_beneath(m->site->root_fd, d->path);
+
+        return fd < 0 || observe_directory(fd) != OBSERVED_MERGED;
+}
+
+/* Who came in the last moment leaves soon, mostly. Whoever stays leaves the directory marked, and pending.
+ */
+static int take_effect(Mark *m, Failure *reterr) {
+        size_t n_waiting = 1;
+        int r = 0;
+
+        for (unsigned i = 0; r >= 0 && n_waiting > 0 && i < MAX_ROUNDS; i++) {
+                r = remount_reconfigure(m->site->root_fd, reterr);
+                n_waiting = 0;
+                for (size_t k = 0; k < m->n; k++)
+                        n_waiting += m->items[k].is_marked && !is_effective(m, m->items + k);
+        }
+        return r;
+}
+
+/* By what was said above there is nothing to find; it would be found here. */
+static int look_again(Mark *m, Failure *reterr) {
+        unsigned total = 0;
+
+        for (size_t i = 0; i < m->n; i++) {
+                unsigned n = 0;
+                int r = m->items[i].is_marked ? write_directory(m, m->items + i, &n) : 0;
+
+                if (r < 0)
+                        return failure_set_errno(
+                                reterr, r, "cannot look through '%s/%s'", m->site->overlay->upper,
+                                m->items[i].path);
+                total += n;
+        }
+        return total > 0 ? remount_reconfigure(m->site->root_fd, reterr) : 0;
+}
+
+static bool any_is_ready(const Mark *m) {
+        for (size_t i = 0; i < m->n; i++)
+                if (m->items[i].is_ready && !m->items[i].is_out)
+                        return true;
+        return false;
+}
+
+static int apply(Mark *m, Failure *reterr) {
+        int r;
+
+        if (!any_is_ready(m))
+                return 0;
+        site_progress(m->site, JOB_APPLYING, atomic_load(&m->n_entries), atomic_load(&m->n_entries));
+        r = make_durable(m, reterr);
+        if (r >= 0)
+                r = write_opaque(m, reterr);
+        if (r >= 0)
+                r = take_effect(m, reterr);
+        return r < 0 ? r : look_again(m, reterr);
+}
+
+static int report(const Mark *m, ExchangeResult *ret) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < m->n; i++) {
+                const MarkDirectory *d = m->items + i;
+
+                ret->n_directories += d->is_marked;
+                if (d->blocked)
+                        r = exchange_result_block(
+                                ret, d->path, d->blocked_state, d->blocked_error, d->blocked);
+        }
+        ret->n_entries += atomic_load(&m->n_entries);
+        return r;
+}
+
+static int run_batch(Mark *m, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr) {
+        int r = mark_begin(m, paths, n, reterr), k;
+
+        if (r >= 0)
+                r = prepare_all(m, reterr);
+        if (r == -ESHUTDOWN)
+                return r;
+        if (r >= 0)
+                r = settle_rounds(m, reterr);
+        if (r >= 0)
+                r = apply(m, reterr);
+        k = report(m, ret);
+        return r < 0 ? r : k;
+}
+
+int mark_run(Site *site, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr) {
+        for (size_t done = 0; done < n; done += BATCH_DIRECTORIES) {
+                size_t batch = n - done < BATCH_DIRECTORIES ? n - done : BATCH_DIRECTORIES;
+                Mark *m = calloc(1, sizeof(Mark));
+                int r;
+
+                if (!m)
+                        return -ENOMEM;
+                m->site = site;
+                m->staging = STAGING_INIT;
+                m->lower = LOWER_INIT;
+                m->inotify_fd = m->fanotify_fd = -EBADF;
+                r = run_batch(m, paths + done, batch, ret, reterr);
+                if (r == -ESHUTDOWN) /* threads hang with it */
+                        return r;
+                mark_done(m);
+                free(m);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Finalized directories by their records, wherever they stand now. */
+#pragma once
+
+#include "core/context/site.h"
+#include "core/record/manifest.h"
+
+/* upper_fd: the directory in the upper, borrowed. A negative return ends the walk. */
+typedef int (*recorded_func)(const Node *n, const char *path, int upper_fd, void *userdata);
+/* Every directory at or below path that has a record with a lower path, and still answers by itself, a
+ * directory before what stands below it, or, with children_first, after; whatever record each one is in. */
+int recorded_foreach(
+        const Site *site,
+        const Records *records,
+        const char *path,
+        bool children_first,
+        recorded_func func,
+        void *userdata);
+/* The identity of lower directories that says most about the way to a lower path: of the record whose own
+ * shares most of it. *ret_known is that record's path. NULL and "" without records. Borrowed. */
+const char *records_identity_for(const Records *records, const char *lower, const char **ret_known);

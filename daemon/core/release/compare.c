@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/release/compare.h"
+
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/throttle.h"
+#include "core/lower/difference.h"
+#include "core/record/recorded.h"
+
+typedef struct Compare {
+        Site *site;
+        const char *path;
+        const WorkHooks *hooks;
+        Records *records;
+        Lower lower;
+        Finding *items;
+        size_t n;
+        char **changed; /* paths of directories that are not as they were finalized, or were not before */
+        size_t n_changed;
+} Compare;
+
+static void compare_done(Compare *c) {
+        lower_done(&c->lower);
+        findings_free(c->items, c->n);
+        path_list_free(c->changed, c->n_changed);
+        records_free(c->records);
+}
+
+typedef struct Count {
+        unsigned n[_DIFFERENCE_KIND_MAX];
+        char *example; /* a name, or "" */
+} Count;
+
+static int count(const Difference *d, void *userdata) {
+        Count *c = userdata;
+
+        /* What a user has changed is the user's; a name that is gone below changes nothing for it. */
+        if (d->kind != DIFFERENCE_NEW && d->is_own)
+                return 0;
+        c->n[d->kind]++;
+        if (!c->example)
+                c->example = strdup(d->name);
+        return c->example ? 0 : -ENOMEM;
+}
+
+static int keep_finding(Compare *c, const char *handle, DirectoryState state, char *reason) {
+        Finding *grown = reallocarray(c->items, c->n + 1, sizeof(Finding)), *f;
+
+        if (!grown || !reason)
+                return -ENOMEM;
+        c->items = grown;
+        f = grown + c->n++;
+        *f = (Finding){ .handle = strdup(handle), .state = state, .reason = strdup(reason) };
+        return f->handle && f->reason ? 0 : -ENOMEM;
+}
+
+static int describe(const Count *k, const Node *n, char **ret) {
+        int r = k->n[DIFFERENCE_ATTRIBUTES] > 0
+                ? asprintf(
+                          ret, "the lower directory '/%s' has another owner, mode or other xattrs", n->lower)
+                : asprintf(
+                          ret,
+                          "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
+                          n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
+                          k->example);
+
+        if (r < 0)
+                *ret = NULL;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+static int describe_missing(const Node *n, bool is_replaced, char **ret) {
+        int r = is_replaced ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
+                            : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
+
+        if (r < 0)
+                *ret = NULL;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+/* r: what difference_find() said. */
+static int conclude(Compare *c, const Node *n, const char *path, int r, const Count *k) {
+        const Finding *before = records_find_finding(c->records, n->new_handle);
+        DirectoryState state = DIRECTORY_FINALIZED;
+        _cleanup_free_ char *reason = NULL;
+
+        if (r != DIFFERENCES_FOUND) {
+                state = r == DIFFERENCES_GONE ? DIRECTORY_GONE : DIRECTORY_STALE;
+                r = describe_missing(n, r == DIFFERENCES_REPLACED, &reason);
+        } else if (k->example) {
+                state = DIRECTORY_STALE;
+                r = describe(k, n, &reason);
+        }
+        if (r >= 0 && state != DIRECTORY_FINALIZED)
+                r = keep_finding(c, n->new_handle, state, reason);
+        if (r >= 0 && (state != DIRECTORY_FINALIZED || before))
+                r = path_list_add(&c->changed, &c->n_changed, path);
+        return r;
+}
+
+static int compare_one(const Node *n, const char *path, int upper_fd, void *userdata) {
+        Compare *c = userdata;
+        const DifferenceScope scope = {
+                .site = c->site, .lower = &c->lower, .node = n, .upper_fd = upper_fd
+        };
+        const Finding *before = records_find_finding(c->records, n->new_handle);
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        Count k = { 0 };
+        int r;
+
+        throttle_wait(c->site->throttle, c->site, 1);
+        if (site_is_canceled(c->site))
+                return -ECANCELED;
+        r = difference_find(&scope, count, &k, &f);
+        if (r < 0) {
+                site_note(c->site, path, "%s", f.message ?: "cannot compare with the lower layers");
+                r = before ? keep_finding(c, before->handle, before->state, before->reason) : 0;
+        } else
+                r = conclude(c, n, path, r, &k);
+        free(k.example);
+        return r;
+}
+
+/* Findings of directories that were not looked at stay. */
+static int keep_others(const Node *n, const char *path, int upper_fd, void *userdata) {
+        Compare *c = userdata;
+        const Finding *before = records_find_finding(c->records, n->new_handle);
+
+        if (!before || path_startswith(path, c->path))
+                return 0;
+        return keep_finding(c, before->handle, before->state, before->reason);
+}
+
+static int report_changed(Compare *c) {
+        _cleanup_(records_freep) Records *records = NULL;
+        int r = c->n_changed > 0 ? records_load(c->site->records_fd, c->site->upper_fd, &records) : 0;
+
+        for (size_t i = 0; r >= 0 && i < c->n_changed; i++) {
+                _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+
+                if (audit_directory(c->site, records, c->changed[i], &report, NULL) >= 0)
+                        r = c->hooks->report(&report, c->hooks->userdata);
+        }
+        return r;
+}
+
+int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
+        _cleanup_(compare_done)
+                Compare c = { .site = site, .path = path, .hooks = hooks, .lower = LOWER_INIT };
+        int r = records_load(site->records_fd, site->upper_fd, &c.records);
+
+        if (r >= 0)
+                r = lower_open(site, &c.lower, reterr);
+        if (r >= 0)
+                r = recorded_foreach(site, c.records, path, /* children_first= */ false, compare_one, &c);
+        if (r >= 0 && path[0] != '\0')
+                r = recorded_foreach(site, c.records, "", /* children_first= */ false, keep_others, &c);
+        if (r >= 0)
+                r = findings_write(site->records_fd, c.items, c.n);
+        if (r >= 0)
+                r = report_changed(&c);
+        return r < 0
+                ? failure_set_errno(reterr, r, "cannot compare '%s/%s'", site->overlay->mount_point, path)
+                : 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/release/judgement.h"
+
+#include <fcntl.h>
+
+#include "base/fs-util.h"
+#include "base/hash.h"
+#include "core/upper/digest.h"
+
+int judgement_of(int upper_fd, const char *name, Judgement *ret) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        struct stat st;
+        int r = upper_entry_read(upper_fd, name, &e);
+
+        if (r < 0)
+                return r;
+        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        *ret = (Judgement){
+                .inode = e.inode,
+                .content = hash_bytes(
+                        (uint64_t[]){ digest_stat(&st), (uint64_t) st.st_mtim.tv_nsec },
+                        2 * sizeof(uint64_t)),
+                .xattrs = digest_xattrs(upper_fd, name),
+                .class = e.class,
+        };
+        return 0;
+}
+
+/* A lease for reading is refused then. Where there are no leases, the content says what has been. */
+bool file_has_writer(int fd, const char *name) {
+        _cleanup_close_ int file_fd = openat(fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        bool is_busy = file_fd >= 0 && fcntl(file_fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN;
+
+        return is_busy; /* closing gives the lease back */
+}
+
+bool judgement_holds(const Judgement *j, int fd, int upper_fd, const char *name) {
+        struct stat st;
+        Judgement now;
+
+        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            (S_ISREG(st.st_mode) && file_has_writer(fd, name)))
+                return false;
+        return judgement_of(upper_fd, name, &now) >= 0 && now.inode == j->inode && now.class == j->class &&
+                now.content == j->content && now.xattrs == j->xattrs;
+}

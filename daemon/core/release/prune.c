@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/release/prune.h"
+
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/error-scope.h"
+#include "core/context/lost.h"
+#include "core/context/staging.h"
+#include "core/lower/difference.h"
+#include "core/record/record-edit.h"
+#include "core/record/recorded.h"
+#include "core/release/judgement.h"
+
+/* Through the overlay; -EBADF where there is nothing to be done by it. */
+static int open_merged(const Prune *p, const char *path) {
+        return p->is_dry_run ? -EBADF : open_dir_beneath(p->site->root_fd, path);
+}
+
+static int tell_step(Prune *p, const char *path, const char *text) {
+        const PlanStep step = { .name = "remove", .path = path, .text = text, .n_entries = 1 };
+
+        return p->is_dry_run ? p->hooks->step(&step, p->hooks->userdata) : 0;
+}
+
+static void keep(const Prune *p, const char *path, const char *why) {
+        site_note(p->site, path, "%s", why);
+}
+
+static int stays(Prune *p, const char *path, const char *why) {
+        p->counts.n_excluded++;
+        keep(p, path, why);
+        return 0;
+}
+
+int prune_entry(
+        Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own) {
+        _cleanup_free_ char *full = path_join(path, name);
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!full)
+                return -ENOMEM;
+        /* Its attributes were changed, but there is no content any more that they could be of. */
+        if (is_own && p->site->options.force && e->class == UPPER_METACOPY)
+                is_own = false;
+        if (is_own)
+                return stays(p, full, "it was removed from the lower layer, but changed here: it stays");
+        r = tell_step(p, full, "its lower counterpart was removed, and nothing was changed here");
+        if (r < 0 || p->is_dry_run) {
+                p->counts.n_entries++;
+                return r;
+        }
+        fd = open_merged(p, path);
+        if (fd < 0)
+                return errno_is_gone(fd) ? 0 : fd;
+        if (e->class == UPPER_COMPLETE && file_has_writer(fd, name))
+                return stays(
+                        p, full, "it was removed from the lower layer, but somebody writes to it: it stays");
+        r = lost_remove(p->site->root_fd, fd, upper_fd, name, e->inode);
+        if (r == -EAGAIN)
+                return stays(p, full, "it was replaced just now: it stays");
+        if (r == -EBUSY)
+                return stays(
+                        p, full,
+                        "its lower counterpart was removed, but somebody uses it: it stays for now");
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        p->counts.n_entries++;
+        return 1;
+}
+
+int prune_directory_gone(Prune *p, const char *path) {
+        _cleanup_free_ char *parent = path_dirname(path);
+        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
+        int r;
+
+        if (!parent)
+                return -ENOMEM;
+        r = tell_step(p, path, "its lower directory was removed");
+        if (r < 0 || p->is_dry_run)
+                return r;
+        fd = open_dir_beneath(p->site->root_fd, parent);
+        upper_fd = open_dir_beneath(p->site->upper_fd, parent);
+        if (fd < 0 || upper_fd < 0)
+                return errno_is_gone(fd < 0 ? fd : upper_fd) ? 0 : fd < 0 ? fd : upper_fd;
+        r = lost_remove_directory(fd, upper_fd, path_basename(path));
+        if (r == -ENOTEMPTY || r == -EBUSY) {
+                keep(p, path,
+                     "its lower directory was removed, but it holds something of its own: it stays");
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        p->counts.n_directories++;
+        r = p->hooks->report(
+                &(DirectoryReport){ .path = path, .state = DIRECTORY_MERGED }, p->hooks->userdata);
+        return r < 0 ? r : 1;
+}
+
+typedef struct Gone {
+        Prune *p;
+        const Node *node;
+        const char *path;
+        Failure *unknown;
+} Gone;
+
+/* A file that was moved here stands for a lower one elsewhere, which may be there as ever. */
+static bool stands_for_removed(const Gone *g, const UpperEntry *e) {
+        struct stat st;
+
+        if (e->class != UPPER_METACOPY || !upper_entry_has_absolute_redirect(e) ||
+            path_startswith(e->redirect + 1, g->node->lower))
+                return true;
+        return lower_stat(g->p->lower, e->redirect + 1, &st) == -ENOENT;
+}
+
+static int visit_gone(int upper_fd, const char *name, unsigned char type, void *userdata) {
+        const Gone *g = userdata;
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *full = path_join(g->path, name);
+        const Entry *recorded = node_find(g->node, name);
+        int r;
+
+        if (!full)
+                return -ENOMEM;
+        if (is_staging_name(name))
+                return 0;
+        r = upper_entry_read(upper_fd, name, &e);
+        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return errno_is_gone(r) ? 0 : r;
+        if (e.class == UPPER_REDIRECT)
+                return prune_merged(g->p, full, g->unknown);
+        if (e.type == DT_DIR)
+                return 0; /* finalized ones came by themselves, before this one */
+        if (recorded && recorded->is_local)
+                recorded = NULL;
+        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, &e))
+                return stays(
+                        g->p, full,
+                        "it was made or moved here, into a directory that was removed from the lower layer: "
+                        "it stays");
+        return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
+}
+
+/* In the record of the directory around it, which may be another one than its own. */
+static int forget_directory(const Prune *p, const Node *n, const char *path) {
+        _cleanup_free_ char *parent = path_dirname(path), *handle = NULL;
+        _cleanup_close_ int fd = parent ? open_dir_beneath(p->site->upper_fd, parent) : -ENOMEM;
+        const Node *around;
+        int r = fd < 0 ? fd : file_handle_at(fd, "", &handle);
+
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        around = records_find(p->records, handle);
+        if (!around)
+                return 0;
+        return record_edit(
+                p->site, around->tree->id, handle, record_forget,
+                (void *) (around == n->parent ? n->entry->name : path_basename(path)));
+}
+
+int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
+        _cleanup_failure_ Failure unknown = FAILURE_INIT; /* it is noted, and what it is about stays */
+        Gone g = { .p = p, .node = n, .path = path, .unknown = &unknown };
+        int r = dir_foreach(upper_fd, visit_gone, &g);
+
+        if (r >= 0)
+                r = prune_directory_gone(p, path);
+        return r == 1 ? forget_directory(p, n, path) : r;
+}
+
+/* A finalized directory. */
+typedef struct Scope {
+        Prune *p;
+        const char *path;
+        int upper_fd;
+        char **removed; /* names the record has no use for any more */
+        size_t n_removed;
+} Scope;
+
+static int on_difference(const Difference *d, void *userdata) {
+        Scope *s = userdata;
+        int r;
+
+        if (d->kind != DIFFERENCE_REMOVED)
+                return 0;
+        r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_own);
+        return r <= 0 ? r : path_list_add(&s->removed, &s->n_removed, d->name);
+}
+
+static int forget_names(Node *n, void *userdata) {
+        const Scope *s = userdata;
+
+        for (size_t i = 0; i < s->n_removed; i++)
+                (void) record_forget(n, s->removed[i]);
+        return 0;
+}
+
+static void note_unknown(Prune *p, const char *path, Failure *f, Failure *reterr) {
+        site_note(p->site, path, "%s", f->message ?: "the lower layers do not tell");
+        p->counts.n_excluded++;
+        failure_move(reterr, f);
+}
+
+typedef struct Run {
+        Prune *p;
+        Failure *reterr;
+} Run;
+
+static int prune_recorded(const Node *n, const char *path, int upper_fd, void *userdata) {
+        Run *run = userdata;
+        Prune *p = run->p;
+        const DifferenceScope scope = {
+                .site = p->site, .lower = p->lower, .node = n, .upper_fd = upper_fd
+        };
+        Scope s = { .p = p, .path = path, .upper_fd = upper_fd };
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r;
+
+        if (site_is_canceled(p->site))
+                return -ECANCELED;
+        r = difference_find(&scope, on_difference, &s, &f);
+        if (r < 0 &&
+            (f.kind == FAILURE_LOWER_UNREACHABLE || error_scope(p->site, CALL_READ, r) == SCOPE_ENTRY)) {
+                note_unknown(p, path, &f, run->reterr);
+                r = 0;
+        } else if (r == DIFFERENCES_GONE)
+                r = prune_gone(p, n, path, upper_fd);
+        else if (r == DIFFERENCES_REPLACED)
+                keep(p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
+        if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
+                r = record_edit(p->site, n->tree->id, n->new_handle, forget_names, &s);
+        path_list_free(s.removed, s.n_removed);
+        site_progress(p->site, JOB_RUNNING, p->counts.n_entries, 0);
+        return r;
+}
+
+int prune_run(Prune *p, const char *path, Failure *reterr) {
+        _cleanup_failure_ Failure unknown = FAILURE_INIT;
+        Run run = { .p = p, .reterr = &unknown };
+        int r = recorded_foreach(
+                p->site, p->records, path, /* children_first= */ true, prune_recorded, &run);
+
+        if (r >= 0)
+                r = prune_merged(p, path, &unknown);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot prune '%s/%s'", p->site->overlay->mount_point, path);
+        r = -unknown.error;
+        failure_move(reterr, &unknown);
+        return r;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/release/refresh-aside.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/lost.h"
+#include "core/release/judgement.h"
+#include "core/release/refresh-internal.h"
+
+#define NOTE "replacing"
+#define NOTE_MAX 4096
+
+typedef struct Note {
+        Judgement judged, own; /* what is replaced, and what we have made for it */
+        char *handle;          /* of the directory in the upper */
+        char *name;
+} Note;
+
+static void note_done(Note *n) {
+        free(n->handle);
+        free(n->name);
+}
+
+static bool is_directory(const Judgement *j) {
+        return j->class > UPPER_COMPLETE;
+}
+
+int aside_prepare(Staging *s, const Judgement *judged, const char *handle, const char *name) {
+        _cleanup_free_ char *text = NULL;
+        Judgement own;
+        int r = judgement_of(s->upper_fd, REFRESH_COPY, &own);
+
+        if (r < 0)
+                return r;
+        if (asprintf(
+                    &text,
+                    "%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%s\n%s",
+                    judged->inode, judged->content, judged->xattrs, judged->class, own.inode, own.content,
+                    own.xattrs, own.class, handle, name) < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        r = file_write_atomic(s->dir_fd, NOTE, text, strlen(text));
+        if (r >= 0 && renameat2(s->dir_fd, REFRESH_COPY, s->dir_fd, STAGING_REPLACED, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        return r;
+}
+
+static const char *read_judgement(const char *text, Judgement *ret) {
+        int class = -1, n = 0;
+
+        if (!text ||
+            sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %d%n", &ret->inode, &ret->content,
+                   &ret->xattrs, &class, &n) != 4 ||
+            text[n] != '\n')
+                return NULL;
+        ret->class = (UpperClass) class;
+        return text + n + 1;
+}
+
+static int read_note(int dir_fd, Note *ret) {
+        _cleanup_free_ char *text = NULL;
+        const char *rest, *name;
+        size_t size;
+        int r = file_read(dir_fd, NOTE, NOTE_MAX, &text, &size);
+
+        if (r < 0)
+                return r;
+        rest = read_judgement(read_judgement(text, &ret->judged), &ret->own);
+        name = rest ? strchr(rest, '\n') : NULL;
+        if (!name)
+                return -EBADMSG;
+        ret->handle = strndup(rest, (size_t) (name - rest));
+        ret->name = strdup(name + 1); /* the rest, since it may hold any byte */
+        return ret->handle && ret->name ? 0 : -ENOMEM;
+}
+
+static bool is_nobodys(const Staging *s, const Note *n, const Records *records) {
+        _cleanup_close_ int fd = open_dir_beneath(s->upper_fd, STAGING_REPLACED);
+
+        if (fd >= 0)
+                return refresh_holds_own(records, fd) == 0;
+        return judgement_holds(&n->judged, s->dir_fd, s->upper_fd, STAGING_REPLACED);
+}
+
+/* The inode number is enough for a directory: it was not there when the one that is kept was. */
+static bool is_as_built(const Note *n, int fd, int upper_fd) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+
+        if (!is_directory(&n->own))
+                return judgement_holds(&n->own, fd, upper_fd, n->name);
+        return upper_entry_read(upper_fd, n->name, &e) >= 0 && e.inode == n->own.inode;
+}
+
+/* Ours stands in the place of what is kept: the other way round. What is kept then was seen by everybody for
+ * a moment; of a directory nobody can tell what that did to it. */
+static int exchange_back(Staging *s, const Note *n, const char *parent, const char *kept) {
+        _cleanup_close_ int fd = open_dir_beneath(s->site->root_fd, parent);
+        _cleanup_close_ int upper_fd = open_dir_beneath(s->site->upper_fd, parent);
+        _cleanup_close_ int kept_upper_fd = open_dir_beneath(s->upper_fd, "kept");
+
+        if (fd < 0 || upper_fd < 0 || kept_upper_fd < 0)
+                return 0;
+        if (!is_as_built(n, fd, upper_fd) || renameat2(s->kept_fd, kept, fd, n->name, RENAME_EXCHANGE) < 0)
+                return 0;
+        if (!is_directory(&n->own) && judgement_holds(&n->own, s->kept_fd, kept_upper_fd, kept))
+                (void) unlinkat(s->kept_fd, kept, 0);
+        return 1;
+}
+
+/* By way of kept/, where nothing is ever deleted: whenever we are killed, nothing is lost. */
+static int put_back(Staging *s, const Note *n) {
+        _cleanup_free_ char *parent = NULL, *path = NULL;
+        _cleanup_close_ int fd = file_handle_open(s->site->upper_fd, n->handle, &parent);
+        char kept[16];
+        int r = staging_keep(s, s->dir_fd, STAGING_REPLACED, kept);
+
+        if (r <= 0)
+                return r;
+        path = path_join(fd >= 0 ? parent : "", n->name);
+        if (!path)
+                return -ENOMEM;
+        if (fd >= 0 && exchange_back(s, n, parent, kept) > 0)
+                site_note(s->site, path, "it is being changed here right now: it stays as it is here");
+        if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+                site_note(
+                        s->site, path,
+                        "it was changed here while it was replaced by what the lower layer has now: the one "
+                        "that is not there any more is kept as '%s/%s/%s/kept/%s'",
+                        s->site->overlay->mount_point, STAGING_NAME, s->id, kept);
+        return 0;
+}
+
+int aside_settle(Staging *s, const Records *records) {
+        _cleanup_(note_done) Note n = { 0 };
+        struct stat st;
+        bool is_ours;
+        int r;
+
+        if (fstatat(s->upper_fd, STAGING_REPLACED, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        r = read_note(s->dir_fd, &n);
+        if (r < 0)
+                return r;
+        is_ours = st.st_ino == n.own.inode; /* nobody has seen it: what was seen goes to kept/ */
+        if (!is_ours && (st.st_ino != n.judged.inode || !is_nobodys(s, &n, records)))
+                return put_back(s, &n);
+        r = lost_remove_tree(s->site->root_fd, s->dir_fd, s->upper_fd, STAGING_REPLACED);
+        return r < 0 ? r : !is_ours;
+}
+
+int aside_recover(Staging *s) {
+        _cleanup_(records_freep) Records *records = NULL;
+        int r;
+
+        if (faccessat(s->dir_fd, NOTE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        r = records_load(s->site->records_fd, s->site->upper_fd, &records);
+        if (r >= 0)
+                r = aside_settle(s, records);
+        return r == -EBADMSG ? 0 : r; /* staging_remove() keeps what nobody can judge */
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the parts of refresh share: refresh.c (a directory's differences), refresh-take.c (new names),
+ * refresh-replace.c (changed entries), refresh-aside.c (what stood there), refresh-record.c (what the record
+ * is to say). */
+#pragma once
+
+#include "core/context/staging.h"
+#include "core/release/judgement.h"
+#include "core/release/refresh.h"
+
+#define REFRESH_DOING "it takes up what changed in the lower layers; see whether they answer"
+#define REFRESH_COPY "copy" /* in staging: what is to come, ours to delete */
+
+/* A difference to be acted upon, and what the record is to say afterwards. */
+typedef struct RefreshChange {
+        DifferenceKind kind;
+        char *name;
+        char *lower;
+        struct stat st;
+        uint64_t xattrs;       /* to be recorded; st says the rest */
+        uint64_t attributes;   /* the same, of the directory itself */
+        Judgement judged;      /* the entry in the upper, if there is one */
+        unsigned char type;    /* DT_ value of that */
+        bool keeps_attributes; /* which somebody has changed here */
+        bool is_same;          /* another file that looks the same: its identity is taken over, no data */
+        bool is_done;
+        bool is_local; /* a user's own stands there */
+} RefreshChange;
+
+typedef struct RefreshDirectory {
+        Prune *p;
+        const Node *node;
+        const char *path;
+        int fd, upper_fd; /* through the overlay, and in the upper */
+        RefreshChange *items;
+        size_t n;
+        Staging staging;
+        int view_fd;  /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
+        bool is_full; /* no room was left, of what is to stay free */
+        Failure *reterr;
+} RefreshDirectory;
+
+/* Makes the staging directory, and in it the view of the lower directory in which all names but the new ones
+ * are covered. */
+int refresh_open_view(RefreshDirectory *d);
+int refresh_open_staging(RefreshDirectory *d);
+int refresh_take(RefreshDirectory *d, RefreshChange *c);
+int refresh_replace(RefreshDirectory *d, RefreshChange *c);
+/* Removes what is left of REFRESH_COPY; staging must be open. */
+int refresh_drop_copy(const RefreshDirectory *d);
+/* Builds the lower directory of c as REFRESH_COPY in staging; the caller drops what was built on failure. */
+int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
+/* Owner, mode and xattrs of the directory itself. */
+int refresh_dress(RefreshDirectory *d, RefreshChange *c);
+/* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
+int refresh_holds_own(const Records *records, int upper_fd);
+/* record_edit_func; d is a RefreshDirectory. */
+int refresh_record(Node *n, void *d);
+void refresh_note(const RefreshDirectory *d, const char *name, const char *why);

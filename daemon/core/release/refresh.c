@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/release/refresh.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/error-scope.h"
+#include "core/lower/content.h"
+#include "core/mount/reconfigure.h"
+#include "core/record/record-edit.h"
+#include "core/record/recorded.h"
+#include "core/release/refresh-internal.h"
+#include "core/state/audit.h"
+#include "core/upper/digest.h"
+#include "core/upper/observe.h"
+#include "core/upper/redirect-max.h"
+
+void refresh_note(const RefreshDirectory *d, const char *name, const char *why) {
+        _cleanup_free_ char *path = path_join(d->path, name);
+
+        d->p->counts.n_excluded++;
+        site_note(d->p->site, path ?: name, "%s", why);
+}
+
+static void directory_done(RefreshDirectory *d) {
+        for (size_t i = 0; i < d->n; i++) {
+                free(d->items[i].name);
+                free(d->items[i].lower);
+        }
+        free(d->items);
+        (void) fd_close(d->fd);
+        d->view_fd = fd_close(d->view_fd);
+        if (d->staging.site)
+                (void) staging_remove(&d->staging);
+        staging_done(&d->staging);
+}
+
+/* What is changed here is told, and left alone; but the content of a file of which only metadata is here is
+ * the lower's all the same, and of a new length perhaps. */
+static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attributes) {
+        refresh_note(
+                d, x->name,
+                x->kind == DIFFERENCE_ATTRIBUTES
+                        ? "owner, mode or xattrs of the directory were changed in the lower layer and here: "
+                          "they stay as they are here"
+                        : x->kind == DIFFERENCE_REMOVED
+                        ? "it was removed from the lower layer, but changed here: it stays"
+                        : keeps_attributes
+                        ? "its content is that of the lower layer, which has changed; owner, mode and "
+                          "attributes, which were changed here, stay"
+                        : "it was changed in the lower layer and here: it stays as it is here");
+}
+
+/* Of a file whose content is the lower's, and whose attributes are somebody's. */
+static bool has_other_content(const Difference *x, const struct stat *here) {
+        return x->upper.class == UPPER_METACOPY && S_ISREG(x->st.st_mode) &&
+                (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec);
+}
+
+/* A tree that was restored or moved to another server: the files have other numbers and change times, and
+ * all else as it was. The kernel finds the new one by its path already. Not with index=on, where it compares
+ * the handle. Symlinks are cheap to copy. */
+static bool looks_the_same(
+        const RefreshDirectory *d, const Difference *x, const RefreshChange *c, const struct stat *here) {
+        return x->upper.type == DT_REG && S_ISREG(x->st.st_mode) && d->p->site->overlay->index == TRI_NO &&
+                digest_stat(here) == digest_stat(&x->st) && here->st_mtim.tv_nsec == x->st.st_mtim.tv_nsec &&
+                c->xattrs != 0 && c->xattrs == c->judged.xattrs;
+}
+
+/* What a change amounts to, besides what was found. */
+static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *ret_is_own) {
+        struct stat here = { 0 };
+        int r = 0;
+
+        *ret_is_own = x->is_own;
+        if (x->kind == DIFFERENCE_NEW || x->kind == DIFFERENCE_CHANGED)
+                c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
+        if (x->kind != DIFFERENCE_CHANGED && x->kind != DIFFERENCE_REMOVED)
+                return 0;
+        r = judgement_of(d->upper_fd, x->name, &c->judged);
+        if (r < 0 || c->judged.inode != x->upper.inode)
+                return r < 0 ? r : -ENOENT;
+        if (x->upper.type == DT_DIR) {
+                _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
+
+                r = fd < 0 ? fd : refresh_holds_own(d->p->records, fd);
+                *ret_is_own = r > 0;
+                return r < 0 ? r : 0;
+        }
+        /* Once more, of the very state that the judgement is about. */
+        *ret_is_own |= entry_is_own(d->upper_fd, x->name, x->entry, &x->upper);
+        if (x->kind == DIFFERENCE_REMOVED)
+                return 0;
+        if (fstatat(d->upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        /* Copied before a crash, and not recorded. */
+        c->is_done =
+                *ret_is_own && digest_stat(&here) == digest_stat(&x->st) && c->judged.xattrs == c->xattrs;
+        *ret_is_own &= !c->is_done;
+        c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
+        c->is_same = !*ret_is_own && !c->is_done && looks_the_same(d, x, c, &here);
+        return 0;
+}
+
+static int collect(const Difference *x, void *userdata) {
+        RefreshDirectory *d = userdata;
+        RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
+        RefreshChange *grown;
+        bool is_own;
+        int r = judge(d, x, &c, &is_own);
+
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        if (is_own) {
+                note_own(d, x, c.keeps_attributes);
+                if (!c.keeps_attributes)
+                        return 0;
+        }
+        /* So that they count as somebody's also from now on. */
+        if (c.keeps_attributes)
+                c.xattrs = x->entry->xattrs;
+        grown = reallocarray(d->items, d->n + 1, sizeof(RefreshChange));
+        if (!grown)
+                return -ENOMEM;
+        d->items = grown;
+        c.name = strdup(x->name);
+        c.lower = strdup(x->lower);
+        grown[d->n++] = c;
+        return c.name && c.lower ? 0 : -ENOMEM;
+}
+
+static int remove_one(RefreshDirectory *d, RefreshChange *c) {
+        const UpperEntry e = { .class = c->judged.class, .inode = c->judged.inode };
+        int r;
+
+        if (!d->p->is_dry_run && !judgement_holds(&c->judged, d->fd, d->upper_fd, c->name)) {
+                refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
+                return 0;
+        }
+        r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_own= */ false);
+        c->is_done = r > 0;
+        return r;
+}
+
+/* A file that does not tell counts as a whole. */
+static uint64_t measure(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = S_ISREG(c->st.st_mode) ? lower_open_file(d->p->lower, c->lower, 0) : -EBADF;
+        uint64_t bytes;
+
+        return fd >= 0 && content_measure(fd, 1, &bytes) >= 0 ? bytes : (uint64_t) c->st.st_size;
+}
+
+static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
+        static const struct {
+                const char *name, *text;
+        } steps[] = {
+                [DIFFERENCE_NEW] = { "add", "new in the lower layer" },
+                [DIFFERENCE_CHANGED] = { "replace", "changed in the lower layer" },
+                [DIFFERENCE_ATTRIBUTES] = { "dress", "owner, mode or xattrs changed in the lower layer" },
+        };
+        _cleanup_free_ char *path = path_join(d->path, c->name);
+        const PlanStep step = {
+                .name = steps[c->kind].name,
+                .path = path,
+                .text = c->is_same ? "another file that looks the same: no data is copied"
+                                   : steps[c->kind].text,
+                .n_entries = 1,
+                .bytes = c->kind == DIFFERENCE_CHANGED && !c->is_same ? measure(d, c) : 0,
+                .n_inodes = c->kind == DIFFERENCE_NEW,
+        };
+
+        return path ? d->p->hooks->step(&step, d->p->hooks->userdata) : -ENOMEM;
+}
+
+static int apply_one(RefreshDirectory *d, RefreshChange *c) {
+        int r;
+
+        if (site_is_canceled(d->p->site))
+                return -ECANCELED;
+        if (c->is_done)
+                return 0;
+        if (c->kind == DIFFERENCE_REMOVED)
+                return remove_one(d, c);
+        if (d->p->is_dry_run)
+                return tell_step(d, c);
+        if (c->is_same) {
+                c->is_done = d->p->has_others = true;
+                d->p->counts.n_entries++;
+                return 0;
+        }
+        r = c->kind == DIFFERENCE_NEW           ? refresh_take(d, c)
+                : c->kind == DIFFERENCE_CHANGED ? refresh_replace(d, c)
+                                                : refresh_dress(d, c);
+        d->p->counts.n_entries += c->is_done;
+        site_progress(d->p->site, JOB_APPLYING, d->p->counts.n_entries, 0);
+        return r;
+}
+
+/* What belongs to one entry, or to what is below it, leaves it as it is. */
+static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
+        _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
+
+        if (d->is_full || error_scope(d->p->site, CALL_DATA, r) != SCOPE_ENTRY)
+                return r;
+        path = path_join(d->path, name);
+        full = path ? path_join(d->p->site->overlay->mount_point, path) : NULL;
+        reason = full
+                ? error_reason(
+                          r, CALL_DATA, "take up what has changed of", full, d->p->lower->view_fd, lower)
+                : NULL;
+        if (!reason)
+                return -ENOMEM;
+        refresh_note(d, name, reason);
+        failure_done(d->reterr);
+        return 0;
+}
+
+static int apply(RefreshDirectory *d) {
+        int r = 0, k = 0;
+
+        if (!d->p->is_dry_run) {
+                d->fd = open_dir_beneath(d->p->site->root_fd, d->path);
+                if (d->fd < 0)
+                        return errno_is_gone(d->fd) ? 0 : d->fd;
+                /* Marked, and not in effect: the kernel would not merge the lower directory once more. */
+                if (observe_directory(d->fd) == OBSERVED_MERGED) {
+                        refresh_note(
+                                d, "",
+                                "somebody uses it as it was before it was marked: refresh again later");
+                        return 0;
+                }
+        }
+        for (size_t i = 0; r >= 0 && i < d->n; i++) {
+                r = apply_one(d, d->items + i);
+                r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
+        }
+        /* Also of what was done before something failed. */
+        if (!d->p->is_dry_run)
+                k = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, refresh_record, d);
+        d->p->counts.n_directories++;
+        return r < 0 ? r : k;
+}
+
+typedef struct Run {
+        Prune *p;
+        const char *path;
+        Failure *reterr;
+} Run;
+
+static int refuse_gone(const Run *run, const Node *n, const char *path) {
+        return failure_set(
+                run->reterr, FAILURE_PRECONDITION, ENOENT,
+                "'/%s', the lower directory of '%s/%s', was removed: there is nothing to take up; 'prune' "
+                "removes what is left of it",
+                n->lower, run->p->site->overlay->mount_point, path);
+}
+
+static int refuse_replaced(const Run *run, const Node *n, const char *path) {
+        return failure_set(
+                run->reterr, FAILURE_PRECONDITION, ENOTDIR,
+                "'/%s', of which '%s/%s' was made, is no directory in the lower layers any more: refresh "
+                "the "
+                "directory around it; if that is not finalized, move away what is needed of '%s/%s', and "
+                "remove it from the upper layer with the overlay unmounted",
+                n->lower, run->p->site->overlay->mount_point, path, run->p->site->overlay->mount_point,
+                path);
+}
+
+static int refresh_one(const Node *n, const char *path, int upper_fd, void *userdata) {
+        const Run *run = userdata;
+        const DifferenceScope scope = {
+                .site = run->p->site, .lower = run->p->lower, .node = n, .upper_fd = upper_fd
+        };
+        RefreshDirectory d = {
+                .p = run->p,
+                .node = n,
+                .path = path,
+                .upper_fd = upper_fd,
+                .fd = -EBADF,
+                .view_fd = -EBADF,
+                .staging = STAGING_INIT,
+                .reterr = run->reterr,
+        };
+        int r;
+
+        if (site_is_canceled(run->p->site))
+                return -ECANCELED;
+        r = difference_find(&scope, collect, &d, run->reterr);
+        if (r == DIFFERENCES_GONE)
+                r = strcmp(path, run->path) == 0 ? refuse_gone(run, n, path)
+                                                 : prune_gone(run->p, n, path, upper_fd);
+        else if (r == DIFFERENCES_REPLACED) /* else the directory around it does */
+                r = strcmp(path, run->path) == 0 ? refuse_replaced(run, n, path) : 0;
+        else if (r >= 0 && d.n > 0)
+                r = apply(&d);
+        else if (r < 0 && strcmp(path, run->path) != 0)
+                r = leave_out(&d, "", n->lower, r);
+        directory_done(&d);
+        redirect_max_release(&run->p->site->redirect_max_hold);
+        return r;
+}
+
+int refresh_run(Prune *p, const char *path, Failure *reterr) {
+        Run run = { .p = p, .path = path, .reterr = reterr };
+        int r;
+
+        site_doing(p->site, REFRESH_DOING);
+        r = recorded_foreach(p->site, p->records, path, /* children_first= */ true, refresh_one, &run);
+        /* What is in memory still leads to the files of before. */
+        if (r >= 0 && p->has_others)
+                r = remount_reconfigure(p->site->root_fd, reterr);
+        return r < 0
+                ? failure_set_errno(reterr, r, "cannot refresh '%s/%s'", p->site->overlay->mount_point, path)
+                : 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The old superblock after a swap. A descriptor of its root keeps its mount id and device from being given
+ * to another mount, so blockers_find() can tell who uses it. */
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "core/mount/reconfigure.h"
+#include "core/remount/generation.h"
+#include "core/remount/remount-internal.h"
+#include "core/users/blockers.h"
+
+#define LOOK_MIN_USEC (100 * USEC_PER_MSEC)
+#define LOOK_MAX_USEC (10 * USEC_PER_SEC)
+#define HOLDERS_NAMED 3
+
+Drain *drain_new(void) {
+        Drain *d = calloc(1, sizeof(Drain));
+
+        if (d)
+                d->root_fd = d->record_fd = -EBADF;
+        return d;
+}
+
+Drain *drain_free(Drain *d) {
+        if (!d)
+                return NULL;
+        (void) fd_close(d->root_fd);
+        (void) fd_close(d->record_fd);
+        free(d->name);
+        free(d->work);
+        free(d);
+        return NULL;
+}
+
+/* Processes that use the old superblock; mounts of it in other namespaces count as one each. */
+typedef struct Holders {
+        unsigned n;
+        char who[320];
+} Holders;
+
+static void add_holder(Holders *h, const Blocker *b) {
+        size_t used = strlen(h->who);
+
+        if (h->n++ >= HOLDERS_NAMED)
+                return;
+        if (b->pid > 0)
+                (void) snprintf(
+                        h->who + used, sizeof(h->who) - used, "%s%d (%s, %s)", used ? ", " : "",
+                        (int) b->pid, b->command, blocker_kind_to_string(b->kind));
+        else
+                (void) snprintf(
+                        h->who + used, sizeof(h->who) - used, "%sa %s", used ? ", " : "",
+                        blocker_kind_to_string(b->kind));
+}
+
+static bool is_named_before(const Blockers *l, size_t i) {
+        for (size_t k = 0; k < i; k++)
+                if (l->items[k].pid > 0 && l->items[k].pid == l->items[i].pid)
+                        return true;
+        return false;
+}
+
+static int holders_find(const Overlay *old, Holders *ret) {
+        Blockers l = { 0 };
+        int r = blockers_find(old, NULL, NULL, &l);
+
+        *ret = (Holders){ 0 };
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                if (!is_named_before(&l, i))
+                        add_holder(ret, l.items + i);
+        blockers_done(&l);
+        return r;
+}
+
+/* A cancel, or the end of whoever asked, ends the pause within its steps. */
+static void pause_for(const Site *site, uint64_t usec) {
+        for (uint64_t t = 0; t < usec && !site_is_canceled(site); t += LOOK_MIN_USEC)
+                (void) poll(NULL, 0, (int) (LOOK_MIN_USEC / USEC_PER_MSEC));
+}
+
+static void report(Drain *d, const Holders *h, bool is_read_only, drain_func func, void *userdata) {
+        func(d, h->n, h->who, is_read_only, userdata);
+}
+
+static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdata) {
+        const Overlay old = { .mount_id = d->mount_id, .device = d->device };
+        bool is_read_only = false, was_read_only = false;
+        Holders h = { 0 }, before = { 0 };
+
+        for (uint64_t pause = LOOK_MIN_USEC;;
+             pause = pause * 2 < LOOK_MAX_USEC ? pause * 2 : LOOK_MAX_USEC) {
+                int r;
+
+                is_read_only = is_read_only || superblock_make_read_only(d->root_fd) >= 0;
+                r = holders_find(&old, &h);
+                if (r < 0 || h.n == 0)
+                        return r;
+                if (h.n != before.n || strcmp(h.who, before.who) != 0 || is_read_only != was_read_only) {
+                        report(d, &h, is_read_only, func, userdata);
+                        pause = LOOK_MIN_USEC;
+                }
+                before = h;
+                was_read_only = is_read_only;
+                if (site_is_canceled(site))
+                        return -ECANCELED;
+                pause_for(site, pause);
+        }
+}
+
+/* The last reference to a superblock is dropped by a task on its way out of the kernel, and some references
+ * no /proc shows: the kernel says when it is over. Work directories that are not ours stay. */
+static int wait_for_work(Site *site, Drain *d, drain_func func, void *userdata) {
+        const Holders unknown = { .n = 1, .who = "something that /proc does not show" };
+        Overlay old = { .mount_point = site->overlay->mount_point, .work = d->work };
+
+        for (uint64_t pause = LOOK_MIN_USEC;;
+             pause = pause * 4 < LOOK_MAX_USEC ? pause * 4 : LOOK_MAX_USEC) {
+                _cleanup_(generation_done) Generation g = GENERATION_INIT;
+                int r = generation_open_current(&old, &g);
+
+                if (r > 0)
+                        r = generation_remove(&g);
+                else if (r == 0 || errno_is_gone(r))
+                        return 0;
+                if (r != 0)
+                        return r < 0 ? r : 0;
+                if (pause >= USEC_PER_SEC)
+                        report(d, &unknown, true, func, userdata);
+                if (site_is_canceled(site))
+                        return -ECANCELED;
+                pause_for(site, pause);
+        }
+}
+
+int drain_wait(Site *site, Drain *d, drain_func func, void *userdata) {
+        const Holders none = { 0 };
+        int r;
+
+        site->root_fd = fd_close(site->root_fd);
+        site->upper_fd = fd_close(site->upper_fd);
+        r = d->is_covered ? (superblock_make_read_only(d->root_fd), 0)
+                          : wait_for_holders(site, d, func, userdata);
+        if (r < 0)
+                return r;
+        d->root_fd = fd_close(d->root_fd);
+        drain_forget(site, d);
+        r = d->is_covered ? 0 : wait_for_work(site, d, func, userdata);
+        if (r >= 0)
+                report(d, &none, true, func, userdata);
+        return r;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/remount/generation.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+
+#define INFIX ".ovlfind-"
+#define PROBE_SUFFIX ".probe"
+#define ID_LENGTH 16
+
+/* The length of the name without ".ovlfind-ID". */
+static size_t base_length(const char *name) {
+        size_t n = strlen(name), tail = strlen(INFIX) + ID_LENGTH;
+
+        if (n <= tail || strncmp(name + n - tail, INFIX, strlen(INFIX)) != 0 ||
+            strspn(name + n - ID_LENGTH, "0123456789abcdef") != ID_LENGTH)
+                return n;
+        return n - tail;
+}
+
+bool generation_is_sibling(const char *work, const char *other) {
+        size_t n = base_length(work);
+
+        return n == base_length(other) && strncmp(work, other, n) == 0;
+}
+
+bool overlay_is_successor(const Overlay *a, const Overlay *b) {
+        return a->upper && b->upper && strcmp(a->upper, b->upper) == 0 && strcmp(a->work, b->work) != 0 &&
+                generation_is_sibling(a->work, b->work);
+}
+
+void generation_done(Generation *g) {
+        g->parent_fd = fd_close(g->parent_fd);
+        g->fd = fd_close(g->fd);
+        free(g->name);
+        free(g->path);
+        *g = GENERATION_INIT;
+}
+
+static int open_parent(const Overlay *o, char **ret_path) {
+        _cleanup_free_ char *parent = path_dirname(o->work);
+        int fd;
+
+        if (!parent)
+                return -ENOMEM;
+        fd = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        *ret_path = TAKE_PTR(parent);
+        return fd;
+}
+
+/* Sets the names; base is that of the work directory. */
+static int generation_name(Generation *g, const char *parent, const char *base, size_t base_size) {
+        uint64_t id;
+
+        if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                return -EIO;
+        if (asprintf(&g->name, "%.*s" INFIX "%016llx", (int) base_size, base, (unsigned long long) id) < 0) {
+                g->name = NULL;
+                return -ENOMEM;
+        }
+        if (strlen(g->name) + strlen(PROBE_SUFFIX) > NAME_MAX) /* it could be made, but not be removed */
+                return -ENAMETOOLONG;
+        g->path = path_join(parent[0] ? parent : "/", g->name);
+        return g->path ? 0 : -ENOMEM;
+}
+
+static int open_locked(Generation *g) {
+        g->fd = open_dir_beneath(g->parent_fd, g->name);
+        if (g->fd < 0)
+                return g->fd;
+        return flock(g->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+}
+
+/* The new directory must be reached without crossing a mount from where the old one is: RESOLVE_NO_XDEV. */
+static int create(const Overlay *o, Generation *g) {
+        const char *base = path_basename(o->work);
+        _cleanup_close_ int old_fd = -EBADF;
+        _cleanup_free_ char *parent = NULL;
+        int r;
+
+        g->parent_fd = open_parent(o, &parent);
+        if (g->parent_fd < 0)
+                return g->parent_fd;
+        old_fd = open_dir_beneath(g->parent_fd, base);
+        if (old_fd < 0)
+                return old_fd;
+        r = generation_name(g, parent, base, base_length(base));
+        if (r < 0)
+                return r;
+        if (mkdirat(g->parent_fd, g->name, 0700) < 0)
+                return -errno;
+        r = open_locked(g);
+        if (r < 0)
+                (void) unlinkat(g->parent_fd, g->name, AT_REMOVEDIR);
+        return r;
+}
+
+int generation_create(const Overlay *o, Generation *ret, Failure *reterr) {
+        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        int r = create(o, &g);
+
+        if (r == -EXDEV)
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EXDEV,
+                        "'%s' cannot be swapped: its work directory '%s' is a mount point, and no other can "
+                        "be made beside "
+                        "it; unmount it and mount it anew",
+                        o->mount_point, o->work);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot make a work directory beside '%s' for a new superblock", o->work);
+        *ret = g;
+        g = GENERATION_INIT;
+        return 0;
+}
+
+static int set(int context, const char *key, const char *value) {
+        return fsconfig(context, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
+}
+
+/* An overlay of two empty directories that is to use the work directory. */
+static int try_mount(const char *lower, const char *upper, const char *work) {
+        _cleanup_close_ int context = fsopen("overlay", FSOPEN_CLOEXEC);
+        int r;
+
+        if (context < 0)
+                return -errno;
+        if ((r = set(context, "lowerdir", lower)) < 0 || (r = set(context, "upperdir", upper)) < 0 ||
+            (r = set(context, "workdir", work)) < 0 || (r = set(context, "index", "on")) < 0)
+                return r;
+        return fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ? -errno : 0;
+}
+
+static int probe(const Generation *g, int dfd) {
+        char lower[64], upper[64], work[64];
+
+        if ((mkdirat(dfd, "lower", 0700) < 0 || mkdirat(dfd, "upper", 0700) < 0) && errno != EEXIST)
+                return -errno;
+        /* Nobody sees these paths: the overlay is never attached. They are short, and cannot be led
+         * elsewhere. */
+        (void) snprintf(lower, sizeof(lower), "/proc/self/fd/%d/lower", dfd);
+        (void) snprintf(upper, sizeof(upper), "/proc/self/fd/%d/upper", dfd);
+        (void) snprintf(work, sizeof(work), "/proc/self/fd/%d", g->fd);
+        return try_mount(lower, upper, work);
+}
+
+static int remove_tree(int parent_fd, const char *name, int fd) {
+        int r = dir_empty(fd);
+
+        if (r < 0)
+                return r;
+        return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int generation_is_used(const Generation *g) {
+        _cleanup_free_ char *name = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (asprintf(&name, "%s" PROBE_SUFFIX, g->name) < 0) {
+                name = NULL;
+                return -ENOMEM;
+        }
+        if (mkdirat(g->parent_fd, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        fd = open_dir_beneath(g->parent_fd, name);
+        if (fd < 0)
+                return fd;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return -errno;
+        r = probe(g, fd);
+        (void) remove_tree(g->parent_fd, name, fd);
+        return r == -EBUSY ? 1 : r;
+}
+
+int generation_remove(const Generation *g) {
+        int r = generation_is_used(g);
+
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = remove_tree(g->parent_fd, g->name, g->fd);
+        return r < 0 ? r : 1;
+}
+
+int generation_open_current(const Overlay *o, Generation *ret) {
+        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        const char *base = path_basename(o->work);
+        _cleanup_free_ char *parent = NULL;
+        int r;
+
+        if (base_length(base) == strlen(base))
+                return 0;
+        g.parent_fd = open_parent(o, &parent);
+        if (g.parent_fd < 0)
+                return g.parent_fd;
+        g.name = strdup(base);
+        g.path = strdup(o->work);
+        if (!g.name || !g.path)
+                return -ENOMEM;
+        r = open_locked(&g);
+        if (r < 0)
+                return r == -EWOULDBLOCK ? 0 : r;
+        *ret = g;
+        g = GENERATION_INIT;
+        return 1;
+}
+
+typedef struct Sweep {
+        const Overlay *o;
+        int parent_fd;
+        int n;
+} Sweep;
+
+/* What a probe left that was killed. */
+static int sweep_probe(const Sweep *s, const char *name) {
+        _cleanup_close_ int fd = open_dir_beneath(s->parent_fd, name);
+
+        return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? 0 : remove_tree(s->parent_fd, name, fd);
+}
+
+static int sweep_one(int dfd, const char *name, unsigned char type, void *userdata) {
+        const char *current = path_basename(((Sweep *) userdata)->o->work);
+        size_t n = base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
+        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        Sweep *s = userdata;
+        int r;
+
+        if (type != DT_DIR || strncmp(name, current, n) != 0 || strncmp(name + n, INFIX, strlen(INFIX)) != 0)
+                return 0;
+        if (length > suffix && strcmp(name + length - suffix, PROBE_SUFFIX) == 0)
+                return sweep_probe(s, name);
+        if (base_length(name) != n || strcmp(name, current) == 0)
+                return 0;
+        g.parent_fd = fcntl(dfd, F_DUPFD_CLOEXEC, 0);
+        g.name = strdup(name);
+        if (g.parent_fd < 0 || !g.name)
+                return -ENOMEM;
+        r = open_locked(&g);
+        if (r >= 0)
+                r = generation_remove(&g);
+        if (r > 0)
+                s->n++;
+        return r == -EWOULDBLOCK || errno_is_gone(r) ? 0 : r;
+}
+
+int generation_sweep(const Overlay *o) {
+        _cleanup_free_ char *parent = NULL;
+        _cleanup_close_ int fd = open_parent(o, &parent);
+        Sweep s = { .o = o, .parent_fd = fd };
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = dir_foreach(fd, sweep_one, &s);
+        return r < 0 ? r : s.n;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Work directories for swapped superblocks. The kernel empties a work directory that it is given, so two
+ * superblocks must never share one: each swap makes its own beside the one the overlay was mounted with,
+ * NAME.ovlfind-ID, and removes it once no superblock uses it.
+ *
+ * Whether one does is asked of the kernel: every overlay marks its work directory as in use as long as its
+ * superblock lives, also when it is mounted nowhere any more but has open files, and with index=on nobody
+ * else gets it (ovl_get_workdir(), EBUSY). No scan of processes or mounts could be as sure. */
+#pragma once
+
+#include "core/mount/overlay.h"
+
+/* In a generation: the superblock is complete and attached beneath the old one, which only has to be
+ * detached. */
+#define GENERATION_UNCOVER "ovlfind-uncover"
+
+typedef struct Generation {
+        int parent_fd; /* the directory around it */
+        int fd;        /* itself; locked as long as it is open */
+        char *name;    /* component */
+        char *path;    /* absolute, for the kernel */
+} Generation;
+
+#define GENERATION_INIT                                                                                     \
+        (Generation) {                                                                                      \
+                .parent_fd = -EBADF, .fd = -EBADF,                                                          \
+        }
+
+/* Makes an empty one for the overlay, on the file system and mount of its work directory, locked.
+ * FAILURE_PRECONDITION when there is no such place. */
+int generation_create(const Overlay *o, Generation *ret, Failure *reterr);
+void generation_done(Generation *g);
+/* Whether a superblock uses it: 1, 0. Only for one that nobody else is about to mount; an unused one is
+ * emptied. */
+int generation_is_used(const Generation *g);
+/* Removes it if it is not used: 1 gone, 0 in use. */
+int generation_remove(const Generation *g);
+/* Opens the one that o runs on. 1; 0 if its work directory is not one of ours, or another worker has it. */
+int generation_open_current(const Overlay *o, Generation *ret);
+/* Removes all generations of the overlay that no superblock uses and no living worker has. Returns how many.
+ */
+int generation_sweep(const Overlay *o);
+/* Whether two work directories are generations of one overlay (or the one it was mounted with). */
+bool generation_is_sibling(const char *work, const char *other) _pure_;

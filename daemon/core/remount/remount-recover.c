@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a swap leaves that was killed: see "The swap" in docs/architecture.md. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "core/remount/remount-internal.h"
+
+#define MOUNTINFO "/proc/self/mountinfo"
+
+#define _cleanup_table_ _cleanup_(mount_table_done)
+
+/* The old mount stands on its successor, which was ready. Whoever killed the worker killed it between the
+ * two steps. */
+static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry *top, Failure *reterr) {
+        const MountEntry *below = mount_table_find(t, top->parent_id);
+        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        _cleanup_close_ int fd = -EBADF;
+        _cleanup_free_ char *work = NULL;
+        Overlay o_below = { 0 };
+        int r;
+
+        if (!below || strcmp(below->type, "overlay") != 0 || strcmp(below->target, top->target) != 0 ||
+            mount_options_next(below->fs_options, "workdir", NULL, &work) <= 0)
+                return 0;
+        mount_option_unescape(work);
+        if (!generation_is_sibling(work, o->work))
+                return 0;
+        o_below.work = work;
+        r = generation_open_current(&o_below, &g);
+        if (r <= 0 || faccessat(g.fd, GENERATION_UNCOVER, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                return r < 0 && r != -EWOULDBLOCK ? r : 0;
+        if (!child_mounts_same(t, top->id, t, below->id))
+                return failure_set(
+                        reterr, FAILURE_PRECONDITION, EBUSY,
+                        "a swap of '%s' was interrupted, and its mounts were changed since; unmount what is "
+                        "mounted below it",
+                        o->mount_point);
+        fd = open(o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        r = fd < 0 ? -errno : fd_mount_id(fd);
+        if (r >= 0 && r != top->id)
+                r = -EBUSY;
+        if (r >= 0)
+                r = mount_detach_top(fd);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot finish the interrupted swap of '%s'", o->mount_point);
+        (void) fd_close(fd);
+        fd = open(o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                (void) mounts_copy_propagation(t, top->id, fd);
+        (void) unlinkat(g.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+        return 1;
+}
+
+int remount_recover(const Overlay *o, Failure *reterr) {
+        _cleanup_table_ MountTable t = { 0 };
+        const MountEntry *top;
+        int r = mount_table_read(MOUNTINFO, &t), k;
+
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the mount table");
+        top = mount_table_find(&t, o->mount_id);
+        r = top && o->work ? uncover_again(o, &t, top, reterr) : 0;
+        if (r != 0)
+                return r;
+        if (o->work)
+                (void) removexattr(o->mount_point, MARK_XATTR);
+        /* What cannot be removed now may be later, and harms nobody. */
+        k = o->work ? generation_sweep(o) : 0;
+        return k < 0 && k != -EACCES && k != -EROFS && k != -EPERM && k != -ENOENT
+                ? failure_set_errno(
+                          reterr, k, "cannot remove work directories that nobody uses beside '%s'", o->work)
+                : 0;
+}

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/state/audit.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/error-scope.h"
+#include "core/context/staging.h"
+#include "core/upper/layer.h"
+#include "core/upper/observe.h"
+#include "core/users/standing.h"
+
+void directory_report_done(DirectoryReport *r) {
+        free(r->reason);
+        free(r->lower_path);
+        *r = (DirectoryReport){ 0 };
+}
+
+/* Removed or replaced while we look, as users do. */
+static bool is_gone(int r) {
+        return errno_is_gone(r) || r == -ESTALE;
+}
+
+typedef struct Census {
+        const char *own_name;
+        uint64_t n_entries, n_merge_children;
+        char *unresolvable; /* a merge child without an absolute redirect */
+        char *lower;        /* what the directory was, if a child vouches for it */
+} Census;
+
+static void census_done(Census *c) {
+        free(c->unresolvable);
+        free(c->lower);
+}
+
+/* A redirect says where the child was, and no more: users move what was finalized into directories of their
+ * own. One that stands under its old name in a directory of the old name has not been moved. */
+static int note_redirect(Census *c, const char *name, const UpperEntry *e) {
+        _cleanup_free_ char *directory = NULL;
+
+        if (!upper_entry_has_absolute_redirect(e)) {
+                if (!c->unresolvable)
+                        c->unresolvable = strdup(name);
+                return 0;
+        }
+        if (c->lower || strcmp(path_basename(e->redirect), name) != 0)
+                return 0;
+        directory = path_dirname(e->redirect + 1);
+        if (!directory)
+                return -ENOMEM;
+        if (strcmp(path_basename(directory), c->own_name) == 0)
+                c->lower = TAKE_PTR(directory);
+        return 0;
+}
+
+static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        Census *c = userdata;
+        int r;
+
+        if (is_staging_name(name))
+                return 0;
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return r < 0 ? r : 0;
+        c->n_entries++;
+        if (!upper_entry_is_merge_child(&e))
+                return 0;
+        c->n_merge_children++;
+        return note_redirect(c, name, &e);
+}
+
+/* Whether the upper directory at path answers by itself: opaque, or below one that does without a redirect
+ * of its own. */
+static int is_pure(const Site *site, const char *path) {
+        _cleanup_free_ char *lower = NULL;
+        bool in_upper;
+        int r = upper_lower_path(site->upper_fd, path, &lower, &in_upper);
+
+        return r < 0 ? r : in_upper && !lower;
+}
+
+static int set_reason(DirectoryReport *r, DirectoryState state, const char *reason) {
+        r->state = state;
+        free(r->reason);
+        r->reason = reason ? strdup(reason) : NULL;
+        return reason && !r->reason ? -ENOMEM : 0;
+}
+
+static int judge_pure(int fd, const Node *recorded, const Finding *finding, Census *c, DirectoryReport *r) {
+        int observed;
+
+        r->n_merge_children = c->n_merge_children;
+        if (recorded && recorded->lower)
+                r->lower_path = strdup(recorded->lower);
+        else
+                r->lower_path = TAKE_PTR(c->lower);
+        if (recorded)
+                r->finalized_usec = recorded->tree->usec;
+        if (c->unresolvable) {
+                r->state = DIRECTORY_BROKEN;
+                r->scheme = "redirect";
+                return asprintf(
+                               &r->reason, "'%s' needs a lower layer and has no absolute redirect to it",
+                               c->unresolvable) < 0
+                        ? -ENOMEM
+                        : 0;
+        }
+        if (!r->lower_path)
+                return set_reason(r, DIRECTORY_LOCAL, NULL);
+        r->scheme = "redirect";
+        observed = observe_directory(fd);
+        if (observed < 0)
+                return observed;
+        if (observed != OBSERVED_PURE)
+                return set_reason(
+                        r, DIRECTORY_PENDING,
+                        "it is marked, but the running mount still has it cached as merged; it takes effect "
+                        "with the next mount, or once nobody uses it");
+        return finding ? set_reason(r, finding->state, finding->reason)
+                       : set_reason(r, DIRECTORY_FINALIZED, NULL);
+}
+
+typedef struct Coverage {
+        int upper_fd;
+        uint64_t n_entries;
+        bool is_covered;
+} Coverage;
+
+static int cover_entry(int dfd, const char *name, unsigned char type, void *userdata) {
+        Coverage *c = userdata;
+        struct stat st;
+
+        c->n_entries++;
+        if (c->upper_fd < 0 || fstatat(c->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                c->is_covered = false;
+        return 0;
+}
+
+static int judge_merged(const Site *site, int fd, const char *path, DirectoryReport *r) {
+        _cleanup_close_ int upper_fd = open_dir_beneath(site->upper_fd, path);
+        Coverage c = { .upper_fd = upper_fd, .is_covered = true };
+        bool in_upper;
+        int k;
+
+        k = upper_lower_path(site->upper_fd, path, &r->lower_path, &in_upper);
+        if (k >= 0)
+                k = dir_foreach(fd, cover_entry, &c);
+        r->n_entries = c.n_entries;
+        r->state = c.is_covered && upper_fd >= 0 ? DIRECTORY_COPIED_UP : DIRECTORY_MERGED;
+        return k;
+}
+
+/* fd, upper_fd: the directory at path, through the overlay and in the upper. */
+static int audit_pure(const Records *records, int fd, int upper_fd, const char *path, DirectoryReport *ret) {
+        _cleanup_(census_done) Census c = { .own_name = path_basename(path) };
+        _cleanup_free_ char *handle = NULL;
+        int r = file_handle_at(upper_fd, "", &handle);
+
+        if (r >= 0)
+                r = dir_foreach(upper_fd, count_entry, &c);
+        ret->n_entries = c.n_entries;
+        return r < 0
+                ? r
+                : judge_pure(
+                          fd, records_find(records, handle), records_find_finding(records, handle), &c, ret);
+}
+
+static int judge(const Site *site, const Records *records, int fd, const char *path, DirectoryReport *ret) {
+        _cleanup_close_ int upper_fd = -EBADF;
+        int r = is_pure(site, path);
+
+        if (r <= 0)
+                return r < 0 ? r : judge_merged(site, fd, path, ret);
+        upper_fd = open_dir_beneath(site->upper_fd, path);
+        return upper_fd < 0 ? upper_fd : audit_pure(records, fd, upper_fd, path, ret);
+}
+
+int audit_directory(
+        const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr) {
+        _cleanup_(directory_report_done) DirectoryReport report = { .path = path };
+        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path);
+        int r = fd;
+
+        if (fd == -EXDEV)
+                return failure_set(
+                        reterr, FAILURE_NOT_MANAGED, EXDEV, "'%s/%s' belongs to another file system",
+                        site->overlay->mount_point, path);
+        if (fd >= 0 && path[0] == '\0')
+                r = set_reason(
+                        &report, DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
+        else if (fd >= 0)
+                r = judge(site, records, fd, path, &report);
+        if (r < 0)
+                return failure_set_errno(
+                        reterr, r, "cannot look at '%s/%s'", site->overlay->mount_point, path);
+        *ret = report;
+        report = (DirectoryReport){ 0 };
+        return 0;
+}
+
+/* r: of opening or listing one directory of the upper. What belongs to that one alone is told, and the
+ * others are looked at: 0. */
+static int pass_over(const Site *site, const char *path, int r) {
+        _cleanup_free_ char *full = NULL, *reason = NULL;
+
+        if (r >= 0 || is_gone(r))
+                return 0;
+        if (error_scope(site, CALL_READ, r) != SCOPE_ENTRY)
+                return r;
+        full = path_join(site->overlay->upper, path);
+        reason = full ? error_reason(r, CALL_READ, "list the directory", full, -EBADF, NULL) : NULL;
+        if (!reason)
+                return -ENOMEM;
+        site_note(site, path, "what is below is not looked at: %s", reason);
+        return 0;
+}
+
+/* No system call takes such a path. What stands there cannot be finalized, and nobody can name it. */
+static bool is_too_long(const Site *site, const char *parent, const char *path) {
+        if (strlen(path) < PATH_MAX)
+                return false;
+        site_note(
+                site, parent, "what it holds is not looked at: its path is longer than %d bytes", PATH_MAX);
+        return true;
+}
+
+typedef struct Walk {
+        const Site *site;
+        const Records *records;
+        report_func func;
+        void *userdata;
+} Walk;
+
+/* A directory being listed. Not deeper than PATH_MAX / 2 of them. */
+typedef struct Level {
+        const Walk *walk;
+        const char *path;
+        bool is_pure;
+        bool has_failed; /* at something in it */
+} Level;
+
+static int walk(const Walk *w, int fd, const char *path, bool is_pure);
+
+static int walk_child(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        Level *l = userdata;
+        int r;
+
+        if (type != DT_DIR || is_staging_name(name))
+                return 0;
+        path = path_join(l->path, name);
+        if (!path)
+                return -ENOMEM;
+        if (is_too_long(l->walk->site, l->path, path))
+                return 0;
+        fd = open_dir_beneath(dfd, name);
+        if (fd < 0)
+                return pass_over(l->walk->site, path, fd);
+        r = upper_entry_read(fd, "", &e);
+        if (r >= 0)
+                r =
+                        walk(l->walk, fd, path,
+                             e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && l->is_pure));
+        l->has_failed = r < 0;
+        return r;
+}
+
+static int report_pure(const Walk *w, int upper_fd, const char *path) {
+        _cleanup_(directory_report_done) DirectoryReport r = { .path = path };
+        _cleanup_close_ int fd = open_dir_beneath(w->site->root_fd, path);
+        int k = fd < 0 ? fd : audit_pure(w->records, fd, upper_fd, path, &r);
+
+        if (k < 0)
+                return is_gone(k) || k == -EXDEV ? 0 : k; /* or something is mounted upon it */
+        return r.state == DIRECTORY_LOCAL ? 0 : w->func(&r, w->userdata);
+}
+
+static int walk(const Walk *w, int fd, const char *path, bool is_pure) {
+        Level l = { .walk = w, .path = path, .is_pure = is_pure };
+        int r = is_pure ? report_pure(w, fd, path) : 0;
+
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = dir_foreach(fd, walk_child, &l);
+        return l.has_failed ? r : pass_over(w->site, path, r);
+}
+
+int audit_tree(
+        const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
+        const Walk w = { .site = site, .records = records, .func = func, .userdata = userdata };
+        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
+        int r = fd < 0 ? fd : is_pure(site, path);
+
+        return r < 0 ? (is_gone(r) ? 0 : r) : walk(&w, fd, path, r);
+}
+
+typedef struct Found {
+        const Site *site;
+        const char *top;
+        char ***items;
+        size_t *n;
+} Found;
+
+/* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
+static int add_found(const DirectoryReport *r, void *userdata) {
+        Found *f = userdata;
+        int k;
+
+        if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->site->options.force) {
+                site_note(
+                        f->site, r->path,
+                        "it looks finalized, but its record is lost: it stays as it is, unless it is "
+                        "unfinalized by itself with --force");
+                return 0;
+        }
+        k = path_list_add(f->items, f->n, r->path);
+        return k < 0 ? k : 1;
+}
+
+int audit_find_finalized(
+        const Site *site, const Records *records, const char *path, char ***items, size_t *n) {
+        Found found = { .site = site, .top = path, .items = items, .n = n };
+
+        return audit_tree(site, records, path, add_found, &found);
+}
+
+int audit_guess_lower(int upper_fd, char **ret) {
+        _cleanup_(census_done) Census c = { 0 };
+        _cleanup_free_ char *path = NULL;
+        int r = fd_path(upper_fd, &path);
+
+        if (r < 0)
+                return r == -ENAMETOOLONG ? -ENODATA : r;
+        c.own_name = path_basename(path);
+        r = dir_foreach(upper_fd, count_entry, &c);
+        if (r < 0)
+                return r;
+        if (!c.lower)
+                return -ENODATA;
+        *ret = TAKE_PTR(c.lower);
+        return 0;
+}
+
+/* A directory of the upper being listed. */
+typedef struct Listing {
+        const Site *site;
+        const char *path;
+        upper_func func;
+        void *userdata;
+        bool has_failed; /* at something in it */
+} Listing;
+
+static int walk_upper(Listing *l, int fd);
+
+static int visit_upper(int dfd, const char *name, unsigned char type, void *userdata) {
+        Listing *l = userdata;
+        _cleanup_free_ char *path = path_join(l->path, name);
+        Listing below = { .site = l->site, .path = path, .func = l->func, .userdata = l->userdata };
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (is_too_long(l->site, l->path, path))
+                return 0;
+        r = l->func(dfd, name, type, path, l->userdata);
+        if (r == 0 && type == DT_DIR && !is_staging_name(name)) {
+                fd = open_dir_beneath(dfd, name);
+                r = fd < 0 ? pass_over(l->site, path, fd) : walk_upper(&below, fd);
+        }
+        l->has_failed = r < 0;
+        return r < 0 ? r : 0;
+}
+
+static int walk_upper(Listing *l, int fd) {
+        int r = dir_foreach(fd, visit_upper, l);
+
+        return is_gone(r) ? 0 : l->has_failed ? r : pass_over(l->site, l->path, r);
+}
+
+int audit_upper(const Site *site, const char *path, upper_func func, void *userdata) {
+        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
+        Listing l = { .site = site, .path = path, .func = func, .userdata = userdata };
+
+        return fd < 0 ? (is_gone(fd) ? 0 : fd) : walk_upper(&l, fd);
+}
+
+typedef struct MergedSearch {
+        char ***items;
+        size_t *n;
+} MergedSearch;
+
+static int search_merged(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        MergedSearch *m = userdata;
+        int r;
+
+        if (type != DT_DIR || is_staging_name(name))
+                return 0;
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0 || e.class != UPPER_REDIRECT)
+                return r;
+        r = path_list_add(m->items, m->n, path);
+        return r < 0 ? r : 1;
+}
+
+int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n) {
+        MergedSearch m = { .items = items, .n = n };
+
+        return audit_upper(site, path, search_merged, &m);
+}
+
+typedef struct AliasSearch {
+        const char *path, *lower; /* of the directory to be merged again */
+        char **ret;
+} AliasSearch;
+
+static int search_alias(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_free_ char *own_path = NULL;
+        AliasSearch *a = userdata;
+        const char *below;
+        int r;
+
+        if (is_staging_name(name) || (type != DT_REG && type != DT_DIR))
+                return 0;
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0 || e.class == UPPER_OPAQUE || !upper_entry_has_absolute_redirect(&e))
+                return r;
+        below = path_startswith(e.redirect + 1, a->lower);
+        if (!below)
+                return 0;
+        own_path = path_join(a->path, below);
+        if (!own_path)
+                return -ENOMEM;
+        if (strcmp(own_path, path) == 0)
+                return 0;
+        *a->ret = strdup(path);
+        return *a->ret ? -EEXIST : -ENOMEM;
+}
+
+int audit_find_alias(const Site *site, const char *path, const char *lower, char **ret) {
+        AliasSearch a = { .path = path, .lower = lower, .ret = ret };
+        int r = audit_upper(site, "", search_alias, &a);
+
+        return r == -EEXIST ? 1 : r;
+}
+
+static int note_stray(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
+        char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        const Site *site = userdata;
+        const char *id;
+
+        id = type == DT_DIR ? old_tree_id(name) : NULL;
+        if (!id)
+                return 0;
+        (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
+        if (faccessat(site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+                return 0;
+        /* Its own worker removes the tree first, then its staging directory. */
+        if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+                site_note(
+                        site, path,
+                        "an old tree that was kept for processes standing in it, and what was known about "
+                        "it "
+                        "('" STAGING_NAME
+                        "/%s') is gone; take out of it what is still needed, then remove it",
+                        id);
+        return 0;
+}
+
+int audit_note_strays(const Site *site) {
+        return audit_upper(site, "", note_stray, (void *) site);
+}
+
+typedef struct OldTrees {
+        const Site *site;
+        const char *lower; /* of the directory to be merged again */
+        Failure *reterr;
+} OldTrees;
+
+static int read_snapshot(const Site *site, const char *id, Tree **ret) {
+        char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        _cleanup_close_ int fd = -EBADF;
+
+        (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", id);
+        fd = open_dir_beneath(site->upper_fd, path);
+        if (fd < 0)
+                return fd;
+        return staging_read_snapshot(fd, ret);
+}
+
+static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {
+        const char *point = o->site->overlay->mount_point;
+        Standing standing;
+
+        if (standing_find(component, NULL, &standing) < 0 || standing.n == 0)
+                return failure_set(
+                        o->reterr, FAILURE_BUSY, EBUSY,
+                        "what '%s/%s' was before it was finalized is still being removed; try again in a "
+                        "moment, or, where processes stand in an older tree of it, when they have left",
+                        point, t->path);
+        return failure_set(
+                o->reterr, FAILURE_BUSY, EBUSY,
+                "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when "
+                "they "
+                "have left it or ended",
+                point, t->path, standing.n, standing.who);
+}
+
+/* Whether this piece of work keeps an old tree that is merged with the same part of the lower. */
+static int check_old_tree(const char *id, void *userdata) {
+        _cleanup_(tree_freep) Tree *t = NULL;
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int fd = -EBADF;
+        const OldTrees *o = userdata;
+        const char *lower, *name;
+
+        if (read_snapshot(o->site, id, &t) < 0 || t->is_undo || !t->root->lower || !t->root->old_handle)
+                return 0;
+        lower = t->root->lower;
+        if (!path_startswith(lower, o->lower) && !path_startswith(o->lower, lower))
+                return 0;
+        fd = file_handle_open(o->site->upper_fd, t->root->old_handle, &path);
+        if (fd < 0)
+                return 0;
+        name = path_basename(path);
+        if (!is_staging_name(path) && !is_staging_name(name))
+                return 0; /* not exchanged yet */
+        return refuse_old_tree(o, t, is_staging_name(name) ? name : id);
+}
+
+int audit_check_old_trees(const Site *site, const char *lower, Failure *reterr) {
+        OldTrees o = { .site = site, .lower = lower, .reterr = reterr };
+
+        return staging_foreach(site, check_old_tree, &o, reterr);
+}

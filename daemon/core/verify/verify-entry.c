@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One entry of the upper: whether the kernel resolves it, and to what. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/verify/verify-internal.h"
+
+int verify_entry_found(
+        const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail) {
+        bool is_mended = x->v->want_repair && mend && mend(x, value) > 0;
+
+        return verify_found(x->v, kind, x->path, detail, is_mended);
+}
+
+/* The lower path an entry has by its name, NULL if its directory has none. */
+static int lower_by_name(const VerifyEntry *x, const char *name, char **ret) {
+        *ret = x->dir->lower ? path_join(x->dir->lower, name) : NULL;
+        return x->dir->lower && !*ret ? -ENOMEM : 0;
+}
+
+/* Whether what stands at the lower path is what the entry was copied from: of its type, its size, and, where
+ * there are handles, the very file. */
+static bool is_proven(const VerifyEntry *x, const char *lower) {
+        struct stat st;
+
+        if (!lower || lower_stat(x->v->lower, lower, &st) < 0 || IFTODT(st.st_mode) != x->e->type)
+                return false;
+        if (x->e->type != DT_DIR && (uint64_t) st.st_size != x->e->size)
+                return false;
+        return lower_is_origin(x->v->lower, lower, x->origin, (size_t) x->origin_size) != 0;
+}
+
+/* An entry whose redirect does not work: the right one, if there is proof of it. */
+static int found_redirect(const VerifyEntry *x, ProblemKind kind, const char *lower_name) {
+        _cleanup_free_ char *lower = NULL, *value = NULL;
+        int r = lower_by_name(x, lower_name, &lower);
+
+        if (r < 0)
+                return r;
+        if (!is_proven(x, lower))
+                return verify_entry_found(x, kind, NULL, NULL, x->e->redirect);
+        if (asprintf(&value, "/%s", lower) < 0) {
+                value = NULL;
+                return -ENOMEM;
+        }
+        return verify_entry_found(x, kind, mend_redirect, value, value);
+}
+
+/* The kernel takes "/a/b" and "name" (layer.c has the same rule for walks). */
+static bool redirect_is_wellformed(const char *s) {
+        bool absolute = *s == '/';
+
+        for (s += absolute;; s++) {
+                size_t n = strcspn(s, "/");
+
+                if (n == 0 || (n <= 2 && strncmp(s, "..", n) == 0))
+                        return false;
+                s += n;
+                if (*s == '\0')
+                        return true;
+                if (!absolute)
+                        return false;
+        }
+}
+
+/* To the nanosecond: what was restored from a copy has it. */
+static bool has_time_of(const VerifyEntry *x, const struct stat *lower) {
+        struct stat st;
+
+        return fstatat(x->dir->upper_fd, x->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                st.st_mtim.tv_sec == lower->st_mtim.tv_sec && st.st_mtim.tv_nsec == lower->st_mtim.tv_nsec;
+}
+
+static int compare_file(const VerifyEntry *x, const char *lower, const struct stat *st) {
+        char detail[128];
+
+        if ((uint64_t) st->st_size != x->e->size) {
+                (void) snprintf(
+                        detail, sizeof(detail), "%llu bytes here, %llu in the lower layer",
+                        (unsigned long long) x->e->size, (unsigned long long) st->st_size);
+                return verify_entry_found(x, PROBLEM_SIZE_CHANGED, NULL, NULL, detail);
+        }
+        if (lower_is_origin(x->v->lower, lower, x->origin, (size_t) x->origin_size) == 0 &&
+            !has_time_of(x, st))
+                return verify_entry_found(x, PROBLEM_REPLACED, NULL, NULL, lower);
+        return 0;
+}
+
+/* lower: where the kernel finds it. */
+static int check_target(const VerifyEntry *x, const char *lower) {
+        struct stat st;
+        int r = lower_stat(x->v->lower, lower, &st);
+
+        if (r == -ENOENT)
+                return verify_entry_found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower);
+        if (r < 0)
+                return verify_entry_found(x, PROBLEM_LOWER_UNKNOWN, NULL, NULL, strerror(-r));
+        if (IFTODT(st.st_mode) != x->e->type)
+                return verify_entry_found(x, PROBLEM_LOWER_OTHER_TYPE, NULL, NULL, lower);
+        return x->e->type == DT_DIR ? 0 : compare_file(x, lower, &st);
+}
+
+static int check_merge_child(const VerifyEntry *x) {
+        _cleanup_free_ char *lower = NULL;
+        const char *redirect = x->e->redirect;
+        int r;
+
+        if (redirect && !redirect_is_wellformed(redirect))
+                return found_redirect(x, PROBLEM_MALFORMED_REDIRECT, x->name);
+        if (redirect && redirect[0] == '/')
+                return check_target(x, redirect + 1);
+        if (x->dir->is_pure)
+                return found_redirect(
+                        x, redirect ? PROBLEM_RELATIVE_REDIRECT : PROBLEM_MISSING_REDIRECT,
+                        redirect ?: x->name);
+        r = lower_by_name(x, redirect ?: x->name, &lower);
+        return r < 0 ? r : check_target(x, lower);
+}
+
+/* A directory that was copied up, and its lower counterpart. */
+static int check_plain_directory(const VerifyEntry *x) {
+        _cleanup_free_ char *lower = NULL;
+        struct stat st;
+        int r;
+
+        if (!x->e->has_origin)
+                return 0;
+        if (x->dir->is_pure)
+                return verify_entry_found(x, PROBLEM_LOST_DIRECTORY, NULL, NULL, NULL);
+        r = lower_by_name(x, x->name, &lower);
+        if (r < 0)
+                return r;
+        r = lower_stat(x->v->lower, lower, &st);
+        return r == -ENOENT ? verify_entry_found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower) : 0;
+}
+
+/* 'z' is that of kernels with the finalize-dir patch. */
+static int check_opaque_value(const VerifyEntry *x) {
+        _cleanup_free_ char *value = NULL;
+        int fd = open_beneath(x->dir->upper_fd, x->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        ssize_t n = fd < 0 ? fd : xattr_read_fd(fd, XATTR_OPAQUE, &value);
+
+        (void) fd_close(fd);
+        if (n < 0 || (n == 1 && strchr("xyz", value[0])))
+                return 0;
+        return verify_entry_found(x, PROBLEM_BAD_OPAQUE, NULL, NULL, value);
+}
+
+static int check_whiteout(const VerifyEntry *x) {
+        _cleanup_free_ char *lower = NULL;
+        struct stat st;
+        int r;
+
+        if (x->dir->is_pure)
+                return x->dir->has_origin
+                        ? 0
+                        : verify_entry_found(x, PROBLEM_VISIBLE_WHITEOUT, mend_whiteout, NULL, NULL);
+        r = lower_by_name(x, x->name, &lower);
+        if (r < 0)
+                return r;
+        r = lower_stat(x->v->lower, lower, &st);
+        return r == -ENOENT ? verify_entry_found(x, PROBLEM_IDLE_WHITEOUT, mend_whiteout, NULL, NULL) : 0;
+}
+
+int verify_entry(VerifyEntry *x) {
+        int r;
+
+        switch (x->e->class) {
+        case UPPER_WHITEOUT:
+                return check_whiteout(x);
+        case UPPER_METACOPY:
+                return check_merge_child(x);
+        case UPPER_REDIRECT:
+                r = check_opaque_value(x);
+                return r < 0 ? r : check_merge_child(x);
+        case UPPER_PLAIN:
+                r = check_opaque_value(x);
+                return r < 0 ? r : check_plain_directory(x);
+        default:
+                return 0;
+        }
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the parts of the audit share: verify.c (the walk), verify-entry.c (one entry), verify-leftovers.c
+ * (what is no entry), mend.c (the repairs). */
+#pragma once
+
+#include "core/upper/layer.h"
+#include "core/verify/verify.h"
+
+/* A directory of the upper on the walk. */
+typedef struct VerifyDirectory {
+        const struct VerifyDirectory *parent;
+        const char *path;
+        int upper_fd;
+        char *lower; /* where its names are looked up below, NULL nowhere; of a finalized one: what it was */
+        bool is_pure;    /* answers by itself: its entries need absolute redirects */
+        bool has_origin; /* whiteouts in it are hidden, also where it is pure */
+        bool is_impure;  /* has that mark */
+        bool needs_impure;
+} VerifyDirectory;
+
+/* Tells of a problem; mend (may be NULL) is called first when repairs are wanted: 1 it is mended, 0 it
+ * cannot be, negative errno it failed. */
+typedef struct VerifyEntry {
+        Verify *v;
+        const VerifyDirectory *dir;
+        const char *name;
+        const char *path;
+        const UpperEntry *e;
+        char *origin; /* xattr, NULL none */
+        ssize_t origin_size;
+} VerifyEntry;
+typedef int (*mend_func)(const VerifyEntry *x, const char *value);
+
+int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_mended);
+int verify_entry_found(
+        const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail);
+int verify_entry(VerifyEntry *x);
+int verify_leftovers(Verify *v);
+/* name begins as one of ours. */
+int verify_old_tree(Verify *v, const char *name, const char *path);
+
+/* mend.c. value: the absolute redirect. */
+int mend_redirect(const VerifyEntry *x, const char *value);
+int mend_whiteout(const VerifyEntry *x, const char *value);
+int mend_impure(const VerifyDirectory *d);

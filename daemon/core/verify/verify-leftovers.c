@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What is no entry of an upper and belongs to nobody any more: records, staging, the kernel's work
+ * directory. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/staging.h"
+#include "core/verify/verify-internal.h"
+
+/* Whether a directory of the record still answers by itself, wherever it stands; 1 ends the search. */
+static int is_node_in_use(Node *n, void *userdata) {
+        const Verify *v = userdata;
+        _cleanup_free_ char *path = NULL, *lower = NULL;
+        bool in_upper;
+        int fd;
+
+        if (!n->new_handle)
+                return 0;
+        fd = file_handle_open(v->site->upper_fd, n->new_handle, &path);
+        if (fd == -ESTALE || fd == -ENOENT)
+                return 0;
+        (void) fd_close(fd);
+        /* What cannot be looked at is not called idle. */
+        if (fd < 0 || upper_lower_path(v->site->upper_fd, path, &lower, &in_upper) < 0)
+                return -EEXIST;
+        return lower ? 0 : -EEXIST;
+}
+
+static int check_record(const Tree *t, void *userdata) {
+        Verify *v = userdata;
+        bool is_mended = false;
+
+        if (tree_foreach((Tree *) t, is_node_in_use, v) < 0)
+                return 0;
+        if (v->want_repair && syncfs(v->site->upper_fd) >= 0)
+                is_mended = unlinkat(v->site->records_fd, t->id, 0) >= 0 || errno == ENOENT;
+        return verify_found(v, PROBLEM_IDLE_RECORD, t->path, t->id, is_mended);
+}
+
+static int check_damaged(Verify *v) {
+        char detail[32];
+
+        if (records_n_damaged(v->records) == 0)
+                return 0;
+        (void) snprintf(detail, sizeof(detail), "%u", records_n_damaged(v->records));
+        return verify_found(
+                v, PROBLEM_DAMAGED_RECORD, "", detail,
+                v->want_repair && records_set_damaged_aside(v->site->records_fd) >= 0);
+}
+
+/* A worker that is alive holds the lock of its directory. */
+static bool is_worked_on(const Verify *v, const char *path) {
+        _cleanup_close_ int fd = -EBADF;
+
+        if (v->site->root_fd < 0)
+                return false;
+        fd = open_dir_beneath(v->site->root_fd, path);
+        return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
+static int find_any(int dfd, const char *name, unsigned char type, void *userdata) {
+        return -EEXIST;
+}
+
+/* What was not published, and holds nothing of anybody's, the next survey removes. There is none while the
+ * overlay is not mounted. */
+static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
+        static const char *const lasting[] = { STAGING_SNAPSHOT, STAGING_REPLACED };
+        _cleanup_close_ int fd = v->site->root_fd >= 0 ? open_dir_beneath(base_fd, name) : -EBADF,
+                            kept_fd = -EBADF;
+
+        if (fd < 0)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(lasting); i++)
+                if (faccessat(fd, lasting[i], F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+                        return false;
+        kept_fd = open_dir_beneath(fd, "kept");
+        return kept_fd == -ENOENT || (kept_fd >= 0 && dir_foreach(kept_fd, find_any, NULL) == 0);
+}
+
+static int check_work(int dfd, const char *name, unsigned char type, void *userdata) {
+        char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        Verify *v = userdata;
+
+        if (type != DT_DIR || !is_staging_id(name))
+                return 0;
+        (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", name);
+        return is_worked_on(v, path) || goes_by_itself(v, dfd, name)
+                ? 0
+                : verify_found(v, PROBLEM_LEFTOVER_STAGING, path, NULL, false);
+}
+
+static int check_staging(Verify *v) {
+        _cleanup_close_ int fd = open_dir_beneath(v->site->upper_fd, STAGING_NAME);
+
+        if (fd < 0)
+                return errno_is_gone(fd) ? 0 : fd;
+        return dir_foreach(fd, check_work, v);
+}
+
+static int check_leftover(int dfd, const char *name, unsigned char type, void *userdata) {
+        _cleanup_close_ int fd = -EBADF;
+        bool is_mended = false;
+        Verify *v = userdata;
+        struct stat st;
+
+        /* The whiteout that the kernel keeps for linking others from it (ovl_whiteout()). */
+        if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISCHR(st.st_mode) && st.st_rdev == 0))
+                return 0;
+        if (v->want_repair && type == DT_DIR)
+                fd = open_dir_beneath(dfd, name);
+        if (v->want_repair && (fd < 0 || dir_empty(fd) >= 0))
+                is_mended = unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) >= 0;
+        return verify_found(v, PROBLEM_LEFTOVER_WORK, "", name, is_mended);
+}
+
+/* On a mounted overlay the kernel is at work there. */
+static int check_work_directory(Verify *v) {
+        const char *work = v->site->overlay->work;
+        _cleanup_close_ int fd = -EBADF, work_fd = -EBADF;
+
+        if (v->site->root_fd >= 0 || !work)
+                return 0;
+        fd = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        work_fd = open_dir_beneath(fd, "work");
+        if (work_fd < 0)
+                return errno_is_gone(work_fd) ? 0 : work_fd;
+        return dir_foreach(work_fd, check_leftover, v);
+}
+
+int verify_leftovers(Verify *v) {
+        int r = v->records ? records_foreach(v->records, check_record, v) : 0;
+
+        if (r >= 0 && v->records)
+                r = check_damaged(v);
+        if (r >= 0)
+                r = check_staging(v);
+        return r < 0 ? r : check_work_directory(v);
+}
+
+int verify_old_tree(Verify *v, const char *name, const char *path) {
+        char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        const char *id = old_tree_id(name);
+
+        if (!id)
+                return 0;
+        (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
+        if (faccessat(v->site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+                return 0;
+        return verify_found(v, PROBLEM_LEFTOVER_OLD_TREE, path, NULL, false);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/verify/verify.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fs-util.h"
+#include "base/path-util.h"
+#include "core/context/staging.h"
+#include "core/context/throttle.h"
+#include "core/lower/difference.h"
+#include "core/state/audit.h"
+#include "core/verify/verify-internal.h"
+
+static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
+        [PROBLEM_RELATIVE_REDIRECT] = { "relative-redirect",
+                                        "its redirect is relative, which a directory that does not ask the "
+                                        "lower layer cannot resolve: a file gives EIO, a directory is empty",
+                                        "verify --repair makes it absolute where that is proven right" },
+        [PROBLEM_MISSING_REDIRECT] = { "missing-redirect",
+                                       "its data is in a lower layer and nothing says where: it gives EIO",
+                                       "verify --repair writes the redirect where that is proven right" },
+        [PROBLEM_MALFORMED_REDIRECT] = { "malformed-redirect",
+                                         "the kernel does not take its redirect: looking at it fails",
+                                         "verify --repair writes one where it is known what is right" },
+        [PROBLEM_LOWER_MISSING] = { "lower-missing",
+                                    "what it stands for is not in the lower layers any more: a file gives "
+                                    "EIO "
+                                    "and cannot be removed through the overlay, a directory is empty",
+                                    "put it back there; or 'prune', or 'refresh' its directory" },
+        [PROBLEM_LOWER_OTHER_TYPE] = { "lower-other-type",
+                                       "the lower layers hold something of another type in its place",
+                                       "put it back there, or 'refresh' its directory" },
+        [PROBLEM_LOWER_UNKNOWN] = { "lower-unknown", "the lower layers do not say what became of it",
+                                    "see whether their servers answer, then verify again" },
+        [PROBLEM_SIZE_CHANGED] = { "size-changed",
+                                   "the lower file has another size than this entry shows: programs that go "
+                                   "by the size read too much or too little",
+                                   "'refresh' its directory" },
+        [PROBLEM_REPLACED] = { "replaced",
+                               "another file was put in the place of the one in the lower layer: size, "
+                               "owner "
+                               "or times shown may be those of the old one",
+                               "'refresh' its directory" },
+        [PROBLEM_LOST_DIRECTORY] = { "lost-directory",
+                                     "it was merged with a lower directory, and nothing says with which: "
+                                     "only "
+                                     "what is in the upper is seen",
+                                     "set trusted.overlay.redirect to its lower path, with the overlay "
+                                     "unmounted" },
+        [PROBLEM_BAD_OPAQUE] = { "bad-opaque",
+                                 "the kernel does not know this value of its opaque mark and ignores it",
+                                 "with the overlay unmounted, set it to 'y' or remove it" },
+        [PROBLEM_IDLE_WHITEOUT] = { "idle-whiteout",
+                                    "it hides a lower name that is not there; should one appear, nobody "
+                                    "would "
+                                    "see it",
+                                    "verify --repair removes it" },
+        [PROBLEM_VISIBLE_WHITEOUT] = { "visible-whiteout",
+                                       "it stands in listings although nothing can be found under its name",
+                                       "verify --repair removes it" },
+        [PROBLEM_WRONG_IMPURE] = { "wrong-impure",
+                                   "its 'impure' mark is missing: inode numbers in listings are not those "
+                                   "of "
+                                   "stat()",
+                                   "verify --repair sets it" },
+        [PROBLEM_NO_RECORD] = { "no-record",
+                                "it is finalized, but what it held then is not recorded: refresh and prune "
+                                "leave it alone, unfinalize wants --force",
+                                "none is needed; 'unfinalize --force' and 'finalize' make a record" },
+        [PROBLEM_IDLE_RECORD] = { "idle-record",
+                                  "a record in the state directory is about directories that are gone, or "
+                                  "merged again",
+                                  "verify --repair removes it" },
+        [PROBLEM_DAMAGED_RECORD] = { "damaged-record", "records in the state directory cannot be read",
+                                     "verify --repair moves them aside" },
+        [PROBLEM_LEFTOVER_STAGING] = { "leftover-staging", "work that was interrupted left it behind",
+                                       "start ovlfind: it finishes or removes it; what is in 'kept' belongs "
+                                       "to "
+                                       "somebody, only a person removes it" },
+        [PROBLEM_LEFTOVER_OLD_TREE] = { "leftover-old-tree",
+                                        "it was kept for processes standing in it, and what was known about "
+                                        "it is gone",
+                                        "take out of it what is still needed, then remove it" },
+        [PROBLEM_LEFTOVER_WORK] = { "leftover-work", "a crash left it in the work directory",
+                                    "verify --offline --repair removes it, as the next mount does" },
+        [PROBLEM_UNREADABLE] = { "unreadable", "the upper layer itself cannot be read there",
+                                 "check the file system of the upper layer" },
+};
+
+const ProblemInfo *problem_info(ProblemKind kind) {
+        return kind >= 0 && kind < _PROBLEM_KIND_MAX ? infos + kind : NULL;
+}
+
+int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_mended) {
+        const Problem p = { .kind = kind, .path = path, .detail = detail, .is_mended = is_mended };
+
+        v->n_problems++;
+        v->n_mended += is_mended;
+        return v->func(&p, v->userdata);
+}
+
+/* Removed or replaced while we look, as users do. */
+static bool is_gone(int r) {
+        return errno_is_gone(r) || r == -ESTALE;
+}
+
+static void directory_done(VerifyDirectory *d) {
+        d->upper_fd = fd_close(d->upper_fd);
+        free(d->lower);
+}
+
+/* What a finalized directory was: the record knows, or its own redirect (written before it became opaque),
+ * or what its entries say. */
+static int find_former_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e) {
+        _cleanup_free_ char *handle = NULL;
+        const Node *recorded = NULL;
+        int r = 0;
+
+        if (v->records && file_handle_at(d->upper_fd, "", &handle) >= 0)
+                recorded = records_find(v->records, handle);
+        if (recorded && recorded->lower)
+                d->lower = strdup(recorded->lower);
+        else if (upper_entry_has_absolute_redirect(e))
+                d->lower = strdup(e->redirect + 1);
+        else
+                r = audit_guess_lower(d->upper_fd, &d->lower);
+        if (r == -ENODATA)
+                return 0; /* somebody's own directory */
+        if (r < 0 || !d->lower)
+                return r < 0 ? r : -ENOMEM;
+        return v->records && !recorded ? verify_found(v, PROBLEM_NO_RECORD, d->path, NULL, false) : 0;
+}
+
+/* The rules by which the kernel looks a name up, a step down (ovl_lookup_layer()). */
+static int find_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e) {
+        const VerifyDirectory *up = d->parent;
+        const char *name = path_basename(d->path);
+
+        d->has_origin = e->has_origin;
+        if (e->class == UPPER_REDIRECT && upper_entry_has_absolute_redirect(e))
+                d->lower = strdup(e->redirect + 1);
+        else if (e->class == UPPER_OPAQUE || up->is_pure) {
+                d->is_pure = true;
+                return find_former_lower(v, d, e);
+        } else
+                d->lower = path_join(up->lower, e->redirect ?: name);
+        return d->lower ? 0 : -ENOMEM;
+}
+
+static int walk(Verify *v, VerifyDirectory *d);
+
+static int descend(const VerifyEntry *x) {
+        _cleanup_(directory_done) VerifyDirectory d = { .parent = x->dir, .path = x->path };
+        int r;
+
+        d.upper_fd = open_dir_beneath(x->dir->upper_fd, x->name);
+        if (d.upper_fd < 0)
+                return is_gone(d.upper_fd) ? 0 : d.upper_fd;
+        r = find_lower(x->v, &d, x->e);
+        return r < 0 ? r : walk(x->v, &d);
+}
+
+static void entry_done(VerifyEntry *x) {
+        free(x->origin);
+}
+
+typedef struct Visit {
+        Verify *v;
+        VerifyDirectory *d;
+} Visit;
+
+static int visit(int dfd, const char *name, unsigned char type, void *userdata) {
+        Visit *at = userdata;
+        _cleanup_free_ char *path = path_join(at->d->path, name);
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        _cleanup_(entry_done)
+                VerifyEntry x = { .v = at->v, .dir = at->d, .name = name, .path = path, .e = &e };
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (site_is_canceled(at->v->site))
+                return -ECANCELED;
+        if (is_staging_name(name))
+                return verify_old_tree(at->v, name, path);
+        r = upper_entry_read(dfd, name, &e);
+        if (r < 0)
+                return is_gone(r) ? 0 : verify_found(at->v, PROBLEM_UNREADABLE, path, strerror(-r), false);
+        if (e.class == UPPER_MISSING)
+                return 0;
+        at->v->n_entries++;
+        throttle_wait(at->v->site->throttle, at->v->site, 1);
+        x.origin_size = xattr_read_at(dfd, name, XATTR_ORIGIN, &x.origin);
+        /* A marked directory keeps its origin, but is not merged: the kernel takes it for pure. */
+        at->d->needs_impure |= x.origin_size > 0 && e.class != UPPER_OPAQUE;
+        site_progress(at->v->site, JOB_RUNNING, at->v->n_entries, 0);
+        r = verify_entry(&x);
+        return r < 0 || e.type != DT_DIR ? r : descend(&x);
+}
+
+/* The kernel sets it when an entry with an origin comes in, before that (ovl_set_impure). */
+static int check_impure(Verify *v, const VerifyDirectory *d) {
+        _cleanup_free_ char *value = NULL;
+
+        if (!d->needs_impure || xattr_read_fd(d->upper_fd, XATTR_IMPURE, &value) > 0)
+                return 0;
+        return verify_found(v, PROBLEM_WRONG_IMPURE, d->path, NULL, v->want_repair && mend_impure(d) > 0);
+}
+
+static int walk(Verify *v, VerifyDirectory *d) {
+        Visit at = { .v = v, .d = d };
+        int r = dir_foreach(d->upper_fd, visit, &at);
+
+        if (is_gone(r))
+                return 0;
+        return r < 0 ? r : check_impure(v, d);
+}
+
+/* Where the walk begins: the directories above are not judged. */
+static int open_start(Verify *v, VerifyDirectory *d) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        bool in_upper;
+        int r;
+
+        d->path = v->path;
+        d->upper_fd = open_dir_beneath(v->site->upper_fd, v->path);
+        if (d->upper_fd < 0)
+                return d->upper_fd;
+        r = upper_lower_path(v->site->upper_fd, v->path, &d->lower, &in_upper);
+        if (r >= 0)
+                r = upper_entry_read(d->upper_fd, "", &e);
+        if (r < 0)
+                return r;
+        d->has_origin = e.has_origin;
+        d->is_pure = !d->lower;
+        return d->is_pure ? find_former_lower(v, d, &e) : 0;
+}
+
+int verify_run(Verify *v, Failure *reterr) {
+        _cleanup_(directory_done) VerifyDirectory top = { .upper_fd = -EBADF };
+        const char *point = v->site->overlay->mount_point;
+        int r = open_start(v, &top);
+
+        if (is_gone(r)) /* nothing of it in the upper: nothing that could be wrong */
+                return 0;
+        if (r >= 0)
+                r = walk(v, &top);
+        if (r >= 0 && v->path[0] == '\0')
+                r = verify_leftovers(v);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot verify '%s/%s'", point, v->path) : 0;
+}

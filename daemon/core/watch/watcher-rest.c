@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Where others of ours are at work. Where jobs work, nothing is watched or listed: marks cannot be set on
+ * what is in use (mark-pins.c). What is not known yet rests as well, hence paths and not nodes. And whoever
+ * of ours looks at something lists directories, which inotify cannot tell from their use: what it may be is
+ * not counted. Our processes open files of users' only where a job works. */
+#include <limits.h>
+#include <string.h>
+
+#include "base/path-util.h"
+#include "core/watch/watcher-internal.h"
+
+struct WatcherPlace {
+        WatcherPlace *next;
+        bool with_parents; /* the directories above are marked, too: no entry of theirs may be in use */
+        char path[];
+};
+
+static WatcherPlace **place_find(WatcherPlace **p, const char *path) {
+        while (*p && strcmp((*p)->path, path) != 0)
+                p = &(*p)->next;
+        return p;
+}
+
+static int place_add(WatcherPlace **list, const char *path, bool with_parents) {
+        WatcherPlace *place = malloc(sizeof(WatcherPlace) + strlen(path) + 1);
+
+        if (!place)
+                return -ENOMEM;
+        *place = (WatcherPlace){ .next = *list, .with_parents = with_parents };
+        strcpy(place->path, path);
+        *list = place;
+        return 0;
+}
+
+static void place_drop(WatcherPlace **p) {
+        WatcherPlace *place = *p;
+
+        if (!place)
+                return;
+        *p = place->next;
+        free(place);
+}
+
+/* Whether both are in the same entry of the overlay's root, which is never marked itself. */
+static bool is_same_top(const char *a, const char *b) {
+        size_t n = strcspn(a, "/");
+
+        return n == strcspn(b, "/") && strncmp(a, b, n) == 0;
+}
+
+bool watcher_rests(const Watcher *w, const char *path) {
+        for (const WatcherPlace *rest = w->rests; rest; rest = rest->next)
+                /* Whoever lists a directory uses all above it. */
+                if (path_startswith(path, rest->path) ||
+                    (rest->with_parents && is_same_top(path, rest->path)))
+                        return true;
+        return false;
+}
+
+/* What was counted there was not users, and its watch is to be looked after. */
+static void rearm_one(Watcher *w, WatchNode *n, bool rests) {
+        watch_node_discount(n);
+        n->is_near = true;
+        if (n->wd >= 0)
+                (void) inotify_rm_watch(w->inotify_fd, n->wd);
+        watch_node_set_wd(w, n, -1);
+        n->is_new = true;
+        n->had_turn = false;
+        n->is_resting = rests;
+}
+
+static void rearm_below(Watcher *w, WatchNode *n, bool rests) {
+        rearm_one(w, n, rests);
+        for (WatchNode *c = n->children; c; c = c->next)
+                rearm_below(w, c, rests);
+}
+
+/* Those above it, and their entries. */
+static void rearm_parents(Watcher *w, WatchNode *n, bool rests) {
+        for (; n && n->parent; n = n->parent) {
+                rearm_one(w, n, rests);
+                for (WatchNode *c = n->children; c; c = c->next)
+                        rearm_one(w, c, rests);
+        }
+}
+
+static void rearm(Watcher *w, const char *path, bool with_parents, bool rests) {
+        bool is_above;
+        WatchNode *n = watch_node_nearest(w, path, &is_above);
+
+        if (is_above)
+                n->is_near = true; /* its events have told already that something has taken its place */
+        else
+                rearm_below(w, n, rests);
+        if (with_parents)
+                rearm_parents(w, is_above ? n : n->parent, rests);
+}
+
+int watcher_rest(Watcher *w, const char *path, bool with_parents) {
+        int r;
+
+        place_drop(place_find(&w->rests, path));
+        r = place_add(&w->rests, path, with_parents);
+        if (r >= 0)
+                rearm(w, path, with_parents, /* rests= */ true);
+        return r;
+}
+
+void watcher_rearm(Watcher *w, const char *path) {
+        WatcherPlace **p = place_find(&w->rests, path);
+        bool with_parents = *p && (*p)->with_parents;
+
+        place_drop(p);
+        rearm(w, path, with_parents, /* rests= */ false);
+}
+
+static bool place_concerns(const WatcherPlace *place, const char *path) {
+        return path_startswith(path, place->path) || path_startswith(place->path, path);
+}
+
+bool watcher_is_looked_at(const Watcher *w, const WatchNode *n) {
+        char path[PATH_MAX];
+
+        if (!w->looks || watch_node_path(n, path) < 0)
+                return false;
+        for (const WatcherPlace *look = w->looks; look; look = look->next)
+                if (place_concerns(look, path))
+                        return true;
+        return false;
+}
+
+int watcher_look(Watcher *w, const char *path) {
+        int r = place_add(&w->looks, path, /* with_parents= */ false);
+
+        if (r < 0)
+                return r;
+        /* It has begun already, and what it has done may have been read before we were told. */
+        for (WatchNode *n = w->used; n; n = n->next_used)
+                if (n->n_listed > 0 && watcher_is_looked_at(w, n))
+                        n->n_listed = 0;
+        return 0;
+}
+
+void watcher_looked(Watcher *w, const char *path) {
+        place_drop(place_find(&w->looks, path));
+}
+
+void watcher_places_free(Watcher *w) {
+        while (w->rests)
+                place_drop(&w->rests);
+        while (w->looks)
+                place_drop(&w->looks);
+}
