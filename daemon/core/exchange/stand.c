@@ -86,7 +86,7 @@ static const char *describe(const Site *site, const Standing *s, char buffer[sta
         const char *lock = is_one ? "holds a lock" : "hold locks", *stand = is_one ? "stands" : "stand";
 
         (void) snprintf(
-                buffer, TEXT_SIZE, "%u %s %s%s there%s: %s", s->n, is_one ? "process" : "processes",
+                buffer, TEXT_SIZE, "%u process%s %s%s there%s: %s", s->n, is_one ? "" : "es",
                 s->n_locks < s->n ? stand : lock,
                 s->n_locks > 0 && s->n_locks < s->n ? " or hold locks" : "",
                 is_auto && s->n_locks < s->n ? " and could change names" : "", s->who);
