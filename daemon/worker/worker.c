@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 
 #include "core/upper/redirect-max.h"
+#include "base/clock.h"
 #include "worker/worker.h"
 
 #define PROGRESS_USEC (USEC_PER_SEC / 10)

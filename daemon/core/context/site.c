@@ -13,6 +13,8 @@
 #include "core/job/offline.h"
 #include "core/mount/mount-clone.h"
 #include "core/upper/redirect-max.h"
+#include "core/upper/names.h"
+#include "core/record/manifest.h"
 
 static int open_layers(Site *s, Failure *reterr) {
         const Overlay *o = s->overlay;
@@ -59,7 +61,7 @@ static int adopt_record(int dfd, const char *name, unsigned char type, void *use
 
 /* Those of work that was done while it was not mounted, under no name. */
 static int adopt_records(Site *s, const char *state_dir, Failure *reterr) {
-        _cleanup_free_ char *name = offline_default_name(s->overlay->upper), *path = NULL;
+        _cleanup_free_ char *name = records_default_name(s->overlay->upper), *path = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
 
@@ -277,17 +279,3 @@ void site_kept(const Site *s, const char *path, const char *id, unsigned n_proce
                 s->observer.kept(s->observer.userdata, path, id, n_processes, who);
 }
 
-static uint64_t now_usec(clockid_t clock) {
-        struct timespec ts;
-
-        (void) clock_gettime(clock, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
-}
-
-uint64_t now_realtime_usec(void) {
-        return now_usec(CLOCK_REALTIME);
-}
-
-uint64_t now_monotonic_usec(void) {
-        return now_usec(CLOCK_MONOTONIC);
-}

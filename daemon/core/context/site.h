@@ -12,12 +12,6 @@
 #include "core/mount/inner-mounts.h"
 #include "core/mount/overlay.h"
 
-/* Names of ours in an overlay. Nothing that starts so is ever listed, finalized or
- * watched. */
-#define STAGING_NAME ".ovlfind"
-#define OLD_TREE_PREFIX                                                                                     \
-        ".ovlfind-old-" /* + id: an old tree beside its directory, kept while somebody stands in it */
-
 /* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
  * overlay's root. */
 typedef struct Observer {
@@ -120,5 +114,3 @@ void site_note(const Site *s, const char *path, const char *format, ...) _printf
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
 void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);
 
-uint64_t now_realtime_usec(void);
-uint64_t now_monotonic_usec(void);

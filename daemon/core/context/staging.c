@@ -14,6 +14,7 @@
 #include "core/upper/layer.h"
 #include "core/upper/raw.h"
 #include "core/upper/times.h"
+#include "core/upper/names.h"
 
 static const char *const root_names[] = { STAGING_NAME, NULL };
 
@@ -393,25 +394,3 @@ void staging_new_name(Staging *s, char ret[static 16]) {
         (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
 }
 
-static bool is_id(const char *s, size_t length) {
-        return length == STAGING_ID_LENGTH && strspn(s, "0123456789abcdef") >= length;
-}
-
-bool is_staging_id(const char *s) {
-        return is_id(s, strlen(s));
-}
-
-/* Of the first component of a path; users have names that begin like ours. */
-static bool is_old_tree_name(const char *path) {
-        size_t n = strlen(OLD_TREE_PREFIX);
-
-        return strncmp(path, OLD_TREE_PREFIX, n) == 0 && is_id(path + n, strcspn(path + n, "/"));
-}
-
-const char *old_tree_id(const char *name) {
-        return is_old_tree_name(name) ? name + strlen(OLD_TREE_PREFIX) : NULL;
-}
-
-bool is_staging_name(const char *name) {
-        return path_startswith(name, STAGING_NAME) || is_old_tree_name(name);
-}

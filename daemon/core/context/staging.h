@@ -6,6 +6,7 @@
 
 #include "core/context/site.h"
 #include "core/record/manifest.h"
+#include "core/upper/names.h"
 
 #define STAGING_TREE "tree"
 #define STAGING_SNAPSHOT "snapshot"
@@ -13,7 +14,6 @@
 #define STAGING_REMOVE "remove"
 #define STAGING_BESIDE "beside"
 #define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
-#define STAGING_ID_LENGTH 16
 
 typedef struct Staging {
         const Site *site; /* borrowed */
@@ -70,10 +70,3 @@ int staging_foreach(
 int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]);
 /* A new name for the grave or for kept/. */
 void staging_new_name(Staging *s, char ret[static 16]);
-/* 16 hex digits: the id of a piece of work. */
-bool is_staging_id(const char *s) _pure_;
-/* The id in the name of an old tree that stands beside its directory, or NULL: users have names that begin
- * like it. */
-const char *old_tree_id(const char *name) _pure_;
-/* Any name of ours: STAGING_NAME or OLD_TREE_PREFIX. name may go on with '/' and more. */
-bool is_staging_name(const char *name) _pure_;

@@ -14,6 +14,7 @@
 #include "core/upper/fileattr.h"
 #include "core/upper/meta.h"
 #include "core/upper/redirect-max.h"
+#include "base/clock.h"
 
 #define DRESS_FEW 4
 /* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */

@@ -11,6 +11,7 @@
 #include "core/exchange/exchange.h"
 #include "core/lower/lower.h"
 #include "core/users/standing.h"
+#include "core/upper/names.h"
 
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */

@@ -6,6 +6,7 @@
 
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "base/clock.h"
 
 /* How long threads may take to come back after a cancel before the process leaves without them. */
 #define CANCEL_PATIENCE_USEC (3 * USEC_PER_SEC)

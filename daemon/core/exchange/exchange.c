@@ -16,6 +16,7 @@
 #include "core/upper/observe.h"
 #include "core/upper/redirect-max.h"
 #include "core/users/held.h"
+#include "core/upper/names.h"
 
 /* New builds after something that only a new build can take up. */
 #define MAX_ATTEMPTS 10

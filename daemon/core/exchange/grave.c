@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "core/upper/names.h"
 
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
         struct stat st;

@@ -6,6 +6,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "base/clock.h"
 
 /* A search reads all mount tables, and lists the root of each other overlay. */
 #define LOOK_AGAIN_USEC (2 * USEC_PER_SEC)

@@ -16,6 +16,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange/reconcile-internal.h"
+#include "core/upper/names.h"
 
 /* Before this many directories nobody waits for a cancel: what is replayed at once after the exchange is. */
 #define CANCEL_AFTER 256

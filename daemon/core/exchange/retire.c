@@ -11,6 +11,7 @@
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/times.h"
 #include "core/users/standing.h"
+#include "base/clock.h"
 
 /* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
 #define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)

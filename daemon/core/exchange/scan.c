@@ -13,6 +13,8 @@
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 /* An old directory while it is read, and what is being done: should it fail, that is told. */
 typedef struct Open {

@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "base/clock.h"
 
 /* A directory in which names change for so long without a pause is not one that programs search libraries
  * in. */

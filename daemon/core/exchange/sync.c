@@ -8,6 +8,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "core/upper/names.h"
 
 /* An old directory, the raw listing of it, and the new directory that is to follow. */
 typedef struct Pair {

@@ -29,33 +29,6 @@ static int make_whiteouts(const Node *n, int dfd) {
         return 0;
 }
 
-static int set_redirect(int fd, const char *lower) {
-        _cleanup_free_ char *value = NULL;
-
-        if (asprintf(&value, "/%s", lower) < 0) {
-                value = NULL;
-                return -ENOMEM;
-        }
-        return fsetxattr(fd, XATTR_REDIRECT, value, strlen(value), 0) < 0 ? -errno : 0;
-}
-
-int raw_make_whiteout(int upper_fd, const char *name) {
-        return mknodat(upper_fd, name, S_IFCHR, makedev(0, 0)) < 0 ? -errno : 0;
-}
-
-int raw_make_merged(int staging_upper_fd, const char *name, const char *lower) {
-        _cleanup_close_ int fd = -EBADF;
-        int r;
-
-        if (mkdirat(staging_upper_fd, name, 0700) < 0)
-                return -errno;
-        fd = open_dir_beneath(staging_upper_fd, name);
-        if (fd < 0)
-                return fd;
-        r = set_redirect(fd, lower);
-        return r < 0 ? r : TAKE_FD(fd);
-}
-
 int undo_make_directory(Exchange *x, Node *n) {
         _cleanup_free_ char *path = node_path(n), *parent = path ? path_dirname(path) : NULL;
         _cleanup_close_ int parent_fd = -EBADF, fd = -EBADF;
@@ -73,15 +46,3 @@ int undo_make_directory(Exchange *x, Node *n) {
         return fd < 0 ? fd : make_whiteouts(n, fd);
 }
 
-int raw_remove_lost(int upper_fd, const char *name) {
-        return unlinkat(upper_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int raw_discard_tree(int staging_upper_fd, const char *name) {
-        _cleanup_close_ int fd = open_dir_beneath(staging_upper_fd, name);
-        int r = fd < 0 ? fd : dir_empty(fd);
-
-        if (r >= 0 && unlinkat(staging_upper_fd, name, AT_REMOVEDIR) < 0)
-                r = -errno;
-        return r;
-}

@@ -17,6 +17,7 @@
 #include "core/context/staging.h"
 #include "core/lower/content.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 
 #define WAIT_MSEC 100
 #define CHILD_MSEC 20

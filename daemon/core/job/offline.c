@@ -196,14 +196,6 @@ void offline_done(Offline *o) {
         *o = OFFLINE_INIT;
 }
 
-char *offline_default_name(const char *upper) {
-        char *name;
-
-        /* No name of a configured overlay has a "=" in it. */
-        return asprintf(&name, "=%016llx", (unsigned long long) hash_bytes(upper, strlen(upper))) < 0 ? NULL
-                                                                                                      : name;
-}
-
 typedef struct Search {
         int upper_fd;
         char *found;
@@ -234,6 +226,6 @@ int offline_records_name(const char *state_dir, const char *upper, char **ret) {
 
         if (r < 0)
                 return r;
-        *ret = s.found ?: offline_default_name(upper);
+        *ret = s.found ?: records_default_name(upper);
         return *ret ? 0 : -ENOMEM;
 }

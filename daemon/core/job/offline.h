@@ -33,6 +33,3 @@ void offline_done(Offline *o);
 /* The name under which records of this upper are kept in state_dir: that of the overlay which has some of it
  * already, otherwise one made of the path of the upper. Owned by the caller. */
 int offline_records_name(const char *state_dir, const char *upper, char **ret);
-/* Where the records of an upper with this path would be that was worked on before it was ever managed, below
- * state_dir/records. Owned by the caller; NULL on out of memory. */
-char *offline_default_name(const char *upper);

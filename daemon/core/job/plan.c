@@ -13,6 +13,7 @@
 #include "core/context/error-scope.h"
 #include "core/context/staging.h"
 #include "core/job/work-internal.h"
+#include "core/upper/names.h"
 
 /* Space an entry takes in the upper, at most: inode, directory entry, and where the inode has no
  * room for it a block for the redirect. */

@@ -9,6 +9,7 @@
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/release/refresh-aside.h"
+#include "core/upper/names.h"
 
 /* Where one of the two trees stands now. */
 typedef struct Place {

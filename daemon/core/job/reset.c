@@ -10,6 +10,7 @@
 #include "core/context/staging.h"
 #include "core/upper/digest.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 
 #define BLOCK_SIZE 65536
 

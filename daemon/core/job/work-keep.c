@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include "core/job/work-internal.h"
+#include "base/clock.h"
 
 #define KEEP_LOOK_MIN_MSEC 200
 #define KEEP_LOOK_MAX_MSEC 5000

@@ -14,6 +14,8 @@
 #include "core/job/work-internal.h"
 #include "core/mark/mark.h"
 #include "core/upper/redirect-max.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 /* A worker whose daemon was killed is killed as well, but may take a moment to die. */
 #define PATIENCE_USEC (2 * USEC_PER_SEC)

@@ -12,6 +12,7 @@
 #include "core/upper/layer.h"
 #include "core/upper/redirect-max.h"
 #include "core/users/held.h"
+#include "core/upper/names.h"
 
 /* For old trees somebody stands in for a moment. */
 #define KEPT_PATIENCE_USEC (5 * USEC_PER_SEC)

@@ -10,6 +10,7 @@
 #include "core/context/staging.h"
 #include "core/context/throttle.h"
 #include "core/upper/digest.h"
+#include "core/upper/names.h"
 
 bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e) {
         struct stat st;

@@ -10,6 +10,7 @@
 #include "base/path-util.h"
 #include "core/context/site.h"
 #include "core/upper/digest.h"
+#include "base/clock.h"
 
 #define FH_HEADER 21 /* struct ovl_fb: version, magic, length, flags, type, uuid */
 #define FH_MAGIC 0xfb

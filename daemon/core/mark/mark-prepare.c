@@ -13,6 +13,7 @@
 #include "core/mark/mark-internal.h"
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
+#include "core/upper/names.h"
 
 /* Listings until nothing was missing; each repetition means that somebody moved something in between. */
 #define MAX_PASSES 20

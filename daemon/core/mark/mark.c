@@ -20,6 +20,8 @@
 #include "core/mount/reconfigure.h"
 #include "core/upper/layer.h"
 #include "core/upper/observe.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 /* Directories that share reconfigures; each holds a descriptor and a watch for as long. */
 #define BATCH_DIRECTORIES 512

@@ -49,3 +49,7 @@ int records_set_damaged_aside(int dfd);
 int records_foreach(const Records *r, int (*func)(const Tree *t, void *userdata), void *userdata);
 /* Removes the records of whose directories none exists any more. Syncs the upper before. */
 int records_prune(const Records *r, int dfd, int upper_fd);
+
+/* Where the records of an upper with this path would be that was worked on before it was ever managed, below
+ * state_dir/records. Owned by the caller; NULL on out of memory. */
+char *records_default_name(const char *upper);

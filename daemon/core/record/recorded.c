@@ -7,6 +7,7 @@
 #include "base/path-util.h"
 #include "core/context/staging.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 
 typedef struct Place {
         const Node *node;

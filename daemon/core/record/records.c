@@ -6,6 +6,7 @@
 
 #include "base/fs-util.h"
 #include "core/record/manifest.h"
+#include "base/hash.h"
 
 #define FINDINGS ".findings" /* in the directory of records: handle, state, reason, each ended by NUL */
 
@@ -255,4 +256,12 @@ int records_prune(const Records *records, int dfd, int upper_fd) {
                         r = -errno;
         }
         return r;
+}
+
+char *records_default_name(const char *upper) {
+        char *name;
+
+        /* No name of a configured overlay has a "=" in it. */
+        return asprintf(&name, "=%016llx", (unsigned long long) hash_bytes(upper, strlen(upper))) < 0 ? NULL
+                                                                                                      : name;
 }

@@ -9,6 +9,7 @@
 #include "core/lower/difference.h"
 #include "core/record/recorded.h"
 #include "core/release/prune.h"
+#include "core/upper/names.h"
 
 typedef struct Merged {
         Prune *p;

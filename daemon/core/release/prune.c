@@ -12,6 +12,7 @@
 #include "core/record/record-edit.h"
 #include "core/record/recorded.h"
 #include "core/release/judgement.h"
+#include "core/upper/names.h"
 
 /* Through the overlay; -EBADF where there is nothing to be done by it. */
 static int open_merged(const Prune *p, const char *path) {

@@ -10,6 +10,7 @@
 #include "core/context/lost.h"
 #include "core/release/judgement.h"
 #include "core/release/refresh-internal.h"
+#include "core/upper/names.h"
 
 #define NOTE "replacing"
 #define NOTE_MAX 4096

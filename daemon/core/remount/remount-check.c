@@ -11,6 +11,8 @@
 #include "core/check/check.h"
 #include "core/remount/remount-internal.h"
 #include "core/users/blockers.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
 #define BLOCKERS_LOOK_USEC (300 * USEC_PER_MSEC)

@@ -13,6 +13,8 @@
 #include "core/context/staging.h"
 #include "core/mount/reconfigure.h"
 #include "core/remount/remount-internal.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
 #define REHEARSALS_MAX 3 /* when mounts below change meanwhile */

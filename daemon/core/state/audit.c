@@ -12,6 +12,7 @@
 #include "core/upper/layer.h"
 #include "core/upper/observe.h"
 #include "core/users/standing.h"
+#include "core/upper/names.h"
 
 void directory_report_done(DirectoryReport *r) {
         free(r->reason);

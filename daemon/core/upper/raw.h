@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Raw edits of staging on the upper layer: all of them are in undo.c. */
+/* Edits of the upper layer past the overlay: all of them are here. Each needs a reason for which the kernel
+ * has no dentry that could disagree. */
 #pragma once
 
 #include "base/macro.h"

@@ -10,6 +10,7 @@
 #include "core/context/staging.h"
 #include "core/record/manifest.h"
 #include "core/users/blockers.h"
+#include "core/upper/names.h"
 
 #define DELETED " (deleted)" /* what the kernel adds to paths that lead nowhere any more */
 

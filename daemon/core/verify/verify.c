@@ -11,6 +11,7 @@
 #include "core/lower/difference.h"
 #include "core/state/audit.h"
 #include "core/verify/verify-internal.h"
+#include "core/upper/names.h"
 
 static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
         [PROBLEM_RELATIVE_REDIRECT] = { "relative-redirect",

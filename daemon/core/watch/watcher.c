@@ -10,6 +10,8 @@
 #include "core/context/site.h"
 #include "core/context/staging.h"
 #include "core/watch/watcher-internal.h"
+#include "base/clock.h"
+#include "core/upper/names.h"
 
 /* Events are gathered: they wake us up so often at most, and are told so often. The kernel's queue holds
  * 16384 by default. */
