@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "core/upper/redirect-max.h"
 #include "base/clock.h"
+#include "core/upper/redirect-max.h"
 #include "worker/worker.h"
 
 #define PROGRESS_USEC (USEC_PER_SEC / 10)
@@ -162,7 +162,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.bytes = atomic_load(&w->site.bytes_copied);
         record.merge_children = w->counts.n_directories;
         record.errors = w->counts.n_excluded;
-        record.state = w->counts.has_left;
+        record.state = w->counts.needs_survey;
         record.usec = now_monotonic_usec() - w->started_usec;
         record.pause_usec = w->remounted.pause_usec;
         throttle_copy_answers(w->site.throttle, &record.answers);

@@ -9,7 +9,6 @@
 
 #include "base/path-util.h"
 #include "core/check/check-internal.h"
-#include "core/remount/generation.h"
 
 /* By the mount table, without following symlinks: asking a lower layer could hang. */
 static bool is_on_one_file_system(const CheckContext *c) {
@@ -135,7 +134,7 @@ static bool is_from_before_swap(const CheckContext *c, const MountEntry *e) {
         if (mount_options_next(e->fs_options, "workdir", NULL, &work) <= 0)
                 return false;
         mount_option_unescape(work);
-        return c->o->work && strcmp(work, c->o->work) != 0 && generation_is_sibling(work, c->o->work);
+        return c->o->work && strcmp(work, c->o->work) != 0 && overlay_work_is_sibling(work, c->o->work);
 }
 
 static int take_second(CheckContext *c, const MountEntry *e, pid_t pid) {

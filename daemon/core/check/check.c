@@ -16,49 +16,6 @@
 #define INOTIFY_INSTANCES_LOW 32UL        /* one per running job, besides those of other programs of root */
 #define INOTIFY_QUEUED_EVENTS_LOW 16384UL /* the kernel's own default */
 
-static int _printf_(2, 0) set_text(char **ret, const char *format, va_list ap) {
-        char *text;
-
-        if (vasprintf(&text, format, ap) < 0)
-                return -ENOMEM;
-        free(*ret);
-        *ret = text;
-        return 0;
-}
-
-int check_say(Check *f, CheckLevel level, const char *format, ...) {
-        va_list ap;
-        int r;
-
-        va_start(ap, format);
-        r = set_text(&f->text, format, ap);
-        va_end(ap);
-        f->level = level;
-        return r;
-}
-
-int check_advise(Check *f, const char *format, ...) {
-        va_list ap;
-        int r;
-
-        va_start(ap, format);
-        r = set_text(&f->advice, format, ap);
-        va_end(ap);
-        return r;
-}
-
-int check_cannot_tell(Check *f, int error, const char *what) {
-        bool unprivileged = (error == EPERM || error == EACCES) && geteuid() != 0;
-
-        if (error == ENOSPC || error == EDQUOT) /* a job that needs space says so itself */
-                return check_say(f, CHECK_WARNING, "cannot %s: %s", what, strerror(error))
-                        ?: check_advise(f, "make room on the file system of the upper layer");
-
-        return check_say(
-                       f, unprivileged ? CHECK_WARNING : CHECK_FAIL, "cannot %s: %s", what, strerror(error))
-                ?: check_advise(f, unprivileged ? "run the check as root" : "find out why, and try again");
-}
-
 /* For a shell. */
 static char *quote(const char *s) {
         char *q = malloc(4 * strlen(s) + 3), *p = q;

@@ -10,11 +10,10 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/staging.h"
-#include "core/job/offline.h"
 #include "core/mount/mount-clone.h"
-#include "core/upper/redirect-max.h"
-#include "core/upper/names.h"
 #include "core/record/manifest.h"
+#include "core/upper/names.h"
+#include "core/upper/redirect-max.h"
 
 static int open_layers(Site *s, Failure *reterr) {
         const Overlay *o = s->overlay;
@@ -278,4 +277,3 @@ void site_kept(const Site *s, const char *path, const char *id, unsigned n_proce
         if (s->observer.kept)
                 s->observer.kept(s->observer.userdata, path, id, n_processes, who);
 }
-

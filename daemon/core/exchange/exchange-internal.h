@@ -10,8 +10,8 @@
 #include "core/context/staging.h"
 #include "core/exchange/exchange.h"
 #include "core/lower/lower.h"
-#include "core/users/standing.h"
 #include "core/upper/names.h"
+#include "core/users/standing.h"
 
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
@@ -23,7 +23,7 @@ typedef enum ExchangePhase {
 struct Exchange {
         Site *site;
         const Records *records;
-        ExchangeResult *result; /* NULL after a recovery */
+        WorkResult *result; /* NULL after a recovery */
         Tree *tree;
         Staging staging;
         Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */

@@ -4,46 +4,12 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "base/clock.h"
 
 /* How long threads may take to come back after a cancel before the process leaves without them. */
 #define CANCEL_PATIENCE_USEC (3 * USEC_PER_SEC)
-
-void exchange_result_done(ExchangeResult *r) {
-        for (size_t i = 0; i < r->n_blocked; i++) {
-                free(r->blocked[i].path);
-                free(r->blocked[i].reason);
-        }
-        free(r->blocked);
-        path_list_free(r->children, r->n_children);
-        *r = (ExchangeResult){ 0 };
-}
-
-int exchange_result_block(
-        ExchangeResult *r, const char *path, DirectoryState state, int error, const char *reason) {
-        Blocked *grown = reallocarray(r->blocked, r->n_blocked + 1, sizeof(Blocked)), *b;
-
-        if (!grown)
-                return -ENOMEM;
-        r->blocked = grown;
-        b = r->blocked + r->n_blocked;
-        *b = (Blocked){ .path = strdup(path), .state = state, .error = error, .reason = strdup(reason) };
-        if (!b->path || !b->reason) {
-                free(b->path);
-                free(b->reason);
-                return -ENOMEM;
-        }
-        r->n_blocked++;
-        return 0;
-}
-
-FailureKind blocked_kind(const Blocked *b) {
-        return error_is_of_lower(-b->error)     ? FAILURE_LOWER_UNREACHABLE
-                : b->state == DIRECTORY_PENDING ? FAILURE_BUSY
-                                                : FAILURE_PRECONDITION;
-}
 
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name) {
         _cleanup_free_ char *below = node_path(n),
@@ -214,7 +180,7 @@ static int collect_blocked(Node *n, void *userdata) {
                 return 0;
         path = exchange_node_path(x, n, NULL);
         return path
-                ? exchange_result_block(
+                ? work_result_block(
                           x->result, path, (DirectoryState) n->blocked_state, n->blocked_error, n->blocked)
                 : -ENOMEM;
 }

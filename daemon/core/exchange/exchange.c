@@ -13,10 +13,10 @@
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
+#include "core/upper/names.h"
 #include "core/upper/observe.h"
 #include "core/upper/redirect-max.h"
 #include "core/users/held.h"
-#include "core/upper/names.h"
 
 /* New builds after something that only a new build can take up. */
 #define MAX_ATTEMPTS 10
@@ -214,7 +214,7 @@ static void abandon(Exchange *x) {
         x->new_fd = fd_close(x->new_fd);
         x->new_upper_fd = fd_close(x->new_upper_fd);
         if (staging_remove(&x->staging) < 0)
-                x->result->has_left = true;
+                x->result->needs_survey = true;
 }
 
 static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr) {
@@ -231,14 +231,14 @@ static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr
 
 /* What belongs to the directory itself, wherever it happened: it is left out as one below it would be. f:
  * what is known of it so far. */
-static int block_self(Exchange *x, const char *path, int r, ExchangeResult *ret, const Failure *f) {
+static int block_self(Exchange *x, const char *path, int r, WorkResult *ret, const Failure *f) {
         _cleanup_free_ char *full = path_join(x->site->overlay->mount_point, path), *reason = NULL;
         int k;
 
         if (!full)
                 return -ENOMEM;
         reason = error_reason(r, CALL_MAKE, "exchange", full, x->old_fd, "");
-        k = reason ? exchange_result_block(ret, path, error_state(r), -r, f->message ?: reason) : -ENOMEM;
+        k = reason ? work_result_block(ret, path, error_state(r), -r, f->message ?: reason) : -ENOMEM;
         return k < 0 ? k : -EUCLEAN;
 }
 
@@ -250,8 +250,7 @@ static bool is_own_error(const Exchange *x, bool is_undo, int r, const Failure *
                 error_scope(x->site, CALL_MAKE, r) == SCOPE_ENTRY;
 }
 
-static int
-explain(Exchange *x, const char *path, bool is_undo, int r, ExchangeResult *ret, Failure *reterr) {
+static int explain(Exchange *x, const char *path, bool is_undo, int r, WorkResult *ret, Failure *reterr) {
         int k = x->tree ? exchange_outcome(x, reterr) : 0;
 
         if (k < 0)
@@ -297,7 +296,7 @@ static bool lower_fails(const Exchange *x, const char *path) {
         return r < 0 && r != -ENOENT;
 }
 
-static int hand_over(Exchange *x, int r, const char *path, ExchangeResult *ret, Failure *reterr) {
+static int hand_over(Exchange *x, int r, const char *path, WorkResult *ret, Failure *reterr) {
         x->pool = pool_free(x->pool);
         lower_done(&x->lower); /* it may be unmounted while an old tree is kept */
         ret->n_entries += atomic_load(&x->n_total);
@@ -311,7 +310,7 @@ int exchange_run(
         const char *path,
         bool is_undo,
         const Records *records,
-        ExchangeResult *ret,
+        WorkResult *ret,
         Exchange **ret_kept,
         Failure *reterr) {
         int r = stand_wait(site, path, /* x= */ NULL, reterr);

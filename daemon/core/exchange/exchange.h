@@ -7,36 +7,9 @@
  * that recover.h brings to an end. */
 #pragma once
 
+#include "core/context/result.h"
 #include "core/context/site.h"
 #include "core/record/manifest.h"
-
-/* A directory that cannot be exchanged, and why. */
-typedef struct Blocked {
-        char *path;           /* relative to the overlay's root */
-        DirectoryState state; /* DIRECTORY_EXCLUDED or DIRECTORY_PENDING */
-        int error;            /* positive errno of the call that said so, 0 if none did */
-        char *reason;
-} Blocked;
-
-/* What a run met. */
-typedef struct ExchangeResult {
-        Blocked *blocked;
-        size_t n_blocked;
-        char **children; /* directories below a blocked one that are not blocked: they can be tried by
-                            themselves */
-        size_t n_children;
-        uint64_t n_entries;
-        uint64_t n_directories;
-        unsigned n_standing;   /* processes for whom the old tree is kept */
-        bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
-        bool has_left;         /* it failed, and what it had built could not be removed: a survey's task */
-} ExchangeResult;
-
-void exchange_result_done(ExchangeResult *r);
-int exchange_result_block(
-        ExchangeResult *r, const char *path, DirectoryState state, int error, const char *reason);
-/* What it means for a job that nothing but b was asked of. */
-FailureKind blocked_kind(const Blocked *b) _pure_;
 
 typedef struct Exchange Exchange;
 
@@ -65,7 +38,7 @@ int exchange_run(
         const char *path,
         bool is_undo,
         const Records *records,
-        ExchangeResult *ret,
+        WorkResult *ret,
         Exchange **ret_kept,
         Failure *reterr);
 

@@ -8,7 +8,7 @@
 
 static int report_blocked(
         const Site *site,
-        const ExchangeResult *result,
+        const WorkResult *result,
         const char *target,
         const WorkHooks *hooks,
         Failure *ret_target) {
@@ -37,7 +37,7 @@ int work_mark(
         WorkCounts *counts,
         Failure *ret_target,
         Failure *reterr) {
-        _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
+        _cleanup_(work_result_done) WorkResult result = { 0 };
         int r = mark_run(site, paths, n, &result, reterr), k;
 
         if (r == -ESHUTDOWN)

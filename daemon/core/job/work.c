@@ -10,9 +10,9 @@
 #include "core/mark/mark.h"
 #include "core/mount/reconfigure.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 #include "core/upper/redirect-max.h"
 #include "core/users/held.h"
-#include "core/upper/names.h"
 
 /* For old trees somebody stands in for a moment. */
 #define KEPT_PATIENCE_USEC (5 * USEC_PER_SEC)
@@ -148,7 +148,7 @@ static void note_wait(Work *w, const Blocked *b) {
 }
 
 /* Some directories stand in the way: say which, go on with what is not affected. */
-static int split(Work *w, const char *tried, const ExchangeResult *result) {
+static int split(Work *w, const char *tried, const WorkResult *result) {
         char buffer[PATH_MAX];
         int r = 0;
 
@@ -210,12 +210,7 @@ static int search_again(Work *w, bool is_undo) {
 }
 
 static int conclude_one(
-        Work *w,
-        const char *path,
-        int r,
-        const ExchangeResult *result,
-        bool *ret_has_merged_child,
-        Failure *f) {
+        Work *w, const char *path, int r, const WorkResult *result, bool *ret_has_merged_child, Failure *f) {
         int k;
 
         if (r == -EUCLEAN && f->kind == FAILURE_NONE) {
@@ -233,7 +228,7 @@ static int conclude_one(
 }
 
 static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_merged_child) {
-        ExchangeResult *result = calloc(1, sizeof(ExchangeResult));
+        WorkResult *result = calloc(1, sizeof(WorkResult));
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Exchange *x = NULL;
         int r, k;
@@ -247,13 +242,13 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
         }
         w->counts.n_entries += result->n_entries;
         w->counts.n_directories += result->n_directories;
-        w->counts.has_left |= result->has_left;
+        w->counts.needs_survey |= result->needs_survey;
         k = keepers_retire(w->kept, x);
         w->is_hung = k == -ESHUTDOWN;
         if (r >= 0 || w->is_hung)
                 r = k;
         r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
-        exchange_result_done(result);
+        work_result_done(result);
         free(result);
         return r;
 }
@@ -273,10 +268,10 @@ static int exchange_all(Work *w, bool is_undo) {
 
 /* The overlay's root is the directory that can never be exchanged. */
 static int split_root(Work *w) {
-        _cleanup_(exchange_result_done) ExchangeResult result = { 0 };
+        _cleanup_(work_result_done) WorkResult result = { 0 };
         int r;
 
-        r = exchange_result_block(
+        r = work_result_block(
                 &result, "", DIRECTORY_EXCLUDED, /* error= */ 0,
                 "overlayfs always merges the root of an overlay");
         if (r >= 0)

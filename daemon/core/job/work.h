@@ -4,23 +4,7 @@
 #pragma once
 
 #include "core/exchange/exchange.h"
-#include "core/state/audit.h"
-
-/* A step of a plan, for --dry-run. */
-typedef struct PlanStep {
-        const char *name; /* static: "exchange", "exclude", ... */
-        const char *path; /* relative to the overlay's root */
-        const char *text; /* what it does, or why not */
-        uint64_t n_entries;
-        uint64_t bytes; /* space it takes in the upper, estimated upwards, as are inodes */
-        uint64_t n_inodes;
-} PlanStep;
-
-typedef struct WorkHooks {
-        int (*report)(const DirectoryReport *r, void *userdata);
-        int (*step)(const PlanStep *s, void *userdata);
-        void *userdata;
-} WorkHooks;
+#include "core/state/report.h"
 
 /* What a job leaves for later: old trees somebody stands in. */
 typedef struct Keepers {
@@ -29,13 +13,6 @@ typedef struct Keepers {
 } Keepers;
 
 void keepers_done(Keepers *k);
-
-typedef struct WorkCounts {
-        uint64_t n_entries;     /* in the directories that were exchanged */
-        uint64_t n_directories; /* that are in their new state now */
-        uint64_t n_excluded;    /* that were left; of a survey: pieces of work that could not be finished */
-        bool has_left;          /* a survey is to follow, see ExchangeResult */
-} WorkCounts;
 
 /* path and every directory below it. 0 when path itself is finalized (also when it was before);
  * FAILURE_PRECONDITION or FAILURE_BUSY when it could not be, though directories below it may have been.

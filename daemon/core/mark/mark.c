@@ -14,91 +14,20 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/mark/mark-internal.h"
 #include "core/mount/reconfigure.h"
 #include "core/upper/layer.h"
-#include "core/upper/observe.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
+#include "core/upper/observe.h"
 
 /* Directories that share reconfigures; each holds a descriptor and a watch for as long. */
 #define BATCH_DIRECTORIES 512
 /* Each repetition means that an entry was renamed in the moment between mark and reconfigure. */
 #define MAX_ROUNDS 10
 #define CANCEL_PATIENCE_USEC (5 * USEC_PER_SEC)
-
-void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...) {
-        va_list ap;
-
-        if (d->blocked)
-                return;
-        va_start(ap, format);
-        if (vasprintf(&d->blocked, format, ap) < 0)
-                d->blocked = NULL;
-        va_end(ap);
-        d->blocked_state = state;
-        d->is_out = true;
-}
-
-int mark_error(
-        const Mark *m,
-        ErrorCall call,
-        int r,
-        MarkDirectory *d,
-        int dfd,
-        const char *name,
-        const char *what) {
-        _cleanup_free_ char *path = path_join(m->site->overlay->mount_point, d->path), *full = NULL,
-                            *reason = NULL;
-
-        if ((r == -EUCLEAN && d->blocked) || errno_is_gone(r) ||
-            error_scope(m->site, call, r) != SCOPE_ENTRY)
-                return r;
-        full = path ? path_join(path, name ?: "") : NULL;
-        reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;
-        if (!reason)
-                return -ENOMEM;
-        mark_block(d, error_state(r), "%s", reason);
-        d->blocked_error = -r;
-        return -EUCLEAN;
-}
-
-static int same_inode(int a, int b) {
-        struct stat x, y;
-
-        if (fstat(a, &x) < 0 || fstat(b, &y) < 0)
-                return -errno;
-        return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* Whether the directory still stands at its path in the upper. */
-static int is_in_place(const Mark *m, const MarkDirectory *d) {
-        _cleanup_close_ int fd = open_dir_beneath(m->site->upper_fd, d->path);
-
-        if (fd < 0)
-                return errno_is_gone(fd) ? 0 : fd;
-        return same_inode(fd, d->upper_fd);
-}
-
-int mark_open(const Mark *m, MarkDirectory *d, int *ret_fd) {
-        _cleanup_close_ int fd = -EBADF;
-        int r = is_in_place(m, d);
-
-        if (r > 0) {
-                fd = open_dir_beneath(m->site->root_fd, d->path);
-                r = fd < 0 ? (errno_is_gone(fd) || fd == -EXDEV ? 0 : fd) : is_in_place(m, d);
-        }
-        if (r < 0)
-                return r;
-        if (r == 0) {
-                mark_block(d, DIRECTORY_PENDING, "it was moved or removed while it was prepared; try again");
-                return -ESTALE;
-        }
-        *ret_fd = TAKE_FD(fd);
-        return 0;
-}
 
 static void mark_done(Mark *m) {
         m->pool = pool_free(m->pool);
@@ -458,7 +387,7 @@ static int apply(Mark *m, Failure *reterr) {
         return r < 0 ? r : look_again(m, reterr);
 }
 
-static int report(const Mark *m, ExchangeResult *ret) {
+static int report(const Mark *m, WorkResult *ret) {
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < m->n; i++) {
@@ -466,14 +395,13 @@ static int report(const Mark *m, ExchangeResult *ret) {
 
                 ret->n_directories += d->is_marked;
                 if (d->blocked)
-                        r = exchange_result_block(
-                                ret, d->path, d->blocked_state, d->blocked_error, d->blocked);
+                        r = work_result_block(ret, d->path, d->blocked_state, d->blocked_error, d->blocked);
         }
         ret->n_entries += atomic_load(&m->n_entries);
         return r;
 }
 
-static int run_batch(Mark *m, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr) {
+static int run_batch(Mark *m, char *const *paths, size_t n, WorkResult *ret, Failure *reterr) {
         int r = mark_begin(m, paths, n, reterr), k;
 
         if (r >= 0)
@@ -488,7 +416,7 @@ static int run_batch(Mark *m, char *const *paths, size_t n, ExchangeResult *ret,
         return r < 0 ? r : k;
 }
 
-int mark_run(Site *site, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr) {
+int mark_run(Site *site, char *const *paths, size_t n, WorkResult *ret, Failure *reterr) {
         for (size_t done = 0; done < n; done += BATCH_DIRECTORIES) {
                 size_t batch = n - done < BATCH_DIRECTORIES ? n - done : BATCH_DIRECTORIES;
                 Mark *m = calloc(1, sizeof(Mark));

@@ -22,7 +22,7 @@ int mark_list(const Site *site, const char *path, uint32_t depth, char ***items,
  * for somebody who began to use one in the last moment, in effect. What is pure already is skipped. Errors
  * are about all of them: reterr says why, those not marked yet are unchanged. -ESHUTDOWN: threads hang in
  * the kernel after a cancel, leave by _exit(). Blocks. */
-int mark_run(Site *site, char *const *paths, size_t n, ExchangeResult *ret, Failure *reterr);
+int mark_run(Site *site, char *const *paths, size_t n, WorkResult *ret, Failure *reterr);
 
 /* Takes the mark from a directory of an overlay that nobody else uses (site->options.is_private). What users
  * deleted since stays deleted, as far as the record tells. 1 done, 0 it has no mark. */

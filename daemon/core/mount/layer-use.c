@@ -5,11 +5,10 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/site.h"
 #include "core/mount/layer-probe.h"
-#include "base/clock.h"
 
 static void other_done(OtherOverlay *o) {
         free(o->fs_options);

@@ -516,3 +516,24 @@ int overlay_load(
         *ret = TAKE_PTR(o);
         return 0;
 }
+
+/* The length of the name without ".ovlfind-ID". */
+size_t overlay_work_base_length(const char *name) {
+        size_t n = strlen(name), tail = strlen(SWAP_WORK_INFIX) + SWAP_WORK_ID_LENGTH;
+
+        if (n <= tail || strncmp(name + n - tail, SWAP_WORK_INFIX, strlen(SWAP_WORK_INFIX)) != 0 ||
+            strspn(name + n - SWAP_WORK_ID_LENGTH, "0123456789abcdef") != SWAP_WORK_ID_LENGTH)
+                return n;
+        return n - tail;
+}
+
+bool overlay_work_is_sibling(const char *work, const char *other) {
+        size_t n = overlay_work_base_length(work);
+
+        return n == overlay_work_base_length(other) && strncmp(work, other, n) == 0;
+}
+
+bool overlay_is_successor(const Overlay *a, const Overlay *b) {
+        return a->upper && b->upper && strcmp(a->upper, b->upper) == 0 && strcmp(a->work, b->work) != 0 &&
+                overlay_work_is_sibling(a->work, b->work);
+}

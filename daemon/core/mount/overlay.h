@@ -95,3 +95,11 @@ int overlay_has_options(const Overlay *o, const char *set, Failure *reterr);
 /* Whether b is what a swap makes of a: the same upper, on a work directory of our making beside that of a.
  */
 bool overlay_is_successor(const Overlay *a, const Overlay *b) _pure_;
+
+/* Work directories of our making stand beside the one that was mounted first: NAME.ovlfind-ID. */
+#define SWAP_WORK_INFIX ".ovlfind-"
+#define SWAP_WORK_ID_LENGTH 16 /* hex digits */
+/* The length of the name without that. */
+size_t overlay_work_base_length(const char *name) _pure_;
+/* Whether two work directories are generations of one overlay (or the one it was mounted with). */
+bool overlay_work_is_sibling(const char *work, const char *other) _pure_;

@@ -19,23 +19,22 @@ static int match(Node *n, void *userdata) {
         return 0;
 }
 
-int record_edit(
-        const Site *site, const char *id, const char *handle, record_edit_func func, void *userdata) {
-        _cleanup_close_ int lock_fd = open_dir_beneath(site->records_fd, "");
+int record_edit(int records_fd, const char *id, const char *handle, record_edit_func func, void *userdata) {
+        _cleanup_close_ int lock_fd = open_dir_beneath(records_fd, "");
         _cleanup_(tree_freep) Tree *t = NULL;
         Search s = { .handle = handle };
         int r;
 
         if (lock_fd < 0 || flock(lock_fd, LOCK_EX) < 0)
                 return lock_fd < 0 ? lock_fd : -errno;
-        r = manifest_read(site->records_fd, id, &t);
+        r = manifest_read(records_fd, id, &t);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         (void) tree_foreach(t, match, &s);
         if (!s.found)
                 return 0;
         r = func(s.found, userdata);
-        return r < 0 ? r : manifest_write(t, site->records_fd, id, /* sync= */ true);
+        return r < 0 ? r : manifest_write(t, records_fd, id, /* sync= */ true);
 }
 
 int record_forget(Node *n, void *name) {

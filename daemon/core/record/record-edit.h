@@ -2,12 +2,11 @@
 /* Changes of a record: what refresh and prune did to a finalized directory. */
 #pragma once
 
-#include "core/context/site.h"
 #include "core/record/manifest.h"
 
 /* Reads the record of id anew, calls func with the node of the directory with this handle, writes it
  * durably. Others who edit wait meanwhile. 0 also when record or directory are not there any more. */
 typedef int (*record_edit_func)(Node *n, void *userdata);
-int record_edit(const Site *site, const char *id, const char *handle, record_edit_func func, void *userdata);
+int record_edit(int records_fd, const char *id, const char *handle, record_edit_func func, void *userdata);
 /* record_edit_func; name is a string: should the lower have it again, it is new. */
 int record_forget(Node *n, void *name);

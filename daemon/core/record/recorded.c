@@ -5,7 +5,6 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/staging.h"
 #include "core/upper/layer.h"
 #include "core/upper/names.h"
 
@@ -15,7 +14,7 @@ typedef struct Place {
 } Place;
 
 typedef struct Walk {
-        const Site *site;
+        int layer_fd; /* of the upper layer's root */
         const Records *records;
         const char *path;
         recorded_func func;
@@ -33,15 +32,15 @@ static int find_place(const Walk *w, const Node *n, char **ret_path, int *ret_up
 
         if (!n->new_handle || !n->lower || records_find(w->records, n->new_handle) != n)
                 return 0;
-        fd = file_handle_open(w->site->upper_fd, n->new_handle, &path);
+        fd = file_handle_open(w->layer_fd, n->new_handle, &path);
         if (fd < 0)
                 return fd == -ESTALE || fd == -ENOENT || fd == -EXDEV ? 0 : fd;
         if (is_staging_name(path) || !path_startswith(path, w->path))
                 return 0;
-        r = upper_lower_path(w->site->upper_fd, path, &lower, &in_upper);
+        r = upper_lower_path(w->layer_fd, path, &lower, &in_upper);
         if (r < 0 || lower || !in_upper)
                 return errno_is_gone(r) ? 0 : r;
-        *ret_upper_fd = open_dir_beneath(w->site->upper_fd, path);
+        *ret_upper_fd = open_dir_beneath(w->layer_fd, path);
         if (*ret_upper_fd < 0)
                 return errno_is_gone(*ret_upper_fd) ? 0 : *ret_upper_fd;
         *ret_path = TAKE_PTR(path);
@@ -91,13 +90,15 @@ static int visit(const Walk *w, const Node *n) {
 }
 
 int recorded_foreach(
-        const Site *site,
+        int layer_fd,
         const Records *records,
         const char *path,
         bool children_first,
         recorded_func func,
         void *userdata) {
-        Walk w = { .site = site, .records = records, .path = path, .func = func, .userdata = userdata };
+        Walk w = {
+                .layer_fd = layer_fd, .records = records, .path = path, .func = func, .userdata = userdata
+        };
         int r = records_foreach(records, list_tree, &w);
 
         if (w.n_places > 0)

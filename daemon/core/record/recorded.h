@@ -2,15 +2,15 @@
 /* Finalized directories by their records, wherever they stand now. */
 #pragma once
 
-#include "core/context/site.h"
 #include "core/record/manifest.h"
 
 /* upper_fd: the directory in the upper, borrowed. A negative return ends the walk. */
 typedef int (*recorded_func)(const Node *n, const char *path, int upper_fd, void *userdata);
-/* Every directory at or below path that has a record with a lower path, and still answers by itself, a
- * directory before what stands below it, or, with children_first, after; whatever record each one is in. */
+/* layer_fd: the root of the upper layer. Every directory at or below path that has a record with a lower
+ * path, and still answers by itself, a directory before what stands below it, or, with children_first,
+ * after; whatever record each one is in. */
 int recorded_foreach(
-        const Site *site,
+        int layer_fd,
         const Records *records,
         const char *path,
         bool children_first,

@@ -154,9 +154,11 @@ int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *r
         if (r >= 0)
                 r = lower_open(site, &c.lower, reterr);
         if (r >= 0)
-                r = recorded_foreach(site, c.records, path, /* children_first= */ false, compare_one, &c);
+                r = recorded_foreach(
+                        site->upper_fd, c.records, path, /* children_first= */ false, compare_one, &c);
         if (r >= 0 && path[0] != '\0')
-                r = recorded_foreach(site, c.records, "", /* children_first= */ false, keep_others, &c);
+                r = recorded_foreach(
+                        site->upper_fd, c.records, "", /* children_first= */ false, keep_others, &c);
         if (r >= 0)
                 r = findings_write(site->records_fd, c.items, c.n);
         if (r >= 0)

@@ -2,7 +2,7 @@
 /* Which finalized directories are stale or gone. */
 #pragma once
 
-#include "core/job/work.h"
+#include "core/state/report.h"
 
 /* Compares every finalized directory at or below path with the lower layers, keeps what it finds beside the
  * records (audits tell from then on), and reports directories that are stale or gone, or were so before. A

@@ -158,7 +158,7 @@ static int forget_directory(const Prune *p, const Node *n, const char *path) {
         if (!around)
                 return 0;
         return record_edit(
-                p->site, around->tree->id, handle, record_forget,
+                p->site->records_fd, around->tree->id, handle, record_forget,
                 (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
@@ -232,7 +232,7 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         else if (r == DIFFERENCES_REPLACED)
                 keep(p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
         if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
-                r = record_edit(p->site, n->tree->id, n->new_handle, forget_names, &s);
+                r = record_edit(p->site->records_fd, n->tree->id, n->new_handle, forget_names, &s);
         path_list_free(s.removed, s.n_removed);
         site_progress(p->site, JOB_RUNNING, p->counts.n_entries, 0);
         return r;
@@ -242,7 +242,7 @@ int prune_run(Prune *p, const char *path, Failure *reterr) {
         _cleanup_failure_ Failure unknown = FAILURE_INIT;
         Run run = { .p = p, .reterr = &unknown };
         int r = recorded_foreach(
-                p->site, p->records, path, /* children_first= */ true, prune_recorded, &run);
+                p->site->upper_fd, p->records, path, /* children_first= */ true, prune_recorded, &run);
 
         if (r >= 0)
                 r = prune_merged(p, path, &unknown);

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "core/job/work.h"
 #include "core/lower/lower.h"
+#include "core/state/report.h"
 #include "core/upper/layer.h"
 
 typedef struct Prune {

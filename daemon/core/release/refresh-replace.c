@@ -162,7 +162,8 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
 /* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed
  * between the steps, it is one that is new in the lower. */
 static int put_in(const RefreshDirectory *d, RefreshChange *c) {
-        int r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, record_forget, c->name);
+        int r = record_edit(
+                d->p->site->records_fd, d->node->tree->id, d->node->new_handle, record_forget, c->name);
 
         if (r >= 0)
                 r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
@@ -255,7 +256,7 @@ static int report_directories(const RefreshDirectory *d, const RefreshChange *c)
         if (!path || c->type != DT_DIR)
                 return path ? 0 : -ENOMEM;
         return recorded_foreach(
-                d->p->site, d->p->records, path, /* children_first= */ true, report_gone,
+                d->p->site->upper_fd, d->p->records, path, /* children_first= */ true, report_gone,
                 (void *) d->p->hooks);
 }
 
@@ -289,7 +290,8 @@ int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
 
         c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
         if (r >= 0)
-                r = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, set_taking, NULL);
+                r = record_edit(
+                        d->p->site->records_fd, d->node->tree->id, d->node->new_handle, set_taking, NULL);
         if (r >= 0)
                 r = meta_copy_but_labels(fd, d->fd);
         c->is_done = r >= 0;

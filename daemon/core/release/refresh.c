@@ -238,7 +238,8 @@ static int apply(RefreshDirectory *d) {
         }
         /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
-                k = record_edit(d->p->site, d->node->tree->id, d->node->new_handle, refresh_record, d);
+                k = record_edit(
+                        d->p->site->records_fd, d->node->tree->id, d->node->new_handle, refresh_record, d);
         d->p->counts.n_directories++;
         return r < 0 ? r : k;
 }
@@ -307,7 +308,8 @@ int refresh_run(Prune *p, const char *path, Failure *reterr) {
         int r;
 
         site_doing(p->site, REFRESH_DOING);
-        r = recorded_foreach(p->site, p->records, path, /* children_first= */ true, refresh_one, &run);
+        r = recorded_foreach(
+                p->site->upper_fd, p->records, path, /* children_first= */ true, refresh_one, &run);
         /* What is in memory still leads to the files of before. */
         if (r >= 0 && p->has_others)
                 r = remount_reconfigure(p->site->root_fd, reterr);

@@ -247,3 +247,22 @@ int drain_take_up(const Site *site, Drain **ret) {
         *ret = u.found;
         return u.found ? 1 : 0;
 }
+
+Drain *drain_new(void) {
+        Drain *d = calloc(1, sizeof(Drain));
+
+        if (d)
+                d->root_fd = d->record_fd = -EBADF;
+        return d;
+}
+
+Drain *drain_free(Drain *d) {
+        if (!d)
+                return NULL;
+        (void) fd_close(d->root_fd);
+        (void) fd_close(d->record_fd);
+        free(d->name);
+        free(d->work);
+        free(d);
+        return NULL;
+}

@@ -15,25 +15,6 @@
 #define LOOK_MAX_USEC (10 * USEC_PER_SEC)
 #define HOLDERS_NAMED 3
 
-Drain *drain_new(void) {
-        Drain *d = calloc(1, sizeof(Drain));
-
-        if (d)
-                d->root_fd = d->record_fd = -EBADF;
-        return d;
-}
-
-Drain *drain_free(Drain *d) {
-        if (!d)
-                return NULL;
-        (void) fd_close(d->root_fd);
-        (void) fd_close(d->record_fd);
-        free(d->name);
-        free(d->work);
-        free(d);
-        return NULL;
-}
-
 /* Processes that use the old superblock; mounts of it in other namespaces count as one each. */
 typedef struct Holders {
         unsigned n;

@@ -11,30 +11,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 
-#define INFIX ".ovlfind-"
 #define PROBE_SUFFIX ".probe"
-#define ID_LENGTH 16
-
-/* The length of the name without ".ovlfind-ID". */
-static size_t base_length(const char *name) {
-        size_t n = strlen(name), tail = strlen(INFIX) + ID_LENGTH;
-
-        if (n <= tail || strncmp(name + n - tail, INFIX, strlen(INFIX)) != 0 ||
-            strspn(name + n - ID_LENGTH, "0123456789abcdef") != ID_LENGTH)
-                return n;
-        return n - tail;
-}
-
-bool generation_is_sibling(const char *work, const char *other) {
-        size_t n = base_length(work);
-
-        return n == base_length(other) && strncmp(work, other, n) == 0;
-}
-
-bool overlay_is_successor(const Overlay *a, const Overlay *b) {
-        return a->upper && b->upper && strcmp(a->upper, b->upper) == 0 && strcmp(a->work, b->work) != 0 &&
-                generation_is_sibling(a->work, b->work);
-}
 
 void generation_done(Generation *g) {
         g->parent_fd = fd_close(g->parent_fd);
@@ -63,7 +40,9 @@ static int generation_name(Generation *g, const char *parent, const char *base, 
 
         if (getrandom(&id, sizeof(id), 0) != sizeof(id))
                 return -EIO;
-        if (asprintf(&g->name, "%.*s" INFIX "%016llx", (int) base_size, base, (unsigned long long) id) < 0) {
+        if (asprintf(
+                    &g->name, "%.*s" SWAP_WORK_INFIX "%016llx", (int) base_size, base,
+                    (unsigned long long) id) < 0) {
                 g->name = NULL;
                 return -ENOMEM;
         }
@@ -93,7 +72,7 @@ static int create(const Overlay *o, Generation *g) {
         old_fd = open_dir_beneath(g->parent_fd, base);
         if (old_fd < 0)
                 return old_fd;
-        r = generation_name(g, parent, base, base_length(base));
+        r = generation_name(g, parent, base, overlay_work_base_length(base));
         if (r < 0)
                 return r;
         if (mkdirat(g->parent_fd, g->name, 0700) < 0)
@@ -197,7 +176,7 @@ int generation_open_current(const Overlay *o, Generation *ret) {
         _cleanup_free_ char *parent = NULL;
         int r;
 
-        if (base_length(base) == strlen(base))
+        if (overlay_work_base_length(base) == strlen(base))
                 return 0;
         g.parent_fd = open_parent(o, &parent);
         if (g.parent_fd < 0)
@@ -229,16 +208,17 @@ static int sweep_probe(const Sweep *s, const char *name) {
 
 static int sweep_one(int dfd, const char *name, unsigned char type, void *userdata) {
         const char *current = path_basename(((Sweep *) userdata)->o->work);
-        size_t n = base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
+        size_t n = overlay_work_base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
         _cleanup_(generation_done) Generation g = GENERATION_INIT;
         Sweep *s = userdata;
         int r;
 
-        if (type != DT_DIR || strncmp(name, current, n) != 0 || strncmp(name + n, INFIX, strlen(INFIX)) != 0)
+        if (type != DT_DIR || strncmp(name, current, n) != 0 ||
+            strncmp(name + n, SWAP_WORK_INFIX, strlen(SWAP_WORK_INFIX)) != 0)
                 return 0;
         if (length > suffix && strcmp(name + length - suffix, PROBE_SUFFIX) == 0)
                 return sweep_probe(s, name);
-        if (base_length(name) != n || strcmp(name, current) == 0)
+        if (overlay_work_base_length(name) != n || strcmp(name, current) == 0)
                 return 0;
         g.parent_fd = fcntl(dfd, F_DUPFD_CLOEXEC, 0);
         g.name = strdup(name);

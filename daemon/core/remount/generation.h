@@ -40,5 +40,3 @@ int generation_open_current(const Overlay *o, Generation *ret);
 /* Removes all generations of the overlay that no superblock uses and no living worker has. Returns how many.
  */
 int generation_sweep(const Overlay *o);
-/* Whether two work directories are generations of one overlay (or the one it was mounted with). */
-bool generation_is_sibling(const char *work, const char *other) _pure_;

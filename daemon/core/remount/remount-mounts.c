@@ -263,3 +263,12 @@ int child_mounts_check(const MountTable *t, const Overlay *o, Failure *reterr) {
         }
         return 0;
 }
+
+/* /proc/self/fd leads to the mount itself, or to what stands on its root: nothing does, or it would not be
+ * on top. */
+int mount_detach_top(int root_fd) {
+        char path[32];
+
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", root_fd);
+        return umount2(path, MNT_DETACH) < 0 ? -errno : 0;
+}

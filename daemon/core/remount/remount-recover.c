@@ -24,7 +24,7 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
             mount_options_next(below->fs_options, "workdir", NULL, &work) <= 0)
                 return 0;
         mount_option_unescape(work);
-        if (!generation_is_sibling(work, o->work))
+        if (!overlay_work_is_sibling(work, o->work))
                 return 0;
         o_below.work = work;
         r = generation_open_current(&o_below, &g);

@@ -8,12 +8,12 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/staging.h"
 #include "core/mount/reconfigure.h"
 #include "core/remount/remount-internal.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
@@ -219,15 +219,6 @@ static int attach(const Site *site, int mount_fd, unsigned flags, Failure *reter
         return failure_set_errno(
                 reterr, -errno, "cannot mount the new superblock %s '%s'; the running one was left alone",
                 flags ? "beneath" : "upon", site->overlay->mount_point);
-}
-
-/* /proc/self/fd leads to the mount itself, or to what stands on its root: nothing does, or it would not be
- * on top. */
-int mount_detach_top(int root_fd) {
-        char path[32];
-
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", root_fd);
-        return umount2(path, MNT_DETACH) < 0 ? -errno : 0;
 }
 
 /* 1: what is mounted in the old one is mounted in the new one. */

@@ -91,6 +91,7 @@ typedef struct Search {
 
 /* What follows is about this process (0: about none). */
 void search_begin(Search *s, pid_t process);
+void search_forget_inodes(Search *s);
 /* Adds one for the process that is looked at, unless it is there already, or there are too many
  * of its kind. Takes path (may be NULL) over. 1 if it was added, 0 if not. */
 int search_add(Search *s, BlockerKind kind, bool is_blocking, char *path, ino_t inode);

@@ -358,3 +358,7 @@ int search_mounts(Search *s) {
         }
         return 0;
 }
+
+int search_resolve(const Search *s, const char *path, char **ret) {
+        return places_resolve(&s->places, s->namespace, path, ret);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "base/failure.h"
+#include "base/states.h"
+
+/* A directory that cannot be exchanged, and why. */
+typedef struct Blocked {
+        char *path;           /* relative to the overlay's root */
+        DirectoryState state; /* DIRECTORY_EXCLUDED or DIRECTORY_PENDING */
+        int error;            /* positive errno of the call that said so, 0 if none did */
+        char *reason;
+} Blocked;
+
+/* What work on a directory and those below met. */
+typedef struct WorkResult {
+        Blocked *blocked;
+        size_t n_blocked;
+        char **children; /* directories below a blocked one that are not blocked: they can be tried by
+                            themselves */
+        size_t n_children;
+        uint64_t n_entries;
+        uint64_t n_directories;
+        unsigned n_standing;   /* processes for whom the old tree is kept */
+        bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
+        bool needs_survey;     /* it failed, and what it had built could not be removed: a survey's task */
+} WorkResult;
+
+void work_result_done(WorkResult *r);
+int work_result_block(WorkResult *r, const char *path, DirectoryState state, int error, const char *reason);
+/* What it means for a job that nothing but b was asked of. */
+FailureKind blocked_kind(const Blocked *b) _pure_;

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What work says of itself to whoever asked for it. */
+#pragma once
+
+#include "core/state/audit.h"
+
+/* A step of a plan, for --dry-run. */
+typedef struct PlanStep {
+        const char *name; /* static: "exchange", "exclude", ... */
+        const char *path; /* relative to the overlay's root */
+        const char *text; /* what it does, or why not */
+        uint64_t n_entries;
+        uint64_t bytes; /* space it takes in the upper, estimated upwards, as are inodes */
+        uint64_t n_inodes;
+} PlanStep;
+
+typedef struct WorkHooks {
+        int (*report)(const DirectoryReport *r, void *userdata);
+        int (*step)(const PlanStep *s, void *userdata);
+        void *userdata;
+} WorkHooks;
+
+typedef struct WorkCounts {
+        uint64_t n_entries;     /* in the directories that were exchanged */
+        uint64_t n_directories; /* that are in their new state now */
+        uint64_t n_excluded;    /* that were left; of a survey: pieces of work that could not be finished */
+        bool needs_survey;      /* see WorkResult */
+} WorkCounts;
