@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Looks at things of other processes that wait, in the kernel, for what those processes wait for: the memory
- * map of one that is stuck in a page fault, the type of a file whose server is gone. Each look is a
- * thread's, which is left behind when it takes too long; it ends whenever the kernel lets it. */
+ * map of one that is stuck in a page fault, the type of a file whose server is gone
+ * (docs/overlayfs.md 10.3). Each look is a thread's, which is left behind when it takes too long; it ends
+ * whenever the kernel lets it. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* unfinalize --reset, of an overlay that is mounted for this job alone. While anybody else has it in use it
- * is not safe: the kernel finds inodes by their lower file, so what shows once the copy is gone would share
- * the inode of the copy that somebody has open. */
+ * is not safe: the kernel finds inodes by their lower file (docs/overlayfs.md 4.2), so what shows once the
+ * copy is gone would share the inode of the copy that somebody has open. */
 #include "base/fs-util.h"
 #include "core/job/reset.h"
 #include "worker/worker.h"

@@ -25,7 +25,8 @@ static bool is_on_one_file_system(const CheckContext *c) {
         return true;
 }
 
-/* Facts 6.3: reading a finalized directory looks every entry up below to find its inode number. */
+/* Reading a finalized directory looks every entry up below to find its inode number (docs/overlayfs.md 4.7).
+ */
 int check_xino(const CheckContext *c, Check *f) {
         if (is_on_one_file_system(c))
                 return check_say(

@@ -79,7 +79,7 @@ static int check_metacopy(const CheckContext *c, Check *f) {
 }
 
 /* A directory that is merged can only be renamed, and so be exchanged, with redirect_dir=on
- * (ovl_can_move()). */
+ * (ovl_can_move(); docs/overlayfs.md 5.2). */
 static int check_redirect(const CheckContext *c, Check *f) {
         int r;
 
@@ -149,8 +149,8 @@ static int check_volatile(const CheckContext *c, Check *f) {
                 ?: check_advise(f, "mount without volatile if finalized directories should survive one");
 }
 
-/* Data-only layers give no names: with none but them nothing could be found through a redirect (EIO
- * on 6.18). */
+/* Data-only layers give no names: with none but them nothing could be found through a redirect (EIO;
+ * docs/overlayfs.md 3.9). */
 static int check_data_layers(const CheckContext *c, Check *f) {
         if (c->o->n_lower == 0)
                 return check_say(

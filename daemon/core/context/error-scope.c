@@ -127,8 +127,8 @@ static size_t find_row(ErrorCall call, int r) {
         return SIZE_MAX;
 }
 
-/* statfs() is never answered from a cache (NFS: FSSTAT, FUSE: STATFS). A layer that its path does not lead
- * to does not answer. */
+/* statfs() is never answered from a cache (NFS: FSSTAT, FUSE: STATFS; docs/overlayfs.md 9.3). A layer that
+ * its path does not lead to does not answer. */
 static bool lower_answers(const Overlay *o) {
         struct statvfs st;
 

@@ -10,7 +10,7 @@
 #include "core/upper/raw.h"
 
 /* On network file systems, an entry that was in use when its lower file went stays in the kernel's cache and
- * says ESTALE, until it is forgotten (ovl_revalidate_real()). */
+ * says ESTALE, until it is forgotten (ovl_revalidate_real(); docs/overlayfs.md 9.1). */
 static int unlink_fresh(int root_fd, int fd, const char *name) {
         int r = unlinkat(fd, name, 0) < 0 ? -errno : 0;
 
@@ -33,7 +33,7 @@ int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t in
         r = unlink_fresh(root_fd, fd, name);
         if (r != -EIO || e.class != UPPER_METACOPY)
                 return r == -ESTALE ? -EBUSY : r;
-        /* Its lookup fails, so the kernel has no dentry of it. */
+        /* Its lookup fails, so the kernel has no dentry of it (docs/overlayfs.md 3.7). */
         if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
                 return -EAGAIN;
         return raw_remove_lost(upper_fd, name);

@@ -283,8 +283,8 @@ static int remove_directory(Staging *s, int dfd, const char *name) {
 
         if (r >= 0 && unlinkat(dfd, name, AT_REMOVEDIR) < 0)
                 r = -errno;
-        /* What the kernel refuses to look up, listings leave out where they look it up (xino). Nobody but us
-         * has been in a tree that was not published. */
+        /* What the kernel refuses to look up, listings leave out where they look it up
+         * (xino; docs/overlayfs.md 4.7). Nobody but us has been in a tree that was not published. */
         if (strcmp(name, STAGING_TREE) == 0 && (r == -ESTALE || (r == -ENOTEMPTY && !s->is_published)))
                 r = raw_discard_tree(s->upper_fd, name);
         return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The root-only directory at the overlay's root in which new trees are built and old ones end. A piece of
- * work has a directory of its own there, named by its id. What stands in it (docs/architecture.md, "What a
- * crash leaves") says everything a later start must know; see recover.h. */
+/* The root-only directory at the overlay's root in which new trees are built and old ones end: opaque, so
+ * what is made there is pure (docs/overlayfs.md 1.8). A piece of work has a directory of its own there,
+ * named by its id. What stands in it (docs/architecture.md, "What a crash leaves") says everything a later
+ * start must know; see recover.h. */
 #pragma once
 
 #include "core/context/site.h"

@@ -23,7 +23,8 @@
  * entries do not. */
 #define BATCH_ENTRIES 64
 
-/* Copying up a lower file with several names breaks the links between them, unless the index keeps them. */
+/* Copying up a lower file with several names breaks the links between them, unless the index keeps them
+ * (docs/overlayfs.md 3.4). */
 static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
         _cleanup_close_ int upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
@@ -71,8 +72,9 @@ static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
                         : "copy up the metadata of");
 }
 
-/* A copy-up waits for the lower with the directory that is linked into locked. In a large directory each
- * thread first links into one of its own: that copies up, the link that counts then waits for nobody. */
+/* A copy-up waits for the lower with the directory that is linked into locked (docs/overlayfs.md 3.2). In a
+ * large directory each thread first links into one of its own: that copies up, the link that counts then
+ * waits for nobody. */
 static int copy_up_by_scratch(int old_fd, const char *name, int scratch_fd) {
         if (linkat(old_fd, name, scratch_fd, "entry", 0) < 0)
                 return -errno;
@@ -253,8 +255,8 @@ int build_place(Exchange *x) {
 }
 
 /* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads
- * it first, ovl_set_timestamps writes it last): of two at once, one may read what the other is about to put
- * back, and keep it. */
+ * it first, ovl_set_timestamps writes it last; docs/overlayfs.md 3.3): of two at once, one may read what the
+ * other is about to put back, and keep it. */
 static int restore_time(Node *n, void *userdata) {
         Exchange *x = userdata;
         _cleanup_free_ char *path = node_path(n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or
- * stands in it) is done again in the new one, which others use by now.
+ * stands in it; docs/overlayfs.md 5.4) is done again in the new one, which others use by now.
  *
  * A name that was made or replaced in the old tree appears in the new one if its place there is free, or
  * still holds what was put there; else it stays where it is, and is kept in the end. A name that is gone

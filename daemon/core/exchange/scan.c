@@ -107,7 +107,7 @@ static int check_excluded(Exchange *x, Node *n) {
         return -EUCLEAN;
 }
 
-/* What the kernel would refuse later: to move or to empty it, or to put it there. */
+/* What the kernel would refuse later: to move or to empty it, or to put it there (docs/overlayfs.md 3.5). */
 static int check_fileattr(const Exchange *x, Node *n, int fd) {
         FileAttr a, parent = { 0 };
         int r = fileattr_get(fd, &a);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who stands in a directory that is to be exchanged, and what that means: whoever can change names there
- * would change them in the old tree alone, so he is waited for; for all others the old tree is kept.
+ * would change them in the old tree alone (docs/overlayfs.md 5.6), so he is waited for; for all others the
+ * old tree is kept.
  *
  * He may go anywhere in the tree, so every directory of it counts. */
 #include <poll.h>

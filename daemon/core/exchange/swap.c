@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late.
+/* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late
+ * (docs/overlayfs.md 5.1, 5.4).
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -62,7 +63,7 @@ static int swap_names(Exchange *x) {
                                                                                                    : 0;
         if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_hold) < 0)
                 return r;
-        /* The kernel writes a redirect for the old tree, and found it too long. */
+        /* The kernel writes a redirect for the old tree, and found it too long (docs/overlayfs.md 2.5). */
         return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0
                 ? -errno
                 : 0;
@@ -98,8 +99,8 @@ static int swap_checked(Exchange *x) {
 }
 
 /* How long a task that had found its way into the old tree just before the exchange may wait for a processor
- * until it goes on there: until then the old tree must stay whole. The scheduler gives each runnable task
- * its turn. */
+ * until it goes on there: until then the old tree must stay whole (docs/overlayfs.md 5.4). The scheduler
+ * gives each runnable task its turn. */
 static uint64_t scheduling_grace(void) {
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
         unsigned runnable = 1;
@@ -182,7 +183,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
         TimesGuard guard;
         int r;
 
-        /* xfs touches a directory whose ".." changes (xfs_cross_rename). */
+        /* xfs touches a directory whose ".." changes (xfs_cross_rename; docs/overlayfs.md 5.8). */
         times_guard_begin(&guard, x->new_fd);
         r = check_mounts_again(x, reterr);
         if (r >= 0)

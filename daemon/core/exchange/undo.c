@@ -3,7 +3,7 @@
  * name that was never looked up through the overlay, a directory that is merged with the lower path, holding
  * a whiteout for every lower name the directory had when it was finalized and for every name it has now.
  * Entries are then linked over the whiteouts through the overlay. Never looked up: the kernel has no dentry
- * that could disagree. */
+ * that could disagree (docs/overlayfs.md 1.4, 4.2, 4.4). */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

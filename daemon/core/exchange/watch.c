@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What happens in the directories of an old tree, by inotify. Events are queued under the lock of the
- * directory they happen in (fs/notify, vfs_* helpers), so what was done before a rename of the directory
- * took that lock is in the queue once the rename returns. */
+ * directory they happen in (fs/notify, vfs_* helpers; docs/overlayfs.md 5.3), so what was done before a
+ * rename of the directory took that lock is in the queue once the rename returns. */
 #include <poll.h>
 #include <string.h>
 #include <sys/inotify.h>

@@ -180,7 +180,8 @@ static int await_child(const Copy *c, const Task *t, pid_t pid, uint64_t *told) 
         return !WIFEXITED(status) ? -ECANCELED : -WEXITSTATUS(status);
 }
 
-/* The kernel ends the copying of a large file for nothing less than the end of a process. */
+/* The kernel ends the copying of a large file for nothing less than the end of a process
+ * (docs/overlayfs.md 3.6). */
 static int copy_large(const Copy *c, const Task *t, uint64_t *told) {
         pid_t pid = fork();
 
@@ -190,7 +191,7 @@ static int copy_large(const Copy *c, const Task *t, uint64_t *told) {
 }
 
 /* Opening for writing is what makes the kernel copy. It leaves the time of the copy as modification time
- * (seen on 6.18), which is put back at once, also when there was no room for all of it. */
+ * (docs/overlayfs.md 3.6), which is put back at once, also when there was no room for all of it. */
 static int copy_data(const Copy *c, const Task *t, uint64_t *told) {
         _cleanup_close_ int fd = -EBADF;
         struct stat before;

@@ -35,7 +35,7 @@ static int check_lower(char *const *layers, Failure *reterr) {
 }
 
 /* With index=on the kernel ties the upper to its lower layer and to its work directory, by an origin on the
- * root (ovl_verify_set_fh()): changes without that index would contradict it. */
+ * root (ovl_verify_set_fh(); docs/overlayfs.md 9.4): changes without that index would contradict it. */
 static int check_upper(const char *upper, Failure *reterr) {
         ssize_t n = getxattr(upper, XATTR_ORIGIN, NULL, 0);
 
@@ -101,8 +101,8 @@ static int try_mount(const Overlay *layers, const char *point, const char *more)
 
 /* Whether an overlay uses the upper, wherever it is mounted, or detached: with index=on the kernel refuses
  * an upper in use (EBUSY) before it looks at the work directory, which is none here, on another mount
- * (EINVAL). So nothing comes of it but the answer. What has just been unmounted lives on for a moment, as
- * whoever looked at it lets go of it. */
+ * (EINVAL; docs/overlayfs.md 7.2). So nothing comes of it but the answer. What has just been unmounted lives
+ * on for a moment, as whoever looked at it lets go of it. */
 static int probe_use(const Overlay *layers, const char *point, Failure *reterr) {
         Overlay probe = *layers;
         int r;

@@ -5,7 +5,8 @@
 
 #include "core/context/site.h"
 
-/* What the kernel writes at least of each piece when it copies something up (OVL_COPY_UP_CHUNK_SIZE). */
+/* What the kernel writes at least of each piece when it copies something up (OVL_COPY_UP_CHUNK_SIZE;
+ * docs/overlayfs.md 3.6). */
 #define CONTENT_KERNEL_STEP (UINT64_C(1) << 20)
 
 /* Bytes that are written if each piece of data is copied in steps of that many bytes. Blocks. */

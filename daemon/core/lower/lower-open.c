@@ -32,8 +32,9 @@ struct LowerView {
         } items[OWNERS_MAX];
 };
 
-/* Handles of FUSE are numbers of the running server, given anew whenever the kernel has forgotten an inode;
- * its change times are whatever the server makes of them (that of sshfs is the modification time). */
+/* Handles of FUSE are numbers of the running server (docs/overlayfs.md 9.2), given anew whenever the kernel
+ * has forgotten an inode; its change times are whatever the server makes of them (that of sshfs is the
+ * modification time). */
 static bool has_lasting_handles(int fd) {
         struct statfs sfs;
 
@@ -196,8 +197,8 @@ static int detach(int *fds, size_t n) {
         return 0;
 }
 
-/* Kernels before 6.15 make no overlay of mounts that are attached nowhere. Those that are cannot be
- * unmounted while the view is made, and no longer: it has mounts of its own. */
+/* Kernels before 6.15 make no overlay of mounts that are attached nowhere (docs/overlayfs.md 7.7). Those
+ * that are cannot be unmounted while the view is made, and no longer: it has mounts of its own. */
 static int make_view(Lower *l, const Overlay *o) {
         int r = attach_all(l, o);
 
@@ -210,7 +211,7 @@ static int make_view(Lower *l, const Overlay *o) {
 
 /* Of a layer that is the only one the kernel reads neither redirects nor opaque directories
  * (ovl_lookup_single(), d->last), only whiteouts. Those that are xattrs it reads in a layer whose root says
- * so, since Linux 6.7. 1, 0, or an error. */
+ * so, since Linux 6.7 (docs/overlayfs.md 1.7). 1, 0, or an error. */
 static int is_plain(const Lower *l) {
         _cleanup_free_ char *opaque = NULL;
         ssize_t n;

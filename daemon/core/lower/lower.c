@@ -16,7 +16,7 @@
 #define FH_MAGIC 0xfb
 
 /* What changes the ctime of an entry once more within this time may leave it as it is: file systems take it
- * from a clock that ticks, and that of a server may be behind by as much. */
+ * from a clock that ticks (docs/overlayfs.md 9.2), and that of a server may be behind by as much. */
 #define CTIME_SETTLED_NSEC UINT64_C(2000000000)
 
 /* A name longer than a file system takes, or a file on the way, says "not there" as well. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Files are compared until one says yes. Without that the layer stays unproved, and no content is read. */
+/* Files are compared until one says yes (docs/overlayfs.md 8.3). Without that the layer stays unproved, and
+ * no content is read. */
 #include "core/lower/proof-data.h"
 
 #include <fcntl.h>

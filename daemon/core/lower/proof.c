@@ -225,8 +225,8 @@ static int prove_below(Proof *p, size_t i) {
 }
 
 /* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
- * read the layers again (ovl_cache_get()). So each two neighbours are to have a directory of the same name
- * that it reads, in their order. */
+ * read the layers again (ovl_cache_get(); docs/overlayfs.md 8.2). So each two neighbours are to have a
+ * directory of the same name that it reads, in their order. */
 static int prove_rest(Proof *p) {
         size_t n_steps = p->o->n_lower > 1 ? p->o->n_lower - 1 : p->o->n_lower;
         int r = 0;
@@ -240,7 +240,7 @@ static int prove_rest(Proof *p) {
 }
 
 /* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
- * the overlay (FILESYSTEM_MAX_STACK_DEPTH). 0: it is not. */
+ * the overlay (FILESYSTEM_MAX_STACK_DEPTH; docs/overlayfs.md 8.4). 0: it is not. */
 static int try_stacking(int fd, void *userdata) {
         _cleanup_close_ int fs_fd = fsopen("overlay", FSOPEN_CLOEXEC);
         const Proof *p = userdata;

@@ -4,8 +4,8 @@
  * mount that is attached nowhere. So nothing is read through it: a fanotify mark is set on what stands
  * there, the overlay's root is listed, and the kernel reads the root of each layer for that. Only if it was
  * that very directory that it read, in this thread, is the path the layer (ovl_dir_read_merged(),
- * iterate_dir()). The event brings a descriptor of it on the overlay's own mount of the layer, which has
- * that one's id map, too. */
+ * iterate_dir(); docs/overlayfs.md 8.1). The event brings a descriptor of it on the overlay's own mount of
+ * the layer, which has that one's id map, too. */
 #pragma once
 
 #include "core/context/site.h"

@@ -39,7 +39,7 @@ typedef struct Repair {
         unsigned n_repaired;
 } Repair;
 
-/* opaque=y with an absolute redirect beside it: nobody else makes that. */
+/* opaque=y with an absolute redirect beside it: nobody else makes that (docs/overlayfs.md 2.6). */
 static int
 repair_directory(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
         _cleanup_close_ int upper_fd = -EBADF, fd = -EBADF;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What of a directory is still in the kernel's memory as it was before the redirects were written: found by
- * fanotify marks that go with their inode (FAN_MARK_EVICTABLE, Linux 5.19) and match no event. What is left
- * of them after a reconfigure is used by somebody, or was for a moment.
+ * fanotify marks that go with their inode (FAN_MARK_EVICTABLE, Linux 5.19; docs/overlayfs.md 6.2) and match
+ * no event. What is left of them after a reconfigure is used by somebody, or was for a moment.
  *
  * Left on an entry: its redirect in memory may be none, and a rename would make the kernel write one that is
- * wrong below an opaque directory. For files, link() makes the kernel write an absolute one, on disk and in
- * memory (ovl_link(), ovl_set_redirect()); there is no such way for directories. Left on the directory
- * itself alone: somebody stands in it or watches it. A watch is no hindrance, and goes dead. */
+ * wrong below an opaque directory (docs/overlayfs.md 2.4). For files, link() makes the kernel write an
+ * absolute one, on disk and in memory (ovl_link(), ovl_set_redirect()); there is no such way for
+ * directories. Left on the directory itself alone: somebody stands in it or watches it. A watch is no
+ * hindrance, and goes dead (docs/overlayfs.md 4.3, 6.4). */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>

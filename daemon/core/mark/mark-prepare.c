@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The harmless part of the mark method: every entry of a directory is copied up through the overlay, one
- * after the other, so that the kernel can put the directory's times back; directories wait for the lower
- * side by side. Coverage is monotone: what is renamed or deleted in a merged directory leaves a whiteout, so
- * once nothing is missing, nothing will be. */
+ * after the other, so that the kernel can put the directory's times back (docs/overlayfs.md 3.3);
+ * directories wait for the lower side by side. Coverage is monotone: what is renamed or deleted in a merged
+ * directory leaves a whiteout (docs/overlayfs.md 5.7), so once nothing is missing, nothing will be. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

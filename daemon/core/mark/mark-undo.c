@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The reverse of marking, for an overlay that nobody else uses. On a live one it is not safe: as long as the
  * kernel has the directory in memory as opaque, deleting and renaming leaves no whiteout, and every such
- * name would come back. There, an exchange undoes it. */
+ * name would come back (docs/overlayfs.md 5.7). There, an exchange undoes it. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Renames in the directories being marked, by inotify on the upper, which pins nothing of the overlay. A
- * listing can miss an entry that is renamed while it runs; its event does not. */
+/* Renames in the directories being marked, by inotify on the upper, which pins nothing of the overlay
+ * (docs/overlayfs.md 6.4). A listing can miss an entry that is renamed while it runs; its event does not. */
 #include <sys/inotify.h>
 
 #include "base/fs-util.h"

@@ -2,7 +2,7 @@
 /* The raw edits of the mark method, on the upper of a running mount: a redirect on what needs a lower layer,
  * opaque=y on the directory. Both only take effect when the kernel reads them, at the next lookup of an
  * inode that is not in memory. A redirect that is written here means what the kernel takes for granted
- * without it, so it is right at any time; opaque=y is not, see mark.c. */
+ * without it, so it is right at any time; opaque=y is not, see mark.c (docs/overlayfs.md 2.3, 2.6). */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -39,8 +39,8 @@ static bool needs_redirect(const UpperEntry *e, bool is_opaque) {
                 (e->class == UPPER_PLAIN && !is_opaque);
 }
 
-/* The descriptor comes first, then the redirect: one that is absent then has never been renamed, so its
- * lower name is the one it was opened by, whatever becomes of the name meanwhile. */
+/* The descriptor comes first, then the redirect (docs/overlayfs.md 2.2): one that is absent then has never
+ * been renamed, so its lower name is the one it was opened by, whatever becomes of the name meanwhile. */
 int mark_write_redirect(int upper_fd, const char *name, const char *lower, bool is_opaque) {
         _cleanup_close_ int fd = open_beneath(upper_fd, name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };

@@ -7,8 +7,9 @@
  * needs none, because the kernel gave it an absolute redirect then. When no mark is left after the
  * reconfigure, all of these inodes were forgotten; whatever is in memory now was read from the upper since.
  * If the upper still has an absolute redirect on everything (nothing had to be written again), that is what
- * was read, and the kernel never replaces it. So nothing can write a relative or wrong redirect from then
- * on, whether the directory is opaque or not, and nobody has to watch it afterwards. */
+ * was read, and the kernel never replaces it (docs/overlayfs.md 2.4). So nothing can write a relative or
+ * wrong redirect from then on, whether the directory is opaque or not, and nobody has to watch it
+ * afterwards. */
 #include <stdarg.h>
 #include <string.h>
 #include <sys/inotify.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which directories of an overlay others hang on: mounts upon them, bind mounts of them, and overlays of
  * which they are layers, in any mount namespace. An exchange would pull them along, or leave them with the
- * old tree. */
+ * old tree (docs/overlayfs.md 5.2, 5.6). */
 #pragma once
 
 #include <sys/types.h>

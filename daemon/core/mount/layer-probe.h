@@ -6,7 +6,7 @@
  *
  * No layer is read while somebody else has that root open and has listed it: the kernel then has the names
  * in memory. Layers that are known, on other file systems, bear witness: when one of them is read, all are.
- * Source: ovl_dir_read_merged(), ovl_cache_get(), iterate_dir(); tried on 6.18. */
+ * Source: ovl_dir_read_merged(), ovl_cache_get(), iterate_dir(); docs/overlayfs.md 8.1, 8.2. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Directories through a mount of our own that is attached nowhere: whoever unmounts what we look at is not
- * told that it is busy. The file system itself lives on until the descriptor is closed. */
+ * told that it is busy (docs/overlayfs.md 10.1). The file system itself lives on until the descriptor is
+ * closed. */
 #pragma once
 
 /* Opens what path leads to (O_DIRECTORY | O_CLOEXEC and flags). Mounts below it are not there: what they

@@ -260,7 +260,8 @@ int mount_options_next(const char *options, const char *key, const char **iterat
 }
 
 /* mount_option_unescape() - what the kernel makes of upperdir= and workdir= given as strings
- * Removes backslashes in place; one at the very end stands for nothing (ovl_unescape(); tried on 6.18). */
+ * Removes backslashes in place; one at the very end stands for nothing (ovl_unescape();
+ * docs/overlayfs.md 7.4). */
 void mount_option_unescape(char *s) {
         char *out = s;
 

@@ -72,7 +72,7 @@ Overlay *overlay_free(Overlay *o) {
 }
 
 /* Copies one layer from *p up to an unescaped ':' or the end, without escapes. As in the kernel, a backslash
- * at the very end stands for nothing (ovl_unescape(); tried on 6.18). */
+ * at the very end stands for nothing (ovl_unescape(); docs/overlayfs.md 7.4). */
 static char *next_layer(const char **p) {
         char *layer = malloc(strlen(*p) + 1), *out = layer;
 
@@ -299,7 +299,7 @@ static Tristate read_parameter(const char *directory, const char *name) {
 
 /* The kernel shows an option when it differs from the module parameter *at the time of reading*, so an
  * absent one has the parameter's present value, even if the parameter was changed after the mount
- * (ovl_show_options()). */
+ * (ovl_show_options(); docs/overlayfs.md 7.3). */
 static int read_feature(
         const Overlay *o, const char *directory, const char *key, const char *parameter, Tristate *ret) {
         _cleanup_free_ char *value = NULL;

@@ -4,8 +4,9 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
-/* reconfigure_super() calls shrink_dcache_sb() before anything else, and leaves every flag alone that was
- * not set through the context. Unlike mount -o remount, this knows nothing of the flags of the mount. */
+/* reconfigure_super() calls shrink_dcache_sb() before anything else (docs/overlayfs.md 6.1), and leaves
+ * every flag alone that was not set through the context. Unlike mount -o remount, this knows nothing of the
+ * flags of the mount. */
 static int reconfigure(int fd, const char *flag) {
         _cleanup_close_ int context = fspick(fd, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
 

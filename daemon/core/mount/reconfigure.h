@@ -15,5 +15,5 @@
 int remount_reconfigure(int root_fd, Failure *reterr);
 /* Makes the superblock read-only, read back. -EBUSY while a file is open for writing, or a removed one is
  * open; 1 if it has become so, 0 if it was. Works when the mount is detached. Forgets unused entries even
- * when it fails. */
+ * when it fails (docs/overlayfs.md 6.3). */
 int superblock_make_read_only(int root_fd);

@@ -27,8 +27,8 @@ typedef struct Entry {
         uint64_t xattrs;    /* digest of the xattrs it had then, 0 unknown */
         uint64_t ctime;     /* of the lower entry then, in nanoseconds; 0 unknown, or not to be relied upon;
                                CTIME_OF_OLD_RECORD */
-        uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share; 0
-                               unknown */
+        uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share
+                               (docs/overlayfs.md 4.6); 0 unknown */
         unsigned char type; /* DT_ value */
         bool is_local;  /* surely no name of the lower: the lower was asked, or it came while the directory
                            was pure, or being rebuilt */

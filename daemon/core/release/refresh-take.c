@@ -56,7 +56,8 @@ int refresh_open_view(RefreshDirectory *d) {
 
         if (d->view_fd >= 0)
                 return 0;
-        /* The kernel merges a lower directory once: an old tree that is still there has it. */
+        /* The kernel merges a lower directory once (docs/overlayfs.md 4.1): an old tree that is still there
+         * has it. */
         r = audit_check_old_trees(d->p->site, d->node->lower, d->reterr);
         if (r >= 0)
                 r = refresh_open_staging(d);
@@ -182,7 +183,7 @@ static int directory_made_of(int upper_fd, const char *lower) {
 }
 
 /* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
- * view would be an alias of it, which the kernel refuses. */
+ * view would be an alias of it, which the kernel refuses (docs/overlayfs.md 4.2). */
 static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const UpperEntry *e) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;

@@ -61,7 +61,7 @@ static bool has_other_content(const Difference *x, const struct stat *here) {
 
 /* A tree that was restored or moved to another server: the files have other numbers and change times, and
  * all else as it was. The kernel finds the new one by its path already. Not with index=on, where it compares
- * the handle. Symlinks are cheap to copy. */
+ * the handle (docs/overlayfs.md 9.4). Symlinks are cheap to copy. */
 static bool looks_the_same(
         const RefreshDirectory *d, const Difference *x, const RefreshChange *c, const struct stat *here) {
         return x->upper.type == DT_REG && S_ISREG(x->st.st_mode) && d->p->site->overlay->index == TRI_NO &&
@@ -224,7 +224,8 @@ static int apply(RefreshDirectory *d) {
                 d->fd = open_dir_beneath(d->p->site->root_fd, d->path);
                 if (d->fd < 0)
                         return errno_is_gone(d->fd) ? 0 : d->fd;
-                /* Marked, and not in effect: the kernel would not merge the lower directory once more. */
+                /* Marked, and not in effect: the kernel would not merge the lower directory once more
+                 * (docs/overlayfs.md 4.1). */
                 if (observe_directory(d->fd) == OBSERVED_MERGED) {
                         refresh_note(
                                 d, "",

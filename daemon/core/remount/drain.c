@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The old superblock after a swap. A descriptor of its root keeps its mount id and device from being given
- * to another mount, so blockers_find() can tell who uses it. */
+ * to another mount (docs/overlayfs.md 7.8), so blockers_find() can tell who uses it. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>

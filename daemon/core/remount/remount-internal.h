@@ -43,7 +43,7 @@ int mount_detach_top(int root_fd);
  * that is not known. */
 int mount_attributes(const char *vfs_options, uint64_t *ret);
 /* A new superblock with the layers of o, the options and the work directory; a descriptor of its mount, not
- * attached anywhere. */
+ * attached anywhere. It acts with our credentials from then on (docs/overlayfs.md 7.9). */
 int superblock_create(const Overlay *o, const OverlayOptions *l, const char *work, Failure *reterr);
 
 /* remount-rehearse.c. In a mount namespace of its own: attaches the mount, compares its options, adds copies

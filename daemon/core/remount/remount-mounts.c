@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is mounted in an overlay: it goes with the old superblock when that is detached, so the new one gets
- * copies, which share their superblocks and their peers with the originals. */
+/* What is mounted in an overlay: it goes with the old superblock when that is detached
+ * (docs/overlayfs.md 7.6), so the new one gets copies, which share their superblocks and their peers with
+ * the originals. */
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A mount that is attached nowhere is in no mount table, and nothing can be mounted in it before Linux 6.15.
- * So a thread takes it into a mount namespace of its own, where nobody else sees it, attaches it at the very
- * place, looks, and hands a copy of the whole tree back. */
+/* A mount that is attached nowhere is in no mount table, and nothing can be mounted in it before Linux 6.15
+ * (docs/overlayfs.md 7.7). So a thread takes it into a mount namespace of its own, where nobody else sees
+ * it, attaches it at the very place, looks, and hands a copy of the whole tree back. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>

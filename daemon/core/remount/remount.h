@@ -4,8 +4,8 @@
  *
  * Until the last step nothing that users see has changed: the new superblock is made, compared and given the
  * child mounts in a mount namespace of our own, then slipped beneath the running mount (MOVE_MOUNT_BENEATH,
- * since Linux 6.5), which covers it. Detaching the running mount uncovers it. Whoever has something open in
- * the old one keeps it. */
+ * since Linux 6.5), which covers it. Detaching the running mount uncovers it (docs/overlayfs.md 7.5).
+ * Whoever has something open in the old one keeps it. */
 #pragma once
 
 #include "core/context/site.h"

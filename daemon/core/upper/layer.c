@@ -36,7 +36,7 @@ static int has_xattr(int fd, const char *name) {
 }
 
 /* Only the one byte "y": the kernel reads into a buffer of one byte and takes a longer value for none
- * (ovl_get_opaquedir_val(); "yes", "z" and "" tried on 6.18). */
+ * (ovl_get_opaquedir_val(); docs/overlayfs.md 1.2). */
 static int is_opaque(int fd) {
         char value;
         ssize_t n = xattr_peek(fd, XATTR_OPAQUE, &value, 1);
@@ -129,7 +129,7 @@ bool upper_entry_has_absolute_redirect(const UpperEntry *e) {
 }
 
 /* The kernel takes "/a/b" and "name"; an empty value, a trailing or double '/' and a '/' in a name are
- * EINVAL, "." and ".." are EACCES at lookup (tried on 6.18). What follows a NUL does not count. */
+ * EINVAL, "." and ".." are EACCES at lookup (docs/overlayfs.md 1.2). What follows a NUL does not count. */
 static bool redirect_is_valid(const char *s) {
         bool absolute = *s == '/';
 
@@ -181,7 +181,8 @@ static int walk_set(Walk *w, const char *lower) {
         return 0;
 }
 
-/* The directory is in the lower layers only, if anywhere; below an opaque one there is nothing. */
+/* The directory is in the lower layers only, if anywhere; below an opaque one there is nothing
+ * (docs/overlayfs.md 2.1). */
 static int walk_leave_upper(Walk *w, const char *name) {
         if (!w->lower)
                 return -ENOENT;
@@ -201,9 +202,9 @@ static int walk_apply(Walk *w, const char *name, const UpperEntry *e) {
         return walk_append(w, e->redirect);
 }
 
-/* Opened first, then read: the kernel writes the redirect before it renames, so what has none then was never
- * called otherwise, and the lower path is that of the directory the walk ends at, whatever is renamed
- * meanwhile. */
+/* Opened first, then read: the kernel writes the redirect before it renames (docs/overlayfs.md 2.2), so what
+ * has none then was never called otherwise, and the lower path is that of the directory the walk ends at,
+ * whatever is renamed meanwhile. */
 static int walk_step(Walk *w, const char *name) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_close_ int fd = -EBADF;
@@ -249,10 +250,10 @@ static int walk_path(Walk *w, int upper_fd, const char *path) {
 
 /* upper_lower_path() - the path of a directory in the merged view of the lower layers
  * @upper_fd: root of the upper, borrowed   @path: relative to it, "" is the root, whose own marks the kernel
- * does not read Returns 0; -ENOENT whited out or below an opaque directory that has no such entry, -ENOTDIR,
- * -EINVAL malformed redirect on the way, -EXDEV a mount in the upper. Whether the lower path exists is not
- * asked: that would need the lower. Renames while this runs may lead to another directory than a moment
- * before: upper_lower_path_of() where it matters. */
+ * does not read (docs/overlayfs.md 1.6). Returns 0; -ENOENT whited out or below an opaque directory that has
+ * no such entry, -ENOTDIR, -EINVAL malformed redirect on the way, -EXDEV a mount in the upper. Whether the
+ * lower path exists is not asked: that would need the lower. Renames while this runs may lead to another
+ * directory than a moment before: upper_lower_path_of() where it matters. */
 int upper_lower_path(int upper_fd, const char *path, char **ret_lower, bool *ret_in_upper) {
         _cleanup_(walk_done) Walk w = { .fd = -EBADF };
         int r = walk_path(&w, upper_fd, path);

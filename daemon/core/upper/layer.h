@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the upper layer says: xattrs of overlayfs, classes of entries, the lower path of a directory. Reads
- * only, by descriptor, on the upper file system; the lower is never asked. Facts document, sections 1.1
- * to 1.3. */
+ * only, by descriptor, on the upper file system; the lower is never asked. docs/overlayfs.md 1.1, 2.1. */
 #pragma once
 
 #include "base/failure.h"
@@ -40,7 +39,7 @@ int upper_entry_read(int dfd, const char *name, UpperEntry *ret);
 void upper_entry_done(UpperEntry *e);
 
 /* A merge child needs a lower layer: metacopy file, or a directory that is merged by redirect. Whether it is
- * resolvable without its parent (absolute redirect) is the second question. */
+ * resolvable without its parent (absolute redirect; docs/overlayfs.md 2.3) is the second question. */
 bool upper_entry_is_merge_child(const UpperEntry *e) _pure_;
 bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
 

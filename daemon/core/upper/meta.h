@@ -14,7 +14,7 @@ int meta_copy_but_labels(int from_fd, int to_fd);
 int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to);
 int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *to);
 /* Brings an open entry (O_PATH will do) to the upper, and changes nothing else but its ctime: writes back
- * its access time. Blocks on the lower. */
+ * its access time (docs/overlayfs.md 3.1). Blocks on the lower. */
 int meta_copy_up(int fd);
 /* Access and modification time. Last, since every name put into a directory changes them. */
 int meta_copy_times(int from_fd, int to_fd);

@@ -22,8 +22,8 @@ static bool get_handle(int fd, int flags, struct file_handle *h) {
 }
 
 /* A handle that need not be opened is the lower's where there is one, else the upper's
- * (ovl_check_encode_origin, Linux 6.6). With nfs_export=on handles can be opened, and are the upper's of
- * merged directories, too. */
+ * (ovl_check_encode_origin, Linux 6.6; docs/overlayfs.md 4.5). With nfs_export=on handles can be opened, and
+ * are the upper's of merged directories, too. */
 static bool has_handle_of_upper(int fd) {
         FileHandle h;
 

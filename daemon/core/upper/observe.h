@@ -13,7 +13,8 @@ typedef enum Observed {
  * (ovl_getattr sets 1 for merged ones), or, on file systems that always say 1 (btrfs), lseek(SEEK_END)
  * works, which overlayfs refuses with EINVAL for directories that may hold whiteouts (ovl_dir_llseek), or,
  * for those of them that merge nothing, marked ones, the file handle is the upper's (Linux 6.6; before,
- * these read as merged on btrfs). Not for the root, whose handle always is. Blocks; asks no lower. */
+ * these read as merged on btrfs). Not for the root, whose handle always is. docs/overlayfs.md 4.5.
+ * Blocks; asks no lower. */
 int observe_directory(int fd);
 /* The root of a tree just built: pure for a finalize, merged for an undo. -EUCLEAN... otherwise -ESTALE. */
 int observe_new_tree(int fd, bool is_undo);

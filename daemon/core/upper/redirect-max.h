@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The overlay module's limit on the length of the redirects the kernel creates. A longer lower
- * path makes link() fail with EXDEV. The limit is global to the machine and may be changed on a live mount;
- * entries written under a higher one stay valid.
+/* The overlay module's limit on the length of the redirects the kernel creates (docs/overlayfs.md 2.5). A
+ * longer lower path makes link() fail with EXDEV. The limit is global to the machine and may be changed on a
+ * live mount; entries written under a higher one stay valid.
  *
  * Whoever needs it raised holds a shared lock on /run/ovlfind.redirect_max.lock, which only root can; the
  * last one to leave, or the next survey after a crash, sets it back to what stands in

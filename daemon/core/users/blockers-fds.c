@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Descriptors that lead to an overlay: by the mount id that fdinfo tells, never by asking the file. */
+/* Descriptors that lead to an overlay: by the mount id that fdinfo tells, never by asking the file
+ * (docs/overlayfs.md 10.2). */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

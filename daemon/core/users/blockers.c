@@ -74,7 +74,8 @@ static int visit_mapping(Search *s, char *line) {
             line[n] != '/')
                 return 0;
         is_ours = makedev(device_major, device_minor) == s->overlay->device;
-        /* Kernels before 6.8 tell the device of the layer, but the path on the overlay. */
+        /* Kernels before 6.8 tell the device of the layer, but the path on the overlay
+         * (docs/overlayfs.md 10.2). */
         r = search_resolve(s, line + n, &path);
         if (r < 0 || (r == 0 && !is_ours))
                 return r;

@@ -2,9 +2,10 @@
 /* Who holds open what stood in a directory before it was finalized.
  *
  * The kernel knows the inode of a merged directory by its lower directory, and lets no second one be merged
- * with that as long as the first is in memory: ESTALE (ovl_get_inode(), ovl_verify_inode()). An open or
- * mapped file keeps the directories that it was opened in there, removed ones as well. So an undo has to
- * wait for those who opened something before the exchange. /proc shows them by the path of the old tree. */
+ * with that as long as the first is in memory: ESTALE (ovl_get_inode(), ovl_verify_inode();
+ * docs/overlayfs.md 4.1). An open or mapped file keeps the directories that it was opened in there, removed
+ * ones as well. So an undo has to wait for those who opened something before the exchange. /proc shows them
+ * by the path of the old tree. */
 #pragma once
 
 #include "base/failure.h"

@@ -19,7 +19,8 @@ typedef struct Standing {
 
 /* In the directory at path, relative to the root of the overlay o, in any mount namespace. With writers only
  * those are asked for who are among them where they stand (from a program nobody gets to a name), and who
- * hold a lock on a directory: that goes with the old tree, and excludes nobody who comes by path. */
+ * hold a lock on a directory: that goes with the old tree, and excludes nobody who comes by path
+ * (docs/overlayfs.md 5.6). */
 int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret);
 /* Who holds a lock on a directory there. */
 int standing_find_locks(const Overlay *o, const char *path, Standing *ret);

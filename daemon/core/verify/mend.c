@@ -5,8 +5,8 @@
  * Marks are written raw, also below a live overlay: an entry that the kernel cannot resolve has no dentry (a
  * failed lookup is not cached), so there is nothing in memory that could disagree; one that it resolves to
  * an empty directory is found again as soon as that is evicted. A whiteout may have a dentry, which the
- * kernel trusts: it would answer ESTALE to whoever makes something of that name. So it goes through the
- * overlay. */
+ * kernel trusts (docs/overlayfs.md 4.4): it would answer ESTALE to whoever makes something of that name. So
+ * it goes through the overlay. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

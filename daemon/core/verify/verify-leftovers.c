@@ -109,7 +109,8 @@ static int check_leftover(int dfd, const char *name, unsigned char type, void *u
         Verify *v = userdata;
         struct stat st;
 
-        /* The whiteout that the kernel keeps for linking others from it (ovl_whiteout()). */
+        /* The whiteout that the kernel keeps for linking others from it (ovl_whiteout();
+         * docs/overlayfs.md 7.1). */
         if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISCHR(st.st_mode) && st.st_rdev == 0))
                 return 0;
         if (v->want_repair && type == DT_DIR)
