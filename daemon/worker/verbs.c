@@ -66,31 +66,10 @@ static int send_checks(const CheckList *l) {
         return r;
 }
 
-bool worker_asks_for(const Worker *w, const char *key) {
-        const char *v = wire_request_get(&w->request, key);
-
-        return v && strcmp(v, "1") == 0;
-}
-
 static uint64_t number(const Worker *w, const char *key, uint64_t missing) {
         const char *v = wire_request_get(&w->request, key);
 
         return v ? strtoull(v, NULL, 10) : missing;
-}
-
-char **worker_split(const Worker *w, const char *key, char **buffer) {
-        const char *value = wire_request_get(&w->request, key) ?: "";
-        char **l = calloc(strlen(value) / 2 + 2, sizeof(char *)), *state;
-        size_t n = 0;
-
-        *buffer = strdup(value);
-        if (!l || !*buffer) {
-                free(l);
-                return NULL;
-        }
-        for (char *s = strtok_r(*buffer, " ", &state); s; s = strtok_r(NULL, " ", &state))
-                l[n++] = s;
-        return l;
 }
 
 static Floor floor_of(const Worker *w, const char *key) {

@@ -31,6 +31,8 @@ typedef struct Worker {
         atomic_bool is_ending; /* it was told to end, or nobody listens any more */
 } Worker;
 
+/* request.c. Whether the request has this key with the value 1. */
+bool worker_asks_for(const Worker *w, const char *key);
 /* Words of a value of the request: an array that ends with NULL and points into *buffer; NULL on out of
  * memory. The caller frees both. */
 char **worker_split(const Worker *w, const char *key, char **buffer);
@@ -42,8 +44,6 @@ int guard_start(Worker *w);
 /* Somebody asked for this: it cannot be unmounted, as long as it is not let go. */
 int guard_use(Worker *w);
 void guard_let_go(Worker *w);
-/* verbs.c: whether the request has this key with the value 1. */
-bool worker_asks_for(const Worker *w, const char *key);
 /* verb-release.c */
 /* Compares, then verifies. */
 int worker_compare(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr);

@@ -113,4 +113,3 @@ void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why);
 void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
 void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);
-

@@ -12,9 +12,9 @@
 #include "core/context/lost.h"
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 #include "core/upper/raw.h"
 #include "core/upper/times.h"
-#include "core/upper/names.h"
 
 static const char *const root_names[] = { STAGING_NAME, NULL };
 
@@ -393,4 +393,3 @@ int staging_foreach(
 void staging_new_name(Staging *s, char ret[static 16]) {
         (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
 }
-

@@ -7,9 +7,9 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/context/site.h"
-#include "base/clock.h"
 
 /* Tasks that wait for disks or memory, percent of the last ten seconds. Ours are among them, but it takes
  * more than those: the lower layer's answers are not waited for as a disk's are. */

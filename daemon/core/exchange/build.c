@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
@@ -14,7 +15,6 @@
 #include "core/upper/fileattr.h"
 #include "core/upper/meta.h"
 #include "core/upper/redirect-max.h"
-#include "base/clock.h"
 
 #define DRESS_FEW 4
 /* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */

@@ -4,9 +4,9 @@
  * through such an overlay, as long as it stays: so it stays until that is unmounted. */
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "base/clock.h"
 
 /* A search reads all mount tables, and lists the root of each other overlay. */
 #define LOOK_AGAIN_USEC (2 * USEC_PER_SEC)

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/context/lost.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/times.h"
 #include "core/users/standing.h"
-#include "base/clock.h"
 
 /* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
 #define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)

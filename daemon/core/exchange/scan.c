@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
@@ -13,7 +14,6 @@
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
 
 /* An old directory while it is read, and what is being done: should it fail, that is told. */

@@ -5,9 +5,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "base/clock.h"
 
 /* A directory in which names change for so long without a pause is not one that programs search libraries
  * in. */

@@ -7,10 +7,10 @@
 #include <poll.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
 
 /* Who only lists a directory has left it in a moment. Who is there longer is looked for less often. */

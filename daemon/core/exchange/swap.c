@@ -5,11 +5,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/redirect-max.h"
 #include "core/upper/times.h"
-#include "base/clock.h"
 
 /* How long to look for a moment in which nothing changes. */
 #define GIVE_UP_USEC (60 * USEC_PER_SEC)

@@ -45,4 +45,3 @@ int undo_make_directory(Exchange *x, Node *n) {
         fd = raw_make_merged(parent_fd, name, n->lower);
         return fd < 0 ? fd : make_whiteouts(n, fd);
 }
-

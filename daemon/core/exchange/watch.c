@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/inotify.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "base/clock.h"
 
 /* Attributes matter only of the directories themselves: files are the same inodes in both trees. */
 #define WATCH_NAMES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)

@@ -2,8 +2,8 @@
 /* Old trees that a job leaves, looked at until they are gone. */
 #include <poll.h>
 
-#include "core/job/work-internal.h"
 #include "base/clock.h"
+#include "core/job/work-internal.h"
 
 #define KEEP_LOOK_MIN_MSEC 200
 #define KEEP_LOOK_MAX_MSEC 5000

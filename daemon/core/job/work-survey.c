@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "base/proc-scan.h"
@@ -13,9 +14,8 @@
 #include "core/job/recover.h"
 #include "core/job/work-internal.h"
 #include "core/mark/mark.h"
-#include "core/upper/redirect-max.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
+#include "core/upper/redirect-max.h"
 
 /* A worker whose daemon was killed is killed as well, but may take a moment to die. */
 #define PATIENCE_USEC (2 * USEC_PER_SEC)

@@ -5,12 +5,12 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/hash.h"
 #include "base/path-util.h"
 #include "core/context/site.h"
 #include "core/upper/digest.h"
-#include "base/clock.h"
 
 #define FH_HEADER 21 /* struct ovl_fb: version, magic, length, flags, type, uuid */
 #define FH_MAGIC 0xfb

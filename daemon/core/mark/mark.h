@@ -10,7 +10,7 @@
  * crash at any instant leaves nothing that has to be repaired. */
 #pragma once
 
-#include "core/exchange/exchange.h"
+#include "core/context/result.h"
 
 /* Paths of the directories at path and down to depth levels below it (0: path alone), through the overlay,
  * parents first. What belongs to ovlfind, or to another mount, is left out. Appended to *items. Blocks on

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
-#include "core/record/manifest.h"
 #include "base/hash.h"
+#include "core/record/manifest.h"
 
 #define FINDINGS ".findings" /* in the directory of records: handle, state, reason, each ended by NUL */
 

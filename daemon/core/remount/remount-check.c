@@ -7,12 +7,12 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/check/check.h"
 #include "core/remount/remount-internal.h"
-#include "core/users/blockers.h"
-#include "base/clock.h"
 #include "core/upper/names.h"
+#include "core/users/blockers.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
 #define BLOCKERS_LOOK_USEC (300 * USEC_PER_MSEC)

@@ -10,9 +10,9 @@
 #include "core/context/error-scope.h"
 #include "core/context/staging.h"
 #include "core/upper/layer.h"
+#include "core/upper/names.h"
 #include "core/upper/observe.h"
 #include "core/users/standing.h"
-#include "core/upper/names.h"
 
 void directory_report_done(DirectoryReport *r) {
         free(r->reason);

@@ -9,8 +9,8 @@
 #include "base/path-util.h"
 #include "core/context/staging.h"
 #include "core/record/manifest.h"
-#include "core/users/blockers.h"
 #include "core/upper/names.h"
+#include "core/users/blockers.h"
 
 #define DELETED " (deleted)" /* what the kernel adds to paths that lead nowhere any more */
 

@@ -9,8 +9,8 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/staging.h"
-#include "core/verify/verify-internal.h"
 #include "core/upper/names.h"
+#include "core/verify/verify-internal.h"
 
 /* Whether a directory of the record still answers by itself, wherever it stands; 1 ends the search. */
 static int is_node_in_use(Node *n, void *userdata) {

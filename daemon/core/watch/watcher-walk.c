@@ -9,10 +9,9 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/staging.h"
 #include "core/mount/mount-clone.h"
-#include "core/watch/watcher-internal.h"
 #include "core/upper/names.h"
+#include "core/watch/watcher-internal.h"
 
 #define WATCH_NAMES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF)
 #define SHARE_PART 4 /* of all watches, what changes hands with a walk at most */

@@ -6,12 +6,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/fs-util.h"
-#include "core/context/site.h"
-#include "core/context/staging.h"
-#include "core/watch/watcher-internal.h"
 #include "base/clock.h"
+#include "base/fs-util.h"
 #include "core/upper/names.h"
+#include "core/watch/watcher-internal.h"
 
 /* Events are gathered: they wake us up so often at most, and are told so often. The kernel's queue holds
  * 16384 by default. */
