@@ -94,6 +94,7 @@ def test_content_of_another_data_layer(scene, source):
     daemon = scene.daemon(soft=overlay)
     daemon.ctl("finalize", overlay / D).ok()
     os.chmod(os.path.join(meta, D, "lib/libpart0.so.1.0"), 0o700)
+    os.utime(os.path.join(meta, D, "lib/libpart0.so.1.0"), (1_500_000_000, 1_500_000_000))
     before = snapshot(overlay / D)
     other = scene.source()
     for name in os.listdir(data):

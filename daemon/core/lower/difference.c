@@ -17,7 +17,11 @@ bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const U
 
         if (!recorded || recorded->base == 0)
                 return e->class != UPPER_METACOPY;
-        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || digest_stat(&st) != recorded->base)
+        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return true;
+        if (digest_content(&st) == recorded->base) /* being dressed */
+                return false;
+        if (digest_stat(&st) != recorded->base)
                 return true;
         return recorded->xattrs != 0 && digest_xattrs(upper_fd, name) != recorded->xattrs;
 }
@@ -124,11 +128,21 @@ static int is_removed(const Search *s, const char *lower) {
         return lower_is_removed(s->scope->lower, lower, n->lower ?: "", n->lower_identity, s->reterr);
 }
 
-static bool is_other_file(const Search *s, const Difference *d) {
+int difference_is_same_file(const DifferenceScope *s, const Difference *d) {
         _cleanup_free_ char *origin = NULL;
-        ssize_t n = xattr_read_at(s->scope->upper_fd, d->name, XATTR_ORIGIN, &origin);
+        ssize_t n = xattr_read_at(s->upper_fd, d->name, XATTR_ORIGIN, &origin);
 
-        return n > 0 && lower_is_origin(s->scope->lower, d->lower, origin, (size_t) n) == 0;
+        return n > 0 ? lower_is_origin(s->lower, d->lower, origin, (size_t) n) : -ENODATA;
+}
+
+/* Not with index=on, where the kernel goes by the handle, and not by the path (docs/overlayfs.md 9.4). */
+bool difference_has_same_content(const DifferenceScope *s, const Difference *d) {
+        struct stat st;
+
+        return d->kind == DIFFERENCE_CHANGED && d->upper.type == DT_REG && S_ISREG(d->st.st_mode) &&
+                fstatat(s->upper_fd, d->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                digest_content(&st) == digest_content(&d->st) &&
+                (s->site->overlay->index == TRI_NO || difference_is_same_file(s, d) > 0);
 }
 
 static bool has_other_xattrs(const Search *s, const Difference *d) {
@@ -144,12 +158,12 @@ static bool has_changed(const Search *s, const Difference *d) {
 
         if (e->base == 0)
                 return (d->upper.class == UPPER_METACOPY && (uint64_t) d->st.st_size != d->upper.size) ||
-                        is_other_file(s, d);
+                        difference_is_same_file(s->scope, d) == 0;
         if (digest_stat(&d->st) != e->base)
                 return true;
         if (e->ctime == CTIME_OF_OLD_RECORD || e->ctime == digest_ctime(&d->st))
                 return false;
-        return has_other_xattrs(s, d) || is_other_file(s, d);
+        return has_other_xattrs(s, d) || difference_is_same_file(s->scope, d) == 0;
 }
 
 static int compare_entry(const Search *s, Difference *d) {

@@ -49,6 +49,13 @@ int difference_find(const DifferenceScope *s, difference_func func, void *userda
  * data is in the upper does. */
 bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
 
+/* Whether the lower file is the one that the entry was copied from: 1, 0, or -ENODATA as it cannot be told.
+ */
+int difference_is_same_file(const DifferenceScope *s, const Difference *d);
+/* Of a changed file: whether its content is what it was, by size and modification time to the nanosecond. It
+ * is that file still, or one that was restored from a copy, which the kernel finds by its path already. */
+bool difference_has_same_content(const DifferenceScope *s, const Difference *d);
+
 /* Whether a name of n, which is merged, is surely none of the lower's; ue: what the upper holds under it.
  * That tells of a copy that never had another name; of all else, which may stand in the place of a lower
  * entry, the lower is asked. What it does not tell counts as its name: a whiteout too many hides what the

@@ -14,7 +14,7 @@ typedef struct Prune {
         const Lower *lower;
         const WorkHooks *hooks;
         bool is_dry_run;
-        bool has_others; /* files that look the same took the place of some, see RefreshChange */
+        bool has_others; /* other files with the same content took the place of some, see RefreshChange */
         WorkCounts counts;
 } Prune;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of refresh share: refresh.c (a directory's differences), refresh-take.c (new names),
- * refresh-replace.c (changed entries), refresh-aside.c (what stood there), refresh-record.c (what the record
- * is to say). */
+ * refresh-replace.c (changed entries), refresh-dress.c (their owner, mode and xattrs), refresh-aside.c (what
+ * stood there), refresh-record.c (what the record is to say). */
 #pragma once
 
 #include "core/context/staging.h"
@@ -22,7 +22,11 @@ typedef struct RefreshChange {
         Judgement judged;      /* the entry in the upper, if there is one */
         unsigned char type;    /* DT_ value of that */
         bool keeps_attributes; /* which somebody has changed here */
-        bool is_same;          /* another file that looks the same: its identity is taken over, no data */
+        bool has_same_content; /* as what is here: no data is copied */
+        bool is_same_file;     /* so much so that the kernel goes on with it */
+        bool is_same;          /* and all else, too: only the record is to learn of it */
+        bool is_begun;         /* owner, mode and xattrs may be half set */
+        uint64_t base;         /* what the record said of it before that */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;
@@ -50,10 +54,15 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c);
 int refresh_drop_copy(const RefreshDirectory *d);
 /* Builds the lower directory of c as REFRESH_COPY in staging; the caller drops what was built on failure. */
 int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
-/* Owner, mode and xattrs of the directory itself. */
+/* refresh-dress.c: owner, mode and xattrs, of the directory itself and of a file. */
 int refresh_dress(RefreshDirectory *d, RefreshChange *c);
+int refresh_dress_file(RefreshDirectory *d, RefreshChange *c);
+bool refresh_is_dressed(const RefreshChange *c) _pure_;
+/* Before files are dressed: what a kill leaves is nobody's. */
+int refresh_record_dressing(RefreshDirectory *d);
 /* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
 int refresh_holds_own(const Records *records, int upper_fd);
 /* record_edit_func; d is a RefreshDirectory. */
 int refresh_record(Node *n, void *d);
+DifferenceScope refresh_scope(const RefreshDirectory *d);
 void refresh_note(const RefreshDirectory *d, const char *name, const char *why);

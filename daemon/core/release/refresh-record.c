@@ -87,6 +87,14 @@ static int record_change(Node *n, const RefreshDirectory *d, const RefreshChange
         return c->kind == DIFFERENCE_REMOVED ? 0 : record_new(n, d, c);
 }
 
+/* What nobody has touched, of ours. */
+static void record_as_before(const Node *n, const RefreshChange *c) {
+        Entry *e = node_find(n, c->name);
+
+        if (e)
+                e->base = c->base;
+}
+
 int refresh_record(Node *n, void *userdata) {
         const RefreshDirectory *d = userdata;
         int r = 0;
@@ -94,6 +102,8 @@ int refresh_record(Node *n, void *userdata) {
         for (size_t i = 0; r >= 0 && i < d->n; i++)
                 if (d->items[i].is_done)
                         r = record_change(n, d, d->items + i);
+                else if (refresh_is_dressed(d->items + i) && !d->items[i].is_begun)
+                        record_as_before(n, d->items + i);
         return r;
 }
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A changed file is copied as a whole. Its metadata alone would not do: the kernel may have the lower file
- * of before in its cache, by name or in a process, and a copy of the new metadata would show the size of one
- * and the content of the other (docs/overlayfs.md 9.1). */
+/* A file with other content is copied as a whole. Its metadata alone would not do: the kernel may have the
+ * lower file of before in its cache, by name or in a process, and a copy of the new metadata would show the
+ * size of one and the content of the other (docs/overlayfs.md 9.1). */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/xattr.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
@@ -275,28 +274,5 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
                 return 0;
         }
         return r < 0 ? failure_set_errno(d->reterr, r, "cannot take '/%s' from the lower layer", c->lower)
-                     : 0;
-}
-
-static int set_taking(Node *n, void *userdata) {
-        n->base = DIGEST_TAKING;
-        return 0;
-}
-
-/* Owner, mode and xattrs come one after the other: what a kill leaves half done counts as nobody's. */
-int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
-        _cleanup_close_ int fd = lower_open_dir(d->p->lower, c->lower);
-        int r = fd;
-
-        c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
-        if (r >= 0)
-                r = record_edit(
-                        d->p->site->records_fd, d->node->tree->id, d->node->new_handle, set_taking, NULL);
-        if (r >= 0)
-                r = meta_copy_but_labels(fd, d->fd);
-        c->is_done = r >= 0;
-        return r < 0 ? failure_set_errno(
-                               d->reterr, r,
-                               "cannot take owner, mode and xattrs of the lower directory '/%s'", c->lower)
                      : 0;
 }

@@ -24,6 +24,15 @@ void refresh_note(const RefreshDirectory *d, const char *name, const char *why) 
         site_note(d->p->site, path ?: name, "%s", why);
 }
 
+DifferenceScope refresh_scope(const RefreshDirectory *d) {
+        return (DifferenceScope){
+                .site = d->p->site,
+                .lower = d->p->lower,
+                .node = d->node,
+                .upper_fd = d->upper_fd,
+        };
+}
+
 static void directory_done(RefreshDirectory *d) {
         for (size_t i = 0; i < d->n; i++) {
                 free(d->items[i].name);
@@ -59,14 +68,16 @@ static bool has_other_content(const Difference *x, const struct stat *here) {
                 (x->st.st_size != here->st_size || x->st.st_mtim.tv_sec != here->st_mtim.tv_sec);
 }
 
-/* A tree that was restored or moved to another server: the files have other numbers and change times, and
- * all else as it was. The kernel finds the new one by its path already. Not with index=on, where it compares
- * the handle (docs/overlayfs.md 9.4). Symlinks are cheap to copy. */
-static bool looks_the_same(
-        const RefreshDirectory *d, const Difference *x, const RefreshChange *c, const struct stat *here) {
-        return x->upper.type == DT_REG && S_ISREG(x->st.st_mode) && d->p->site->overlay->index == TRI_NO &&
-                digest_stat(here) == digest_stat(&x->st) && here->st_mtim.tv_nsec == x->st.st_mtim.tv_nsec &&
-                c->xattrs != 0 && c->xattrs == c->judged.xattrs;
+/* Nothing of its data is copied: all that is to be brought over is owner, mode and xattrs, if they differ at
+ * all from what is here. */
+static void
+judge_content(const RefreshDirectory *d, const Difference *x, RefreshChange *c, const struct stat *here) {
+        const DifferenceScope scope = refresh_scope(d);
+
+        c->has_same_content = c->xattrs != 0 && difference_has_same_content(&scope, x);
+        c->is_same_file = c->has_same_content && difference_is_same_file(&scope, x) > 0;
+        c->is_same = c->has_same_content && digest_stat(here) == digest_stat(&x->st) &&
+                c->xattrs == c->judged.xattrs;
 }
 
 /* What a change amounts to, besides what was found. */
@@ -100,7 +111,8 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
                 *ret_is_own && digest_stat(&here) == digest_stat(&x->st) && c->judged.xattrs == c->xattrs;
         *ret_is_own &= !c->is_done;
         c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
-        c->is_same = !*ret_is_own && !c->is_done && looks_the_same(d, x, c, &here);
+        if (!*ret_is_own && !c->is_done)
+                judge_content(d, x, c, &here);
         return 0;
 }
 
@@ -158,16 +170,18 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
         } steps[] = {
                 [DIFFERENCE_NEW] = { "add", "new in the lower layer" },
                 [DIFFERENCE_CHANGED] = { "replace", "changed in the lower layer" },
-                [DIFFERENCE_ATTRIBUTES] = { "dress", "owner, mode or xattrs changed in the lower layer" },
+                [DIFFERENCE_ATTRIBUTES] = { "dress",
+                                            "owner, mode or xattrs changed in the lower layer: no data is "
+                                            "copied" },
         };
         _cleanup_free_ char *path = path_join(d->path, c->name);
+        size_t i = c->has_same_content && !c->is_same ? DIFFERENCE_ATTRIBUTES : c->kind;
         const PlanStep step = {
-                .name = steps[c->kind].name,
+                .name = steps[i].name,
                 .path = path,
-                .text = c->is_same ? "another file that looks the same: no data is copied"
-                                   : steps[c->kind].text,
+                .text = c->is_same ? "another file that looks the same: no data is copied" : steps[i].text,
                 .n_entries = 1,
-                .bytes = c->kind == DIFFERENCE_CHANGED && !c->is_same ? measure(d, c) : 0,
+                .bytes = c->kind == DIFFERENCE_CHANGED && !c->has_same_content ? measure(d, c) : 0,
                 .n_inodes = c->kind == DIFFERENCE_NEW,
         };
 
@@ -186,13 +200,15 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
         if (d->p->is_dry_run)
                 return tell_step(d, c);
         if (c->is_same) {
-                c->is_done = d->p->has_others = true;
+                c->is_done = true;
+                d->p->has_others |= !c->is_same_file;
                 d->p->counts.n_entries++;
                 return 0;
         }
-        r = c->kind == DIFFERENCE_NEW           ? refresh_take(d, c)
-                : c->kind == DIFFERENCE_CHANGED ? refresh_replace(d, c)
-                                                : refresh_dress(d, c);
+        r = c->kind == DIFFERENCE_NEW              ? refresh_take(d, c)
+                : c->kind == DIFFERENCE_ATTRIBUTES ? refresh_dress(d, c)
+                : refresh_is_dressed(c)            ? refresh_dress_file(d, c)
+                                                   : refresh_replace(d, c);
         d->p->counts.n_entries += c->is_done;
         site_progress(d->p->site, JOB_APPLYING, d->p->counts.n_entries, 0);
         return r;
@@ -233,6 +249,8 @@ static int apply(RefreshDirectory *d) {
                         return 0;
                 }
         }
+        if (!d->p->is_dry_run)
+                r = refresh_record_dressing(d);
         for (size_t i = 0; r >= 0 && i < d->n; i++) {
                 r = apply_one(d, d->items + i);
                 r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
@@ -272,9 +290,6 @@ static int refuse_replaced(const Run *run, const Node *n, const char *path) {
 
 static int refresh_one(const Node *n, const char *path, int upper_fd, void *userdata) {
         const Run *run = userdata;
-        const DifferenceScope scope = {
-                .site = run->p->site, .lower = run->p->lower, .node = n, .upper_fd = upper_fd
-        };
         RefreshDirectory d = {
                 .p = run->p,
                 .node = n,
@@ -285,6 +300,7 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 .staging = STAGING_INIT,
                 .reterr = run->reterr,
         };
+        const DifferenceScope scope = refresh_scope(&d);
         int r;
 
         if (site_is_canceled(run->p->site))

@@ -20,6 +20,13 @@ uint64_t digest_stat(const struct stat *st) {
         return d != 0 ? d : 1;
 }
 
+uint64_t digest_content(const struct stat *st) {
+        const uint64_t fields[] = { (uint64_t) st->st_size, (uint64_t) st->st_mtim.tv_sec,
+                                    (uint64_t) st->st_mtim.tv_nsec };
+
+        return ~hash_bytes(fields, sizeof(fields)) | 1;
+}
+
 /* Independent of the order in which the file system lists them. */
 static uint64_t digest_one(const char *path, const char *name) {
         char value[LIST_MAX]; /* no value is larger, either */

@@ -11,6 +11,9 @@
 /* Size, type and mode, owner, device number, modification time in whole seconds (some upper file systems
  * keep no more). */
 uint64_t digest_stat(const struct stat *st) _pure_;
+/* Size and modification time of a file: what is recorded in place of that while its owner, mode and xattrs
+ * are set one after the other, so that what a kill leaves half done counts as nobody's. */
+uint64_t digest_content(const struct stat *st) _pure_;
 /* Those xattrs that every upper can hold as they are in a lower layer: of users, trusted ones but those of
  * overlayfs itself, capabilities, POSIX ACLs; not labels, which the policy of the machine sets. 0 where they
  * cannot be read. A file system that knows none has an empty set. */

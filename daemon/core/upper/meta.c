@@ -69,6 +69,16 @@ static int remove_surplus_xattrs(int from_fd, int to_fd, check_func check) {
         return 0;
 }
 
+static int copy_xattrs(int from_fd, int to_fd, check_func check) {
+        int r = remove_surplus_xattrs(from_fd, to_fd, check);
+
+        /* NULL context: no messages; paths serve only those. */
+        if (r >= 0 && attr_copy_fd("", from_fd, "", to_fd, check, NULL) < 0 && errno != ENOSYS &&
+            errno != ENOTSUP)
+                r = -errno;
+        return r;
+}
+
 static int copy(int from_fd, int to_fd, check_func check) {
         struct stat st;
         int r;
@@ -77,12 +87,9 @@ static int copy(int from_fd, int to_fd, check_func check) {
                 return -errno;
         if (fchown(to_fd, st.st_uid, st.st_gid) < 0)
                 return -errno;
-        r = remove_surplus_xattrs(from_fd, to_fd, check);
+        r = copy_xattrs(from_fd, to_fd, check);
         if (r < 0)
                 return r;
-        /* NULL context: no messages; paths serve only those. */
-        if (attr_copy_fd("", from_fd, "", to_fd, check, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
-                return -errno;
         /* After the ACLs, whose mask the group bits are, and after chown(), which drops set-id bits. */
         if (fchmod(to_fd, st.st_mode & 07777) < 0)
                 return -errno;
@@ -95,6 +102,38 @@ int meta_copy(int from_fd, int to_fd) {
 
 int meta_copy_but_labels(int from_fd, int to_fd) {
         return copy(from_fd, to_fd, is_no_label);
+}
+
+static int give(int fd, const struct stat *old, const struct stat *new) {
+        int r;
+
+        if (new->st_uid == old->st_uid &&new->st_gid == old->st_gid)
+                return 0;
+        if (fchown(fd, new->st_uid, new->st_gid) >= 0)
+                return 0;
+        r = -errno;
+        return fchmod(fd, old->st_mode & 07777) < 0 ? -errno : r;
+}
+
+/* Nobody may do meanwhile what neither the old mode nor the new one allows. A new owner takes the set-id
+ * bits away in any case. */
+int meta_dress(int from_fd, int to_fd) {
+        struct stat new, old;
+        mode_t both;
+        int r;
+
+        if (fstat(from_fd, &new) < 0 || fstat(to_fd, &old) < 0)
+                return -errno;
+        both = new.st_mode &old.st_mode & 07777;
+        if (new.st_uid != old.st_uid || new.st_gid != old.st_gid)
+                both &= 0777;
+        if (both != (old.st_mode & 07777) && fchmod(to_fd, both) < 0)
+                return -errno;
+        r = give(to_fd, &old, &new);
+        if (r < 0)
+                return r;
+        r = copy_xattrs(from_fd, to_fd, is_no_label);
+        return fchmod(to_fd, new.st_mode & 07777) < 0 && r >= 0 ? -errno : r;
 }
 
 static int copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to, check_func check) {
