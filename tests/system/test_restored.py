@@ -136,3 +136,79 @@ def test_index(scene, source):
     assert_same(expected, visible(snapshot(overlay / D)))
     overlay.remount()
     assert_same(expected, visible(snapshot(overlay / D)))
+
+
+def remove_some(source):
+    os.unlink(os.path.join(source, D, "sub0", "file0"))
+    shutil.rmtree(os.path.join(source, D, "sub1"))
+
+
+def is_pruned(overlay):
+    names = [f"{D}/sub0/file0", f"{D}/sub1"]
+    return not any(os.path.lexists(path) for name in names for path in (overlay / name, overlay.upper_path(name)))
+
+
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+def test_what_is_removed_later_is_pruned(scene, source, method):
+    """The record knows the directories of the copy, so that what they lack is known to be removed."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", f"--method={method}", overlay / D).ok()
+    restore(scene, source, whole=True)
+    daemon.ctl("refresh", overlay / D).ok()
+    remove_some(source)
+    assert "out of reach" not in daemon.ctl("prune", overlay / D).ok().err
+    assert is_pruned(overlay)
+
+
+def replace_directories(scene, source):
+    """Their files stay the same ones."""
+    links = os.path.join(scene.subdir("links"), D)
+    run("cp", "-al", os.path.join(source, D), links)
+    shutil.rmtree(os.path.join(source, D))
+    os.rename(links, os.path.join(source, D))
+
+
+def test_other_directories_are_told(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    replace_directories(scene, source)
+    assert daemon.stop() == 0
+    daemon.start()
+    wait_for(lambda: daemon.state_of(overlay / D) == "stale", "the comparison")
+    status = daemon.ctl("status", overlay / D, "--json=short").ok().json["directories"][0]
+    assert "is another one than before" in status["reason"]
+    daemon.ctl("refresh", overlay / D).ok()
+    assert daemon.state_of(overlay / D) == "finalized"
+
+
+def test_other_directories_are_taken_over_by_itself(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=(overlay, {"Finalize": {"OnLowerChange": "refresh", "OnLowerRemoved": "prune"}}))
+    daemon.ctl("finalize", overlay / D).ok()
+    replace_directories(scene, source)
+    assert daemon.stop() == 0
+    daemon.start()
+    wait_for(lambda: "Refreshed" in daemon.log(), "the refresh")
+    assert daemon.stop() == 0
+    remove_some(source)
+    daemon.start()
+    wait_for(lambda: is_pruned(overlay), "the prune")
+
+
+def test_a_copy_that_lacks_something_is_in_doubt(scene, source):
+    """It may not be whole yet: nothing counts as removed, and so it stays, until there is all that is recorded."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    restore(scene, source, lambda top: os.rename(os.path.join(top, "sub2"), os.path.join(scene.dir, "late")), whole=True)
+    for _ in range(2):
+        assert "out of reach" in daemon.ctl("refresh", overlay / D).err
+        daemon.ctl("prune", overlay / D)
+        assert os.path.exists(overlay.upper_path(f"{D}/sub2/file2"))
+    os.rename(os.path.join(scene.dir, "late"), os.path.join(source, D, "sub2"))
+    daemon.ctl("refresh", overlay / D).ok()
+    remove_some(source)
+    daemon.ctl("prune", overlay / D).ok()
+    assert is_pruned(overlay)

@@ -8,6 +8,7 @@
 #include "core/context/throttle.h"
 #include "core/lower/difference.h"
 #include "core/record/recorded.h"
+#include "core/release/refresh-identity.h"
 
 typedef struct Compare {
         Site *site;
@@ -71,6 +72,26 @@ static int describe(const Count *k, const Node *n, char **ret) {
         return r < 0 ? -ENOMEM : 0;
 }
 
+static int describe_another(const Node *n, char **ret) {
+        int r = asprintf(
+                ret,
+                "the lower directory '/%s', or one that leads to it, is another one than before, with the "
+                "same "
+                "names: 'refresh' takes that over",
+                n->lower);
+
+        if (r < 0)
+                *ret = NULL;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+/* Without lasting handles, numbers may be others after each mount. */
+static bool is_another(const Compare *c, const Node *n) {
+        _cleanup_free_ char *now = NULL;
+
+        return c->lower.has_ctime && identity_is_another(&c->lower, n, &now);
+}
+
 static int describe_missing(const Node *n, bool is_replaced, char **ret) {
         int r = is_replaced ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
                             : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
@@ -92,6 +113,9 @@ static int conclude(Compare *c, const Node *n, const char *path, int r, const Co
         } else if (k->example) {
                 state = DIRECTORY_STALE;
                 r = describe(k, n, &reason);
+        } else if (is_another(c, n)) {
+                state = DIRECTORY_STALE;
+                r = describe_another(n, &reason);
         }
         if (r >= 0 && state != DIRECTORY_FINALIZED)
                 r = keep_finding(c, n->new_handle, state, reason);

@@ -40,6 +40,7 @@ typedef struct RefreshDirectory {
         size_t n;
         Staging staging;
         int view_fd;  /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
+        bool has_removed;
         bool is_full; /* no room was left, of what is to stay free */
         Failure *reterr;
 } RefreshDirectory;

@@ -11,6 +11,7 @@
 #include "core/mount/reconfigure.h"
 #include "core/record/record-edit.h"
 #include "core/record/recorded.h"
+#include "core/release/refresh-identity.h"
 #include "core/release/refresh-internal.h"
 #include "core/state/audit.h"
 #include "core/upper/digest.h"
@@ -121,7 +122,10 @@ static int collect(const Difference *x, void *userdata) {
         RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
         RefreshChange *grown;
         bool is_own;
-        int r = judge(d, x, &c, &is_own);
+        int r;
+
+        d->has_removed |= x->kind == DIFFERENCE_REMOVED;
+        r = judge(d, x, &c, &is_own);
 
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
@@ -266,6 +270,7 @@ static int apply(RefreshDirectory *d) {
 typedef struct Run {
         Prune *p;
         const char *path;
+        Identities identities;
         Failure *reterr;
 } Run;
 
@@ -289,7 +294,7 @@ static int refuse_replaced(const Run *run, const Node *n, const char *path) {
 }
 
 static int refresh_one(const Node *n, const char *path, int upper_fd, void *userdata) {
-        const Run *run = userdata;
+        Run *run = userdata;
         RefreshDirectory d = {
                 .p = run->p,
                 .node = n,
@@ -301,11 +306,12 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 .reterr = run->reterr,
         };
         const DifferenceScope scope = refresh_scope(&d);
-        int r;
+        int r, k;
 
         if (site_is_canceled(run->p->site))
                 return -ECANCELED;
         r = difference_find(&scope, collect, &d, run->reterr);
+        k = identities_note(&run->identities, n, r != DIFFERENCES_FOUND || d.has_removed);
         if (r == DIFFERENCES_GONE)
                 r = strcmp(path, run->path) == 0 ? refuse_gone(run, n, path)
                                                  : prune_gone(run->p, n, path, upper_fd);
@@ -317,7 +323,7 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 r = leave_out(&d, "", n->lower, r);
         directory_done(&d);
         redirect_max_release(&run->p->site->redirect_max_hold);
-        return r;
+        return r < 0 ? r : k;
 }
 
 int refresh_run(Prune *p, const char *path, Failure *reterr) {
@@ -330,6 +336,9 @@ int refresh_run(Prune *p, const char *path, Failure *reterr) {
         /* What is in memory still leads to the files of before. */
         if (r >= 0 && p->has_others)
                 r = remount_reconfigure(p->site->root_fd, reterr);
+        if (r >= 0 && !p->is_dry_run)
+                r = identities_take(&run.identities, p);
+        identities_done(&run.identities);
         return r < 0
                 ? failure_set_errno(reterr, r, "cannot refresh '%s/%s'", p->site->overlay->mount_point, path)
                 : 0;
