@@ -223,6 +223,33 @@ def test_prune_of_some_files_lets_undo_go_on(source, finalized, daemon):
     assert daemon.ctl("verify", "soft", "--json=short").json["problems"] == []
 
 
+@pytest.mark.parametrize("method", ["exchange", "mark", "by hand"])
+def test_a_removed_file_that_is_not_listed(scene, source, method):
+    """With xino=on a listing looks everything up. One of an exchanged directory fails then, and any other leaves out what is
+    still in the upper layer: not taken along, it would keep the old tree from ever being removed."""
+    overlay = scene.overlay(source, xino="on")
+    daemon = scene.daemon(soft=overlay)
+    lost = overlay / f"{D}/lib/libpart0.so.1.0"
+    if method == "by hand":
+        os.chmod(lost, 0o755)
+    else:
+        daemon.ctl("finalize", f"--method={method}", overlay / D).ok()
+    os.unlink(os.path.join(source, D, "lib/libpart0.so.1.0"))
+    assert daemon.stop() == 0
+    overlay.remount()
+    daemon.start()
+    result = daemon.ctl("finalize" if method == "by hand" else "unfinalize", overlay / D)
+    assert (result.code == 0) == (method == "by hand")  # what is beside it is finalized
+    assert "run 'ovlfinctl prune' first" in result.err and os.path.dirname(lost) in result.err
+    assert not os.path.lexists(overlay.upper_path(".ovlfind"))
+    daemon.ctl("prune", overlay / D).ok()
+    assert not os.path.lexists(overlay.upper_path(f"{D}/lib/libpart0.so.1.0"))
+    before = visible(snapshot(overlay / D))
+    daemon.ctl("finalize" if method == "by hand" else "unfinalize", overlay / D).ok()
+    assert_same(before, visible(snapshot(overlay / D)))
+    wait_for(lambda: not os.path.lexists(overlay / ".ovlfind"), "the old tree to go")
+
+
 def refused(daemon, overlay, *options):
     before = snapshot(overlay.upper.upper)
     result = daemon.ctl("prune", "soft", *options)

@@ -321,6 +321,21 @@ static int list_whiteout(int dfd, const char *name, unsigned char type, void *us
         return r == -EEXIST ? 0 : r;
 }
 
+/* A listing leaves out what cannot be looked up where it looks names up (docs/overlayfs.md 4.7). What is not
+ * known to stand in the old tree would keep that from ever being removed. */
+static int list_hidden(Listing *l) {
+        _cleanup_(raw_list_done) RawList raw = { 0 };
+        int r = raw_list_read(l->upper_fd, &raw);
+
+        for (size_t i = 0; r >= 0 && i < raw.n; i++) {
+                const RawEntry *e = raw.items + i;
+
+                if (e->type != DT_WHT && !node_find(l->node, e->name))
+                        r = list_entry(l->upper_fd, e->name, e->type, l);
+        }
+        return r;
+}
+
 /* Names the record knows and the directory has no more: deleted since, and to stay so after an undo. */
 static int list_deleted(Listing *l) {
         Entry *e, *next;
@@ -354,6 +369,12 @@ static int list_old(Exchange *x, Node *n, Open *o) {
         r = n->is_merged ? dir_foreach(o->upper_fd, list_whiteout, &l) : 0;
         if (r >= 0)
                 r = dir_foreach(o->fd, list_entry, &l);
+        if (r == -EIO && x->tree->is_undo)
+                open_begin(
+                        o, CALL_READ,
+                        "list (if a lower file was removed, run 'ovlfinctl prune' first) the directory");
+        if (r >= 0)
+                r = list_hidden(&l);
         return r < 0 ? r : list_deleted(&l);
 }
 
