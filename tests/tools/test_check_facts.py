@@ -25,6 +25,7 @@ BAD = (
     ("daemon/core/a.c", "1.1, 1.2", "1.1, 1.2, 12.1", "there is no section 12.1"),
     ("daemon/core/a.c", "1.1, 1.2", "1.1", "nothing cites section 1.2"),
     ("daemon/core/a.c", " 1.1, 1.2", "\n * 1.1, 1.2", "a.c:1: cite a section in the same line"),
+    ("daemon/core/a.c", "docs/", "", "a.c:1: cite a section in the same line, as 'docs/overlayfs.md"),
     ("ctl/b.h", "1.10", "1.1", "nothing cites section 1.10"),
     ("tests/system/test_a.py", "pass", "pass  # docs/overlayfs.md 3.1", "test_a.py:2: there is no section 3.1"),
     ("docs/architecture.md", "#21-fourth", "", "nothing cites section 2.1"),

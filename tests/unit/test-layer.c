@@ -46,7 +46,7 @@ static void make_entry(const char *path, char kind) {
         }
 }
 
-/* Facts, section 1.1. */
+/* docs/overlayfs.md 1.1, 1.2. */
 static void test_classes(void **state) {
         static const struct {
                 char kind;
@@ -218,7 +218,7 @@ static void make_marked_upper(void) {
         make_entry(at("u/white").s, 'w');
 }
 
-/* Facts, section 1.3. */
+/* docs/overlayfs.md 2.1. */
 static const struct {
         const char *path;
         int r;
