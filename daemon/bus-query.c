@@ -90,11 +90,24 @@ int bus_append_directory(
         return sd_bus_message_close_container(message);
 }
 
+/* Why a directory was left as it is cannot be seen: a job has said it, as ListDirectories says it. */
+static void recall_reason(const Managed *o, DirectoryInfo *i) {
+        DirectoryInfo known;
+
+        if ((i->state != DIRECTORY_MERGED && i->state != DIRECTORY_COPIED_UP) ||
+            directory_table_get(o->directories, i->path, &known) <= 0 ||
+            (known.state != DIRECTORY_EXCLUDED && known.state != DIRECTORY_PENDING))
+                return;
+        i->state = known.state;
+        i->reason = known.reason;
+}
+
 static int send_directory(const Question *q, const Managed *o, const WireRecord *r) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         DirectoryInfo info = directory_info_from_record(r);
         int k;
 
+        recall_reason(o, &info);
         k = sd_bus_message_new_method_return(q->message, &reply);
         if (k < 0)
                 return k;

@@ -44,6 +44,10 @@ def test_a_job_from_start_to_end(fake):
     # What has changed is told before the end of the job is.
     assert recorder.order("PropertiesChanged", "JobRemoved")[-1] == "JobRemoved"
     assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1, "excluded": 1}
+    # It looks as if nobody had tried.
+    fake.play({"inspect": [directory("a/b", "merged", lower_path="/a/b", total=3), ["send", {"kind": "result", "name": "None"}]]})
+    found = fake.daemon.manager().GetDirectory(fake.overlay / "a/b")
+    assert (found["state"], found["reason"], found["lower_path"]) == ("excluded", "a mount point", "/a/b")
     assert fake.manager_property("NFinalized") == 1 and fake.manager_property("NJobs") == 0
 
 
