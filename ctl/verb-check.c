@@ -5,6 +5,7 @@
 
 #include "base/states.h"
 #include "base/utf8.h"
+#include "ctl/docs.h"
 #include "ctl/local-check.h"
 #include "ctl/state-color.h"
 #include "ctl/target.h"
@@ -63,6 +64,8 @@ static int print_check(const Ctl *c, const Record *r, int width) {
                 color == COLOR_NONE ? "" : term_color(&c->term, COLOR_NONE), width, id, text);
         if (*hint)
                 (void) printf("%*s  %*s  -> %s\n", LEVEL_WIDTH, "", width, "", hint);
+        if (check_level_from_string(level) > CHECK_OK)
+                (void) printf("%*s  %*s  -> see " DOCS_URI "checks.md#%s\n", LEVEL_WIDTH, "", width, "", id);
         return 0;
 }
 

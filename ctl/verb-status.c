@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/utf8.h"
+#include "ctl/docs.h"
 #include "ctl/format.h"
 #include "ctl/job.h"
 #include "ctl/journal.h"
@@ -38,6 +39,12 @@ static void print_dot(const Ctl *c, Color color) {
 static void print_line(const char *label, const char *text) {
         if (text && *text)
                 (void) printf("%*s%s %s\n", LABEL_WIDTH, label, *label ? ":" : " ", text);
+}
+
+/* As the last of what it is about. */
+static void print_docs(const char *page, const char *anchor) {
+        (void) printf(
+                "%*s: " DOCS_URI "%s%s%s\n", LABEL_WIDTH, "Docs", page, anchor ? "#" : "", anchor ?: "");
 }
 
 static int print_value(const Record *r, const char *label, const char *key) {
@@ -182,6 +189,21 @@ static int print_watching(const Record *o) {
         return 0;
 }
 
+static bool is_refused(const Record *o) {
+        const char *state = record_get_string(o, "state");
+
+        return state && strcmp(state, "refused") == 0;
+}
+
+static int print_unproved(const Record *o) {
+        const char *unproved = record_get_string(o, "lower_unproved");
+        int r = print_value(o, "Unproved", "lower_unproved");
+
+        if (r >= 0 && unproved && *unproved)
+                print_docs("checks.md", "lower-path");
+        return r;
+}
+
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
         _cleanup_free_ char *name = utf8_escape_line(record_get_string(o, "name") ?: "?"),
                             *mount_point = utf8_escape_line(record_get_string(o, "mount_point") ?: "?");
@@ -194,12 +216,14 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         print_dot(c, color);
         (void) printf("%s - overlay on %s\n", name, mount_point);
         r = print_state(c, o, color, record_get_boolean(o, "paused") ? " (paused)" : "");
+        if (is_refused(o))
+                print_docs("checks.md", NULL);
         if (r >= 0)
                 r = print_strings(o, "Lower", "lower_dirs");
         if (r >= 0)
                 r = print_strings(o, "Data", "data_dirs");
         if (r >= 0)
-                r = print_value(o, "Unproved", "lower_unproved");
+                r = print_unproved(o);
         if (r >= 0)
                 r = print_value(o, "Upper", "upper_dir");
         if (r >= 0)
@@ -250,7 +274,9 @@ static int print_directory(const Ctl *c, const Record *d) {
                             *overlay = utf8_escape_line(record_get_string(d, "overlay") ?: "?"),
                             *when = NULL, *ago = NULL;
         uint64_t usec = record_get_number(d, "finalized_usec", 0), job = record_get_number(d, "job", 0);
-        Color color = directory_state_color(record_get_string(d, "state"));
+        const char *state = record_get_string(d, "state"),
+                   *docs = docs_find_reason(state, record_get_string(d, "reason"));
+        Color color = directory_state_color(state);
         char since[128] = "";
         int r;
 
@@ -264,6 +290,8 @@ static int print_directory(const Ctl *c, const Record *d) {
         print_dot(c, color);
         (void) printf("%s - directory of overlay %s\n", path, overlay);
         r = print_state(c, d, color, since);
+        if (docs)
+                print_docs("reasons.md", docs);
         if (r >= 0)
                 r = print_value(d, "Scheme", "scheme");
         if (r >= 0)

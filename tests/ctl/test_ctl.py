@@ -249,6 +249,9 @@ def test_status(ctl):
     assert "/srv/two\\x0alines" in r.out and "Jobs: 1: finalize" in r.out
     r = ctl("status", ctl.point / "quick", "away")
     assert r.code == OK and "State: finalized since 2023-11-14 22:13:20;" in r.out and "is not mounted" in r.out
+    r = ctl("status", ctl.point / "parts/links")
+    assert " Reason: it holds hard links\n        Docs: file:///usr/share/doc/ovlfind/docs/reasons.md#excluded\n" in r.out
+    assert "Docs:" not in ctl("status", "soft", ctl.point / "quick").out
     assert set(json.loads(ctl("status", "soft", "./slow", "--json=short", cwd=ctl.point).out)) == {"overlays", "directories"}
     assert set(json.loads(ctl("status", ".", "--json=short", cwd=ctl.point).out)) == {"directories"}
     r = ctl("status", "nope", "soft")
@@ -260,7 +263,8 @@ def test_check(ctl):
     r = ctl("check", "soft")
     assert (r.code, r.out) == (OK, "ok       type      an overlay\n"
                                    "warning  metacopy  metacopy is off\n"
-                                   "                   -> mount with metacopy=on\n")
+                                   "                   -> mount with metacopy=on\n"
+                                   "                   -> see file:///usr/share/doc/ovlfind/docs/checks.md#metacopy\n")
     assert ctl("check", "away").code == FAILURE
     assert ctl("check", "broken").code == NOT_MANAGED
     r = ctl("check", "--json=short")

@@ -109,6 +109,14 @@ def type_session(machine, shell, title, is_folded=False):
     assert not differences, "\n".join(differences)
 
 
+def named_pages(machine, said):
+    """The pages that a text names, all of which are installed as they are named."""
+    pages = set(re.findall(r"file://(/[^#\s]+)", said))
+    for page in pages:
+        machine.sh(f"test -s {page}")
+    return pages
+
+
 def show(machine, name):
     return machine.run("systemctl", "show", "-P", name, "ovlfind").stdout.strip()
 
@@ -212,7 +220,8 @@ def test_the_journal_tells_it(machine):
     assert not [e["MESSAGE"] for e in entries if int(e["PRIORITY"]) <= 3]
     unexplained = [e["MESSAGE"] for e in entries if int(e["PRIORITY"]) <= 5 and "MESSAGE_ID" not in e]
     assert not unexplained
-    assert "has been finalized" in machine.sh("journalctl -x -u ovlfind")
+    said = machine.sh("journalctl -x -u ovlfind")
+    assert "has been finalized" in said and len(named_pages(machine, said)) > 2
 
 
 def test_an_unprivileged_user(machine):
@@ -284,6 +293,9 @@ def test_remounting(machine, shell):
     """An overlay that was mounted without what it needs."""
     shell.type("cp /etc/fstab /etc/fstab.good; sed -i s/,metacopy=on,redirect_dir=on// /etc/fstab; umount /ovl; mount /ovl")
     wait_for(lambda: " refused " in machine.sh("ovlfinctl list"), "the overlay")
+    for verb in ("status", "check"):
+        said = machine.run("ovlfinctl", verb, "software", check=False).stdout
+        assert [p.rpartition("/")[2] for p in named_pages(machine, said)] == ["checks.md"], said
     type_session(machine, shell, "Without a swap")
     type_session(machine, shell, "A swap", is_folded=True)
     shell.type("mv /etc/fstab.good /etc/fstab; umount /ovl; mount /ovl")

@@ -1,12 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every message identity of the daemon is used, is unique, and has an entry in the catalog; the catalog has no others."""
+"""Every message identity of the daemon is used, is unique, and has an entry in the catalog, which names a page that is
+installed; the catalog has no others."""
 
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def is_there(uri):
+    page, _, fragment = uri.removeprefix("file:///usr/share/doc/ovlfind/").partition("#")
+    headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.M) if (ROOT / page).is_file() else None
+    return headings is not None and (not fragment or fragment in (re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings))
 
 
 def problems():
@@ -27,8 +34,12 @@ def problems():
     for value in set(entries) - set(ids.values()):
         yield f"the catalog has {value}, messages.h does not"
     for entry in re.split(r"^-- ", catalog, flags=re.M)[1:]:
-        if not re.fullmatch(r"[0-9a-f]{32}\nSubject: .+\nDefined-By: ovlfind\nDocumentation: .+\n\n.+", entry.strip(), re.S):
+        found = re.fullmatch(r"[0-9a-f]{32}\nSubject: .+\nDefined-By: ovlfind\nDocumentation: man:.+\nDocumentation: (.+)\n\n(?s:.+)",
+                             entry.strip())
+        if not found:
             yield f"malformed entry {entry[:32]}"
+        elif not is_there(found.group(1)):
+            yield f"entry {entry[:32]}: {found.group(1)} leads nowhere"
 
 
 found = list(problems())
