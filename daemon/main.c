@@ -2,8 +2,8 @@
 #include <getopt.h>
 #include <string.h>
 
-#include "log.h"
-#include "manager.h"
+#include "manager/manager.h"
+#include "service/log.h"
 
 static int help(void) {
         printf("ovlfind [OPTIONS...]\n\n"

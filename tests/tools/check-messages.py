@@ -17,7 +17,7 @@ def is_there(uri):
 
 
 def problems():
-    header = (ROOT / "daemon/messages.h").read_text()
+    header = (ROOT / "daemon/service/messages.h").read_text()
     catalog = (ROOT / "units/ovlfind.catalog").read_text()
     ids = dict(re.findall(r'#define (MESSAGE_\w+) "([0-9a-f]{32})"', header))
     entries = re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.M)

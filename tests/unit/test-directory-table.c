@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <string.h>
 
-#include "directory-table.h"
+#include "overlays/directory-table.h"
 #include "unit.h"
 
 static int setup(void **state) {

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "heat.h"
+#include "overlays/heat.h"
 #include "unit.h"
 
 #define WINDOW (600 * USEC_PER_SEC)

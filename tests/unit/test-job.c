@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <string.h>
 
-#include "job.h"
+#include "jobs/job.h"
 #include "unit.h"
 
 static Job *make_job(void) {

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "queue.h"
+#include "jobs/queue.h"
 #include "unit.h"
 
 typedef struct Bench {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <time.h>
 
-#include "schedule.h"
+#include "config/schedule.h"
 #include "unit.h"
 
 static void test_check(void **state) {

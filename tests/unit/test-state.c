@@ -2,7 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "state.h"
+#include "jobs/state.h"
 #include "unit.h"
 
 typedef struct Loaded {

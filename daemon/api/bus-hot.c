@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* ListHot(). */
+#include <string.h>
+
+#include "api/bus-internal.h"
+#include "base/path-util.h"
+
+#define MOST 4096 /* what one message may carry, whatever is asked for */
+#define MINUTE_SEC 60
+
+/* The hottest of one or of all overlays. */
+typedef struct HotList {
+        const Managed **overlays;
+        HeatEntry *entries;
+        size_t n, room;
+        const Managed *overlay; /* the one that is looked at */
+} HotList;
+
+static void hot_list_done(HotList *l) {
+        free(l->overlays);
+        free(l->entries);
+}
+
+static int add_entry(const HeatEntry *e, void *userdata) {
+        HotList *l = userdata;
+        size_t i = l->n;
+
+        if (e->heat < 0.5)
+                return -ECANCELED; /* as are all that follow */
+        if (l->n == l->room && l->room > 0 && e->heat <= l->entries[l->n - 1].heat)
+                return -ECANCELED;
+        if (l->n < l->room)
+                l->n++;
+        else
+                i--;
+        for (; i > 0 && l->entries[i - 1].heat < e->heat; i--) {
+                l->entries[i] = l->entries[i - 1];
+                l->overlays[i] = l->overlays[i - 1];
+        }
+        l->entries[i] = *e;
+        l->overlays[i] = l->overlay;
+        return 0;
+}
+
+static int collect(const Manager *m, const char *overlay, size_t most, HotList *l) {
+        uint64_t now = manager_now(m, CLOCK_REALTIME);
+
+        l->overlays = calloc(most + 1, sizeof(l->overlays[0]));
+        l->entries = calloc(most + 1, sizeof(l->entries[0]));
+        l->room = most;
+        if (!l->overlays || !l->entries)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_overlays && most > 0; i++) {
+                int r;
+
+                l->overlay = m->overlays[i];
+                if (overlay[0] != '\0' && strcmp(overlay, l->overlay->config->name) != 0)
+                        continue;
+                r = heat_table_foreach(
+                        l->overlay->heat, most, now, l->overlay->config->settings.hot_window_usec, add_entry,
+                        l);
+                if (r < 0 && r != -ECANCELED)
+                        return r;
+        }
+        return 0;
+}
+
+/* Beside what ListDirectories() says of a directory. */
+static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o, const HeatEntry *e) {
+        DirectoryInfo info = { .path = e->path, .reason = "", .scheme = "", .lower_path = "" };
+        int r;
+
+        (void) directory_table_get(o->directories, e->path, &info);
+        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (r = bus_append_directory_entries(reply, m, o, &info)) < 0 ||
+            (r = bus_append_u64(reply, "heat", (uint64_t) (e->heat + 0.5))) < 0 ||
+            (r = bus_append_u64(reply, "opens_per_minute", (uint64_t) (e->rate * MINUTE_SEC + 0.5))) < 0 ||
+            (r = bus_append_u64(reply, "opens", e->n_opens)) < 0)
+                return r;
+        return sd_bus_message_close_container(reply);
+}
+
+int bus_method_list_hot(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        _cleanup_(hot_list_done) HotList l = { 0 };
+        const Manager *m = userdata;
+        const char *overlay;
+        uint32_t most;
+        int r;
+
+        r = sd_bus_message_read(message, "su", &overlay, &most);
+        if (r < 0)
+                return r;
+        if (overlay[0] != '\0' && !manager_find_overlay(m, overlay)) {
+                (void) failure_set(
+                        &failure, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+                return bus_error_from_failure(error, &failure);
+        }
+        r = collect(m, overlay, most == 0 || most > MOST ? MOST : most, &l);
+        if (r >= 0)
+                r = sd_bus_message_new_method_return(message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                r = append_hot(reply, m, l.overlays[i], l.entries + i);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}

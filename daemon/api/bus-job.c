@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "api/bus-auth.h"
+#include "api/bus-internal.h"
+#include "base/path-util.h"
+#include "dbus/names.h"
+#include "service/config-value.h"
+
+#define PROPERTY_GETTER(name)                                                                               \
+        static int name(                                                                                    \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
+
+PROPERTY_GETTER(get_type) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", job_type_to_string(j->type));
+}
+
+PROPERTY_GETTER(get_path) {
+        _cleanup_free_ char *absolute = job_path(userdata);
+
+        return absolute ? bus_append_text(reply, absolute) : -ENOMEM;
+}
+
+PROPERTY_GETTER(get_state) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", job_state_to_string(job_shown_state(j)));
+}
+
+PROPERTY_GETTER(get_reason) {
+        const Job *j = userdata;
+
+        if (j->not_before_usec > 0)
+                return bus_append_text(reply, j->pause_reason);
+        if (j->state == JOB_WAITING && j->wait_reason)
+                return bus_append_text(reply, j->wait_reason);
+        return bus_append_text(reply, j->is_stalled ? job_doing(j) : NULL);
+}
+
+/* As the clock is now: it may have been set since. */
+PROPERTY_GETTER(get_next_try) {
+        uint64_t realtime = 0, boottime = 0;
+        const Job *j = userdata;
+
+        (void) sd_event_now(sd_bus_get_event(bus), CLOCK_REALTIME, &realtime);
+        (void) sd_event_now(sd_bus_get_event(bus), CLOCK_BOOTTIME, &boottime);
+        return sd_bus_message_append(
+                reply, "t", j->not_before_usec > 0 ? j->not_before_usec + (realtime - boottime) : 0);
+}
+
+PROPERTY_GETTER(get_errors) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(
+                reply, "u", (uint32_t) (j->n_errors < UINT32_MAX ? j->n_errors : UINT32_MAX));
+}
+
+PROPERTY_GETTER(get_error_name) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "s", bus_error_name(j->failure.kind));
+}
+
+PROPERTY_GETTER(get_error_message) {
+        const Job *j = userdata;
+
+        return bus_append_text(reply, j->failure.message);
+}
+
+PROPERTY_GETTER(get_dry_run) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->options.is_dry_run);
+}
+
+PROPERTY_GETTER(get_automatic) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->is_automatic);
+}
+
+PROPERTY_GETTER(get_stalled) {
+        const Job *j = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) j->is_stalled);
+}
+
+PROPERTY_GETTER(get_notes) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "s");
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < j->n_notes; i++) {
+                r = bus_append_text(reply, j->notes[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (j->n_notes_seen > j->n_notes) {
+                _cleanup_free_ char *rest = NULL;
+
+                if (asprintf(&rest, "and %zu more, see the journal", j->n_notes_seen - j->n_notes) < 0)
+                        return -ENOMEM;
+                r = sd_bus_message_append(reply, "s", rest);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
+        _cleanup_free_ char *path = path_join(j->mount_point, s->path);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (r = bus_append_string(reply, "name", s->name)) < 0 ||
+            (r = bus_append_string(reply, "path", path)) < 0 ||
+            (r = bus_append_string(reply, "text", s->text)) < 0 ||
+            (r = bus_append_u64(reply, "entries", s->entries)) < 0 ||
+            (r = bus_append_u64(reply, "inodes", s->inodes)) < 0 ||
+            (r = bus_append_u64(reply, "bytes", s->bytes)) < 0)
+                return r;
+        return sd_bus_message_close_container(reply);
+}
+
+static int append_problem(sd_bus_message *reply, const Job *j, const JobStep *s) {
+        _cleanup_free_ char *path = path_join(j->mount_point, s->path);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
+            (r = bus_append_string(reply, "kind", s->name)) < 0 ||
+            (r = bus_append_string(reply, "path", path)) < 0 ||
+            (r = bus_append_string(reply, "text", s->text)) < 0 ||
+            (r = bus_append_string(reply, "advice", s->advice)) < 0 ||
+            (r = sd_bus_message_append(reply, "{sv}", "mended", "b", (int) s->is_mended)) < 0)
+                return r;
+        return sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_problems) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && j->type == JOB_VERIFY && i < j->n_steps; i++)
+                r = append_problem(reply, j, j->steps + i);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_plan) {
+        const Job *j = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        if (r < 0)
+                return r;
+        if (j->type == JOB_VERIFY)
+                return sd_bus_message_close_container(reply);
+        for (size_t i = 0; i < j->n_steps; i++) {
+                r = append_step(reply, j, j->steps + i);
+                if (r < 0)
+                        return r;
+        }
+        if (j->n_steps_seen > j->n_steps) {
+                size_t n = j->n_steps_seen - j->n_steps;
+                char name[] = "more", text[64];
+
+                (void) snprintf(text, sizeof(text), "%zu more step%s", n, PLURAL(n));
+                r = append_step(reply, j, &(JobStep){ .name = name, .path = j->path, .text = text });
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+/* By the number in the path: the job may have been freed while the bus was asked who is calling. */
+static int cancel_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        const char *number = path_startswith(sd_bus_message_get_path(message), OVLFIND_JOB_PATH_PREFIX);
+        uint64_t id;
+
+        if (!number || value_parse_uint(number, &id) < 0)
+                return -EINVAL;
+        return bus_cancel_job(userdata, (uint32_t) id, message, error);
+}
+
+static int method_cancel(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        /* userdata is the job; the manager is that of the fallback vtable's slot. */
+        void *manager = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+
+        return bus_auth_call(message, BUS_ACTION_MANAGE, cancel_authorized, manager);
+}
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Type", "s", get_type, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Overlay", "s", NULL, offsetof(Job, overlay), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Path", "s", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Automatic", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NextTryUSec", "t", get_next_try, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Stalled", "b", get_stalled, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "EntriesTotal",
+                "t",
+                NULL,
+                offsetof(Job, entries_total),
+                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "BytesCopied", "t", NULL, offsetof(Job, bytes_copied), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Errors", "u", get_errors, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Notes", "as", get_notes, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("QueuedUSec", "t", NULL, offsetof(Job, queued_usec), SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY(
+                "StartedUSec", "t", NULL, offsetof(Job, started_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "FinishedUSec",
+                "t",
+                NULL,
+                offsetof(Job, finished_usec),
+                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("Problems", "aa{sv}", get_problems, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_METHOD_WITH_ARGS(
+                "Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static int job_find(
+        sd_bus *bus,
+        const char *path,
+        const char *interface,
+        void *userdata,
+        void **ret,
+        sd_bus_error *error) {
+        const char *number = path_startswith(path, OVLFIND_JOB_PATH_PREFIX);
+        Manager *m = userdata;
+        uint64_t id;
+        Job *j;
+
+        if (!number || value_parse_uint(number, &id) < 0 || id > UINT32_MAX)
+                return 0;
+        j = queue_find(m->queue, (uint32_t) id);
+        if (!j)
+                return 0;
+        *ret = j;
+        return 1;
+}
+
+typedef struct Paths {
+        char **items;
+        size_t n;
+        size_t size;
+} Paths;
+
+static void add_path(Job *j, void *userdata) {
+        Paths *l = userdata;
+
+        if (l->n < l->size && (l->items[l->n] = bus_job_path(j->id)))
+                l->n++;
+}
+
+static void count_job(Job *j, void *userdata) {
+        Paths *l = userdata;
+
+        l->size++;
+}
+
+static int job_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        Manager *m = userdata;
+        Paths l = { 0 };
+
+        queue_foreach(m->queue, count_job, &l);
+        l.items = calloc(l.size + 1, sizeof(char *));
+        if (!l.items)
+                return -ENOMEM;
+        queue_foreach(m->queue, add_path, &l);
+        *ret = l.items;
+        return 1;
+}
+
+int bus_job_attach(Manager *m) {
+        int r;
+
+        r = sd_bus_add_fallback_vtable(
+                m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, OVLFIND_JOB_INTERFACE, vtable, job_find, m);
+        if (r < 0)
+                return r;
+        return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, job_enumerate, m);
+}
+
+int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
+        _cleanup_free_ char *object = bus_job_path(j->id);
+
+        if (!object)
+                return -ENOMEM;
+        manager_flush(m);
+        return sd_bus_reply_method_return(message, "o", object);
+}

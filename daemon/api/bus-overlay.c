@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "api/bus-internal.h"
+#include "base/path-util.h"
+#include "dbus/names.h"
+#include "overlays/keeper.h"
+#include "service/strv.h"
+
+#define PROPERTY_GETTER(name)                                                                               \
+        static int name(                                                                                    \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
+
+PROPERTY_GETTER(get_name) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(reply, "s", o->config->name);
+}
+
+PROPERTY_GETTER(get_mount_point) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->config->mount_point);
+}
+
+PROPERTY_GETTER(get_state) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(reply, "s", managed_state_to_string(o->state));
+}
+
+PROPERTY_GETTER(get_reason) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->reason);
+}
+
+PROPERTY_GETTER(get_unproved) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->unproved);
+}
+
+PROPERTY_GETTER(get_layers) {
+        const Managed *o = userdata;
+        char **l = NULL;
+        int r;
+
+        if (o->overlay)
+                l = strcmp(property, "LowerDirs") == 0 ? o->overlay->lower : o->overlay->data;
+        r = sd_bus_message_open_container(reply, 'a', "s");
+        for (; r >= 0 && l && *l; l++)
+                r = bus_append_text(reply, *l);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_directory) {
+        const Managed *o = userdata;
+        const char *value = NULL;
+
+        if (o->overlay)
+                value = strcmp(property, "UpperDir") == 0 ? o->overlay->upper : o->overlay->work;
+        return bus_append_text(reply, value);
+}
+
+PROPERTY_GETTER(get_options) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->overlay ? o->overlay->fs_options : NULL);
+}
+
+/* The only one a stock kernel knows. */
+PROPERTY_GETTER(get_scheme) {
+        return sd_bus_message_append(reply, "s", "redirect");
+}
+
+PROPERTY_GETTER(get_directories) {
+        const Managed *o = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{su}");
+        if (r < 0)
+                return r;
+        for (DirectoryState s = 0; s < _DIRECTORY_STATE_MAX; s++) {
+                size_t n = directory_table_count(o->directories, s);
+
+                if (n == 0)
+                        continue;
+                r = sd_bus_message_append(reply, "{su}", directory_state_to_string(s), (uint32_t) n);
+                if (r < 0)
+                        return r;
+        }
+        return sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_counters) {
+        const Managed *o = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{st}");
+        for (Counter c = 0; c < _COUNTER_MAX && r >= 0; c++)
+                r = sd_bus_message_append(reply, "{st}", counter_to_string(c), o->counters.values[c]);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_lower_answers) {
+        const Histogram *h = &((const Managed *) userdata)->counters.answers;
+        uint64_t n = 0;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{st}");
+        for (size_t i = 0; i < HISTOGRAM_CLASSES && r >= 0; i++) {
+                uint64_t bound = histogram_bound(i);
+                char key[32];
+
+                (void) snprintf(key, sizeof(key), "%llu", (unsigned long long) bound);
+                n += h->counts[i];
+                r = sd_bus_message_append(reply, "{st}", bound == UINT64_MAX ? "infinity" : key, n);
+        }
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{st}", "sum", h->sum_usec);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_n_kept) {
+        return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
+}
+
+static int append_draining(sd_bus_message *reply, const Draining *d) {
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "{sv}");
+        if (r >= 0)
+                r = bus_append_string(reply, "work_dir", d->work_dir);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{sv}", "processes", "u", d->n_processes);
+        if (r >= 0)
+                r = bus_append_string(reply, "who", d->who);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{sv}", "read_only", "b", (int) d->is_read_only);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_draining) {
+        const Managed *o = userdata;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (const Keeper *k = o->keepers; k && r >= 0; k = k->next)
+                if (k->draining.work_dir)
+                        r = append_draining(reply, &k->draining);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+PROPERTY_GETTER(get_watching) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(reply, "s", watching_state_to_string(o->watching.state));
+}
+
+PROPERTY_GETTER(get_watching_reason) {
+        const Managed *o = userdata;
+
+        return bus_append_text(reply, o->watching.reason);
+}
+
+PROPERTY_GETTER(get_n_watched) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(
+                reply, "u",
+                (uint32_t) (strcmp(property, "NKnown") == 0 ? o->watching.n_known : o->watching.n_watches));
+}
+
+PROPERTY_GETTER(get_paused) {
+        const Managed *o = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) o->is_paused);
+}
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_PROPERTY("Name", "s", get_name, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("MountPoint", "s", get_mount_point, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LowerDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("DataDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("LowerUnproved", "s", get_unproved, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("UpperDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("WorkDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Options", "s", get_options, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Counters", "a{st}", get_counters, 0, 0),
+        SD_BUS_PROPERTY("LowerAnswers", "a{st}", get_lower_answers, 0, 0),
+        SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Watching", "s", get_watching, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("WatchingReason", "s", get_watching_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NKnown", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NWatches", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Paused", "b", get_paused, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};
+
+static int overlay_find(
+        sd_bus *bus,
+        const char *path,
+        const char *interface,
+        void *userdata,
+        void **ret,
+        sd_bus_error *error) {
+        _cleanup_free_ char *name = NULL;
+        Managed *o;
+        int r;
+
+        r = sd_bus_path_decode(path, OVLFIND_OVERLAY_PATH_PREFIX, &name);
+        if (r <= 0)
+                return r;
+        o = manager_find_overlay(userdata, name);
+        if (!o)
+                return 0;
+        *ret = o;
+        return 1;
+}
+
+static int
+overlay_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        const Manager *m = userdata;
+        char **l = calloc(m->n_overlays + 1, sizeof(char *));
+
+        if (!l)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                l[i] = bus_overlay_path(m->overlays[i]->config->name);
+                if (!l[i]) {
+                        (void) strv_free(l);
+                        return -ENOMEM;
+                }
+        }
+        *ret = l;
+        return 1;
+}
+
+int bus_overlay_attach(Manager *m) {
+        int r;
+
+        r = sd_bus_add_fallback_vtable(
+                m->bus, NULL, OVLFIND_OVERLAY_PATH_PREFIX, OVLFIND_OVERLAY_INTERFACE, vtable, overlay_find,
+                m);
+        if (r < 0)
+                return r;
+        return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_OVERLAY_PATH_PREFIX, overlay_enumerate, m);
+}

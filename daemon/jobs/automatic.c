@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/automatic.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "config/schedule.h"
+#include "jobs/run.h"
+#include "manager/manager.h"
+#include "service/log.h"
+
+#define AT_ONCE 16 /* jobs of an overlay that wait: what comes next is better decided later */
+#define PAUSE_FIRST_USEC (5 * USEC_PER_SEC)
+#define PAUSE_LAST_USEC (3600 * USEC_PER_SEC)
+/* What stands in the way by its nature seldom goes away by itself. */
+#define PAUSE_PRECONDITION_USEC (600 * USEC_PER_SEC)
+#define PAUSE_PRECONDITION_LAST_USEC (24 * 3600 * USEC_PER_SEC)
+
+uint64_t automatic_pause(FailureKind kind, unsigned n) {
+        bool is_lasting = kind == FAILURE_PRECONDITION;
+        uint64_t usec = is_lasting ? PAUSE_PRECONDITION_USEC : PAUSE_FIRST_USEC,
+                 last = is_lasting ? PAUSE_PRECONDITION_LAST_USEC : PAUSE_LAST_USEC;
+
+        while (n-- > 1 && usec < last)
+                usec *= 2;
+        return usec < last ? usec : last;
+}
+
+bool automatic_is_open(const Managed *o) {
+        uint64_t change;
+
+        return schedule_is_open(
+                o->config->settings.schedule, manager_now(o->manager, CLOCK_REALTIME), &change);
+}
+
+void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
+        uint64_t now = manager_now(o->manager, CLOCK_REALTIME), window = o->config->settings.hot_window_usec;
+
+        if (heat_table_add(o->heat, path, n_opens, n_counted, now, window) < 0) {
+                (void) log_oom();
+                return;
+        }
+        if (heat_table_size(o->heat) > HEAT_DIRECTORIES_MAX)
+                heat_table_trim(o->heat, HEAT_DIRECTORIES_MAX * 3 / 4, now, window);
+        manager_heat_changed(o->manager, o);
+}
+
+/* What is hot and may be tried now. */
+typedef struct Candidates {
+        Managed *overlay;
+        uint64_t now;
+        uint64_t next_usec; /* when the earliest of the others may be */
+        char **paths;       /* hottest first */
+        double *heats;
+        size_t n;
+} Candidates;
+
+static void candidates_done(Candidates *c) {
+        path_list_free(c->paths, c->n);
+        free(c->heats);
+}
+
+static int add_candidate(Candidates *c, const HeatEntry *e) {
+        double *heats = reallocarray(c->heats, c->n + 1, sizeof(double));
+
+        if (!heats)
+                return -ENOMEM;
+        c->heats = heats;
+        heats[c->n] = e->heat;
+        return path_list_add(&c->paths, &c->n, e->path);
+}
+
+static bool needs_work(const Managed *o, const char *path) {
+        DirectoryInfo info;
+
+        if (directory_table_get(o->directories, path, &info) == 0)
+                return true;
+        return info.state == DIRECTORY_MERGED || info.state == DIRECTORY_COPIED_UP ||
+                info.state == DIRECTORY_PENDING || info.state == DIRECTORY_EXCLUDED;
+}
+
+static int consider(const HeatEntry *e, void *userdata) {
+        Candidates *c = userdata;
+        const Managed *o = c->overlay;
+
+        if (!heat_is_hot(e->heat, o->config->settings.hot_opens))
+                return -ECANCELED; /* all that follow are colder */
+        if (e->path[0] == '\0' || !needs_work(o, e->path) ||
+            queue_find_job_at(o->manager->queue, o->config->name, e->path))
+                return 0;
+        if (e->not_before_usec > c->now) {
+                if (e->not_before_usec < c->next_usec)
+                        c->next_usec = e->not_before_usec;
+                return 0;
+        }
+        return add_candidate(c, e);
+}
+
+static bool is_below_another(const Candidates *c, size_t i) {
+        for (size_t k = 0; k < c->n; k++)
+                if (k != i && path_startswith(c->paths[i], c->paths[k]))
+                        return true;
+        return false;
+}
+
+/* Jobs that wait for a directory below path, and that nobody has asked for: the new one does their work. */
+static void absorb_below(Managed *o, const char *path) {
+        Job *j;
+
+        while ((j = queue_find_automatic_below(o->manager->queue, o->config->name, path))) {
+                _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+                (void) failure_set(
+                        &failure, FAILURE_CANCELED, ECANCELED, "a job for '%s/%s' does this as well",
+                        o->config->mount_point, path);
+                run_abort(o->manager, j, &failure);
+        }
+}
+
+static void make_jobs(Candidates *c) {
+        Managed *o = c->overlay;
+        unsigned n = queue_count_automatic(o->manager->queue, o->config->name);
+
+        for (size_t i = 0; i < c->n && n < AT_ONCE; i++) {
+                int r;
+
+                if (is_below_another(c, i))
+                        continue;
+                absorb_below(o, c->paths[i]);
+                r = manager_add_automatic_job(o->manager, o, c->paths[i], c->heats[i]);
+                if (r < 0) {
+                        (void) log_warning_errno(
+                                r, "Cannot make a job for '%s/%s': %m", o->config->mount_point, c->paths[i]);
+                        return;
+                }
+                n++;
+        }
+}
+
+static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
+        Managed *o = userdata;
+
+        o->automatic_timer = sd_event_source_disable_unref(o->automatic_timer);
+        automatic_run(o);
+        manager_wake(o->manager);
+        return 0;
+}
+
+static void set_timer(Managed *o, uint64_t usec) {
+        int r;
+
+        o->automatic_timer = sd_event_source_disable_unref(o->automatic_timer);
+        if (usec == USEC_INFINITY)
+                return;
+        r = sd_event_add_time(
+                o->manager->event, &o->automatic_timer, CLOCK_REALTIME, usec, USEC_PER_SEC / 4, on_time, o);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a time to look at overlay '%s': %m", o->config->name);
+}
+
+void automatic_run(Managed *o) {
+        const Settings *s = &o->config->settings;
+        Manager *m = o->manager;
+        _cleanup_(candidates_done) Candidates c = { .overlay = o,
+                                                    .now = manager_now(m, CLOCK_REALTIME),
+                                                    .next_usec = USEC_INFINITY };
+        uint64_t change = USEC_INFINITY;
+        int r;
+
+        if (o->state != MANAGED_ACTIVE || m->is_stopping) {
+                set_timer(o, USEC_INFINITY);
+                return;
+        }
+        (void) schedule_is_open(s->schedule, c.now, &change);
+        if (s->is_automatic) {
+                r = heat_table_foreach(o->heat, 0, c.now, s->hot_window_usec, consider, &c);
+                if (r < 0 && r != -ECANCELED)
+                        (void) log_oom();
+                make_jobs(&c);
+        }
+        /* While nothing waits for a window, its opening changes nothing. */
+        if (queue_count_automatic(m->queue, o->config->name) == 0)
+                change = USEC_INFINITY;
+        set_timer(o, c.next_usec < change ? c.next_usec : change);
+}
+
+void automatic_job_ended(Managed *o, const Job *j) {
+        uint64_t now = manager_now(o->manager, CLOCK_REALTIME);
+        HeatEntry e;
+
+        if (j->type == JOB_REMOUNT)
+                return; /* it has told itself */
+        if (j->type == JOB_FINALIZE && j->state == JOB_DONE && !needs_work(o, j->path))
+                heat_table_forgive(o->heat, j->path);
+        else if (j->type == JOB_FINALIZE && j->state == JOB_DONE) /* there was nothing to be done, and is not
+                                                                   */
+                heat_table_note_failure(o->heat, j->path, now + PAUSE_PRECONDITION_USEC);
+        else if (
+                (j->is_automatic || j->state == JOB_FAILED) &&
+                heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e))
+                heat_table_note_failure(
+                        o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1));
+        watching_rearm(&o->watching, j->path);
+        o->is_heat_changed = true;
+        manager_wake(o->manager);
+}

@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/run.h"
+
+#include <string.h>
+
+#include "base/path-util.h"
+#include "jobs/automatic.h"
+#include "manager/manager.h"
+#include "overlays/keeper.h"
+#include "service/log.h"
+#include "service/messages.h"
+#include "service/strv.h"
+
+#define NOTES_LOGGED_MAX 20 /* of one job; all others are in the job, or at level debug */
+
+#define STALL_USEC (5 * USEC_PER_SEC) /* without getting on; then it is told */
+
+struct Run {
+        Run *next;
+        Manager *manager;
+        Managed *overlay;
+        Job *job;
+        Proc *proc;
+        uint64_t begun_usec; /* boot time */
+        sd_event_source *stall_timer;
+};
+
+static void run_free(Run *run) {
+        for (Run **p = &run->manager->runs; *p; p = &(*p)->next)
+                if (*p == run) {
+                        *p = run->next;
+                        break;
+                }
+        run->job->is_stalled = false;
+        (void) sd_event_source_disable_unref(run->stall_timer);
+        free(run);
+}
+
+static Run *run_find(const Manager *m, const Job *j) {
+        Run *run = m->runs;
+
+        while (run && run->job != j)
+                run = run->next;
+        return run;
+}
+
+void run_free_all(Manager *m) {
+        while (m->runs)
+                run_free(m->runs);
+}
+
+static const char *job_method(const Job *j) {
+        if (j->type == JOB_REMOUNT)
+                return remount_method_to_string(j->options.remount);
+        return j->options.method == METHOD_MARK || j->options.has_depth ? "mark" : "exchange";
+}
+
+static const struct {
+        const char *message_id, *done;
+} job_words[_JOB_TYPE_MAX] = {
+        [JOB_FINALIZE] = { MESSAGE_FINALIZED, "Finalized" },
+        [JOB_UNFINALIZE] = { MESSAGE_UNFINALIZED, "Unfinalized" },
+        [JOB_REFRESH] = { MESSAGE_REFRESHED, "Refreshed" },
+        [JOB_PRUNE] = { MESSAGE_PRUNED, "Pruned" },
+        [JOB_VERIFY] = { MESSAGE_VERIFIED, "Verified" },
+};
+
+static void log_problems(const Job *j, const char *path) {
+        LogFields f = { .message_id = MESSAGE_PROBLEMS, .overlay = j->overlay, .path = path, .job = j->id };
+
+        if (j->type == JOB_VERIFY && j->n_errors > 0)
+                log_fields(
+                        LOG_WARNING, &f,
+                        "%llu problem%s found in '%s'; 'ovlfinctl verify' lists them with what to do",
+                        (unsigned long long) j->n_errors, PLURAL(j->n_errors), path);
+}
+
+static void job_log_end(const Job *j) {
+        _cleanup_free_ char *path = job_path(j);
+        const char *type = job_type_to_string(j->type), *p = path ?: j->path;
+        uint64_t usec = j->finished_usec > j->started_usec && j->started_usec > 0
+                ? j->finished_usec - j->started_usec
+                : 0;
+        LogFields f = {
+                .overlay = j->overlay,
+                .path = path,
+                .job = j->id,
+                .entries = j->entries_done,
+                .method = job_method(j),
+                .duration_usec = usec,
+                .error = j->failure.error,
+        };
+
+        if (j->state == JOB_FAILED) {
+                f.message_id = MESSAGE_JOB_FAILED;
+                log_fields(
+                        LOG_WARNING, &f, "Job %u, %s of '%s', failed: %s", j->id, type, p,
+                        j->failure.message ?: "no reason given");
+        } else if (j->state == JOB_CANCELED) {
+                f.message_id = MESSAGE_JOB_CANCELED;
+                log_fields(LOG_NOTICE, &f, "Job %u, %s of '%s', was canceled", j->id, type, p);
+        } else if (j->options.is_dry_run) {
+                log_fields(LOG_DEBUG, &f, "Job %u, dry run of %s of '%s', is done", j->id, type, p);
+        } else if (j->type != JOB_REMOUNT) {
+                f.message_id = job_words[j->type].message_id;
+                log_fields(
+                        LOG_NOTICE, &f, "%s '%s': %llu entr%s in %llu ms", job_words[j->type].done, p,
+                        (unsigned long long) j->entries_done, PLURAL_Y(j->entries_done),
+                        (unsigned long long) (usec / USEC_PER_MSEC));
+        }
+        log_problems(j, p);
+}
+
+static void count_end(Managed *o, const Job *j) {
+        unsigned result = j->state == JOB_DONE ? 0 : j->state == JOB_FAILED ? 1 : 2;
+        uint64_t *n = o->counters.values;
+
+        n[COUNTER_JOBS_DONE + result]++;
+        if (j->type == JOB_REMOUNT && j->options.remount == REMOUNT_SWAP)
+                n[COUNTER_SWAPS_DONE + result]++;
+        n[COUNTER_DIRECTORIES_FINALIZED] += j->n_finalized;
+        n[COUNTER_ENTRIES] += j->entries_done;
+        n[COUNTER_BYTES] += j->bytes_copied;
+        if (j->started_usec > 0 && j->finished_usec > j->started_usec)
+                n[COUNTER_JOB_USEC] += j->finished_usec - j->started_usec;
+}
+
+static void run_conclude(Manager *m, Job *j, Failure *failure) {
+        Managed *o = manager_find_overlay(m, j->overlay);
+
+        (void) job_finish(j, failure, manager_now(m, CLOCK_REALTIME));
+        if (o && !j->options.is_dry_run)
+                count_end(o, j);
+        if (o && o->state == MANAGED_ACTIVE && j->has_left) /* otherwise one comes anyway */
+                managed_survey(o);
+        job_log_end(j);
+        manager_job_finished(m, j);
+}
+
+/* Ends the job; the run is gone afterwards. Takes the failure. */
+static void run_finish(Run *run, Failure *failure) {
+        Manager *m = run->manager;
+        Job *j = run->job;
+
+        run_free(run);
+        run_conclude(m, j, failure);
+}
+
+static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
+        Run *run = userdata;
+        Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_STALLED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        if (j->state == JOB_WAITING)
+                return 0; /* it has said so */
+        j->is_stalled = true;
+        log_fields(
+                LOG_WARNING, &f, "Job %u, %s of '%s', does not get on: %s", j->id,
+                job_type_to_string(j->type), path ?: j->path, job_doing(j));
+        manager_job_changed(run->manager, j);
+        return 0;
+}
+
+/* A worker tells how far it is also while all its threads hang: what counts is that it is further. */
+static void run_note_life(Run *run) {
+        int r = 0;
+
+        run->job->is_stalled = false;
+        if (!run->stall_timer)
+                r = sd_event_add_time_relative(
+                        run->manager->event, &run->stall_timer, CLOCK_MONOTONIC, STALL_USEC, USEC_PER_SEC,
+                        on_stall, run);
+        else if ((r = sd_event_source_set_time_relative(run->stall_timer, STALL_USEC)) >= 0)
+                r = sd_event_source_set_enabled(run->stall_timer, SD_EVENT_ONESHOT);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a deadline for job %u: %m", run->job->id);
+}
+
+/* For whom it waits, or that it goes on. */
+static void run_take_wait(Run *run, const WireRecord *r) {
+        Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        const char *why = r->state == JOB_WAITING && r->lower_path[0] ? r->lower_path : NULL;
+        LogFields f = { .message_id = MESSAGE_JOB_NOTE, .overlay = j->overlay, .path = path, .job = j->id };
+
+        if (why && !j->wait_reason)
+                log_fields(
+                        LOG_NOTICE, &f, "Job %u, %s of '%s', waits: %s", j->id, job_type_to_string(j->type),
+                        path ?: j->path, why);
+        if (str_replace(&j->wait_reason, why) < 0)
+                (void) log_oom();
+}
+
+static void run_take_progress(Run *run, const WireRecord *r) {
+        Job *j = run->job;
+        int k;
+
+        run_take_wait(run, r);
+
+        if (r->state != (uint32_t) j->state || r->entries_done != j->entries_done ||
+            r->entries_total != j->entries_total || r->bytes != j->bytes_copied || r->state == JOB_WAITING ||
+            !str_equal(r->text, j->doing ?: ""))
+                run_note_life(run);
+        if (str_replace(&j->doing, r->text[0] ? r->text : NULL) < 0)
+                (void) log_oom();
+        job_take_counters(j, r);
+        if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
+                k = job_set_state(j, (JobState) r->state, manager_now(run->manager, CLOCK_REALTIME));
+                if (k > 0 && r->state == JOB_WAITING)
+                        manager_wake(run->manager);
+                if (k < 0)
+                        log_debug(
+                                "Job %u cannot be %s now, ignoring", j->id,
+                                job_state_to_string((JobState) r->state));
+        }
+        manager_job_changed(run->manager, j);
+}
+
+static void run_take_note(Run *run, const WireRecord *r) {
+        _cleanup_free_ char *path = path_join(run->job->mount_point, r->path), *note = NULL;
+        LogFields f = {
+                .message_id = MESSAGE_JOB_NOTE,
+                .overlay = run->job->overlay,
+                .path = path,
+                .job = run->job->id,
+        };
+
+        if (!path || asprintf(&note, "%s: %s", path, r->text) < 0) {
+                note = NULL;
+                (void) log_oom();
+                return;
+        }
+        log_fields(
+                run->job->n_notes_seen < NOTES_LOGGED_MAX ? LOG_WARNING : LOG_DEBUG, &f, "Job %u: '%s': %s",
+                run->job->id, path, r->text);
+        if (job_add_note(run->job, note) < 0)
+                (void) log_oom();
+        manager_job_changed(run->manager, run->job);
+}
+
+/* Who waits for the job finds the overlay as it is now. */
+static void run_take_remount(Run *run, const WireRecord *r) {
+        const char *method = remount_method_to_string(run->job->options.remount);
+        LogFields f = {
+                .message_id = MESSAGE_REMOUNTED,
+                .overlay = run->job->overlay,
+                .path = run->job->mount_point,
+                .method = method,
+                .job = run->job->id,
+                .duration_usec = r->usec,
+                .pause_usec = r->pause_usec,
+        };
+
+        log_fields(
+                LOG_NOTICE, &f, "Remounted '%s' by %s in %llu ms, lookups paused for at most %llu us",
+                run->job->mount_point, method, (unsigned long long) (r->usec / USEC_PER_MSEC),
+                (unsigned long long) r->pause_usec);
+        manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
+}
+
+/* Whether watches would be in its way, or it opens files. An undo does neither, and may look again and again
+ * whether it can begin. */
+static bool is_to_rest(const Job *j) {
+        return j->type != JOB_REMOUNT && j->type != JOB_UNFINALIZE && !j->options.is_dry_run &&
+                (j->type != JOB_VERIFY || j->options.is_repair);
+}
+
+/* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
+ * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
+static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
+        uint64_t now = manager_now(run->manager, CLOCK_BOOTTIME);
+        Job *j = run->job;
+
+        if (!job_may_wait(j, failure))
+                return 0;
+        if (job_is_held_up(j, failure))
+                return job_held_pause(j);
+        job_note_trouble(j, reached, finished > 0, run->begun_usec, now);
+        return j->is_automatic ? automatic_pause(failure->kind, j->n_pauses + 1)
+                               : job_next_pause(j, run->overlay->config->settings.retry_usec, now);
+}
+
+static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
+        const char *reason = failure->message ?: "no reason given";
+        Manager *m = run->manager;
+        Managed *o = run->overlay;
+        Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_PAUSED,
+                .overlay = j->overlay,
+                .path = path,
+                .job = j->id,
+                .error = failure->error,
+        };
+        bool is_told;
+
+        is_told = job_is_held_up(j, failure) && str_equal(j->pause_reason, reason);
+        log_fields(
+                is_told ? LOG_DEBUG : LOG_NOTICE, &f, "Job %u, %s of '%s', is tried again in %llu s: %s",
+                j->id, job_type_to_string(j->type), path ?: j->path,
+                (unsigned long long) ((pause + USEC_PER_SEC - 1) / USEC_PER_SEC), reason);
+        run_free(run);
+        if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
+                (void) log_oom();
+        if (job_pause(j, reason, manager_now(m, CLOCK_BOOTTIME) + pause) < 0)
+                (void) log_oom();
+        if (is_to_rest(j))
+                watching_rearm(&o->watching, j->path); /* it may wait for an hour */
+        m->is_state_changed = true;                    /* its attempts count from none */
+        manager_wake(m);
+        manager_job_changed(m, j);
+}
+
+/* The end of a job that was tried again and again says so. */
+static void tell_tries(const Job *j, uint64_t now, Failure *failure) {
+        char *text;
+
+        if (j->n_pauses == 0 || failure->kind == FAILURE_NONE || failure->kind == FAILURE_CANCELED ||
+            asprintf(
+                    &text, "%s (tried %u times in %llu s)", failure->message ?: "no reason given",
+                    j->n_pauses + 1, (unsigned long long) (job_trouble_duration(j, now) / USEC_PER_SEC)) < 0)
+                return;
+        free(failure->message);
+        failure->message = text;
+}
+
+/* Nobody wants it to be tried again. */
+static void set_canceled(Failure *failure) {
+        _cleanup_failure_ Failure canceled = FAILURE_INIT;
+
+        (void) failure_set(
+                &canceled, FAILURE_CANCELED, ECANCELED, "canceled, instead of being tried again: %s",
+                failure->message ?: "no reason given");
+        failure_done(failure);
+        failure_move(failure, &canceled);
+}
+
+static void run_take_result(Run *run, const WireRecord *r) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        FailureKind kind = failure_kind_from_string(r->name);
+        Job *j = run->job;
+        uint64_t pause, reached = j->entries_done;
+
+        if (kind < 0)
+                kind = FAILURE_FAILED;
+        if (kind != FAILURE_NONE)
+                (void) failure_set(
+                        &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
+        job_take_counters(j, r);
+        histogram_merge(&run->overlay->counters.answers, &r->answers);
+        j->has_left = r->state > 0 || (j->has_left && kind == FAILURE_BUSY);
+        if (j->type == JOB_REMOUNT && kind == FAILURE_NONE && !j->options.is_dry_run)
+                run_take_remount(run, r);
+        keeper_adopt(run->overlay, run->proc);
+        /* One that failed half way is brought to an end by a survey. */
+        if (j->type == JOB_REMOUNT && kind != FAILURE_NONE && !j->options.is_dry_run)
+                managed_survey(run->overlay);
+        if (j->is_cancel_wanted && job_may_wait(j, &failure))
+                set_canceled(&failure);
+        pause = run_next_pause(run, &failure, reached, r->entries_done);
+        if (pause > 0) {
+                run_pause(run, &failure, pause);
+                return;
+        }
+        tell_tries(j, manager_now(run->manager, CLOCK_BOOTTIME), &failure);
+        run_finish(run, &failure);
+}
+
+static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
+        Run *run = userdata;
+
+        switch (r->kind) {
+        case WIRE_PROGRESS:
+                run_take_progress(run, r);
+                break;
+        case WIRE_STEP:
+        case WIRE_PROBLEM:
+                if (job_add_step(run->job, r) < 0)
+                        (void) log_oom();
+                break;
+        case WIRE_DIRECTORY:
+                if (!run->job->options.is_dry_run && managed_learn(run->overlay, r) > 0)
+                        run->job->n_finalized++;
+                break;
+        case WIRE_NOTE:
+                run_take_note(run, r);
+                break;
+        case WIRE_RESULT:
+                run_take_result(run, r);
+                break;
+        default:
+                break;
+        }
+}
+
+static void log_worker_death(const Run *run, int status, const char *consequence) {
+        const Job *j = run->job;
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_WORKER_DIED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        log_fields(
+                LOG_NOTICE, &f,
+                "The worker of job %u, %s of '%s', was killed by signal %i, attempt %u of %u; %s", j->id,
+                job_type_to_string(j->type), path ?: j->path, status, j->n_attempts,
+                (unsigned) JOB_ATTEMPTS_MAX, consequence);
+}
+
+/* Killed from outside, or crashed: what it had begun is in the staging journal, so a survey puts things in
+ * order first. */
+static void run_after_signal(Run *run, int status) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Manager *m = run->manager;
+        Managed *o = run->overlay;
+        Job *j = run->job;
+
+        if (!m->is_stopping && !j->is_cancel_wanted)
+                o->counters.values[COUNTER_WORKERS_DIED]++;
+        if (m->is_stopping || j->is_cancel_wanted) {
+                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled");
+                run_finish(run, &failure);
+        } else if (job_may_retry(j)) {
+                log_worker_death(run, status, "cleaning up and trying again");
+                run_free(run);
+                (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
+                manager_job_changed(m, j);
+        } else {
+                log_worker_death(run, status, "giving up");
+                (void) failure_set(
+                        &failure, FAILURE_FAILED, EIO,
+                        "the worker was killed by signal %i in each of %u attempts; see the journal", status,
+                        j->n_attempts);
+                run_finish(run, &failure);
+        }
+        managed_survey(o);
+}
+
+/* A swap that had to wait begins anew: the overlay may be another one now. */
+static void run_again(Run *run) {
+        Manager *m = run->manager;
+        Job *j = run->job;
+
+        run_free(run);
+        (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
+        j->n_attempts = 0;
+        manager_job_changed(m, j);
+        manager_wake(m);
+}
+
+static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = userdata;
+        Managed *o = run->overlay;
+
+        if (end == PROC_SIGNALED) {
+                run_after_signal(run, status);
+                return;
+        }
+        if (end == PROC_EXITED && status == WORKER_EXIT_AGAIN && run->job->state == JOB_WAITING) {
+                if (!run->job->is_cancel_wanted) {
+                        run_again(run);
+                        return;
+                }
+                (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled while it waited");
+        } else if (end == PROC_UNMOUNTED)
+                (void) failure_set(
+                        &failure, FAILURE_NOT_MANAGED, ENOENT, "'%s' was unmounted", o->config->mount_point);
+        else if (end == PROC_EXITED)
+                (void) failure_set(
+                        &failure, FAILURE_FAILED, EIO,
+                        "the worker ended with exit status %i before the job was done; see the journal",
+                        status);
+        else if (run->job->is_cancel_wanted)
+                (void) failure_set(
+                        &failure, FAILURE_CANCELED, ECANCELED, "canceled; its worker hangs in the kernel");
+        else
+                (void) failure_set(
+                        &failure, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
+                        "the worker hangs in the kernel; see whether the server of the lower layers "
+                        "answers");
+        run_finish(run, &failure);
+        /* A hanging worker still owns what it began; the survey follows when it has ended. */
+        if (end == PROC_EXITED)
+                managed_survey(o);
+}
+
+static const ProcHandler run_handler = { .on_record = run_on_record, .on_end = run_on_end };
+
+static int add_remount(const Run *run, WireRequest *q) {
+        const JobOptions *options = &run->job->options;
+        int r = wire_request_add(q, WIRE_REMOUNT, remount_method_to_string(options->remount));
+
+        if (r >= 0 && options->set)
+                r = wire_request_add(q, WIRE_SET, options->set);
+        if (r >= 0 && run->overlay->config->settings.may_cover_old)
+                r = wire_request_add(q, WIRE_COVER, "1");
+        return r;
+}
+
+static bool run_is_forced(const Run *run) {
+        return run->job->options.is_forced ||
+                (run->job->type == JOB_REMOUNT &&
+                 run->overlay->config->settings.remount_blockers == REMOUNT_BLOCKERS_IGNORE);
+}
+
+/* What was asked for, or else what is configured. */
+static Method run_method(const Run *run) {
+        const JobOptions *o = &run->job->options;
+
+        return o->has_method ? o->method : (Method) run->overlay->config->settings.method;
+}
+
+static bool run_wants_parents(const Run *run) {
+        return run->job->options.want_parents ||
+                (run->overlay->config->settings.want_parents && run_method(run) != METHOD_EXCHANGE);
+}
+
+static int add_method(const Run *run, WireRequest *q) {
+        const JobOptions *o = &run->job->options;
+        int r;
+
+        StandingPolicy standing =
+                o->has_standing ? o->standing : (StandingPolicy) run->overlay->config->settings.standing;
+
+        r = wire_request_add(q, WIRE_METHOD, method_to_string(run_method(run)));
+        if (r >= 0)
+                r = wire_request_add(q, WIRE_STANDING, standing_to_string(standing));
+        if (r >= 0 && o->has_depth)
+                r = wire_request_addf(q, WIRE_DEPTH, "%u", o->depth);
+        if (r >= 0 && run_wants_parents(run))
+                r = wire_request_add(q, WIRE_PARENTS, "1");
+        return r;
+}
+
+static int run_spawn(Run *run) {
+        _cleanup_(wire_request_done) WireRequest q = { 0 };
+        const JobOptions *options = &run->job->options;
+        uint64_t data_bytes =
+                options->has_data ? options->data_bytes : run->overlay->config->settings.data_max_bytes;
+        int r;
+
+        r = managed_make_request(run->overlay, run->job->type, run->job->path, &q);
+        if (r >= 0 && options->is_dry_run)
+                r = wire_request_add(&q, WIRE_DRY_RUN, "1");
+        if (r >= 0 && run_is_forced(run))
+                r = wire_request_add(&q, WIRE_FORCE, "1");
+        if (r >= 0)
+                r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
+        if (r >= 0 && !job_is_unasked(run->job))
+                r = wire_request_add(&q, WIRE_ASKED, "1");
+        if (r >= 0 && run->job->is_automatic)
+                r = managed_make_background(run->overlay, &q);
+        if (r >= 0 && options->is_repair)
+                r = wire_request_add(&q, WIRE_REPAIR, "1");
+        if (r >= 0 && run->job->type == JOB_FINALIZE && data_bytes > 0)
+                r = wire_request_addf(&q, WIRE_DATA_BYTES, "%llu", (unsigned long long) data_bytes);
+        if (r < 0)
+                return r;
+        return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
+}
+
+static void run_let_rest(const Run *run) {
+        const Job *j = run->job;
+
+        if (is_to_rest(j))
+                watching_rest(
+                        &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
+}
+
+void run_let_all_rest(const Managed *o) {
+        for (const Run *run = o->manager->runs; run; run = run->next)
+                if (run->overlay == o)
+                        run_let_rest(run);
+}
+
+void run_start(Manager *m, Managed *o, Job *j) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = malloc(sizeof(Run));
+        int r = -ENOMEM;
+
+        (void) job_set_state(j, JOB_RUNNING, manager_now(m, CLOCK_REALTIME));
+        if (!run) {
+                (void) failure_set_errno(&failure, r, "cannot start a worker");
+                run_conclude(m, j, &failure);
+                return;
+        }
+        *run = (Run){ .next = m->runs,
+                      .manager = m,
+                      .overlay = o,
+                      .job = j,
+                      .begun_usec = manager_now(m, CLOCK_BOOTTIME) };
+        m->runs = run;
+        o->has_worked = true;
+        run_let_rest(run);
+        r = run_spawn(run);
+        if (r < 0) {
+                (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));
+                run_finish(run, &failure);
+                return;
+        }
+        run_note_life(run);
+        manager_job_changed(m, j);
+}
+
+void run_cancel(Manager *m, Job *j) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        Run *run = run_find(m, j);
+
+        j->is_cancel_wanted = true;
+        if (run) {
+                proc_cancel(run->proc);
+                return;
+        }
+        (void) failure_set(
+                &failure, FAILURE_CANCELED, ECANCELED,
+                j->started_usec > 0 ? "canceled before it was tried again"
+                                    : "canceled before it was started");
+        run_conclude(m, j, &failure);
+}
+
+void run_abort(Manager *m, Job *j, Failure *failure) {
+        Run *run = run_find(m, j);
+
+        if (run) {
+                (void) proc_free(run->proc);
+                run_free(run);
+        }
+        run_conclude(m, j, failure);
+}

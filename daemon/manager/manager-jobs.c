@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The manager's half that is about jobs: which are made, started, ended, remembered. */
+#include <string.h>
+
+#include "api/bus.h"
+#include "base/path-util.h"
+#include "jobs/automatic.h"
+#include "jobs/state.h"
+#include "manager/manager.h"
+#include "overlays/heat-state.h"
+#include "service/log.h"
+#include "service/messages.h"
+
+static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+        Job *j;
+
+        while ((j = queue_release(m->queue, manager_now(m, CLOCK_BOOTTIME)))) {
+                manager_job_changed(m, j);
+                if (j->has_left)
+                        managed_survey(manager_find_overlay(m, j->overlay));
+        }
+        manager_wake(m);
+        return 0;
+}
+
+/* For the first of the jobs that are put off. */
+static void set_release_timer(Manager *m) {
+        uint64_t usec = queue_next_release(m->queue);
+        int r;
+
+        m->release_timer = sd_event_source_disable_unref(m->release_timer);
+        if (usec == USEC_INFINITY)
+                return;
+        r = sd_event_add_time(
+                m->event, &m->release_timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 4, on_release, m);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a time to try jobs again: %m");
+}
+
+void manager_start_jobs(Manager *m) {
+        Job *j;
+
+        if (m->is_stopping)
+                return;
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                Managed *o = m->overlays[i];
+
+                if (o->is_heat_changed) {
+                        o->is_heat_changed = false;
+                        automatic_run(o);
+                }
+
+                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0 ||
+                    queue_admit_remounts(
+                            m->queue, o->config->name, managed_is_remountable(o) && !m->is_paused) < 0)
+                        (void) log_oom();
+                queue_set_automatic_open(m->queue, o->config->name, automatic_is_open(o));
+        }
+        while ((j = queue_next(m->queue))) {
+                Managed *o = manager_find_overlay(m, j->overlay);
+
+                run_start(m, o, j);
+                m->is_state_changed = true;
+        }
+        set_release_timer(m);
+        manager_save_state(m);
+}
+
+void manager_job_finished(Manager *m, Job *j) {
+        Managed *o = manager_find_overlay(m, j->overlay);
+        Job *expired;
+
+        m->is_manager_changed = m->is_state_changed = true;
+        manager_job_changed(m, j);
+        manager_flush(m);
+        bus_send_job_removed(m, j);
+        if (o && !j->options.is_dry_run)
+                automatic_job_ended(o, j);
+        queue_trim_plans(m->queue);
+        while ((expired = queue_expire(m->queue))) {
+                bus_forget_job(m, expired);
+                (void) job_free(expired);
+        }
+        manager_wake(m);
+}
+
+static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *reason) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(&failure, kind, ENOENT, "overlay '%s': %s", j->overlay, reason);
+        run_abort(m, j, &failure);
+}
+
+typedef struct JobIds {
+        const char *overlay;
+        bool spare_remounts;
+        uint32_t *ids;
+        size_t n;
+} JobIds;
+
+static void collect_unfinished(Job *j, void *userdata) {
+        JobIds *l = userdata;
+        uint32_t *a;
+
+        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0 ||
+            (l->spare_remounts && j->type == JOB_REMOUNT))
+                return;
+        a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
+        if (!a) {
+                (void) log_oom();
+                return;
+        }
+        l->ids = a;
+        a[l->n++] = j->id;
+}
+
+/* A remount may mend what an overlay is refused for. */
+void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
+        JobIds l = { .overlay = o->config->name,
+                     .spare_remounts = o->overlay && o->state == MANAGED_REFUSED };
+
+        queue_foreach(m->queue, collect_unfinished, &l);
+        for (size_t i = 0; i < l.n; i++) {
+                Job *j = queue_find(m->queue, l.ids[i]);
+
+                if (j)
+                        manager_abort_job(m, j, kind, reason);
+        }
+        free(l.ids);
+}
+
+static int manager_queue_job(
+        Manager *m,
+        JobType type,
+        Managed *o,
+        const char *path,
+        const JobOptions *options,
+        const double *heat, /* of an automatic one */
+        Job **ret) {
+        _cleanup_(job_freep) Job *j = NULL;
+        int r;
+
+        r = job_new(m->last_job_id + 1, type, o->config->name, o->config->mount_point, path, &j);
+        if (r < 0)
+                return r;
+        r = job_set_options(j, options);
+        if (r < 0)
+                return r;
+        j->is_automatic = heat != NULL;
+        j->heat = heat ? *heat : 0;
+        j->queued_usec = manager_now(m, CLOCK_REALTIME);
+        r = queue_add(m->queue, j);
+        if (r < 0)
+                return r;
+        m->last_job_id++;
+        m->is_manager_changed = m->is_state_changed = true;
+        bus_announce_job(m, j);
+        manager_schedule_flush(m);
+        manager_wake(m);
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+/* One user's jobs do not keep others waiting for ever. */
+static int manager_check_room(const Manager *m, uid_t uid, const char *path, Failure *reterr) {
+        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "%u jobs are waiting already, ask for '%s' when some of them are done",
+                        (unsigned) QUEUE_UNFINISHED_MAX, path);
+        if (uid != 0 && queue_count_unfinished_of(m->queue, uid) >= QUEUE_UNFINISHED_PER_USER_MAX)
+                return failure_set(
+                        reterr, FAILURE_BUSY, EBUSY,
+                        "%u jobs of yours are not done yet, which is as many as one user may have; ask for "
+                        "'%s' when some of them are done, or name a directory above all of them",
+                        (unsigned) QUEUE_UNFINISHED_PER_USER_MAX, path);
+        return 0;
+}
+
+/* Who asks for what waits already gets that job. One that is put off is tried at once, as a new one would
+ * be. */
+static void manager_join_job(Manager *m, Managed *o, Job *j, const JobOptions *options) {
+        if (job_is_unasked(j) && !options->is_unasked)
+                j->options.uid = options->uid;
+        j->is_automatic = false;
+        j->options.is_unasked &= options->is_unasked;
+        j->trouble_usec = 0;
+        if (j->not_before_usec > 0)
+                j->not_before_usec = manager_now(m, CLOCK_BOOTTIME);
+        m->is_state_changed = o->is_heat_changed = true;
+        manager_job_changed(m, j);
+        manager_wake(m);
+}
+
+static int manager_take_job(
+        Manager *m,
+        JobType type,
+        Managed *o,
+        const char *path,
+        const JobOptions *options,
+        Job **ret,
+        Failure *reterr) {
+        _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
+        Job *j = queue_find_equal(m->queue, type, o->config->name, path, options);
+        int r = 0;
+
+        if (m->is_stopping)
+                return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
+        if (!j || j->is_automatic)
+                r = manager_check_room(m, options->uid, absolute ?: path, reterr);
+        if (r < 0)
+                return r;
+        if (j) {
+                manager_join_job(m, o, j, options);
+                *ret = j;
+                return 0;
+        }
+        r = manager_queue_job(m, type, o, path, options, /* heat= */ NULL, ret);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot make a job for '%s'", absolute ?: path) : 0;
+}
+
+int manager_add_job(
+        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr) {
+        _cleanup_free_ char *relative = NULL;
+        Managed *o;
+        int r;
+
+        r = manager_find_path(m, path, &o, &relative, reterr);
+        if (r >= 0)
+                r = managed_check_usable(o, path, reterr);
+        return r < 0 ? r : manager_take_job(m, type, o, relative, options, ret, reterr);
+}
+
+int manager_add_remount(
+        Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr) {
+        Managed *o = manager_find_overlay(m, overlay);
+        int r;
+
+        if (!o)
+                return failure_set(
+                        reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+        r = managed_check_remountable(o, reterr);
+        if (r >= 0 && options->set)
+                r = overlay_has_options(o->overlay, options->set, reterr);
+        return r < 0 ? r : manager_take_job(m, JOB_REMOUNT, o, "", options, ret, reterr);
+}
+
+int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat) {
+        static const JobOptions options = { 0 };
+        Job *j;
+
+        if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
+                return -EBUSY;
+        return manager_queue_job(m, JOB_FINALIZE, o, path, &options, &heat, &j);
+}
+
+int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
+        Job *j = queue_find(m->queue, id);
+
+        if (!j)
+                return failure_set(reterr, FAILURE_NO_SUCH_JOB, ENOENT, "there is no job %u", id);
+        if (job_state_is_final(j->state))
+                return failure_set(
+                        reterr, FAILURE_NO_SUCH_JOB, ESRCH, "job %u is %s already, nothing to cancel", id,
+                        job_state_to_string(j->state));
+        run_cancel(m, j);
+        return 0;
+}
+
+int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr) {
+        Managed *o;
+
+        if (overlay[0] == '\0') {
+                m->is_paused = is_paused;
+                m->is_manager_changed = true;
+        } else {
+                o = manager_find_overlay(m, overlay);
+                if (!o)
+                        return failure_set(
+                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured",
+                                overlay);
+                o->is_paused = is_paused;
+                manager_overlay_changed(m, o);
+        }
+        manager_flush(m);
+        manager_wake(m);
+        return 0;
+}
+
+/* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that go on with the next
+ * one. */
+void manager_save_state(Manager *m) {
+        int r;
+
+        if (!m->is_state_changed || !m->is_ready || m->is_stopping)
+                return;
+        m->is_state_changed = false;
+        r = state_save(m->state_dir, m->last_job_id, m->queue);
+        if (r < 0)
+                (void) log_warning_errno(
+                        r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
+}
+
+static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        m->heat_timer = sd_event_source_disable_unref(m->heat_timer);
+        manager_save_heat(m);
+        return 0;
+}
+
+void manager_heat_changed(Manager *m, Managed *o) {
+        o->is_heat_changed = true;
+        manager_wake(m);
+        if (!m->heat_timer &&
+            sd_event_add_time_relative(
+                    m->event, &m->heat_timer, CLOCK_MONOTONIC, HEAT_SAVE_USEC, HEAT_SAVE_USEC / 2,
+                    on_heat_time, m) < 0)
+                (void) log_oom();
+}
+
+void manager_save_heat(Manager *m) {
+        int r = heat_state_save(m->state_dir, m->overlays, m->n_overlays, manager_now(m, CLOCK_REALTIME));
+
+        if (r < 0)
+                (void) log_warning_errno(r, "Cannot write the heat to '%s', ignoring: %m", m->state_dir);
+}
+
+static void on_saved_heat(const SavedHeat *s, void *userdata) {
+        Managed *o = manager_find_overlay(userdata, s->overlay);
+
+        if (o && heat_table_restore(o->heat, s->path, s->heat, s->n_opens, s->usec) < 0)
+                (void) log_oom();
+}
+
+/* For the overlay it was made for, and unless it took the daemon along again and again. */
+static bool saved_job_can_go_on(const Manager *m, const SavedJob *s) {
+        const Managed *o = manager_find_overlay(m, s->overlay);
+
+        return s->can_go_on && s->n_attempts < JOB_ATTEMPTS_MAX && o &&
+                strcmp(o->config->mount_point, s->mount_point) == 0;
+}
+
+static void resume_job(Job *j, const SavedJob *s) {
+        _cleanup_free_ char *path = job_path(j);
+        LogFields f = {
+                .message_id = MESSAGE_JOB_RESUMED, .overlay = j->overlay, .path = path, .job = j->id
+        };
+
+        j->options.uid = s->uid;
+        j->n_attempts = s->n_attempts;
+        log_fields(
+                LOG_NOTICE, &f, "Job %u, %s of '%s', goes on where the last daemon left it", j->id,
+                job_type_to_string(j->type), path ?: j->path);
+}
+
+/* Readable as one that failed, so that nobody waits for it in vain. */
+static void interrupt_job(Manager *m, Job *j) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+        (void) failure_set(
+                &failure, FAILURE_FAILED, EINTR,
+                "interrupted: the daemon ended before the job did; what had been begun is put in order, ask "
+                "again for the rest");
+        run_abort(m, j, &failure);
+}
+
+/* A job the last daemon did not finish. */
+static void on_saved_job(const SavedJob *s, void *userdata) {
+        _cleanup_(job_freep) Job *j = NULL;
+        Manager *m = userdata;
+
+        if (job_new(s->id, s->type, s->overlay, s->mount_point, s->path, &j) < 0) {
+                (void) log_oom();
+                return;
+        }
+        j->queued_usec = s->queued_usec;
+        if (saved_job_can_go_on(m, s))
+                resume_job(j, s);
+        else
+                interrupt_job(m, j);
+        if (queue_add(m->queue, j) < 0)
+                (void) log_oom();
+        else
+                (void) TAKE_PTR(j);
+}
+
+void manager_load_state(Manager *m) {
+        int r;
+
+        r = state_load(m->state_dir, on_saved_job, m, &m->last_job_id);
+        if (r == -EBADMSG)
+                log_warning(
+                        "The list of jobs in '%s' cannot be read; moved aside, going on without",
+                        m->state_dir);
+        else if (r < 0 && r != -ENOENT)
+                (void) log_warning_errno(
+                        r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
+        m->is_state_changed = true;
+        r = heat_state_load(m->state_dir, on_saved_heat, m);
+        if (r == -EBADMSG)
+                log_warning(
+                        "The heat of directories in '%s' cannot be read; moved aside, it is found out anew",
+                        m->state_dir);
+        else if (r < 0 && r != -ENOENT)
+                (void) log_warning_errno(r, "Cannot read the heat in '%s', ignoring: %m", m->state_dir);
+}

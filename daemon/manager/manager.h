@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Owns everything that runs in the daemon, and is where its parts meet: overlays and jobs tell the manager
+ * what happened, the manager tells the bus, the queue and the service manager. One per process, passed as
+ * userdata. Nothing in it touches a file of an overlay or of its layers. */
+#pragma once
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "jobs/queue.h"
+#include "jobs/run.h"
+#include "overlays/managed.h"
+#include "overlays/mount-monitor.h"
+#include "process/proc.h"
+#include "process/query.h"
+#include "service/notify.h"
+
+typedef struct BusAuth BusAuth; /* bus-auth.h */
+
+typedef struct Manager {
+        sd_event *event;
+        sd_bus *bus;
+        BusAuth *auth;
+        char **folders;  /* of the configuration */
+        char *state_dir; /* absolute */
+        Config *config;
+        Managed **overlays; /* sorted by name, as config->overlays */
+        size_t n_overlays;
+        Queue *queue;
+        uint32_t last_job_id;
+        Run *runs; /* jobs that have a worker */
+        ProcPool *workers;
+        QueryPool *queries;
+        MountMonitor *monitor;
+        Notifier *notifier;
+        sd_event_source *work_source;   /* starts jobs */
+        sd_event_source *release_timer; /* lets those start again that are put off */
+        sd_event_source *flush_source;  /* tells the bus and the service manager what changed */
+        sd_event_source *stop_timer;
+        char **changed_objects; /* object paths whose properties changed since the last flush */
+        bool is_manager_changed;
+        bool is_state_changed;       /* what state.h saves */
+        sd_event_source *heat_timer; /* saves it */
+        bool is_paused;
+        bool is_ready;
+        bool is_stopping;
+} Manager;
+
+int manager_new(Manager **ret);
+Manager *manager_free(Manager *m);
+DEFINE_CLEANUP(Manager *, manager_free);
+/* Configuration, state, mounts, bus object, name request; readiness is reported when the name is there. */
+int manager_startup(Manager *m);
+/* Reads the configuration anew; on failure the old one stays in force. */
+int manager_reload(Manager *m);
+/* The bus has given us our name: ready. */
+void manager_is_named(Manager *m);
+/* Stops all workers, then the loop. Their jobs stay resumable. */
+void manager_stop(Manager *m);
+
+/* When the loop woke up, in microseconds of a clock. */
+uint64_t manager_now(const Manager *m, clockid_t clock);
+
+Managed *manager_find_overlay(const Manager *m, const char *name);
+/* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that
+ * is not absolute or has "..", -ENOENT when no configured overlay has it; the failure says so. The overlay
+ * may be absent. */
+int manager_find_path(
+        const Manager *m, const char *path, Managed **ret, char **ret_relative, Failure *reterr);
+
+/* Makes a job for path, or finds one that waits and does the same. The failure says why there is none. */
+int manager_add_job(
+        Manager *m, JobType type, const char *path, const JobOptions *options, Job **ret, Failure *reterr);
+/* The same for one that remounts an overlay, by name. */
+int manager_add_remount(
+        Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr);
+/* A job nobody has asked for. */
+int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat);
+/* -ENOENT when there is no such job, -ESRCH when it has finished already. */
+int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr);
+/* Jobs of overlay (NULL: of all) do not start, or do again. Those that run go on. -ENOENT */
+int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure *reterr);
+
+/* Starts what may start. */
+void manager_start_jobs(Manager *m);
+/* The list of jobs in the state directory, see state.h. */
+void manager_save_state(Manager *m);
+void manager_load_state(Manager *m);
+/* How much directories are used, see heat-state.h. */
+void manager_save_heat(Manager *m);
+
+/* What parts of the daemon report. */
+void manager_overlay_changed(Manager *m, Managed *o);
+/* Directories have been used: soon it is seen whether they are hot. */
+void manager_heat_changed(Manager *m, Managed *o);
+void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state);
+void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec);
+void manager_job_changed(Manager *m, Job *j);
+void manager_job_finished(Manager *m, Job *j);
+/* Ends all jobs of an overlay that cannot go on, with the same failure. */
+void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason);
+/* Looks soon whether a job can start. */
+void manager_wake(Manager *m);
+/* Tells the bus soon, or at once, e.g. before a reply that promises it, what changed. */
+void manager_schedule_flush(Manager *m);
+void manager_flush(Manager *m);
+
+unsigned manager_count_finalized(const Manager *m) _pure_;

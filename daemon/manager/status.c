@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "manager/status.h"
+
+#include "manager/manager.h"
+
+static unsigned count_overlays(const Manager *m, ManagedState state) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                n += m->overlays[i]->state == state;
+        return n;
+}
+
+char *status_format(const Manager *m) {
+        unsigned n_finalized = manager_count_finalized(m);
+        unsigned n_running = queue_count_running(m->queue);
+        unsigned n_queued = queue_count_unfinished(m->queue) - n_running;
+        unsigned n_refused = count_overlays(m, MANAGED_REFUSED);
+        char refused[64] = "", queued[64] = "", *text;
+
+        if (n_refused > 0)
+                (void) snprintf(refused, sizeof(refused), " (%u refused)", n_refused);
+        if (n_queued > 0)
+                (void) snprintf(queued, sizeof(queued), ", %u queued", n_queued);
+        if (asprintf(
+                    &text, "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
+                    PLURAL(m->n_overlays), refused, n_finalized, PLURAL_Y(n_finalized), n_running,
+                    PLURAL(n_running), queued, m->is_paused ? ", paused" : "") < 0)
+                return NULL;
+        return text;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "overlays/heat-state.h"
+
+#include <string.h>
+
+#include "service/state-file.h"
+
+#define FILE_NAME "heat"
+#define HEADER "ovlfind-heat 1" /* the version of the format */
+#define SCALE 1000.0            /* numbers in the file are whole */
+
+typedef struct Save {
+        Managed *const *overlays;
+        size_t n_overlays;
+        /* For the lines: */
+        FILE *f;
+        const char *overlay;
+        uint64_t now_usec;
+} Save;
+
+static int write_entry(const HeatEntry *e, void *userdata) {
+        const Save *s = userdata;
+
+        if (e->heat * SCALE < 1)
+                return -ECANCELED; /* all that follow are colder */
+        (void) fprintf(
+                s->f, "%llu %llu %llu ", (unsigned long long) (e->heat * SCALE),
+                (unsigned long long) e->n_opens, (unsigned long long) s->now_usec);
+        state_file_write_field(s->f, s->overlay);
+        (void) fputc(' ', s->f);
+        state_file_write_field(s->f, e->path);
+        (void) fputc('\n', s->f);
+        return 0;
+}
+
+static void write_all(FILE *f, void *userdata) {
+        Save *s = userdata;
+
+        s->f = f;
+        for (size_t i = 0; i < s->n_overlays; i++) {
+                const OverlayConfig *c = s->overlays[i]->config;
+
+                s->overlay = c->name;
+                (void) heat_table_foreach(
+                        s->overlays[i]->heat, 0, s->now_usec, c->settings.hot_window_usec, write_entry, s);
+        }
+}
+
+int heat_state_save(const char *state_dir, Managed *const *overlays, size_t n_overlays, uint64_t now_usec) {
+        Save s = { .overlays = overlays, .n_overlays = n_overlays, .now_usec = now_usec };
+
+        return state_file_save(state_dir, FILE_NAME, HEADER, write_all, &s);
+}
+
+typedef struct Load {
+        saved_heat_func func;
+        void *userdata;
+} Load;
+
+static int take_line(char *line, void *userdata) {
+        uint64_t heat, n_opens, usec;
+        char *state, *fields[5];
+        const Load *l = userdata;
+        SavedHeat s;
+
+        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
+                fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
+        if (state_file_parse_number(fields[0], UINT64_MAX, &heat) < 0 ||
+            state_file_parse_number(fields[1], UINT64_MAX, &n_opens) < 0 ||
+            state_file_parse_number(fields[2], UINT64_MAX, &usec) < 0)
+                return -EBADMSG;
+        s = (SavedHeat){
+                .overlay = state_file_parse_field(fields[3]),
+                .path = state_file_parse_field(fields[4]),
+                .heat = (double) heat / SCALE,
+                .n_opens = n_opens,
+                .usec = usec,
+        };
+        if (!s.overlay || !s.path)
+                return -EBADMSG;
+        l->func(&s, l->userdata);
+        return 0;
+}
+
+int heat_state_load(const char *state_dir, saved_heat_func func, void *userdata) {
+        return state_file_load(
+                state_dir, FILE_NAME, HEADER, take_line, &(Load){ .func = func, .userdata = userdata });
+}

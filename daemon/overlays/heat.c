@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "overlays/heat.h"
+
+#include <math.h>
+#include <string.h>
+#include <uthash.h>
+
+#define RATE_USEC (5 * USEC_PER_SEC) /* what "opens a second" looks back to */
+#define COLD 0.05                    /* heat not worth remembering */
+
+typedef struct Item {
+        UT_hash_handle hh;
+        double heat; /* as of usec */
+        double recent;
+        uint64_t usec;
+        uint64_t n_opens;
+        uint64_t not_before_usec;
+        unsigned n_failures;
+        char path[];
+} Item;
+
+struct HeatTable {
+        Item *items;
+};
+
+double heat_decay(double heat, uint64_t elapsed_usec, uint64_t window_usec) {
+        if (window_usec == 0)
+                return 0;
+        return window_usec == USEC_INFINITY ? heat
+                                            : heat * exp(-(double) elapsed_usec / (double) window_usec);
+}
+
+bool heat_is_hot(double heat, uint64_t hot_opens) {
+        return heat >= 0.5 && heat + 0.5 >= (double) hot_opens;
+}
+
+HeatTable *heat_table_new(void) {
+        return calloc(1, sizeof(HeatTable));
+}
+
+static void item_free(HeatTable *t, Item *i) {
+        HASH_DEL(t->items, i);
+        free(i);
+}
+
+HeatTable *heat_table_free(HeatTable *t) {
+        Item *i, *next;
+
+        if (!t)
+                return NULL;
+        HASH_ITER(hh, t->items, i, next) item_free(t, i);
+        free(t);
+        return NULL;
+}
+
+static Item *item_find(const HeatTable *t, const char *path) {
+        Item *i;
+
+        HASH_FIND_STR(t->items, path, i);
+        return i;
+}
+
+static Item *item_get(HeatTable *t, const char *path, uint64_t now_usec) {
+        Item *i = item_find(t, path);
+
+        if (i)
+                return i;
+        i = malloc(sizeof(Item) + strlen(path) + 1);
+        if (!i)
+                return NULL;
+        *i = (Item){ .usec = now_usec };
+        strcpy(i->path, path);
+        HASH_ADD_STR(t->items, path, i);
+        return i;
+}
+
+static uint64_t item_age(const Item *i, uint64_t now_usec) {
+        return now_usec > i->usec ? now_usec - i->usec : 0;
+}
+
+int heat_table_add(
+        HeatTable *t,
+        const char *path,
+        uint64_t n_opens,
+        uint64_t n_counted,
+        uint64_t now_usec,
+        uint64_t window_usec) {
+        Item *i = item_get(t, path, now_usec);
+
+        if (!i)
+                return -ENOMEM;
+        i->heat = heat_decay(i->heat, item_age(i, now_usec), window_usec) + (double) n_counted;
+        i->recent = heat_decay(i->recent, item_age(i, now_usec), RATE_USEC) + (double) n_opens;
+        i->n_opens += n_opens;
+        i->usec = now_usec;
+        return 0;
+}
+
+int heat_table_restore(HeatTable *t, const char *path, double heat, uint64_t n_opens, uint64_t usec) {
+        Item *i = item_get(t, path, usec);
+
+        if (!i)
+                return -ENOMEM;
+        i->heat = heat;
+        i->n_opens = n_opens;
+        i->usec = usec;
+        return 0;
+}
+
+static HeatEntry item_entry(const Item *i, uint64_t now_usec, uint64_t window_usec) {
+        uint64_t age = item_age(i, now_usec);
+
+        return (HeatEntry){
+                .path = i->path,
+                .heat = heat_decay(i->heat, age, window_usec),
+                .rate = heat_decay(i->recent, age, RATE_USEC) / ((double) RATE_USEC / USEC_PER_SEC),
+                .n_opens = i->n_opens,
+                .not_before_usec = i->not_before_usec,
+                .n_failures = i->n_failures,
+        };
+}
+
+int heat_table_get(
+        const HeatTable *t, const char *path, uint64_t now_usec, uint64_t window_usec, HeatEntry *ret) {
+        const Item *i = item_find(t, path);
+
+        if (i)
+                *ret = item_entry(i, now_usec, window_usec);
+        return i != NULL;
+}
+
+void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec) {
+        Item *i = item_find(t, path);
+
+        if (!i)
+                return;
+        i->n_failures++;
+        i->not_before_usec = not_before_usec;
+}
+
+static void item_forgive(Item *i) {
+        i->n_failures = 0;
+        i->not_before_usec = 0;
+}
+
+void heat_table_forgive(HeatTable *t, const char *path) {
+        Item *i = item_find(t, path);
+
+        if (i)
+                item_forgive(i);
+}
+
+void heat_table_forgive_all(HeatTable *t) {
+        for (Item *i = t->items; i; i = i->hh.next)
+                item_forgive(i);
+}
+
+void heat_table_remove(HeatTable *t, const char *path) {
+        Item *i = item_find(t, path);
+
+        if (i)
+                item_free(t, i);
+}
+
+size_t heat_table_size(const HeatTable *t) {
+        return HASH_COUNT(t->items);
+}
+
+static int compare_hotter(const void *a, const void *b) {
+        const HeatEntry *x = a, *y = b;
+
+        if (x->heat != y->heat)
+                return x->heat > y->heat ? -1 : 1;
+        return strcmp(x->path, y->path);
+}
+
+/* All entries, hottest first; the caller frees the array. */
+static int sort_entries(const HeatTable *t, uint64_t now_usec, uint64_t window_usec, HeatEntry **ret) {
+        HeatEntry *l = calloc(heat_table_size(t) + 1, sizeof(HeatEntry));
+        size_t n = 0;
+
+        if (!l)
+                return -ENOMEM;
+        for (const Item *i = t->items; i; i = i->hh.next)
+                l[n++] = item_entry(i, now_usec, window_usec);
+        qsort(l, n, sizeof(HeatEntry), compare_hotter);
+        *ret = l;
+        return 0;
+}
+
+void heat_table_trim(HeatTable *t, size_t max, uint64_t now_usec, uint64_t window_usec) {
+        _cleanup_free_ HeatEntry *l = NULL;
+        Item *i, *next;
+
+        HASH_ITER(hh, t->items, i, next) {
+                if (i->not_before_usec <= now_usec &&
+                    heat_decay(i->heat, item_age(i, now_usec), window_usec) < COLD)
+                        item_free(t, i);
+        }
+        if (heat_table_size(t) <= max || sort_entries(t, now_usec, window_usec, &l) < 0)
+                return;
+        for (size_t n = heat_table_size(t), k = max; k < n; k++)
+                heat_table_remove(t, l[k].path);
+}
+
+int heat_table_foreach(
+        const HeatTable *t,
+        size_t most,
+        uint64_t now_usec,
+        uint64_t window_usec,
+        int (*func)(const HeatEntry *e, void *userdata),
+        void *userdata) {
+        _cleanup_free_ HeatEntry *l = NULL;
+        size_t n = heat_table_size(t);
+        int r;
+
+        r = sort_entries(t, now_usec, window_usec, &l);
+        for (size_t i = 0; r >= 0 && i < n && (most == 0 || i < most); i++)
+                r = func(l + i, userdata);
+        return r;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/strv.h"
+
+#include <string.h>
+
+size_t strv_length(char *const *l) {
+        size_t n = 0;
+
+        STRV_FOREACH (s, l)
+                n++;
+        return n;
+}
+
+char **strv_free(char **l) {
+        STRV_FOREACH (s, l)
+                free(*s);
+        free(l);
+        return NULL;
+}
+
+int strv_extend(char ***l, const char *s) {
+        _cleanup_free_ char *copy = strdup(s);
+        size_t n = strv_length(*l);
+        char **a;
+
+        if (!copy)
+                return -ENOMEM;
+        a = reallocarray(*l, n + 2, sizeof(char *));
+        if (!a)
+                return -ENOMEM;
+        a[n] = TAKE_PTR(copy);
+        a[n + 1] = NULL;
+        *l = a;
+        return 0;
+}
+
+int strv_copy(char *const *a, char ***ret) {
+        _cleanup_strv_free_ char **l = NULL;
+
+        STRV_FOREACH (s, a)
+                if (strv_extend(&l, *s) < 0)
+                        return -ENOMEM;
+        *ret = TAKE_PTR(l);
+        return 0;
+}
+
+char *strv_join(char *const *l) {
+        size_t size = 1;
+        char *joined, *p;
+
+        STRV_FOREACH (s, l)
+                size += strlen(*s) + 1;
+        joined = p = calloc(1, size);
+        STRV_FOREACH (s, joined ? l : NULL)
+                p += sprintf(p, "%s%s", p > joined ? " " : "", *s);
+        return joined;
+}
+
+bool strv_equal(char *const *a, char *const *b) {
+        size_t n = strv_length(a);
+
+        if (n != strv_length(b))
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(a[i], b[i]) != 0)
+                        return false;
+        return true;
+}
+
+bool str_equal(const char *a, const char *b) {
+        return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+int str_replace(char **p, const char *s) {
+        char *copy = NULL;
+
+        if (s) {
+                copy = strdup(s);
+                if (!copy)
+                        return -ENOMEM;
+        }
+        free(*p);
+        *p = copy;
+        return 0;
+}
