@@ -2,6 +2,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "api/bus.h"
 #include "manager/manager.h"
 #include "service/log.h"
 
@@ -74,10 +75,12 @@ static int run(void) {
         if (r < 0)
                 return log_error_errno(r, "Cannot set up: %m");
         r = manager_startup(m);
-        if (r < 0)
-                return r;
-        r = sd_event_loop(m->event);
-        return r < 0 ? log_error_errno(r, "Ending: %m") : 0;
+        if (r >= 0)
+                r = bus_open(m);
+        if (r >= 0 && (r = sd_event_loop(m->host.event)) < 0)
+                (void) log_error_errno(r, "Ending: %m");
+        bus_close(m);
+        return r;
 }
 
 int main(int argc, char *argv[]) {

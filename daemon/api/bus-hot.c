@@ -4,6 +4,7 @@
 
 #include "api/bus-internal.h"
 #include "base/path-util.h"
+#include "service/loop.h"
 
 #define MOST 4096 /* what one message may carry, whatever is asked for */
 #define MINUTE_SEC 60
@@ -43,7 +44,7 @@ static int add_entry(const HeatEntry *e, void *userdata) {
 }
 
 static int collect(const Manager *m, const char *overlay, size_t most, HotList *l) {
-        uint64_t now = manager_now(m, CLOCK_REALTIME);
+        uint64_t now = loop_now(m->host.event, CLOCK_REALTIME);
 
         l->overlays = calloc(most + 1, sizeof(l->overlays[0]));
         l->entries = calloc(most + 1, sizeof(l->entries[0]));

@@ -309,3 +309,14 @@ int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
         manager_flush(m);
         return sd_bus_reply_method_return(message, "o", object);
 }
+
+int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        int r;
+
+        r = manager_cancel_job(m, id, &failure);
+        if (r < 0)
+                return bus_error_from_failure(error, &failure);
+        manager_flush(m);
+        return sd_bus_reply_method_return(message, NULL);
+}

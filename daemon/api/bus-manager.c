@@ -5,6 +5,7 @@
 #include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "dbus/names.h"
+#include "manager/status.h"
 
 static int get_count(
         sd_bus *bus,
@@ -22,7 +23,7 @@ static int get_count(
         else if (strcmp(property, "NJobs") == 0)
                 n = queue_count_unfinished(m->queue);
         else
-                n = manager_count_finalized(m);
+                n = status_count_finalized(m);
         return sd_bus_message_append(reply, "u", n);
 }
 
@@ -47,7 +48,7 @@ static int get_paused(
         sd_bus_error *error) {
         const Manager *m = userdata;
 
-        return sd_bus_message_append(reply, "b", (int) m->is_paused);
+        return sd_bus_message_append(reply, "b", (int) m->host.is_paused);
 }
 
 /* Finalize and its kin. */
@@ -196,17 +197,6 @@ static int method_verify(sd_bus_message *message, void *userdata, sd_bus_error *
 }
 
 /* Jobs. */
-
-int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error) {
-        _cleanup_failure_ Failure failure = FAILURE_INIT;
-        int r;
-
-        r = manager_cancel_job(m, id, &failure);
-        if (r < 0)
-                return bus_error_from_failure(error, &failure);
-        manager_flush(m);
-        return sd_bus_reply_method_return(message, NULL);
-}
 
 static int cancel_job_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         uint32_t id;

@@ -259,7 +259,7 @@ static int make_foreign_request(Manager *m, const char *path, WireRequest *reque
             (r = wire_request_add(request, WIRE_OVERLAY, "")) < 0 ||
             (r = wire_request_add(request, WIRE_MOUNT_POINT, p)) < 0 ||
             (r = wire_request_add(request, WIRE_PATH, "")) < 0 ||
-            (r = wire_request_add(request, WIRE_STATE_DIR, m->state_dir)) < 0)
+            (r = wire_request_add(request, WIRE_STATE_DIR, m->host.state_dir)) < 0)
                 return failure_set_errno(reterr, r, "cannot check '%s'", path);
         return 0;
 }

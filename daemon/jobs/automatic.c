@@ -5,11 +5,10 @@
 
 #include "base/path-util.h"
 #include "config/schedule.h"
-#include "jobs/run.h"
-#include "manager/manager.h"
+#include "overlays/managed.h"
 #include "service/log.h"
+#include "service/loop.h"
 
-#define AT_ONCE 16 /* jobs of an overlay that wait: what comes next is better decided later */
 #define PAUSE_FIRST_USEC (5 * USEC_PER_SEC)
 #define PAUSE_LAST_USEC (3600 * USEC_PER_SEC)
 /* What stands in the way by its nature seldom goes away by itself. */
@@ -30,11 +29,12 @@ bool automatic_is_open(const Managed *o) {
         uint64_t change;
 
         return schedule_is_open(
-                o->config->settings.schedule, manager_now(o->manager, CLOCK_REALTIME), &change);
+                o->config->settings.schedule, loop_now(o->host->event, CLOCK_REALTIME), &change);
 }
 
 void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
-        uint64_t now = manager_now(o->manager, CLOCK_REALTIME), window = o->config->settings.hot_window_usec;
+        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME),
+                 window = o->config->settings.hot_window_usec;
 
         if (heat_table_add(o->heat, path, n_opens, n_counted, now, window) < 0) {
                 (void) log_oom();
@@ -42,20 +42,9 @@ void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_
         }
         if (heat_table_size(o->heat) > HEAT_DIRECTORIES_MAX)
                 heat_table_trim(o->heat, HEAT_DIRECTORIES_MAX * 3 / 4, now, window);
-        manager_heat_changed(o->manager, o);
 }
 
-/* What is hot and may be tried now. */
-typedef struct Candidates {
-        Managed *overlay;
-        uint64_t now;
-        uint64_t next_usec; /* when the earliest of the others may be */
-        char **paths;       /* hottest first */
-        double *heats;
-        size_t n;
-} Candidates;
-
-static void candidates_done(Candidates *c) {
+void candidates_done(Candidates *c) {
         path_list_free(c->paths, c->n);
         free(c->heats);
 }
@@ -86,7 +75,7 @@ static int consider(const HeatEntry *e, void *userdata) {
         if (!heat_is_hot(e->heat, o->config->settings.hot_opens))
                 return -ECANCELED; /* all that follow are colder */
         if (e->path[0] == '\0' || !needs_work(o, e->path) ||
-            queue_find_job_at(o->manager->queue, o->config->name, e->path))
+            queue_find_job_at(c->queue, o->config->name, e->path))
                 return 0;
         if (e->not_before_usec > c->now) {
                 if (e->not_before_usec < c->next_usec)
@@ -96,53 +85,19 @@ static int consider(const HeatEntry *e, void *userdata) {
         return add_candidate(c, e);
 }
 
-static bool is_below_another(const Candidates *c, size_t i) {
+bool candidates_have_above(const Candidates *c, size_t i) {
         for (size_t k = 0; k < c->n; k++)
                 if (k != i && path_startswith(c->paths[i], c->paths[k]))
                         return true;
         return false;
 }
 
-/* Jobs that wait for a directory below path, and that nobody has asked for: the new one does their work. */
-static void absorb_below(Managed *o, const char *path) {
-        Job *j;
-
-        while ((j = queue_find_automatic_below(o->manager->queue, o->config->name, path))) {
-                _cleanup_failure_ Failure failure = FAILURE_INIT;
-
-                (void) failure_set(
-                        &failure, FAILURE_CANCELED, ECANCELED, "a job for '%s/%s' does this as well",
-                        o->config->mount_point, path);
-                run_abort(o->manager, j, &failure);
-        }
-}
-
-static void make_jobs(Candidates *c) {
-        Managed *o = c->overlay;
-        unsigned n = queue_count_automatic(o->manager->queue, o->config->name);
-
-        for (size_t i = 0; i < c->n && n < AT_ONCE; i++) {
-                int r;
-
-                if (is_below_another(c, i))
-                        continue;
-                absorb_below(o, c->paths[i]);
-                r = manager_add_automatic_job(o->manager, o, c->paths[i], c->heats[i]);
-                if (r < 0) {
-                        (void) log_warning_errno(
-                                r, "Cannot make a job for '%s/%s': %m", o->config->mount_point, c->paths[i]);
-                        return;
-                }
-                n++;
-        }
-}
-
 static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
         Managed *o = userdata;
 
         o->automatic_timer = sd_event_source_disable_unref(o->automatic_timer);
-        automatic_run(o);
-        manager_wake(o->manager);
+        o->is_heat_changed = true;
+        o->events->wake(o);
         return 0;
 }
 
@@ -153,39 +108,39 @@ static void set_timer(Managed *o, uint64_t usec) {
         if (usec == USEC_INFINITY)
                 return;
         r = sd_event_add_time(
-                o->manager->event, &o->automatic_timer, CLOCK_REALTIME, usec, USEC_PER_SEC / 4, on_time, o);
+                o->host->event, &o->automatic_timer, CLOCK_REALTIME, usec, USEC_PER_SEC / 4, on_time, o);
         if (r < 0)
                 (void) log_error_errno(r, "Cannot set a time to look at overlay '%s': %m", o->config->name);
 }
 
-void automatic_run(Managed *o) {
+void automatic_find(Managed *o, const Queue *q, Candidates *ret) {
         const Settings *s = &o->config->settings;
-        Manager *m = o->manager;
-        _cleanup_(candidates_done) Candidates c = { .overlay = o,
-                                                    .now = manager_now(m, CLOCK_REALTIME),
-                                                    .next_usec = USEC_INFINITY };
-        uint64_t change = USEC_INFINITY;
         int r;
 
-        if (o->state != MANAGED_ACTIVE || m->is_stopping) {
-                set_timer(o, USEC_INFINITY);
+        *ret = (Candidates){ .overlay = o,
+                             .queue = q,
+                             .now = loop_now(o->host->event, CLOCK_REALTIME),
+                             .next_usec = USEC_INFINITY };
+        if (o->state != MANAGED_ACTIVE || o->host->is_stopping || !s->is_automatic)
                 return;
-        }
-        (void) schedule_is_open(s->schedule, c.now, &change);
-        if (s->is_automatic) {
-                r = heat_table_foreach(o->heat, 0, c.now, s->hot_window_usec, consider, &c);
-                if (r < 0 && r != -ECANCELED)
-                        (void) log_oom();
-                make_jobs(&c);
-        }
+        r = heat_table_foreach(o->heat, 0, ret->now, s->hot_window_usec, consider, ret);
+        if (r < 0 && r != -ECANCELED)
+                (void) log_oom();
+}
+
+void automatic_set_timer(Managed *o, const Candidates *c) {
+        uint64_t change = USEC_INFINITY;
+
+        if (o->state == MANAGED_ACTIVE && !o->host->is_stopping)
+                (void) schedule_is_open(o->config->settings.schedule, c->now, &change);
         /* While nothing waits for a window, its opening changes nothing. */
-        if (queue_count_automatic(m->queue, o->config->name) == 0)
+        if (queue_count_automatic(c->queue, o->config->name) == 0)
                 change = USEC_INFINITY;
-        set_timer(o, c.next_usec < change ? c.next_usec : change);
+        set_timer(o, c->next_usec < change ? c->next_usec : change);
 }
 
 void automatic_job_ended(Managed *o, const Job *j) {
-        uint64_t now = manager_now(o->manager, CLOCK_REALTIME);
+        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME);
         HeatEntry e;
 
         if (j->type == JOB_REMOUNT)
@@ -202,5 +157,4 @@ void automatic_job_ended(Managed *o, const Job *j) {
                         o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1));
         watching_rearm(&o->watching, j->path);
         o->is_heat_changed = true;
-        manager_wake(o->manager);
 }

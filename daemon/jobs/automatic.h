@@ -4,15 +4,28 @@
 #pragma once
 
 #include "jobs/job.h"
-
-typedef struct Manager Manager;
-typedef struct Managed Managed;
+#include "jobs/queue.h"
+#include "overlays/managed.h"
 
 /* A directory (relative path) has been opened, or files in it; n_counted of these opens count. */
 void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
-/* Makes jobs of what is hot, as far as it is wanted now, and sees to it that this happens again when time
- * alone changes the answer. */
-void automatic_run(Managed *o);
+/* What is hot and may be tried now, hottest first. */
+typedef struct Candidates {
+        Managed *overlay;
+        const Queue *queue;
+        uint64_t now;
+        uint64_t next_usec; /* when the earliest of the others may be */
+        char **paths;
+        double *heats;
+        size_t n;
+} Candidates;
+
+void automatic_find(Managed *o, const Queue *q, Candidates *ret);
+void candidates_done(Candidates *c);
+/* Whether another one is above the ith: a job for that does its work. */
+bool candidates_have_above(const Candidates *c, size_t i) _pure_;
+/* Sees to it that they are looked for again when time alone changes the answer. */
+void automatic_set_timer(Managed *o, const Candidates *c);
 /* Whether jobs nobody asked for may start now: Schedule=. */
 bool automatic_is_open(const Managed *o);
 /* A job has ended, whoever had asked for it. */

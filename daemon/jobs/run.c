@@ -5,9 +5,10 @@
 
 #include "base/path-util.h"
 #include "jobs/automatic.h"
-#include "manager/manager.h"
 #include "overlays/keeper.h"
+#include "overlays/managed.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 #include "service/strv.h"
 
@@ -17,7 +18,7 @@
 
 struct Run {
         Run *next;
-        Manager *manager;
+        Runs *all;
         Managed *overlay;
         Job *job;
         Proc *proc;
@@ -26,7 +27,7 @@ struct Run {
 };
 
 static void run_free(Run *run) {
-        for (Run **p = &run->manager->runs; *p; p = &(*p)->next)
+        for (Run **p = &run->all->first; *p; p = &(*p)->next)
                 if (*p == run) {
                         *p = run->next;
                         break;
@@ -36,17 +37,17 @@ static void run_free(Run *run) {
         free(run);
 }
 
-static Run *run_find(const Manager *m, const Job *j) {
-        Run *run = m->runs;
+static Run *run_find(const Runs *all, const Job *j) {
+        Run *run = all->first;
 
         while (run && run->job != j)
                 run = run->next;
         return run;
 }
 
-void run_free_all(Manager *m) {
-        while (m->runs)
-                run_free(m->runs);
+void run_free_all(Runs *all) {
+        while (all->first)
+                run_free(all->first);
 }
 
 static const char *job_method(const Job *j) {
@@ -125,25 +126,24 @@ static void count_end(Managed *o, const Job *j) {
                 n[COUNTER_JOB_USEC] += j->finished_usec - j->started_usec;
 }
 
-static void run_conclude(Manager *m, Job *j, Failure *failure) {
-        Managed *o = manager_find_overlay(m, j->overlay);
-
-        (void) job_finish(j, failure, manager_now(m, CLOCK_REALTIME));
+static void run_conclude(Runs *all, Managed *o, Job *j, Failure *failure) {
+        (void) job_finish(j, failure, loop_now(all->host->event, CLOCK_REALTIME));
         if (o && !j->options.is_dry_run)
                 count_end(o, j);
         if (o && o->state == MANAGED_ACTIVE && j->has_left) /* otherwise one comes anyway */
                 managed_survey(o);
         job_log_end(j);
-        manager_job_finished(m, j);
+        all->events->finished(j, all->userdata);
 }
 
 /* Ends the job; the run is gone afterwards. Takes the failure. */
 static void run_finish(Run *run, Failure *failure) {
-        Manager *m = run->manager;
+        Managed *o = run->overlay;
+        Runs *all = run->all;
         Job *j = run->job;
 
         run_free(run);
-        run_conclude(m, j, failure);
+        run_conclude(all, o, j, failure);
 }
 
 static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -160,7 +160,7 @@ static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
         log_fields(
                 LOG_WARNING, &f, "Job %u, %s of '%s', does not get on: %s", j->id,
                 job_type_to_string(j->type), path ?: j->path, job_doing(j));
-        manager_job_changed(run->manager, j);
+        run->all->events->changed(j, run->all->userdata);
         return 0;
 }
 
@@ -171,7 +171,7 @@ static void run_note_life(Run *run) {
         run->job->is_stalled = false;
         if (!run->stall_timer)
                 r = sd_event_add_time_relative(
-                        run->manager->event, &run->stall_timer, CLOCK_MONOTONIC, STALL_USEC, USEC_PER_SEC,
+                        run->all->host->event, &run->stall_timer, CLOCK_MONOTONIC, STALL_USEC, USEC_PER_SEC,
                         on_stall, run);
         else if ((r = sd_event_source_set_time_relative(run->stall_timer, STALL_USEC)) >= 0)
                 r = sd_event_source_set_enabled(run->stall_timer, SD_EVENT_ONESHOT);
@@ -208,15 +208,15 @@ static void run_take_progress(Run *run, const WireRecord *r) {
                 (void) log_oom();
         job_take_counters(j, r);
         if (r->state == JOB_RUNNING || r->state == JOB_APPLYING || r->state == JOB_WAITING) {
-                k = job_set_state(j, (JobState) r->state, manager_now(run->manager, CLOCK_REALTIME));
+                k = job_set_state(j, (JobState) r->state, loop_now(run->all->host->event, CLOCK_REALTIME));
                 if (k > 0 && r->state == JOB_WAITING)
-                        manager_wake(run->manager);
+                        run->all->events->wake(run->all->userdata);
                 if (k < 0)
                         log_debug(
                                 "Job %u cannot be %s now, ignoring", j->id,
                                 job_state_to_string((JobState) r->state));
         }
-        manager_job_changed(run->manager, j);
+        run->all->events->changed(j, run->all->userdata);
 }
 
 static void run_take_note(Run *run, const WireRecord *r) {
@@ -238,7 +238,7 @@ static void run_take_note(Run *run, const WireRecord *r) {
                 run->job->id, path, r->text);
         if (job_add_note(run->job, note) < 0)
                 (void) log_oom();
-        manager_job_changed(run->manager, run->job);
+        run->all->events->changed(run->job, run->all->userdata);
 }
 
 /* Who waits for the job finds the overlay as it is now. */
@@ -258,7 +258,7 @@ static void run_take_remount(Run *run, const WireRecord *r) {
                 LOG_NOTICE, &f, "Remounted '%s' by %s in %llu ms, lookups paused for at most %llu us",
                 run->job->mount_point, method, (unsigned long long) (r->usec / USEC_PER_MSEC),
                 (unsigned long long) r->pause_usec);
-        manager_overlay_remounted(run->manager, run->overlay, method, r->usec);
+        run->all->events->remounted(run->overlay, method, r->usec, run->all->userdata);
 }
 
 /* Whether watches would be in its way, or it opens files. An undo does neither, and may look again and again
@@ -271,7 +271,7 @@ static bool is_to_rest(const Job *j) {
 /* How long to wait before another attempt, when what keeps it from its work is likely to pass; 0: it is
  * over. reached: entries in what it was at, finished: in what it has brought to an end before. */
 static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reached, uint64_t finished) {
-        uint64_t now = manager_now(run->manager, CLOCK_BOOTTIME);
+        uint64_t now = loop_now(run->all->host->event, CLOCK_BOOTTIME);
         Job *j = run->job;
 
         if (!job_may_wait(j, failure))
@@ -285,7 +285,7 @@ static uint64_t run_next_pause(Run *run, const Failure *failure, uint64_t reache
 
 static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         const char *reason = failure->message ?: "no reason given";
-        Manager *m = run->manager;
+        Runs *all = run->all;
         Managed *o = run->overlay;
         Job *j = run->job;
         _cleanup_free_ char *path = job_path(j);
@@ -306,13 +306,13 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         run_free(run);
         if (!str_equal(j->pause_reason, reason) && job_add_note(j, reason) < 0)
                 (void) log_oom();
-        if (job_pause(j, reason, manager_now(m, CLOCK_BOOTTIME) + pause) < 0)
+        if (job_pause(j, reason, loop_now(all->host->event, CLOCK_BOOTTIME) + pause) < 0)
                 (void) log_oom();
         if (is_to_rest(j))
                 watching_rearm(&o->watching, j->path); /* it may wait for an hour */
-        m->is_state_changed = true;                    /* its attempts count from none */
-        manager_wake(m);
-        manager_job_changed(m, j);
+        all->events->paused(j, all->userdata);
+        all->events->wake(all->userdata);
+        all->events->changed(j, all->userdata);
 }
 
 /* The end of a job that was tried again and again says so. */
@@ -366,7 +366,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 run_pause(run, &failure, pause);
                 return;
         }
-        tell_tries(j, manager_now(run->manager, CLOCK_BOOTTIME), &failure);
+        tell_tries(j, loop_now(run->all->host->event, CLOCK_BOOTTIME), &failure);
         run_finish(run, &failure);
 }
 
@@ -415,20 +415,20 @@ static void log_worker_death(const Run *run, int status, const char *consequence
  * order first. */
 static void run_after_signal(Run *run, int status) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        Manager *m = run->manager;
+        Runs *all = run->all;
         Managed *o = run->overlay;
         Job *j = run->job;
 
-        if (!m->is_stopping && !j->is_cancel_wanted)
+        if (!all->host->is_stopping && !j->is_cancel_wanted)
                 o->counters.values[COUNTER_WORKERS_DIED]++;
-        if (m->is_stopping || j->is_cancel_wanted) {
+        if (all->host->is_stopping || j->is_cancel_wanted) {
                 (void) failure_set(&failure, FAILURE_CANCELED, ECANCELED, "canceled");
                 run_finish(run, &failure);
         } else if (job_may_retry(j)) {
                 log_worker_death(run, status, "cleaning up and trying again");
                 run_free(run);
-                (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
-                manager_job_changed(m, j);
+                (void) job_set_state(j, JOB_QUEUED, loop_now(all->host->event, CLOCK_REALTIME));
+                all->events->changed(j, all->userdata);
         } else {
                 log_worker_death(run, status, "giving up");
                 (void) failure_set(
@@ -442,14 +442,14 @@ static void run_after_signal(Run *run, int status) {
 
 /* A swap that had to wait begins anew: the overlay may be another one now. */
 static void run_again(Run *run) {
-        Manager *m = run->manager;
+        Runs *all = run->all;
         Job *j = run->job;
 
         run_free(run);
-        (void) job_set_state(j, JOB_QUEUED, manager_now(m, CLOCK_REALTIME));
+        (void) job_set_state(j, JOB_QUEUED, loop_now(all->host->event, CLOCK_REALTIME));
         j->n_attempts = 0;
-        manager_job_changed(m, j);
-        manager_wake(m);
+        all->events->changed(j, all->userdata);
+        all->events->wake(all->userdata);
 }
 
 static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
@@ -561,7 +561,7 @@ static int run_spawn(Run *run) {
                 r = wire_request_addf(&q, WIRE_DATA_BYTES, "%llu", (unsigned long long) data_bytes);
         if (r < 0)
                 return r;
-        return proc_spawn(run->manager->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
+        return proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
 static void run_let_rest(const Run *run) {
@@ -572,29 +572,29 @@ static void run_let_rest(const Run *run) {
                         &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
 }
 
-void run_let_all_rest(const Managed *o) {
-        for (const Run *run = o->manager->runs; run; run = run->next)
+void run_let_all_rest(const Runs *all, const Managed *o) {
+        for (const Run *run = all->first; run; run = run->next)
                 if (run->overlay == o)
                         run_let_rest(run);
 }
 
-void run_start(Manager *m, Managed *o, Job *j) {
+void run_start(Runs *all, Managed *o, Job *j) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         Run *run = malloc(sizeof(Run));
         int r = -ENOMEM;
 
-        (void) job_set_state(j, JOB_RUNNING, manager_now(m, CLOCK_REALTIME));
+        (void) job_set_state(j, JOB_RUNNING, loop_now(all->host->event, CLOCK_REALTIME));
         if (!run) {
                 (void) failure_set_errno(&failure, r, "cannot start a worker");
-                run_conclude(m, j, &failure);
+                run_conclude(all, o, j, &failure);
                 return;
         }
-        *run = (Run){ .next = m->runs,
-                      .manager = m,
+        *run = (Run){ .next = all->first,
+                      .all = all,
                       .overlay = o,
                       .job = j,
-                      .begun_usec = manager_now(m, CLOCK_BOOTTIME) };
-        m->runs = run;
+                      .begun_usec = loop_now(all->host->event, CLOCK_BOOTTIME) };
+        all->first = run;
         o->has_worked = true;
         run_let_rest(run);
         r = run_spawn(run);
@@ -604,12 +604,12 @@ void run_start(Manager *m, Managed *o, Job *j) {
                 return;
         }
         run_note_life(run);
-        manager_job_changed(m, j);
+        all->events->changed(j, all->userdata);
 }
 
-void run_cancel(Manager *m, Job *j) {
+void run_cancel(Runs *all, Managed *o, Job *j) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        Run *run = run_find(m, j);
+        Run *run = run_find(all, j);
 
         j->is_cancel_wanted = true;
         if (run) {
@@ -620,15 +620,15 @@ void run_cancel(Manager *m, Job *j) {
                 &failure, FAILURE_CANCELED, ECANCELED,
                 j->started_usec > 0 ? "canceled before it was tried again"
                                     : "canceled before it was started");
-        run_conclude(m, j, &failure);
+        run_conclude(all, o, j, &failure);
 }
 
-void run_abort(Manager *m, Job *j, Failure *failure) {
-        Run *run = run_find(m, j);
+void run_abort(Runs *all, Managed *o, Job *j, Failure *failure) {
+        Run *run = run_find(all, j);
 
         if (run) {
                 (void) proc_free(run->proc);
                 run_free(run);
         }
-        run_conclude(m, j, failure);
+        run_conclude(all, o, j, failure);
 }

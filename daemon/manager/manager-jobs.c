@@ -2,84 +2,35 @@
 /* The manager's half that is about jobs: which are made, started, ended, remembered. */
 #include <string.h>
 
-#include "api/bus.h"
 #include "base/path-util.h"
+#include "bus/emit.h"
 #include "jobs/automatic.h"
 #include "jobs/state.h"
 #include "manager/manager.h"
 #include "overlays/heat-state.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 
-static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
+/* After an attempt to set Options= that failed: who unmounted what stood in the way should not wait for
+ * long, and the journal should not be filled. */
+#define OPTIONS_RETRY_USEC (600 * USEC_PER_SEC)
+#define AT_ONCE 16 /* jobs of an overlay that wait: what comes next is better decided later */
+
+static void on_job_finished(Job *j, void *userdata) {
         Manager *m = userdata;
-        Job *j;
-
-        while ((j = queue_release(m->queue, manager_now(m, CLOCK_BOOTTIME)))) {
-                manager_job_changed(m, j);
-                if (j->has_left)
-                        managed_survey(manager_find_overlay(m, j->overlay));
-        }
-        manager_wake(m);
-        return 0;
-}
-
-/* For the first of the jobs that are put off. */
-static void set_release_timer(Manager *m) {
-        uint64_t usec = queue_next_release(m->queue);
-        int r;
-
-        m->release_timer = sd_event_source_disable_unref(m->release_timer);
-        if (usec == USEC_INFINITY)
-                return;
-        r = sd_event_add_time(
-                m->event, &m->release_timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 4, on_release, m);
-        if (r < 0)
-                (void) log_error_errno(r, "Cannot set a time to try jobs again: %m");
-}
-
-void manager_start_jobs(Manager *m) {
-        Job *j;
-
-        if (m->is_stopping)
-                return;
-        for (size_t i = 0; i < m->n_overlays; i++) {
-                Managed *o = m->overlays[i];
-
-                if (o->is_heat_changed) {
-                        o->is_heat_changed = false;
-                        automatic_run(o);
-                }
-
-                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->is_paused) < 0 ||
-                    queue_admit_remounts(
-                            m->queue, o->config->name, managed_is_remountable(o) && !m->is_paused) < 0)
-                        (void) log_oom();
-                queue_set_automatic_open(m->queue, o->config->name, automatic_is_open(o));
-        }
-        while ((j = queue_next(m->queue))) {
-                Managed *o = manager_find_overlay(m, j->overlay);
-
-                run_start(m, o, j);
-                m->is_state_changed = true;
-        }
-        set_release_timer(m);
-        manager_save_state(m);
-}
-
-void manager_job_finished(Manager *m, Job *j) {
         Managed *o = manager_find_overlay(m, j->overlay);
         Job *expired;
 
         m->is_manager_changed = m->is_state_changed = true;
         manager_job_changed(m, j);
         manager_flush(m);
-        bus_send_job_removed(m, j);
+        bus_send_job_removed(m->bus, j->id, j->state);
         if (o && !j->options.is_dry_run)
                 automatic_job_ended(o, j);
         queue_trim_plans(m->queue);
         while ((expired = queue_expire(m->queue))) {
-                bus_forget_job(m, expired);
+                bus_forget_job(m->bus, expired->id);
                 (void) job_free(expired);
         }
         manager_wake(m);
@@ -89,7 +40,7 @@ static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *
         _cleanup_failure_ Failure failure = FAILURE_INIT;
 
         (void) failure_set(&failure, kind, ENOENT, "overlay '%s': %s", j->overlay, reason);
-        run_abort(m, j, &failure);
+        run_abort(&m->runs, manager_find_overlay(m, j->overlay), j, &failure);
 }
 
 typedef struct JobIds {
@@ -149,13 +100,13 @@ static int manager_queue_job(
                 return r;
         j->is_automatic = heat != NULL;
         j->heat = heat ? *heat : 0;
-        j->queued_usec = manager_now(m, CLOCK_REALTIME);
+        j->queued_usec = loop_now(m->host.event, CLOCK_REALTIME);
         r = queue_add(m->queue, j);
         if (r < 0)
                 return r;
         m->last_job_id++;
         m->is_manager_changed = m->is_state_changed = true;
-        bus_announce_job(m, j);
+        bus_announce_job(m->bus, j->id);
         manager_schedule_flush(m);
         manager_wake(m);
         *ret = TAKE_PTR(j);
@@ -187,7 +138,7 @@ static void manager_join_job(Manager *m, Managed *o, Job *j, const JobOptions *o
         j->options.is_unasked &= options->is_unasked;
         j->trouble_usec = 0;
         if (j->not_before_usec > 0)
-                j->not_before_usec = manager_now(m, CLOCK_BOOTTIME);
+                j->not_before_usec = loop_now(m->host.event, CLOCK_BOOTTIME);
         m->is_state_changed = o->is_heat_changed = true;
         manager_job_changed(m, j);
         manager_wake(m);
@@ -205,7 +156,7 @@ static int manager_take_job(
         Job *j = queue_find_equal(m->queue, type, o->config->name, path, options);
         int r = 0;
 
-        if (m->is_stopping)
+        if (m->host.is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (!j || j->is_automatic)
                 r = manager_check_room(m, options->uid, absolute ?: path, reterr);
@@ -246,13 +197,112 @@ int manager_add_remount(
         return r < 0 ? r : manager_take_job(m, JOB_REMOUNT, o, "", options, ret, reterr);
 }
 
-int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat) {
+static int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat) {
         static const JobOptions options = { 0 };
         Job *j;
 
         if (queue_count_unfinished(m->queue) >= QUEUE_UNFINISHED_MAX)
                 return -EBUSY;
         return manager_queue_job(m, JOB_FINALIZE, o, path, &options, &heat, &j);
+}
+
+/* Jobs that wait for a directory below path, and that nobody has asked for: the new one does their work. */
+static void absorb_below(Manager *m, Managed *o, const char *path) {
+        Job *j;
+
+        while ((j = queue_find_automatic_below(m->queue, o->config->name, path))) {
+                _cleanup_failure_ Failure failure = FAILURE_INIT;
+
+                (void) failure_set(
+                        &failure, FAILURE_CANCELED, ECANCELED, "a job for '%s/%s' does this as well",
+                        o->config->mount_point, path);
+                run_abort(&m->runs, o, j, &failure);
+        }
+}
+
+static void manager_make_automatic_jobs(Manager *m, const Candidates *c) {
+        Managed *o = c->overlay;
+        unsigned n = queue_count_automatic(m->queue, o->config->name);
+
+        for (size_t i = 0; i < c->n && n < AT_ONCE; i++) {
+                int r;
+
+                if (candidates_have_above(c, i))
+                        continue;
+                absorb_below(m, o, c->paths[i]);
+                r = manager_add_automatic_job(m, o, c->paths[i], c->heats[i]);
+                if (r < 0) {
+                        (void) log_warning_errno(
+                                r, "Cannot make a job for '%s/%s': %m", o->config->mount_point, c->paths[i]);
+                        return;
+                }
+                n++;
+        }
+}
+
+static void manager_find_hot(Manager *m, Managed *o) {
+        _cleanup_(candidates_done) Candidates c;
+
+        automatic_find(o, m->queue, &c);
+        manager_make_automatic_jobs(m, &c);
+        automatic_set_timer(o, &c);
+}
+
+static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+        Job *j;
+
+        while ((j = queue_release(m->queue, loop_now(m->host.event, CLOCK_BOOTTIME)))) {
+                manager_job_changed(m, j);
+                if (j->has_left)
+                        managed_survey(manager_find_overlay(m, j->overlay));
+        }
+        manager_wake(m);
+        return 0;
+}
+
+/* For the first of the jobs that are put off. */
+static void set_release_timer(Manager *m) {
+        uint64_t usec = queue_next_release(m->queue);
+        int r;
+
+        m->release_timer = sd_event_source_disable_unref(m->release_timer);
+        if (usec == USEC_INFINITY)
+                return;
+        r = sd_event_add_time(
+                m->host.event, &m->release_timer, CLOCK_BOOTTIME, usec, USEC_PER_SEC / 4, on_release, m);
+        if (r < 0)
+                (void) log_error_errno(r, "Cannot set a time to try jobs again: %m");
+}
+
+void manager_start_jobs(Manager *m) {
+        Job *j;
+
+        if (m->host.is_stopping)
+                return;
+        for (size_t i = 0; i < m->n_overlays; i++) {
+                Managed *o = m->overlays[i];
+
+                if (o->is_heat_changed) {
+                        o->is_heat_changed = false;
+                        manager_find_hot(m, o);
+                }
+
+                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->host.is_paused) <
+                            0 ||
+                    queue_admit_remounts(
+                            m->queue, o->config->name, managed_is_remountable(o) && !m->host.is_paused) < 0)
+                        (void) log_oom();
+                queue_set_automatic_open(m->queue, o->config->name, automatic_is_open(o));
+        }
+        while ((j = queue_next(m->queue))) {
+                Managed *o = manager_find_overlay(m, j->overlay);
+
+                run_start(&m->runs, o, j);
+                m->is_state_changed = true;
+        }
+        set_release_timer(m);
+        manager_save_state(m);
 }
 
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
@@ -264,7 +314,7 @@ int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr) {
                 return failure_set(
                         reterr, FAILURE_NO_SUCH_JOB, ESRCH, "job %u is %s already, nothing to cancel", id,
                         job_state_to_string(j->state));
-        run_cancel(m, j);
+        run_cancel(&m->runs, manager_find_overlay(m, j->overlay), j);
         return 0;
 }
 
@@ -272,7 +322,7 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
         Managed *o;
 
         if (overlay[0] == '\0') {
-                m->is_paused = is_paused;
+                m->host.is_paused = is_paused;
                 m->is_manager_changed = true;
         } else {
                 o = manager_find_overlay(m, overlay);
@@ -293,13 +343,13 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
 void manager_save_state(Manager *m) {
         int r;
 
-        if (!m->is_state_changed || !m->is_ready || m->is_stopping)
+        if (!m->is_state_changed || !m->is_ready || m->host.is_stopping)
                 return;
         m->is_state_changed = false;
-        r = state_save(m->state_dir, m->last_job_id, m->queue);
+        r = state_save(m->host.state_dir, m->last_job_id, m->queue);
         if (r < 0)
                 (void) log_warning_errno(
-                        r, "Cannot write the list of jobs to '%s', ignoring: %m", m->state_dir);
+                        r, "Cannot write the list of jobs to '%s', ignoring: %m", m->host.state_dir);
 }
 
 static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -310,21 +360,28 @@ static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-void manager_heat_changed(Manager *m, Managed *o) {
+static void manager_heat_changed(Manager *m, Managed *o) {
         o->is_heat_changed = true;
         manager_wake(m);
         if (!m->heat_timer &&
             sd_event_add_time_relative(
-                    m->event, &m->heat_timer, CLOCK_MONOTONIC, HEAT_SAVE_USEC, HEAT_SAVE_USEC / 2,
+                    m->host.event, &m->heat_timer, CLOCK_MONOTONIC, HEAT_SAVE_USEC, HEAT_SAVE_USEC / 2,
                     on_heat_time, m) < 0)
                 (void) log_oom();
 }
 
+void manager_used(Manager *m, Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
+        automatic_take_heat(o, path, n_opens, n_counted);
+        manager_heat_changed(m, o);
+}
+
 void manager_save_heat(Manager *m) {
-        int r = heat_state_save(m->state_dir, m->overlays, m->n_overlays, manager_now(m, CLOCK_REALTIME));
+        int r = heat_state_save(
+                m->host.state_dir, m->overlays, m->n_overlays, loop_now(m->host.event, CLOCK_REALTIME));
 
         if (r < 0)
-                (void) log_warning_errno(r, "Cannot write the heat to '%s', ignoring: %m", m->state_dir);
+                (void) log_warning_errno(
+                        r, "Cannot write the heat to '%s', ignoring: %m", m->host.state_dir);
 }
 
 static void on_saved_heat(const SavedHeat *s, void *userdata) {
@@ -363,7 +420,7 @@ static void interrupt_job(Manager *m, Job *j) {
                 &failure, FAILURE_FAILED, EINTR,
                 "interrupted: the daemon ended before the job did; what had been begun is put in order, ask "
                 "again for the rest");
-        run_abort(m, j, &failure);
+        run_abort(&m->runs, manager_find_overlay(m, j->overlay), j, &failure);
 }
 
 /* A job the last daemon did not finish. */
@@ -389,20 +446,107 @@ static void on_saved_job(const SavedJob *s, void *userdata) {
 void manager_load_state(Manager *m) {
         int r;
 
-        r = state_load(m->state_dir, on_saved_job, m, &m->last_job_id);
+        r = state_load(m->host.state_dir, on_saved_job, m, &m->last_job_id);
         if (r == -EBADMSG)
                 log_warning(
                         "The list of jobs in '%s' cannot be read; moved aside, going on without",
-                        m->state_dir);
+                        m->host.state_dir);
         else if (r < 0 && r != -ENOENT)
                 (void) log_warning_errno(
-                        r, "Cannot read the list of jobs in '%s', ignoring: %m", m->state_dir);
+                        r, "Cannot read the list of jobs in '%s', ignoring: %m", m->host.state_dir);
         m->is_state_changed = true;
-        r = heat_state_load(m->state_dir, on_saved_heat, m);
+        r = heat_state_load(m->host.state_dir, on_saved_heat, m);
         if (r == -EBADMSG)
                 log_warning(
                         "The heat of directories in '%s' cannot be read; moved aside, it is found out anew",
-                        m->state_dir);
+                        m->host.state_dir);
         else if (r < 0 && r != -ENOENT)
-                (void) log_warning_errno(r, "Cannot read the heat in '%s', ignoring: %m", m->state_dir);
+                (void) log_warning_errno(r, "Cannot read the heat in '%s', ignoring: %m", m->host.state_dir);
 }
+
+static bool managed_lacks_options(const Managed *o) {
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        const char *wanted = o->config->settings.remount_options;
+        int r;
+
+        if (!wanted || !o->overlay)
+                return false;
+        r = overlay_has_options(o->overlay, wanted, &failure);
+        if (r < 0)
+                log_warning(
+                        "Overlay '%s': Options=%s in [Remount] cannot be used, ignoring: %s",
+                        o->config->name, wanted, failure.message ?: strerror(-r));
+        return r == 0;
+}
+
+void manager_want_options(Manager *m, Managed *o) {
+        const JobOptions options = { .remount = REMOUNT_SWAP, .set = o->config->settings.remount_options };
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        uint64_t now = loop_now(o->host->event, CLOCK_MONOTONIC);
+        Job *j;
+
+        if ((o->options_tried_usec > 0 && now < o->options_tried_usec + OPTIONS_RETRY_USEC) ||
+            queue_has_remount(m->queue, o->config->name) || !managed_lacks_options(o))
+                return;
+        o->options_tried_usec = now;
+        if (manager_add_remount(m, o->config->name, &options, &j, &failure) < 0)
+                log_warning(
+                        "Overlay '%s' lacks options of [Remount] and cannot be swapped: %s", o->config->name,
+                        failure.message ?: "no reason given");
+        else
+                log_info(
+                        "Overlay '%s' is to be swapped, as it lacks one of Options=%s: job %u",
+                        o->config->name, options.set, j->id);
+}
+
+/* One job for a directory and all below it: the comparison names parents first. */
+void manager_lower_changed(Manager *m, Managed *o, JobType type, const char *path) {
+        _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        const JobOptions options = { .is_unasked = true };
+        Job *j;
+
+        if (!absolute || queue_find_job_at(m->queue, o->config->name, path))
+                return;
+        if (manager_add_job(m, type, absolute, &options, &j, &f) < 0)
+                log_warning(
+                        "Cannot %s '%s': %s", job_type_to_string(type), absolute,
+                        f.message ?: "no reason given");
+}
+
+/* What runs tell. */
+
+static void on_job_changed(Job *j, void *userdata) {
+        manager_job_changed(userdata, j);
+}
+
+static void on_job_paused(Job *j, void *userdata) {
+        Manager *m = userdata;
+
+        m->is_state_changed = true;
+}
+
+/* The kernel tells of the change too, but perhaps after somebody has asked. */
+static void on_remounted(Managed *o, const char *method, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        mount_monitor_tell(m->monitor);
+        /* Watches have died and do not tell. */
+        if (strcmp(method, "swap") == 0)
+                watching_restart(&o->watching);
+        else
+                watching_rearm(&o->watching, NULL);
+        bus_send_remounted(m->bus, o->config->name, method, usec);
+}
+
+static void on_wake(void *userdata) {
+        manager_wake(userdata);
+}
+
+const RunEvents manager_run_events = {
+        .changed = on_job_changed,
+        .paused = on_job_paused,
+        .finished = on_job_finished,
+        .remounted = on_remounted,
+        .wake = on_wake,
+};

@@ -4,8 +4,8 @@
 #include <signal.h>
 #include <string.h>
 
-#include "api/bus.h"
 #include "base/path-util.h"
+#include "bus/emit.h"
 #include "dbus/names.h"
 #include "manager/status.h"
 #include "service/log.h"
@@ -33,13 +33,6 @@ static int on_work(sd_event_source *s, void *userdata) {
         return 0;
 }
 
-uint64_t manager_now(const Manager *m, clockid_t clock) {
-        uint64_t usec = 0;
-
-        (void) sd_event_now(m->event, clock, &usec);
-        return usec;
-}
-
 void manager_wake(Manager *m) {
         if (m->work_source)
                 (void) sd_event_source_set_enabled(m->work_source, SD_EVENT_ONESHOT);
@@ -48,7 +41,7 @@ void manager_wake(Manager *m) {
 static void manager_send_status(Manager *m) {
         _cleanup_free_ char *text = NULL;
 
-        if (!m->is_ready || m->is_stopping)
+        if (!m->is_ready || m->host.is_stopping)
                 return;
         text = status_format(m);
         if (text)
@@ -60,10 +53,10 @@ void manager_flush(Manager *m) {
 
         (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
         STRV_FOREACH (p, objects)
-                bus_send_properties_changed(m, *p);
+                bus_send_properties_changed(m->bus, *p);
         if (m->is_manager_changed) {
                 m->is_manager_changed = false;
-                bus_send_properties_changed(m, OVLFIND_OBJECT_PATH);
+                bus_send_properties_changed(m->bus, OVLFIND_OBJECT_PATH);
         }
         manager_send_status(m);
         manager_save_state(m);
@@ -112,18 +105,6 @@ void manager_job_changed(Manager *m, Job *j) {
         _cleanup_free_ char *path = bus_job_path(j->id);
 
         manager_object_changed(m, path);
-}
-
-void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state) {
-        bus_send_directory_changed(m, o, path, state);
-}
-
-unsigned manager_count_finalized(const Manager *m) {
-        size_t n = 0;
-
-        for (size_t i = 0; i < m->n_overlays; i++)
-                n += directory_table_count(m->overlays[i]->directories, DIRECTORY_FINALIZED);
-        return (unsigned) n;
 }
 
 Managed *manager_find_overlay(const Manager *m, const char *name) {
@@ -177,10 +158,81 @@ static void manager_remove_overlay(Manager *m, size_t i) {
 
         manager_fail_jobs(m, o, FAILURE_NOT_MANAGED, "it is not configured any more");
         memmove(m->overlays + i, m->overlays + i + 1, (--m->n_overlays - i) * sizeof(Managed *));
-        bus_announce_overlay(m, o, /* is_there= */ false);
+        bus_announce_overlay(m->bus, o->config->name, /* is_there= */ false);
         queue_remove_lane(m->queue, o->config->name);
         (void) managed_free(o);
 }
+
+/* What overlays tell. */
+
+static void on_changed(Managed *o) {
+        manager_overlay_changed(o->userdata, o);
+}
+
+static void on_directory_changed(Managed *o, const char *path, DirectoryState state) {
+        const Manager *m = o->userdata;
+
+        bus_send_directory_changed(m->bus, o->config->name, o->config->mount_point, path, state);
+}
+
+static void on_wake(Managed *o) {
+        manager_wake(o->userdata);
+}
+
+static void on_fail_jobs(Managed *o, FailureKind kind, const char *reason) {
+        manager_fail_jobs(o->userdata, o, kind, reason);
+}
+
+static void on_may_remount(Managed *o) {
+        manager_want_options(o->userdata, o);
+}
+
+static void on_keeper_lost(Managed *o, bool at_once) {
+        if (at_once)
+                managed_survey(o);
+        else
+                managed_schedule_retry(o);
+}
+
+static void on_lower_changed(Managed *o, JobType type, const char *path) {
+        manager_lower_changed(o->userdata, o, type, path);
+}
+
+static void on_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
+        manager_used(o->userdata, o, path, n_opens, n_counted);
+}
+
+static void on_watcher_started(Managed *o) {
+        const Manager *m = o->userdata;
+
+        run_let_all_rest(&m->runs, o);
+}
+
+static void on_catch_up(Managed *o) {
+        const Manager *m = o->userdata;
+
+        mount_monitor_catch_up(m->monitor);
+}
+
+static bool is_at_work(const Managed *o) {
+        const Manager *m = o->userdata;
+
+        return queue_is_at_work(m->queue, o->config->name);
+}
+
+static const ManagedEvents managed_events = {
+        .changed = on_changed,
+        .directory_changed = on_directory_changed,
+        .wake = on_wake,
+        .fail_jobs = on_fail_jobs,
+        .may_remount = on_may_remount,
+        .keeper_lost = on_keeper_lost,
+        .lower_changed = on_lower_changed,
+        .used = on_used,
+        .watcher_started = on_watcher_started,
+        .catch_up = on_catch_up,
+        .is_at_work = is_at_work,
+};
 
 static int manager_insert_overlay(Manager *m, OverlayConfig *config, const MountTable *table) {
         _cleanup_(managed_freep) Managed *o = NULL;
@@ -188,7 +240,7 @@ static int manager_insert_overlay(Manager *m, OverlayConfig *config, const Mount
         size_t i = 0;
         int r;
 
-        r = managed_new(m, config, &o);
+        r = managed_new(&m->host, &managed_events, m, config, &o);
         if (r < 0)
                 return r;
         a = reallocarray(m->overlays, m->n_overlays + 1, sizeof(Managed *));
@@ -200,7 +252,7 @@ static int manager_insert_overlay(Manager *m, OverlayConfig *config, const Mount
         memmove(a + i + 1, a + i, (m->n_overlays++ - i) * sizeof(Managed *));
         a[i] = o;
         managed_update_mount(TAKE_PTR(o), table);
-        bus_announce_overlay(m, a[i], /* is_there= */ true);
+        bus_announce_overlay(m->bus, config->name, /* is_there= */ true);
         return 0;
 }
 
@@ -249,7 +301,7 @@ int manager_reload(Manager *m) {
         LogFields f = { .message_id = MESSAGE_RELOAD_FAILED };
         int r;
 
-        if (m->is_stopping)
+        if (m->host.is_stopping)
                 return -ECANCELED;
         notifier_reloading(m->notifier);
         log_info("Reading the configuration");
@@ -269,17 +321,6 @@ static void on_mounts(const MountTable *table, void *userdata) {
                 managed_update_mount(m->overlays[i], table);
 }
 
-/* The kernel tells of the change too, but perhaps after somebody has asked. */
-void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec) {
-        mount_monitor_tell(m->monitor);
-        /* Watches have died and do not tell. */
-        if (strcmp(method, "swap") == 0)
-                watching_restart(&o->watching);
-        else
-                watching_rearm(&o->watching, NULL);
-        bus_send_remounted(m, o, method, usec);
-}
-
 /* Lifecycle. */
 
 static void on_reaped(const char *tag, void *userdata) {
@@ -297,8 +338,8 @@ static void on_reaped(const char *tag, void *userdata) {
 static void on_idle(void *userdata) {
         Manager *m = userdata;
 
-        if (m->is_stopping)
-                (void) sd_event_exit(m->event, 0);
+        if (m->host.is_stopping)
+                (void) sd_event_exit(m->host.event, 0);
 }
 
 static void on_place(const char *tag, const char *path, bool begins, void *userdata) {
@@ -319,7 +360,7 @@ static int manager_add_signal(Manager *m, int signal, sd_event_signal_handler_t 
         (void) sigaddset(&set, signal);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
-        return func ? sd_event_add_signal(m->event, NULL, signal, func, m) : 0;
+        return func ? sd_event_add_signal(m->host.event, NULL, signal, func, m) : 0;
 }
 
 static int manager_add_sources(Manager *m) {
@@ -330,7 +371,7 @@ static int manager_add_sources(Manager *m) {
             (r = manager_add_signal(m, SIGHUP, on_reload)) < 0 ||
             (r = manager_add_signal(m, SIGCHLD, NULL)) < 0)
                 return r;
-        r = sd_event_add_defer(m->event, &m->work_source, on_work, m);
+        r = sd_event_add_defer(m->host.event, &m->work_source, on_work, m);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(m->work_source, "start-jobs");
@@ -338,7 +379,7 @@ static int manager_add_sources(Manager *m) {
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(
-                m->event, &m->flush_source, CLOCK_MONOTONIC, FLUSH_USEC, USEC_PER_MSEC, on_flush, m);
+                m->host.event, &m->flush_source, CLOCK_MONOTONIC, FLUSH_USEC, USEC_PER_MSEC, on_flush, m);
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(m->flush_source, "send-changes");
@@ -349,29 +390,30 @@ static int manager_init(Manager *m) {
         const char *worker = secure_getenv("OVLFIND_WORKER"), *state = getenv("STATE_DIRECTORY");
         int r;
 
-        r = sd_event_default(&m->event);
+        r = sd_event_default(&m->host.event);
         if (r < 0)
                 return r;
-        r = sd_event_set_watchdog(m->event, true);
+        r = sd_event_set_watchdog(m->host.event, true);
         if (r < 0)
                 return r;
-        r = notifier_new(m->event, &m->notifier);
+        r = notifier_new(m->host.event, &m->notifier);
         if (r < 0)
                 return r;
         r = config_folders(&m->folders);
         if (r < 0)
                 return r;
-        m->state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
+        m->host.state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
         m->queue = queue_new();
-        if (!m->state_dir || !m->queue)
+        m->runs = (Runs){ .host = &m->host, .events = &manager_run_events, .userdata = m };
+        if (!m->host.state_dir || !m->queue)
                 return -ENOMEM;
         r = manager_add_sources(m);
         if (r < 0)
                 return r;
-        r = proc_pool_new(m->event, worker ?: WORKER_PATH, &pool_handler, m, &m->workers);
+        r = proc_pool_new(m->host.event, worker ?: WORKER_PATH, &pool_handler, m, &m->host.workers);
         if (r < 0)
                 return r;
-        return query_pool_new(m, &m->queries);
+        return query_pool_new(&m->host, &m->queries);
 }
 
 int manager_new(Manager **ret) {
@@ -390,15 +432,14 @@ int manager_new(Manager **ret) {
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
-        m->is_stopping = true;
+        m->host.is_stopping = true;
         m->queries = query_pool_free(m->queries);
-        run_free_all(m);
+        run_free_all(&m->runs);
         for (size_t i = 0; i < m->n_overlays; i++)
                 (void) managed_free(m->overlays[i]);
         free(m->overlays);
-        m->workers = proc_pool_free(m->workers);
+        m->host.workers = proc_pool_free(m->host.workers);
         m->monitor = mount_monitor_free(m->monitor);
-        bus_close(m);
         m->notifier = notifier_free(m->notifier);
         m->queue = queue_free(m->queue);
         m->config = config_free(m->config);
@@ -409,8 +450,8 @@ Manager *manager_free(Manager *m) {
         (void) sd_event_source_disable_unref(m->flush_source);
         (void) sd_event_source_disable_unref(m->stop_timer);
         (void) sd_event_source_disable_unref(m->heat_timer);
-        (void) sd_event_unref(m->event);
-        free(m->state_dir);
+        (void) sd_event_unref(m->host.event);
+        free(m->host.state_dir);
         free(m);
         return NULL;
 }
@@ -419,14 +460,14 @@ int manager_startup(Manager *m) {
         int r;
 
         /* Watch first, then look: a change in between is seen. */
-        r = mount_monitor_new(m->event, on_mounts, m, &m->monitor);
+        r = mount_monitor_new(m->host.event, on_mounts, m, &m->monitor);
         if (r < 0)
                 return log_error_errno(r, "Cannot watch the mount table: %m");
         r = manager_load_config(m);
         if (r < 0)
                 return r;
         manager_load_state(m);
-        return bus_open(m);
+        return 0;
 }
 
 void manager_is_named(Manager *m) {
@@ -444,23 +485,23 @@ static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         Manager *m = userdata;
 
         log_warning("Not waiting any longer for workers to end");
-        return sd_event_exit(m->event, 0);
+        return sd_event_exit(m->host.event, 0);
 }
 
 void manager_stop(Manager *m) {
-        if (m->is_stopping)
+        if (m->host.is_stopping)
                 return;
         manager_save_state(m);
         manager_save_heat(m);
         notifier_stopping(m->notifier);
         notifier_status(m->notifier, "Waiting for the workers to stop");
         log_info("Stopping");
-        m->is_stopping = true;
+        m->host.is_stopping = true;
         m->queries = query_pool_free(m->queries);
-        proc_pool_terminate(m->workers);
-        if (proc_pool_is_idle(m->workers) ||
+        proc_pool_terminate(m->host.workers);
+        if (proc_pool_is_idle(m->host.workers) ||
             sd_event_add_time_relative(
-                    m->event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout, m) <
-                    0)
-                (void) sd_event_exit(m->event, 0);
+                    m->host.event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout,
+                    m) < 0)
+                (void) sd_event_exit(m->host.event, 0);
 }

@@ -16,21 +16,19 @@
 #include "process/query.h"
 #include "service/notify.h"
 
-typedef struct BusAuth BusAuth; /* bus-auth.h */
+typedef struct BusAuth BusAuth; /* api/bus-auth.h */
 
 typedef struct Manager {
-        sd_event *event;
-        sd_bus *bus;
-        BusAuth *auth;
-        char **folders;  /* of the configuration */
-        char *state_dir; /* absolute */
+        Host host;
+        sd_bus *bus;    /* NULL until bus_open() */
+        BusAuth *auth;  /* of those who call methods */
+        char **folders; /* of the configuration */
         Config *config;
         Managed **overlays; /* sorted by name, as config->overlays */
         size_t n_overlays;
         Queue *queue;
         uint32_t last_job_id;
-        Run *runs; /* jobs that have a worker */
-        ProcPool *workers;
+        Runs runs;
         QueryPool *queries;
         MountMonitor *monitor;
         Notifier *notifier;
@@ -42,25 +40,20 @@ typedef struct Manager {
         bool is_manager_changed;
         bool is_state_changed;       /* what state.h saves */
         sd_event_source *heat_timer; /* saves it */
-        bool is_paused;
         bool is_ready;
-        bool is_stopping;
 } Manager;
 
 int manager_new(Manager **ret);
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager *, manager_free);
-/* Configuration, state, mounts, bus object, name request; readiness is reported when the name is there. */
+/* Configuration, state, mounts. */
 int manager_startup(Manager *m);
 /* Reads the configuration anew; on failure the old one stays in force. */
 int manager_reload(Manager *m);
-/* The bus has given us our name: ready. */
+/* The bus has given us our name: readiness is reported. */
 void manager_is_named(Manager *m);
 /* Stops all workers, then the loop. Their jobs stay resumable. */
 void manager_stop(Manager *m);
-
-/* When the loop woke up, in microseconds of a clock. */
-uint64_t manager_now(const Manager *m, clockid_t clock);
 
 Managed *manager_find_overlay(const Manager *m, const char *name);
 /* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that
@@ -75,8 +68,6 @@ int manager_add_job(
 /* The same for one that remounts an overlay, by name. */
 int manager_add_remount(
         Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr);
-/* A job nobody has asked for. */
-int manager_add_automatic_job(Manager *m, Managed *o, const char *path, double heat);
 /* -ENOENT when there is no such job, -ESRCH when it has finished already. */
 int manager_cancel_job(Manager *m, uint32_t id, Failure *reterr);
 /* Jobs of overlay (NULL: of all) do not start, or do again. Those that run go on. -ENOENT */
@@ -90,20 +81,20 @@ void manager_load_state(Manager *m);
 /* How much directories are used, see heat-state.h. */
 void manager_save_heat(Manager *m);
 
-/* What parts of the daemon report. */
+/* What is shown of it has changed. */
 void manager_overlay_changed(Manager *m, Managed *o);
-/* Directories have been used: soon it is seen whether they are hot. */
-void manager_heat_changed(Manager *m, Managed *o);
-void manager_directory_changed(Manager *m, Managed *o, const char *path, DirectoryState state);
-void manager_overlay_remounted(Manager *m, Managed *o, const char *method, uint64_t usec);
 void manager_job_changed(Manager *m, Job *j);
-void manager_job_finished(Manager *m, Job *j);
 /* Ends all jobs of an overlay that cannot go on, with the same failure. */
 void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason);
+/* manager-jobs.c: what manager.c tells of overlays, and hears of jobs. */
+void manager_lower_changed(Manager *m, Managed *o, JobType type, const char *path);
+void manager_used(Manager *m, Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
+extern const RunEvents manager_run_events;
 /* Looks soon whether a job can start. */
 void manager_wake(Manager *m);
 /* Tells the bus soon, or at once, e.g. before a reply that promises it, what changed. */
 void manager_schedule_flush(Manager *m);
 void manager_flush(Manager *m);
 
-unsigned manager_count_finalized(const Manager *m) _pure_;
+/* Makes the job that swaps in the configured Options= if the running overlay lacks one. */
+void manager_want_options(Manager *m, Managed *o);

@@ -11,8 +11,16 @@ static unsigned count_overlays(const Manager *m, ManagedState state) {
         return n;
 }
 
+unsigned status_count_finalized(const Manager *m) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                n += directory_table_count(m->overlays[i]->directories, DIRECTORY_FINALIZED);
+        return (unsigned) n;
+}
+
 char *status_format(const Manager *m) {
-        unsigned n_finalized = manager_count_finalized(m);
+        unsigned n_finalized = status_count_finalized(m);
         unsigned n_running = queue_count_running(m->queue);
         unsigned n_queued = queue_count_unfinished(m->queue) - n_running;
         unsigned n_refused = count_overlays(m, MANAGED_REFUSED);
@@ -25,7 +33,7 @@ char *status_format(const Manager *m) {
         if (asprintf(
                     &text, "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
                     PLURAL(m->n_overlays), refused, n_finalized, PLURAL_Y(n_finalized), n_running,
-                    PLURAL(n_running), queued, m->is_paused ? ", paused" : "") < 0)
+                    PLURAL(n_running), queued, m->host.is_paused ? ", paused" : "") < 0)
                 return NULL;
         return text;
 }

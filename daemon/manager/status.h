@@ -6,3 +6,5 @@ typedef struct Manager Manager;
 
 /* "2 overlays, 41 directories finalized, 1 job running"; owned by the caller, NULL on out of memory. */
 char *status_format(const Manager *m);
+/* Directories that are finalized, of all overlays. */
+unsigned status_count_finalized(const Manager *m);

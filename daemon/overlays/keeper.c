@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "manager/manager.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 #include "service/strv.h"
 
@@ -130,9 +130,9 @@ static void take(Managed *o, Proc *p, const WireRecord *r, void (*func)(Keeper *
         }
         func(k, r);
         /* Its job is over, and it is well: a cancel that came too late ends it no more. */
-        if (!o->manager->is_stopping)
+        if (!o->host->is_stopping)
                 proc_forget_cancel(p);
-        manager_overlay_changed(o->manager, o);
+        o->events->changed(o);
 }
 
 void keeper_take_kept(Managed *o, Proc *p, const WireRecord *r) {
@@ -143,7 +143,7 @@ void keeper_forget(Managed *o, Proc *p) {
         for (Keeper *k = o->keepers; k; k = k->next)
                 if (k->proc == p) {
                         keeper_free(k);
-                        manager_overlay_changed(o->manager, o);
+                        o->events->changed(o);
                         return;
                 }
 }
@@ -178,11 +178,8 @@ static void keeper_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         keeper_forget(o, p);
         if (end == PROC_ABANDONED || status == 0 || end == PROC_UNMOUNTED)
                 return;
-        o->keeper_lost_usec = manager_now(o->manager, CLOCK_MONOTONIC);
-        if (last == 0 || o->keeper_lost_usec - last > AT_ONCE_USEC)
-                managed_survey(o);
-        else
-                managed_schedule_retry(o);
+        o->keeper_lost_usec = loop_now(o->host->event, CLOCK_MONOTONIC);
+        o->events->keeper_lost(o, last == 0 || o->keeper_lost_usec - last > AT_ONCE_USEC);
 }
 
 static const ProcHandler keeper_handler = { .on_record = keeper_on_record, .on_end = keeper_on_end };

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "manager/manager.h"
 #include "overlays/managed.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 #include "service/strv.h"
 
@@ -20,28 +20,16 @@ static bool has_finalized(const Managed *o) {
                 directory_table_count(o->directories, DIRECTORY_GONE) > 0;
 }
 
-/* One job for a directory and all below it: the comparison names parents first. */
 static void act(Managed *o, JobType type, const char *path) {
-        _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        const JobOptions options = { .is_unasked = true };
-        uint64_t now = manager_now(o->manager, CLOCK_BOOTTIME);
-        Job *j;
-
         /* What a job for a directory above takes along counts as tried. */
-        if (!absolute || !directory_table_try(o->directories, path, now) ||
-            queue_find_job_at(o->manager->queue, o->config->name, path))
-                return;
-        if (manager_add_job(o->manager, type, absolute, &options, &j, &f) < 0)
-                log_warning(
-                        "Cannot %s '%s': %s", job_type_to_string(type), absolute,
-                        f.message ?: "no reason given");
+        if (directory_table_try(o->directories, path, loop_now(o->host->event, CLOCK_BOOTTIME)))
+                o->events->lower_changed(o, type, path);
 }
 
 static void take_directory(Managed *o, const WireRecord *r) {
         const Settings *s = &o->config->settings;
 
-        if (managed_learn(o, r) < 0 || o->is_paused || o->manager->is_paused)
+        if (managed_learn(o, r) < 0 || o->is_paused || o->host->is_paused)
                 return;
         if (r->state == DIRECTORY_STALE && s->on_lower_change == LOWER_CHANGE_REFRESH)
                 act(o, JOB_REFRESH, r->path);
@@ -77,7 +65,7 @@ static void tell_unproved(Managed *o, const char *reason) {
         else
                 log_info("Overlay '%s' is compared with its lower layers again", o->config->name);
         (void) str_replace(&o->unproved, reason);
-        manager_overlay_changed(o->manager, o);
+        o->events->changed(o);
 }
 
 static void take_result(Managed *o, const WireRecord *r) {
@@ -122,19 +110,19 @@ static void compare(Managed *o) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
         int r;
 
-        if (o->compare || o->manager->is_stopping)
+        if (o->compare || o->host->is_stopping)
                 return;
         o->is_proof_wanted = false;
         if (o->state != MANAGED_ACTIVE || !has_finalized(o)) {
                 managed_schedule_compare(o, INTERVAL_USEC);
                 return;
         }
-        o->has_worked = queue_is_at_work(o->manager->queue, o->config->name);
+        o->has_worked = o->events->is_at_work(o);
         r = managed_make_request(o, JOB_COMPARE, "", &q);
         if (r >= 0 && o->config->settings.entries_per_second == UINT64_MAX)
                 r = wire_request_add(&q, WIRE_RATE, ENTRIES_PER_SECOND);
         if (r >= 0)
-                r = proc_spawn(o->manager->workers, o->config->name, &q, &handler, o, &o->compare);
+                r = proc_spawn(o->host->workers, o->config->name, &q, &handler, o, &o->compare);
         if (r < 0)
                 (void) log_warning_errno(r, "Cannot compare overlay '%s', ignoring: %m", o->config->name);
 }
@@ -147,7 +135,7 @@ static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
 void managed_schedule_compare(Managed *o, uint64_t usec) {
         o->compare_timer = sd_event_source_disable_unref(o->compare_timer);
         (void) sd_event_add_time_relative(
-                o->manager->event, &o->compare_timer, CLOCK_MONOTONIC, usec > 0 ? usec : FIRST_USEC,
+                o->host->event, &o->compare_timer, CLOCK_MONOTONIC, usec > 0 ? usec : FIRST_USEC,
                 USEC_PER_SEC / 2, on_time, o);
 }
 

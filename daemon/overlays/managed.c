@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "manager/manager.h"
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
 #include "service/log.h"
@@ -23,12 +22,21 @@ const char *managed_state_to_string(ManagedState s) {
         return state_names[s];
 }
 
-int managed_new(Manager *m, OverlayConfig *config, Managed **ret) {
+int managed_new(
+        const Host *host,
+        const ManagedEvents *events,
+        void *userdata,
+        OverlayConfig *config,
+        Managed **ret) {
         _cleanup_(managed_freep) Managed *o = calloc(1, sizeof(Managed));
 
         if (!o)
                 return -ENOMEM;
-        *o = (Managed){ .manager = m, .config = overlay_config_ref(config), .retry_usec = RETRY_FIRST_USEC };
+        *o = (Managed){ .host = host,
+                        .events = events,
+                        .userdata = userdata,
+                        .config = overlay_config_ref(config),
+                        .retry_usec = RETRY_FIRST_USEC };
         o->watching.overlay = o;
         o->directories = directory_table_new();
         o->heat = heat_table_new();
@@ -74,7 +82,7 @@ static void managed_set_state(Managed *o, ManagedState state, FailureKind refusa
         o->state = state;
         o->refusal = refusal;
         (void) str_replace(&o->reason, reason);
-        manager_overlay_changed(o->manager, o);
+        o->events->changed(o);
         watching_update(&o->watching);
         o->is_heat_changed = true; /* what may be done about it */
 }
@@ -94,7 +102,7 @@ void managed_schedule_retry(Managed *o) {
         }
         o->retry = sd_event_source_disable_unref(o->retry);
         r = sd_event_add_time_relative(
-                o->manager->event, &o->retry, CLOCK_MONOTONIC, o->retry_usec, USEC_PER_SEC, on_retry, o);
+                o->host->event, &o->retry, CLOCK_MONOTONIC, o->retry_usec, USEC_PER_SEC, on_retry, o);
         if (r < 0)
                 (void) log_error_errno(
                         r, "Cannot schedule another look at overlay '%s': %m", o->config->name);
@@ -111,7 +119,7 @@ static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {
         if (o->state != MANAGED_REFUSED || !str_equal(o->reason, reason))
                 log_fields(LOG_WARNING, &f, "Overlay '%s' is refused: %s", o->config->name, reason);
         managed_set_state(o, MANAGED_REFUSED, kind, reason);
-        manager_fail_jobs(o->manager, o, kind, reason);
+        o->events->fail_jobs(o, kind, reason);
 }
 
 static void managed_activate(Managed *o) {
@@ -173,7 +181,7 @@ static void managed_drop(Managed *o, const char *reason) {
                 log_fields(LOG_INFO, &f, "Overlay '%s' is gone: %s", o->config->name, reason);
         else if (!o->reason)
                 log_fields(LOG_INFO, &f, "Overlay '%s' is not there yet: %s", o->config->name, reason);
-        manager_fail_jobs(o->manager, o, FAILURE_NOT_MANAGED, reason);
+        o->events->fail_jobs(o, FAILURE_NOT_MANAGED, reason);
         managed_set_state(o, MANAGED_ABSENT, FAILURE_NOT_MANAGED, reason);
 }
 
@@ -207,7 +215,7 @@ static bool managed_follow_swap(Managed *o) {
                 return false;
         (void) overlay_free(o->overlay);
         o->overlay = TAKE_PTR(new);
-        manager_overlay_changed(o->manager, o);
+        o->events->changed(o);
         managed_survey(o);
         return true;
 }
@@ -288,20 +296,20 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
         else {
                 watching_restart(&o->watching);
                 if (o->state == MANAGED_ACTIVE)
-                        managed_want_options(o);
+                        o->events->may_remount(o);
         }
         heat_table_forgive_all(o->heat);
         o->is_heat_changed = true;
-        manager_overlay_changed(o->manager, o);
+        o->events->changed(o);
 }
 
 bool managed_is_open(const Managed *o) {
         return o->state == MANAGED_ACTIVE && !o->survey && !o->is_paused &&
-                proc_pool_count_stuck(o->manager->workers, o->config->name) < STUCK_MAX;
+                proc_pool_count_stuck(o->host->workers, o->config->name) < STUCK_MAX;
 }
 
 int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
-        unsigned n_stuck = proc_pool_count_stuck(o->manager->workers, o->config->name);
+        unsigned n_stuck = proc_pool_count_stuck(o->host->workers, o->config->name);
         const char *name = o->config->name;
 
         if (o->state == MANAGED_ABSENT)
@@ -323,93 +331,6 @@ int managed_check_usable(const Managed *o, const char *path, Failure *reterr) {
         return 0;
 }
 
-/* Requests. */
-
-static int add_optional(WireRequest *q, const char *key, const char *value) {
-        return value ? wire_request_add(q, key, value) : 0;
-}
-
-static int add_floor(WireRequest *q, const char *key, const Amount *a) {
-        return wire_request_addf(q, key, "%llu%s", (unsigned long long) a->value, a->is_percent ? "%" : "");
-}
-
-static int add_restraints(const Settings *s, WireRequest *q) {
-        _cleanup_free_ char *exclude = strv_join(s->exclude);
-        int r;
-
-        if (!exclude)
-                return -ENOMEM;
-        if ((s->workers == 0 && (r = wire_request_add(q, WIRE_ADAPT, "1")) < 0) ||
-            (s->entries_per_second != UINT64_MAX &&
-             (r = wire_request_addf(q, WIRE_RATE, "%llu", (unsigned long long) s->entries_per_second)) <
-                     0) ||
-            (exclude[0] && (r = wire_request_add(q, WIRE_EXCLUDE, exclude)) < 0) ||
-            (r = add_floor(q, WIRE_MIN_FREE_SPACE, &s->min_free_space)) < 0)
-                return r;
-        return add_floor(q, WIRE_MIN_FREE_INODES, &s->min_free_inodes);
-}
-
-int managed_make_background(const Managed *o, WireRequest *q) {
-        uint64_t most = o->config->settings.max_entries;
-        int r = wire_request_add(q, WIRE_BACKGROUND, "1");
-
-        return r < 0 || most == UINT64_MAX
-                ? r
-                : wire_request_addf(q, WIRE_MAX_ENTRIES, "%llu", (unsigned long long) most);
-}
-
-int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q) {
-        const OverlayConfig *c = o->config;
-        const Settings *s = &c->settings;
-        int r;
-
-        if ((r = wire_request_add(q, WIRE_VERB, job_type_to_string(verb))) < 0 ||
-            (r = wire_request_add(q, WIRE_OVERLAY, c->name)) < 0 ||
-            (r = wire_request_add(q, WIRE_MOUNT_POINT, c->mount_point)) < 0 ||
-            (r = wire_request_add(q, WIRE_PATH, path)) < 0 ||
-            (r = wire_request_add(q, WIRE_STATE_DIR, o->manager->state_dir)) < 0 ||
-            (r = add_optional(q, WIRE_LOWER_DIR, c->lower)) < 0 ||
-            (r = add_optional(q, WIRE_UPPER_DIR, c->upper)) < 0 ||
-            (r = add_optional(q, WIRE_WORK_DIR, c->work)) < 0 ||
-            (r = wire_request_addf(q, WIRE_QUIET_USEC, "%llu", (unsigned long long) s->quiet_usec)) < 0 ||
-            (r = wire_request_add(q, WIRE_HARD_LINKS, hard_links_to_string(s->hard_links))) < 0 ||
-            (r = wire_request_addf(q, WIRE_WORKERS, "%u", settings_worker_threads(s))) < 0)
-                return r;
-        return add_restraints(s, q);
-}
-
-DirectoryInfo directory_info_from_record(const WireRecord *r) {
-        return (DirectoryInfo){
-                .path = r->path,
-                .state = (DirectoryState) r->state,
-                .reason = r->text,
-                .scheme = r->name,
-                .lower_path = r->lower_path,
-                .entries = r->entries_total,
-                .merge_children = r->merge_children,
-                .finalized_usec = r->usec,
-        };
-}
-
-int managed_learn(Managed *o, const WireRecord *r) {
-        DirectoryInfo info = directory_info_from_record(r);
-        int changed;
-
-        if (r->state >= _DIRECTORY_STATE_MAX) {
-                log_warning(
-                        "A worker for overlay '%s' reported an unknown state, ignoring", o->config->name);
-                return 0;
-        }
-        changed = directory_table_update(o->directories, &info);
-        if (changed < 0)
-                return log_oom();
-        manager_overlay_changed(o->manager, o);
-        /* The first survey only tells what has been so before. */
-        if (changed > 0 && o->state == MANAGED_ACTIVE)
-                manager_directory_changed(o->manager, o, info.path, info.state);
-        return changed > 0 && info.state == DIRECTORY_FINALIZED;
-}
-
 /* The survey. */
 
 /* There is no limit to what it may find to do, so it is not ended, only no longer silent. */
@@ -429,7 +350,7 @@ static void on_forgotten(const DirectoryInfo *info, void *userdata) {
         Managed *o = userdata;
 
         if (o->state == MANAGED_ACTIVE)
-                manager_directory_changed(o->manager, o, info->path, DIRECTORY_MERGED);
+                o->events->directory_changed(o, info->path, DIRECTORY_MERGED);
 }
 
 /* n_left: pieces of work that it could not finish. */
@@ -452,12 +373,12 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
                 managed_schedule_retry(o);
         else
                 o->retry_usec = RETRY_FIRST_USEC;
-        manager_overlay_changed(o->manager, o);
-        manager_wake(o->manager);
+        o->events->changed(o);
+        o->events->wake(o);
         if (o->is_survey_wanted)
                 managed_survey(o);
         else
-                managed_want_options(o);
+                o->events->may_remount(o);
 }
 
 static void survey_on_record(Proc *p, const WireRecord *r, void *userdata) {
@@ -519,7 +440,7 @@ void managed_survey(Managed *o) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
         int r;
 
-        if (!o->overlay || o->manager->is_stopping)
+        if (!o->overlay || o->host->is_stopping)
                 return;
         if (o->survey) {
                 o->is_survey_wanted = true;
@@ -530,7 +451,7 @@ void managed_survey(Managed *o) {
         directory_table_survey_begin(o->directories);
         r = managed_make_request(o, JOB_SURVEY, "", &q);
         if (r >= 0)
-                r = proc_spawn(o->manager->workers, o->config->name, &q, &survey_handler, o, &o->survey);
+                r = proc_spawn(o->host->workers, o->config->name, &q, &survey_handler, o, &o->survey);
         if (r < 0) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
 
@@ -539,7 +460,19 @@ void managed_survey(Managed *o) {
                 return;
         }
         (void) sd_event_add_time_relative(
-                o->manager->event, &o->retry, CLOCK_MONOTONIC, SURVEY_PATIENCE_USEC, USEC_PER_SEC,
+                o->host->event, &o->retry, CLOCK_MONOTONIC, SURVEY_PATIENCE_USEC, USEC_PER_SEC,
                 on_survey_late, o);
-        manager_wake(o->manager);
+        o->events->wake(o);
+}
+
+bool managed_is_remountable(const Managed *o) {
+        return managed_is_open(o) ||
+                (o->state == MANAGED_REFUSED && o->overlay && !o->survey && !o->is_paused);
+}
+
+/* Also one that is refused: a swap may give it the options it lacks. */
+int managed_check_remountable(const Managed *o, Failure *reterr) {
+        if (o->state == MANAGED_REFUSED && o->overlay)
+                return 0;
+        return managed_check_usable(o, o->config->mount_point, reterr);
 }

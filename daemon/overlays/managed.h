@@ -12,9 +12,7 @@
 #include "overlays/directory-table.h"
 #include "overlays/heat.h"
 #include "overlays/watching.h"
-#include "process/proc.h"
-
-typedef struct Manager Manager;
+#include "process/host.h"
 
 typedef enum ManagedState {
         MANAGED_ABSENT,
@@ -25,9 +23,28 @@ typedef enum ManagedState {
 } ManagedState;
 
 typedef struct Keeper Keeper; /* a worker that keeps old trees, or an old superblock, in keeper.c */
+typedef struct Managed Managed;
 
-typedef struct Managed {
-        Manager *manager;
+/* Whom an overlay and its parts tell, and ask. Every member is set. */
+typedef struct ManagedEvents {
+        void (*changed)(Managed *o); /* what is shown of it */
+        void (*directory_changed)(Managed *o, const char *path, DirectoryState state);
+        void (*wake)(Managed *o); /* jobs may start now, or no more */
+        void (*fail_jobs)(Managed *o, FailureKind kind, const char *reason); /* all that cannot go on */
+        void (*may_remount)(Managed *o); /* a time to swap in the configured options */
+        void (*keeper_lost)(
+                Managed *o, bool at_once); /* it ended before its work was done: see what it left */
+        void (*lower_changed)(Managed *o, JobType type, const char *path); /* a job that is wanted for it */
+        void (*used)(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted); /* see heat.h */
+        void (*watcher_started)(Managed *o);
+        void (*catch_up)(Managed *o);         /* with changes of the mount table that are not told yet */
+        bool (*is_at_work)(const Managed *o); /* a job has a worker */
+} ManagedEvents;
+
+struct Managed {
+        const Host *host;
+        const ManagedEvents *events;
+        void *userdata;        /* of events */
         OverlayConfig *config; /* reference */
         ManagedState state;
         char *reason;        /* why it is absent or refused; NULL otherwise */
@@ -57,9 +74,10 @@ typedef struct Managed {
         bool is_proof_wanted; /* the mount table has changed since */
         bool has_worked;      /* a job has run since the last comparison began */
         sd_event_source *compare_timer;
-} Managed;
+};
 
-int managed_new(Manager *m, OverlayConfig *config, Managed **ret);
+int managed_new(
+        const Host *host, const ManagedEvents *events, void *userdata, OverlayConfig *config, Managed **ret);
 Managed *managed_free(Managed *o);
 DEFINE_CLEANUP(Managed *, managed_free);
 
@@ -86,8 +104,6 @@ unsigned managed_count_kept(const Managed *o) _pure_;
 /* Whether a remount may start, and why none can be made. */
 bool managed_is_remountable(const Managed *o) _pure_;
 int managed_check_remountable(const Managed *o, Failure *reterr);
-/* Makes the job that swaps in the configured Options= if the running overlay lacks one. */
-void managed_want_options(Managed *o);
 /* Another survey, later each time. */
 void managed_schedule_retry(Managed *o);
 

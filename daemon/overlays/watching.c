@@ -4,9 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "jobs/automatic.h"
-#include "jobs/run.h"
-#include "manager/manager.h"
+#include "overlays/managed.h"
 #include "service/log.h"
 #include "service/messages.h"
 #include "service/strv.h"
@@ -25,7 +23,7 @@ static void watching_set_state(Watching *w, WatchingState state, const char *rea
                 return;
         w->state = state;
         (void) str_replace(&w->reason, reason);
-        manager_overlay_changed(w->overlay->manager, w->overlay);
+        w->overlay->events->changed(w->overlay);
 }
 
 static void watching_warn(Watching *w, WatchingState state, const char *reason) {
@@ -44,7 +42,7 @@ static void watching_set_timer(Watching *w, uint64_t usec, sd_event_time_handler
 
         w->timer = sd_event_source_disable_unref(w->timer);
         r = sd_event_add_time_relative(
-                w->overlay->manager->event, &w->timer, CLOCK_MONOTONIC, usec, USEC_PER_SEC / 2, func, w);
+                w->overlay->host->event, &w->timer, CLOCK_MONOTONIC, usec, USEC_PER_SEC / 2, func, w);
         if (r < 0)
                 (void) log_error_errno(
                         r, "Cannot set a time for the watcher of '%s': %m", w->overlay->config->name);
@@ -69,7 +67,7 @@ static void watching_take_status(Watching *w, const WireRecord *r) {
         else
                 w->timer = sd_event_source_disable_unref(w->timer);
         if (w->n_known != r->entries_total || w->n_watches != r->entries_done)
-                manager_overlay_changed(w->overlay->manager, w->overlay);
+                w->overlay->events->changed(w->overlay);
         w->n_known = r->entries_total;
         w->n_watches = r->entries_done;
         if (r->text[0])
@@ -85,13 +83,13 @@ static void watching_take_status(Watching *w, const WireRecord *r) {
 static bool is_wanted(const Watching *w) {
         const Managed *o = w->overlay;
 
-        return o->state == MANAGED_ACTIVE && o->config->settings.max_watches > 0 && !o->manager->is_stopping;
+        return o->state == MANAGED_ACTIVE && o->config->settings.max_watches > 0 && !o->host->is_stopping;
 }
 
 /* Whether p still is (or, with NULL, was) the watcher that is wanted, once we know what it may know already:
  * its overlay was unmounted, and there is nothing to tell. */
 static bool is_still_wanted(const Watching *w, const Proc *p) {
-        mount_monitor_catch_up(w->overlay->manager->monitor);
+        w->overlay->events->catch_up(w->overlay);
         return is_wanted(w) && w->proc == p;
 }
 
@@ -99,7 +97,7 @@ static void on_record(Proc *p, const WireRecord *r, void *userdata) {
         Watching *w = userdata;
 
         if (r->kind == WIRE_HEAT)
-                automatic_take_heat(w->overlay, r->path, r->entries_total, r->entries_done);
+                w->overlay->events->used(w->overlay, r->path, r->entries_total, r->entries_done);
         else if (r->kind == WIRE_WATCH)
                 watching_take_status(w, r);
         else if (r->kind == WIRE_RESULT && strcmp(r->name, "None") != 0 && is_still_wanted(w, p))
@@ -158,7 +156,7 @@ static int watching_start(Watching *w) {
             (r = wire_request_addf(&q, WIRE_HOT_WINDOW, "%llu", (unsigned long long) s->hot_window_usec)) <
                     0)
                 return r;
-        return proc_spawn(o->manager->workers, o->config->name, &q, &handler, w, &w->proc);
+        return proc_spawn(o->host->workers, o->config->name, &q, &handler, w, &w->proc);
 }
 
 static void watching_stop(Watching *w) {
@@ -179,7 +177,7 @@ void watching_update(Watching *w) {
                 watching_set_state(w, WATCHING_OFF, NULL);
                 return;
         }
-        if (w->proc || w->timer || proc_pool_count_stuck(o->manager->workers, o->config->name) > 0)
+        if (w->proc || w->timer || proc_pool_count_stuck(o->host->workers, o->config->name) > 0)
                 return;
         if (w->pause_usec == 0)
                 w->pause_usec = PAUSE_FIRST_USEC;
@@ -196,8 +194,8 @@ void watching_update(Watching *w) {
         if (w->state == WATCHING_OFF)
                 watching_set_state(w, WATCHING_STARTING, NULL);
         watching_set_timer(w, WATCH_PATIENCE_USEC, on_silence);
-        run_let_all_rest(w->overlay);
-        proc_pool_foreach_place(w->overlay->manager->workers, w->overlay->config->name, tell_place, w);
+        w->overlay->events->watcher_started(w->overlay);
+        proc_pool_foreach_place(w->overlay->host->workers, w->overlay->config->name, tell_place, w);
 }
 
 void watching_restart(Watching *w) {

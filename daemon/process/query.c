@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "manager/manager.h"
-
 #define RECORDS_MAX                                                                                         \
         256         /* no list of preconditions is that long; of blockers, the most important come first */
 #define STUCK_MAX 4 /* of one overlay, before nobody is sent after them */
@@ -26,16 +24,16 @@ struct Query {
 };
 
 struct QueryPool {
-        Manager *manager;
+        const Host *host;
         Query *queries; /* in order of arrival */
 };
 
-int query_pool_new(Manager *m, QueryPool **ret) {
+int query_pool_new(const Host *host, QueryPool **ret) {
         QueryPool *pool = malloc(sizeof(QueryPool));
 
         if (!pool)
                 return -ENOMEM;
-        *pool = (QueryPool){ .manager = m };
+        *pool = (QueryPool){ .host = host };
         *ret = pool;
         return 0;
 }
@@ -174,7 +172,7 @@ static void query_pool_run(QueryPool *pool) {
 
                 if (!q)
                         return;
-                r = proc_spawn(pool->manager->workers, q->tag, &q->request, &query_handler, q, &q->proc);
+                r = proc_spawn(pool->host->workers, q->tag, &q->request, &query_handler, q, &q->proc);
                 if (r >= 0)
                         continue;
                 (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));
@@ -193,7 +191,7 @@ static unsigned query_pool_count_of(const QueryPool *pool, const char *owner) {
 
 static int query_pool_check_room(
         const QueryPool *pool, const char *owner, const char *tag, const char *path, Failure *reterr) {
-        if (pool->manager->is_stopping)
+        if (pool->host->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (query_pool_count(pool, false) >= QUERY_WAITING_MAX)
                 return failure_set(
@@ -204,7 +202,7 @@ static int query_pool_check_room(
                         reterr, FAILURE_BUSY, EBUSY,
                         "%u questions of yours are waiting for an answer; ask about '%s' when you have it",
                         (unsigned) QUERY_OWNER_MAX, path);
-        if (proc_pool_count_stuck(pool->manager->workers, tag) >= STUCK_MAX)
+        if (proc_pool_count_stuck(pool->host->workers, tag) >= STUCK_MAX)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
                         "workers that looked at the overlay of '%s' hang in the kernel; see whether the "
@@ -250,8 +248,7 @@ int query_start(
         if (!q->owner || !q->tag || !q->path)
                 return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
         r = sd_event_add_time_relative(
-                pool->manager->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline,
-                q);
+                pool->host->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline, q);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot set a deadline");
         q->request = *request;

@@ -6,6 +6,7 @@
 
 #include "base/failure.h"
 #include "base/wire.h"
+#include "process/host.h"
 
 #define QUERY_RUNNING_MAX 16
 #define QUERY_WAITING_MAX 256
@@ -13,14 +14,13 @@
 #define QUERY_INSPECT_USEC (5 * USEC_PER_SEC)
 #define QUERY_CHECK_USEC (20 * USEC_PER_SEC) /* below the 25 s clients of the bus wait by default */
 
-typedef struct Manager Manager;
 typedef struct QueryPool QueryPool;
 
 /* failure->kind is FAILURE_NONE when records (WIRE_DIRECTORY, WIRE_CHECK or WIRE_BLOCKER) hold an answer.
  * Everything is borrowed. Called once for each query, unless the pool is freed before. */
 typedef void (*query_func)(const WireRecord *records, size_t n, Failure *failure, void *userdata);
 
-int query_pool_new(Manager *m, QueryPool **ret);
+int query_pool_new(const Host *host, QueryPool **ret);
 /* Drops all queries; func is called for each with FAILURE_CANCELED. */
 QueryPool *query_pool_free(QueryPool *pool);
 DEFINE_CLEANUP(QueryPool *, query_pool_free);

@@ -21,7 +21,7 @@ def problems():
     catalog = (ROOT / "units/ovlfind.catalog").read_text()
     ids = dict(re.findall(r'#define (MESSAGE_\w+) "([0-9a-f]{32})"', header))
     entries = re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.M)
-    code = "".join(p.read_text() for p in (ROOT / "daemon").glob("*.c"))
+    code = "".join(p.read_text() for p in (ROOT / "daemon").rglob("*.c"))
     if header.count("#define") != len(ids):
         yield "messages.h: a define that is no message identity"
     if len(set(ids.values())) != len(ids) or len(set(entries)) != len(entries):

@@ -39,7 +39,7 @@ typedef struct RefreshDirectory {
         RefreshChange *items;
         size_t n;
         Staging staging;
-        int view_fd;  /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
+        int view_fd; /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
         bool has_removed;
         bool is_full; /* no room was left, of what is to stay free */
         Failure *reterr;

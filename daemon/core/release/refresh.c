@@ -18,13 +18,6 @@
 #include "core/upper/observe.h"
 #include "core/upper/redirect-max.h"
 
-void refresh_note(const RefreshDirectory *d, const char *name, const char *why) {
-        _cleanup_free_ char *path = path_join(d->path, name);
-
-        d->p->counts.n_excluded++;
-        site_note(d->p->site, path ?: name, "%s", why);
-}
-
 DifferenceScope refresh_scope(const RefreshDirectory *d) {
         return (DifferenceScope){
                 .site = d->p->site,

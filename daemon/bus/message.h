@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "base/failure.h"
+
+/* Fills error from a failure and returns the negative errno a handler is to return. */
+int bus_error_from_failure(sd_bus_error *error, const Failure *f);
+/* The D-Bus error name of a kind; a static string. */
+const char *bus_error_name(FailureKind kind);
+/* Appends a string ("" for NULL) that may come from a file system or from a message about one, as
+ * utf8_escape() writes it. */
+int bus_append_text(sd_bus_message *m, const char *text);
+/* Appends {sv} entries; strings as above. */
+int bus_append_string(sd_bus_message *m, const char *key, const char *value);
+int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
+
+/* Reads the value of an option, a variant; -ENXIO where that is of another type. */
+typedef int (*bus_read_option_t)(sd_bus_message *message, const char *key, void *userdata, Failure *reterr);
+/* Reads an a{sv}; what is of a wrong type is an explained -EINVAL. */
+int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr);
+int bus_read_flag(sd_bus_message *message, bool *ret);
+/* Reads a string that may be a path, as above; owned by the caller. */
+int bus_read_text(sd_bus_message *message, char **ret);

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+/* When the loop woke up, in microseconds of a clock. */
+uint64_t loop_now(sd_event *event, clockid_t clock);
