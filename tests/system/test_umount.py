@@ -79,8 +79,8 @@ def stage(scene):
 class Looker:
     """A worker at work."""
 
-    def __init__(self, request):
-        self.connection, self.pid = start(binary("ovlfind-worker"))
+    def __init__(self, request, environment=None):
+        self.connection, self.pid = start(binary("ovlfind-worker"), environment)
         self.answer = []
         self.thread = threading.Thread(target=lambda: self.answer.extend(records(self.connection, request)))
         self.thread.start()
@@ -170,6 +170,55 @@ def test_file_systems_go(scene, stage):
     assert looker.end() == UNMOUNTED
     for layer in (stage.lower, stage.upper):
         wait_for(lambda: not run("losetup", "-j", layer.fs.image).stdout, "the loop device to go")  # pylint: disable=W0640
+
+
+class Other:
+    """An overlay of which each layer has a file system of its own; none of ours looks after it."""
+
+    def __init__(self, directory):
+        self.lower, self.upper, self.point = (os.path.join(directory, name) for name in ("lower", "upper", "ovl"))
+        for path in (self.lower, self.upper, self.point):
+            os.makedirs(path)
+        self.mount()
+
+    def mount(self):
+        for path in (self.lower, self.upper):
+            mount("tmpfs", path, "tmpfs", 0, None)
+        for path in ("lower/l/d", "upper/u", "upper/w"):
+            os.makedirs(os.path.join(os.path.dirname(self.lower), path))
+        mount("overlay", self.point, "overlay", 0, f"lowerdir={self.lower}/l,upperdir={self.upper}/u,workdir={self.upper}/w")
+
+    def umount(self):
+        for target in (self.point, self.upper, self.lower):
+            umount(target)
+
+    def close(self):
+        for target in (self.point, self.upper, self.lower):
+            run("umount", "-l", target, check=False)
+
+
+def test_another_overlay_is_asked(scene, stage):
+    """Whoever looks at the layers of an overlay that is not his holds nothing of it, at whatever call he is."""
+    other = scene.keep(Other(scene.subdir("other")))
+    log, hold, n_held = os.path.join(scene.dir, "log"), os.path.join(scene.dir, "hold"), 0
+    for n in range(1, 20):
+        with open(hold, "w", encoding="ascii"):
+            looker = Looker(stage.request("finalize", PATH="d", DRY_RUN=1), {
+                "LD_PRELOAD": binary("killat"), "KILLAT": str(n), "KILLAT_CALL": "fanotify_mark", "KILLAT_LOG": log,
+                "KILLAT_HOLD": hold, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"})
+        wait_for(lambda: os.path.exists(log) or looker.answer and looker.answer[-1]["kind"] == "result",  # pylint: disable=W0640
+                 "a call")
+        is_held = os.path.exists(log)
+        if is_held:
+            n_held += 1
+            other.umount()
+        os.unlink(hold)
+        assert looker.end() == 0 and looker.answer[-1]["name"] == "None", looker.answer
+        if not is_held:
+            break
+        os.unlink(log)
+        other.mount()
+    assert n_held >= 4, "a mark on each layer that is read, one on the file system, and those that are taken back"
 
 
 def test_who_asked_uses_it(scene, stage):

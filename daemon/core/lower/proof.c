@@ -9,11 +9,12 @@
 #include <string.h>
 #include <sys/fanotify.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 #include "base/fs-util.h"
+#include "core/context/error-scope.h"
 #include "core/mount/mount-clone.h"
+#include "core/mount/own-reads.h"
 
 #define MARK_FLAGS (FAN_MARK_ONLYDIR | FAN_MARK_DONT_FOLLOW)
 #define EVENTS (FAN_ACCESS | FAN_ONDIR) /* FAN_OPEN does not tell of the kernel itself before Linux 6.5 */
@@ -84,9 +85,9 @@ static int open_path(Proof *p, size_t i, Failure *reterr) {
                 : 0;
 }
 
-static int set_mark(const Proof *p, size_t i, unsigned how) {
+static int set_mark(const Proof *p, size_t i) {
         return fanotify_mark(
-                       p->fanotify_fd, how | MARK_FLAGS, EVENTS, p->path_fds[i],
+                       p->fanotify_fd, FAN_MARK_ADD | MARK_FLAGS, EVENTS, p->path_fds[i],
                        p->name[0] ? p->name : ".") < 0
                 ? -errno
                 : 0;
@@ -106,11 +107,12 @@ static int open_root(const Proof *p, int fd) {
 }
 
 /* fd: a directory that the overlay has just read in this thread. */
-static void take(Proof *p, int fd) {
+static int take_read(int fd, void *userdata) {
+        Proof *p = userdata;
         struct stat st;
 
         if (fstat(fd, &st) < 0)
-                return;
+                return -errno;
         for (size_t i = 0; i < p->o->n_lower; i++) {
                 if (!is_same_file(&st, p->st + i))
                         continue;
@@ -119,53 +121,49 @@ static void take(Proof *p, int fd) {
                 p->n_read++;
                 if (p->layer_fds[i] < 0)
                         p->layer_fds[i] = open_root(p, fd);
-                return;
+                break;
         }
+        return 0;
 }
 
-static void take_event(Proof *p, const struct fanotify_event_metadata *e) {
-        bool is_ours = e->pid == (int) syscall(SYS_gettid);
-
-        if (is_ours && e->fd >= 0)
-                take(p, e->fd);
-        if (e->fd >= 0)
-                (void) fd_close(e->fd);
+static bool is_denied(int r) {
+        return r == -EACCES || r == -EPERM || error_is_of_lower(r);
 }
 
-/* A directory that cannot be opened for its event is told by what read() says. */
-static int take_events(Proof *p) {
-        _Alignas(struct fanotify_event_metadata) char buffer[4096];
+/* A directory that cannot be opened for its event belongs to a layer that does not answer, or denies it.
+ * Lost events (-ENOBUFS) prove nothing, and the next try may. */
+static int take_reads(Proof *p) {
+        int r = own_reads_foreach(p->fanotify_fd, take_read, p);
 
-        for (;;) {
-                ssize_t n = read(p->fanotify_fd, buffer, sizeof(buffer));
-                const struct fanotify_event_metadata *e = (const void *) buffer;
+        if (is_denied(r))
+                p->denied = -r;
+        return is_denied(r) || r == -ENOBUFS ? 0 : r;
+}
 
-                if (n < 0 && errno == EAGAIN)
-                        return 0;
-                if (n < 0 && errno != EINTR)
-                        p->denied = errno;
-                for (; n > 0 && FAN_EVENT_OK(e, n); e = FAN_EVENT_NEXT(e, n))
-                        take_event(p, e);
-        }
+static int not_told(const Proof *p, int r, Failure *reterr) {
+        return failure_set_errno(
+                reterr, r, "cannot tell which lower layers the overlay '%s' reads", p->o->mount_point);
 }
 
 static int prove_by_root(Proof *p, Failure *reterr) {
         int r;
 
         for (size_t i = 0; i < p->o->n_lower; i++) {
-                r = set_mark(p, i, FAN_MARK_ADD);
+                r = set_mark(p, i);
                 if (r < 0)
-                        return r == -EACCES || r == -EPERM || r == -EIO || r == -ESTALE
+                        return is_denied(r)
                                 ? unreachable(p, i, -r, reterr)
                                 : unproved(p, i, "the kernel does not tell when it is read", reterr);
         }
         r = site_read_directory(p->site, p->name);
+        (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
         if (r < 0)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, -r,
                         "cannot list '%s', and with it its lower layers: %s", p->o->mount_point,
                         strerror(-r));
-        return take_events(p);
+        r = take_reads(p);
+        return r < 0 ? not_told(p, r, reterr) : 0;
 }
 
 /* Sets marks on the directory name of the layers that are tried; false: not all have one. */
@@ -174,7 +172,7 @@ static bool mark_below(Proof *p) {
                 _cleanup_close_ int fd =
                         open_beneath(p->path_fds[i], p->name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
 
-                if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i, FAN_MARK_ADD) < 0)
+                if (fd < 0 || fstat(fd, p->st + i) < 0 || set_mark(p, i) < 0)
                         return false;
         }
         return true;
@@ -182,7 +180,7 @@ static bool mark_below(Proof *p) {
 
 static int try_below(int dfd, const struct dirent *de, void *userdata) {
         Proof *p = userdata;
-        int r = 0;
+        int r;
 
         if (de->d_type != DT_DIR)
                 return 0;
@@ -190,12 +188,12 @@ static int try_below(int dfd, const struct dirent *de, void *userdata) {
                 return -EALREADY;
         p->name = de->d_name;
         p->last = p->n_read = 0;
-        if (mark_below(p) && site_read_directory(p->site, p->name) >= 0)
-                r = take_events(p);
+        if (mark_below(p))
+                (void) site_read_directory(p->site, p->name); /* what was not read shows in n_read */
+        (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
+        r = take_reads(p);
         p->is_ordered = p->n_read == p->n_below && !p->is_disordered;
-        for (size_t i = p->below; i < p->below + p->n_below; i++)
-                (void) set_mark(p, i, FAN_MARK_REMOVE);
-        return p->is_ordered || p->is_disordered ? -EALREADY : r;
+        return r < 0 ? r : p->is_ordered || p->is_disordered ? -EALREADY : 0;
 }
 
 /* A directory has one parent: the same directory below, the same root. */
@@ -227,16 +225,18 @@ static int prove_below(Proof *p, size_t i) {
 /* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not
  * read the layers again (ovl_cache_get(); docs/overlayfs.md 8.2). So each two neighbours are to have a
  * directory of the same name that it reads, in their order. */
-static int prove_rest(Proof *p) {
+static int prove_rest(Proof *p, Failure *reterr) {
         size_t n_steps = p->o->n_lower > 1 ? p->o->n_lower - 1 : p->o->n_lower;
-        int r = 0;
+        int r;
 
-        for (size_t i = 0; i < n_steps && r >= 0 && !p->is_disordered; i++) {
+        for (size_t i = 0; i < n_steps && !p->is_disordered; i++) {
                 r = prove_below(p, i);
+                if (r < 0)
+                        return is_denied(r) ? unreachable(p, i, -r, reterr) : not_told(p, r, reterr);
                 if (!p->is_ordered)
                         break;
         }
-        return r;
+        return 0;
 }
 
 /* Whether a layer of the overlay is on an overlay, or stacked in another way: then no overlay can be made of
@@ -320,7 +320,7 @@ static int run(Proof *p, Failure *reterr) {
                 r = prove_by_root(p, reterr);
         }
         if (r >= 0 && !is_complete(p))
-                r = prove_rest(p);
+                r = prove_rest(p, reterr);
         return r < 0 ? r : conclude(p, reterr);
 }
 

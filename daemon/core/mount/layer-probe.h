@@ -20,24 +20,23 @@ typedef struct LayerPath {
         bool is_elsewhere; /* leads to another file system */
         dev_t device;      /* of what it leads to */
         ino_t inode;       /* the same; 0: it leads nowhere */
-        int mount_id;      /* by way of this mount */
-        char *link;        /* from the root of the namespace */
+        int mount_id;      /* by way of this mount; 0 not known */
+        char *path;        /* as the process sees it, without symlinks; NULL not known */
+        int fd;            /* while the probe goes on */
 } LayerPath;
 
 typedef struct LayerProbe {
         char *mount_point;   /* of the overlay, for the caller */
         dev_t device, other; /* of the overlay, of the other one */
-        char *root;          /* "/proc/PID/root" */
-        char *namespace;     /* "/proc/PID/ns/mnt" */
-        char *where;         /* mount point of the other one, from there */
+        char *process;       /* "/proc/PID" */
+        char *where;         /* mount point of the other one, as that process sees it */
         int fanotify_fd;     /* of its own */
         LayerPath *paths;    /* to be looked at */
         size_t n_paths;
         ino_t *inodes; /* directories of the overlay that were read */
         size_t n_inodes;
-        bool has_witness;         /* one of the paths is */
-        bool is_fresh;            /* one of them was read, and so were all layers */
-        char root_link[PATH_MAX]; /* where the root is, from the root of the namespace */
+        bool has_witness; /* one of the paths is */
+        bool is_fresh;    /* one of them was read, and so were all layers */
 } LayerProbe;
 
 /* A descriptor that probes share, since the kernel takes 20 ms to close one. -errno. */

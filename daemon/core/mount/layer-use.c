@@ -190,11 +190,9 @@ static int make_probe(Find *f, const OtherOverlay *other, const Overlay *layers,
         p->other = other->device;
         p->mount_point = strdup(f->overlay->mount_point);
         p->where = strdup(other->where);
-        if (asprintf(&p->root, "%s/%d/root", f->proc, (int) other->pid) < 0)
-                p->root = NULL;
-        if (asprintf(&p->namespace, "%s/%d/ns/mnt", f->proc, (int) other->pid) < 0)
-                p->namespace = NULL;
-        r = p->mount_point && p->where && p->root && p->namespace ? 0 : -ENOMEM;
+        if (asprintf(&p->process, "%s/%d", f->proc, (int) other->pid) < 0)
+                p->process = NULL;
+        r = p->mount_point && p->where && p->process ? 0 : -ENOMEM;
         if (r >= 0)
                 r = add_paths(p, layers->lower, /* is_read= */ true);
         if (r >= 0)
@@ -276,28 +274,21 @@ static int ask(Find *f, const OtherOverlay *other, const Overlay *layers, const 
         return keep_answer(f->search, other, p);
 }
 
-/* A path from the root of a namespace, relative to the overlay: NULL if it cannot be told, or -ENOMEM in
- * errno. */
-static char *relative_path(const Find *f, const LayerProbe *p, const LayerPath *l) {
-        const char *below = l->link ? path_startswith(l->link, p->root_link) : NULL;
-        _cleanup_free_ char *path = below ? path_join("/", below) : NULL;
-
-        errno = 0;
-        for (size_t i = 0; path && i < f->uses->n_places; i++) {
+/* Relative to the overlay: NULL if it cannot be told, or there is no memory. */
+static char *relative_path(const Find *f, const LayerPath *l) {
+        for (size_t i = 0; l->path && i < f->uses->n_places; i++) {
                 const OwnPlace *place = f->uses->places + i;
+                const char *below =
+                        place->id == l->mount_id ? path_startswith(l->path, place->target) : NULL;
 
-                if (place->id != l->mount_id)
-                        continue;
-                below = path_startswith(path, place->target);
                 if (below)
                         return path_join(place->root, below);
         }
         return NULL;
 }
 
-static int
-tell(const Find *f, const OtherOverlay *other, const LayerProbe *p, const LayerPath *l, bool is_proven) {
-        _cleanup_free_ char *path = relative_path(f, p, l);
+static int tell(const Find *f, const OtherOverlay *other, const LayerPath *l, bool is_proven) {
+        _cleanup_free_ char *path = relative_path(f, l);
 
         return f->func(
                 &(LayerUse){ .other = other, .path = path, .inode = l->inode, .is_proven = is_proven },
@@ -307,7 +298,7 @@ tell(const Find *f, const OtherOverlay *other, const LayerProbe *p, const LayerP
 static int tell_read(const Find *f, const OtherOverlay *other, const LayerProbe *p, ino_t inode) {
         for (size_t i = 0; i < p->n_paths; i++)
                 if (p->paths[i].inode == inode && !p->paths[i].is_elsewhere)
-                        return tell(f, other, p, p->paths + i, /* is_proven= */ true);
+                        return tell(f, other, p->paths + i, /* is_proven= */ true);
         return f->func(&(LayerUse){ .other = other, .inode = inode, .is_proven = true }, f->userdata);
 }
 
@@ -367,7 +358,7 @@ tell_not_read(const Find *f, const OtherOverlay *other, const Overlay *layers, c
                 if (l->is_elsewhere || (l->is_read && all_read))
                         continue;
                 if (l->inode != 0)
-                        r = tell(f, other, p, l, /* is_proven= */ false);
+                        r = tell(f, other, l, /* is_proven= */ false);
                 else
                         r = tell_spelled(f, other, l->given);
                 if (r >= 0 && l->inode == 0 && l->is_read && p->has_witness)

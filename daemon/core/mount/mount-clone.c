@@ -14,6 +14,7 @@
 
 #include "core/mount/mount-table.h"
 
+#define CACHED_TRIES 1000 /* half a millisecond in all, if the name is not in memory */
 #define MOUNTINFO "/proc/self/mountinfo"
 
 /* A mount that may not be bound elsewhere (MS_UNBINDABLE), one with mounts on it that whoever made this
@@ -49,7 +50,7 @@ static bool is_asked_for(const MountEntry *e) {
 }
 
 /* An overlay asks its lower layers. */
-static bool may_wait(const MountTable *t, const char *path) {
+bool mount_walk_may_wait(const MountTable *t, const char *path) {
         const MountEntry *e = mount_table_reach(t, path);
 
         if (!e || is_asked_for(e))
@@ -58,6 +59,19 @@ static bool may_wait(const MountTable *t, const char *path) {
                 if (is_asked_for(t->items + i))
                         return true;
         return false;
+}
+
+int mount_open_cached(int dfd, const char *path, uint64_t resolve) {
+        struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                                .resolve = RESOLVE_CACHED | resolve };
+        int fd = -EAGAIN;
+
+        for (unsigned i = 0; fd == -EAGAIN && i < CACHED_TRIES; i++) {
+                fd = (int) syscall(SYS_openat2, dfd, path, &how, sizeof(how));
+                if (fd < 0)
+                        fd = -errno;
+        }
+        return fd;
 }
 
 typedef struct Walk {
@@ -71,16 +85,13 @@ typedef struct Walk {
 /* The copy goes with this thread, all but what is open. It holds all file systems of the machine, so nothing
  * in here may wait: only names that the kernel has in memory are followed. */
 static void *walk_in_copy(void *userdata) {
-        struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_CACHED };
         Walk *w = userdata;
 
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
                 w->fd = -errno;
         else {
-                w->fd = (int) syscall(SYS_openat2, AT_FDCWD, w->path, &how, sizeof(how));
-                if (w->fd < 0)
-                        w->fd = -errno;
-                else if (w->func)
+                w->fd = mount_open_cached(AT_FDCWD, w->path, 0);
+                if (w->fd >= 0 && w->func)
                         w->result = w->func(w->fd, w->userdata);
         }
         return NULL;
@@ -94,7 +105,7 @@ static int walk(Walk *w) {
 
         if (r < 0)
                 return r;
-        if (may_wait(&t, w->path))
+        if (mount_walk_may_wait(&t, w->path))
                 return -EAGAIN;
         r = -pthread_create(&thread, NULL, walk_in_copy, w);
         if (r < 0)

@@ -2,9 +2,8 @@
 """An overlay mount under test."""
 
 import os
-import time
 
-from .env import mount, run
+from .env import mount, run, umount
 
 DEFAULTS = {"metacopy": "on", "redirect_dir": "on", "index": "off"}
 
@@ -40,12 +39,8 @@ class OverlayMount:
         mount("overlay", self.point, "overlay", 0, ",".join(options))
 
     def umount(self):
-        """A daemon may be looking at something of it: busy for that moment, and no longer."""
-        for _ in range(100):
-            if run("umount", self.point, check=False).returncode == 0:
-                return
-            time.sleep(0.1)
-        run("umount", self.point)
+        """At the first try: nobody of ours makes it busy."""
+        umount(self.point)
 
     def remount(self):
         """Unmounts and mounts anew: nothing is cached any more. The lower's own caches stay."""

@@ -11,8 +11,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .env import binary
-from .env import umount as umount_once
+from .env import binary, umount
 from .overlay import OverlayMount
 from .snapshot import diff, snapshot, visible
 from .wire import ask
@@ -22,18 +21,6 @@ OLD = 1_600_000_000  # when all was made that no operation made
 ADDED = "added-to-the-lower-"  # how names begin that only the lower layers got
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def umount(point):
-    """Daemons of other tests ask every overlay of the machine for its layers: busy for that moment."""
-    for _ in range(100):
-        try:
-            return umount_once(point)
-        except OSError as e:
-            if e.errno != errno.EBUSY:
-                raise
-        time.sleep(0.01)
-    return umount_once(point)
 
 
 def acl(*named):
