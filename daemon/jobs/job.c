@@ -225,8 +225,8 @@ uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) {
 }
 
 bool job_is_held_up(const Job *j, const Failure *failure) {
-        return job_can_wait(j) && j->type == JOB_UNFINALIZE && failure->kind == FAILURE_BUSY &&
-                failure->error == FAILURE_ERROR_HELD;
+        return job_can_wait(j) && (j->type == JOB_UNFINALIZE || j->type == JOB_REFRESH) &&
+                failure->kind == FAILURE_BUSY && failure->error == FAILURE_ERROR_HELD;
 }
 
 uint64_t job_held_pause(const Job *j) {

@@ -7,11 +7,13 @@ import shutil
 import signal
 import socket
 
+import dbus
 import pytest
 
 from ovltest import assert_same, diff, snapshot
+from ovltest.holders import Shell
 from ovltest.oldtree import await_gone
-from ovltest.tree import age, small_tree
+from ovltest.tree import age, small_tree, write
 
 P, D = "p", "p/d"
 IGNORED = {"nlink", "mtime"}
@@ -97,3 +99,32 @@ def test_moved_into_what_took_its_place(overlay, daemon, n):
         return  # it was moved before anything in it had been removed, and the new one has gone after it
     shutil.rmtree(overlay / f"{D}/sub/within")
     assert_same(before, snapshot(overlay / f"{D}/sub"), ignore=IGNORED)
+
+
+@pytest.mark.parametrize("verb", ["Unfinalize", "Refresh"])
+def test_asked_for_while_it_is_removed(scene, source, overlay, daemon, verb):
+    """The job waits, says for what, can be canceled, and is done when the old tree has gone."""
+    shown = snapshot(overlay / D)
+    shell = scene.keep(Shell(overlay / D))
+    daemon.arm(1, call="unlinkat", hold="later")
+    assert daemon.wait_job(daemon.finalize(overlay / D, standing="keep"))["State"] == "done"
+    daemon.hold()
+    write(os.path.join(source, D, "sub", "added"))
+    shell.close()
+    assert daemon.held()
+
+    def ask():
+        job = getattr(daemon.manager(), verb)(overlay / D, dbus.Dictionary({}, "sv"))
+        waiting = daemon.wait_job(job, ("waiting", "done", "failed"))
+        assert waiting["State"] == "waiting" and "still being removed" in waiting["Reason"], waiting
+        return job
+    canceled = ask()
+    daemon.ctl("cancel", str(canceled).rpartition("/")[2]).ok()
+    assert daemon.wait_job(canceled)["State"] == "canceled"
+    job = ask()
+    assert not os.path.exists(overlay / f"{D}/sub/added")
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"
+    await_gone(overlay, daemon)
+    os.unlink(overlay / f"{D}/sub/added")
+    assert_same(shown, snapshot(overlay / D), ignore=IGNORED)

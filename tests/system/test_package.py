@@ -241,7 +241,7 @@ def test_an_unprivileged_user(machine):
 
 
 def test_marks_and_offline(machine, shell):
-    # While the old tree is being removed it is refused.
+    # While somebody stands in the old tree it is refused.
     wait_for(lambda: machine.run("ovlfinctl", "unfinalize", "/ovl/geo", check=False).returncode == 0, "a new beginning")
     shell.type("rm /ovl/geo/3.1/index.lock")
     type_session(machine, shell, "Less, or more")

@@ -114,12 +114,16 @@ static bool may_wait(Job *j, FailureKind kind, int error) {
         return job_may_wait(j, &f);
 }
 
-/* An undo waits for those who hold what was there before, for ever, and looks again soon enough. */
+/* An undo waits for those who hold what was there before, and for its removal, for ever, and looks again
+ * soon enough; so does a refresh. */
 static void test_held_up(void **state) {
         _cleanup_(job_freep) Job *j = make_job();
 
         assert_false(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD)); /* a finalize */
         j->type = JOB_UNFINALIZE;
+        assert_true(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD));
+        assert_false(may_wait(j, FAILURE_BUSY, EBUSY));
+        j->type = JOB_REFRESH;
         assert_true(may_wait(j, FAILURE_BUSY, FAILURE_ERROR_HELD));
         assert_false(may_wait(j, FAILURE_BUSY, EBUSY));
         assert_int_equal(job_held_pause(j), JOB_HELD_PAUSE_FIRST_USEC);

@@ -211,11 +211,16 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
         return r;
 }
 
+/* An old tree that is being removed: what is new can be taken up in a moment, by another try. */
+static bool is_held_up(const RefreshDirectory *d, int r) {
+        return r == -FAILURE_ERROR_HELD && d->reterr->kind == FAILURE_BUSY;
+}
+
 /* What belongs to one entry, or to what is below it, leaves it as it is. */
 static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
         _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
 
-        if (d->is_full || error_scope(d->p->site, CALL_DATA, r) != SCOPE_ENTRY)
+        if (d->is_full || is_held_up(d, r) || error_scope(d->p->site, CALL_DATA, r) != SCOPE_ENTRY)
                 return r;
         path = path_join(d->path, name);
         full = path ? path_join(d->p->site->overlay->mount_point, path) : NULL;

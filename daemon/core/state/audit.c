@@ -503,9 +503,9 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
 
         if (standing_find(component, NULL, &standing) < 0 || standing.n == 0)
                 return failure_set(
-                        o->reterr, FAILURE_BUSY, EBUSY,
-                        "what '%s/%s' was before it was finalized is still being removed; try again in a "
-                        "moment, or, where processes stand in an older tree of it, when they have left",
+                        o->reterr, FAILURE_BUSY, FAILURE_ERROR_HELD,
+                        "what '%s/%s' was before it was finalized is still being removed (or is kept for an "
+                        "overlay that has it for a layer, or for processes in an older tree of it)",
                         point, t->path);
         return failure_set(
                 o->reterr, FAILURE_BUSY, EBUSY,

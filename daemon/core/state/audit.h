@@ -53,5 +53,6 @@ int audit_find_alias(const Site *site, const char *path, const char *lower, char
  * what users did in one may be nowhere else. */
 int audit_note_strays(const Site *site);
 /* FAILURE_BUSY with who stands there when an old tree that is merged with lower, or a part of it, is kept:
- * the kernel does not merge a lower directory twice, so no other can be merged with it. */
+ * the kernel does not merge a lower directory twice, so no other can be merged with it. The error is
+ * FAILURE_ERROR_HELD where nobody stands there: it is being removed, which is worth waiting for. */
 int audit_check_old_trees(const Site *site, const char *lower, Failure *reterr);
