@@ -5,7 +5,8 @@
 
 #include "base/macro.h"
 
-/* The error of a FAILURE_BUSY that passes when processes have let go of what it names them for. */
+/* The error of a FAILURE_BUSY that passes when processes have let go of what it names them for; and of a
+ * FAILURE_CANCELED of what nobody asked for, and is put off until then. */
 #define FAILURE_ERROR_HELD ETXTBSY
 
 typedef enum FailureKind {

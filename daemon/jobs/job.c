@@ -229,6 +229,11 @@ bool job_is_held_up(const Job *j, const Failure *failure) {
                 failure->kind == FAILURE_BUSY && failure->error == FAILURE_ERROR_HELD;
 }
 
+bool job_is_put_off(const Job *j, const Failure *failure) {
+        return job_is_unasked(j) && j->type == JOB_FINALIZE && failure->kind == FAILURE_BUSY &&
+                failure->error == FAILURE_ERROR_HELD;
+}
+
 uint64_t job_held_pause(const Job *j) {
         uint64_t pause = JOB_HELD_PAUSE_FIRST_USEC;
 

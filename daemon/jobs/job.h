@@ -137,6 +137,9 @@ bool job_conflicts(const Job *a, const Job *b) _pure_;
 bool job_may_wait(const Job *j, const Failure *failure) _pure_;
 /* Whether it has to wait for processes, for as long as it takes, and nothing was done. */
 bool job_is_held_up(const Job *j, const Failure *failure) _pure_;
+/* Whether nobody asked for it, and somebody is in the way who may leave: it ends, and its directory is tried
+ * again later. */
+bool job_is_put_off(const Job *j, const Failure *failure) _pure_;
 /* When to look again. */
 uint64_t job_held_pause(const Job *j) _pure_;
 /* There was such a failure, after so many entries of what the attempt could not finish. It is the first in a

@@ -97,6 +97,8 @@ static void job_log_end(const Job *j) {
                 log_fields(
                         LOG_WARNING, &f, "Job %u, %s of '%s', failed: %s", j->id, type, p,
                         j->failure.message ?: "no reason given");
+        } else if (j->state == JOB_CANCELED && j->failure.error == FAILURE_ERROR_HELD) {
+                log_fields(LOG_INFO, &f, "Job %u: %s", j->id, j->failure.message ?: "no reason given");
         } else if (j->state == JOB_CANCELED) {
                 f.message_id = MESSAGE_JOB_CANCELED;
                 log_fields(LOG_NOTICE, &f, "Job %u, %s of '%s', was canceled", j->id, type, p);
@@ -339,6 +341,12 @@ static void set_canceled(Failure *failure) {
         failure_move(failure, &canceled);
 }
 
+/* Nothing has failed: automatic.c makes another job later. */
+static void set_put_off(const Job *j, Failure *failure) {
+        if (job_is_put_off(j, failure))
+                failure->kind = FAILURE_CANCELED;
+}
+
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         FailureKind kind = failure_kind_from_string(r->name);
@@ -366,6 +374,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                 run_pause(run, &failure, pause);
                 return;
         }
+        set_put_off(j, &failure);
         tell_tries(j, loop_now(run->all->host->event, CLOCK_BOOTTIME), &failure);
         run_finish(run, &failure);
 }

@@ -282,8 +282,10 @@ def test_unasked_work_waits_for_nobody(scene, overlay, mode):
     wait_for(lambda: daemon.ctl("directories", "--state=pending", "--json=short").json["directories"] or
              [open(os.path.join(overlay / D, "file"), "rb").close() for _ in range(3)][:0], "the directory to be hot", 30, 0.2)
     directory = daemon.manager().GetDirectory(overlay / D)
-    assert str(shell.process.pid) in daemon.log() and directory["state"] != "finalized"
-    assert not [j for j in daemon.jobs() if j["State"] in ("waiting", "running")]
+    assert str(shell.process.pid) in directory["reason"] and directory["state"] == "pending"
+    # It has ended, is no failure, and is tried again later.
+    wait_for(lambda: {j["State"] for j in daemon.jobs()} == {"canceled"}, "the job to end")
+    assert "is put off until they have left" in (log := daemon.log()) and "failed" not in log
     assert not old_trees(overlay)
     shell.close()
     wait_for(lambda: daemon.state_of(overlay / D) == "finalized", "it to be done", 40, 0.2)

@@ -156,7 +156,7 @@ static int wait_for_old_tree(Site *site, const char *path, Failure *reterr) {
                         "an old tree of it is kept for %u processes that stand in it: %s", s.n, s.who);
                 if (site->options.is_unasked || site->options.standing == STANDING_KEEP)
                         return failure_set(
-                                reterr, FAILURE_BUSY, EBUSY,
+                                reterr, FAILURE_BUSY, site->options.is_unasked ? FAILURE_ERROR_HELD : EBUSY,
                                 "'%s/%s' cannot be exchanged: %s; try again when they have left",
                                 site->overlay->mount_point, path, text);
                 if (site_is_canceled(site))
@@ -170,7 +170,7 @@ static int put_off(const Site *site, const char *path, const Standing *s, Failur
         char text[TEXT_SIZE];
 
         return failure_set(
-                reterr, FAILURE_BUSY, EBUSY, "'%s/%s' is put off until they have left it: %s",
+                reterr, FAILURE_BUSY, FAILURE_ERROR_HELD, "'%s/%s' is put off until they have left it: %s",
                 site->overlay->mount_point, path, describe(site, s, text));
 }
 
