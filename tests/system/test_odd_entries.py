@@ -348,6 +348,25 @@ def test_prune_beside_what_is_denied(scene):
     assert "one" not in os.listdir(overlay / "d/EACCES/fine/deep") and "beside" not in os.listdir(overlay / "d/EACCES")
 
 
+@pytest.mark.parametrize("is_finalized", [False, True], ids=["merged", "finalized"])
+def test_verify_beside_what_is_denied(scene, is_finalized):
+    lower = scene.lower(build(scene, ["EACCES"], is_file=False), timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    if is_finalized:
+        daemon.ctl("finalize", overlay / "d").ok()
+    else:
+        write(overlay / f"d/EACCES/{odd_name('EACCES')}/made")
+    assert daemon.ctl("verify", overlay.point).code == 0
+    lower.invalidate()
+    lower.fail("name:readdir,opendir")
+    result = daemon.ctl("verify", overlay.point)
+    assert result.code == 1 and "lower-unknown" in result.out and "cannot be listed: Permission denied" in result.out, result
+    assert result.out.count(f"d/EACCES/{odd_name('EACCES')}' cannot be listed") == 1, result
+    lower.recover()
+    assert daemon.ctl("verify", overlay.point).code == 0
+
+
 def test_a_denied_directory_in_a_plan(scene):
     lower = scene.lower(build(scene, ["EACCES"], is_file=False), timeout=0)
     overlay = scene.overlay(lower)

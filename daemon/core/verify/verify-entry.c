@@ -89,7 +89,11 @@ static int compare_file(const VerifyEntry *x, const char *lower, const struct st
         return 0;
 }
 
-/* lower: where the kernel finds it. */
+static int found_unknown(const VerifyEntry *x, int r) {
+        return verify_entry_found(x, PROBLEM_LOWER_UNKNOWN, NULL, NULL, strerror(-r));
+}
+
+/* lower: where the kernel finds it. A directory that does not answer is told when it is listed. */
 static int check_target(const VerifyEntry *x, const char *lower) {
         struct stat st;
         int r = lower_stat(x->v->lower, lower, &st);
@@ -97,7 +101,7 @@ static int check_target(const VerifyEntry *x, const char *lower) {
         if (r == -ENOENT)
                 return verify_entry_found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower);
         if (r < 0)
-                return verify_entry_found(x, PROBLEM_LOWER_UNKNOWN, NULL, NULL, strerror(-r));
+                return x->e->type == DT_DIR ? 0 : found_unknown(x, r);
         if (IFTODT(st.st_mode) != x->e->type)
                 return verify_entry_found(x, PROBLEM_LOWER_OTHER_TYPE, NULL, NULL, lower);
         return x->e->type == DT_DIR ? 0 : compare_file(x, lower, &st);
@@ -162,6 +166,8 @@ static int check_whiteout(const VerifyEntry *x) {
         if (r < 0)
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
+        if (r < 0 && r != -ENOENT)
+                return found_unknown(x, r);
         return r == -ENOENT ? verify_entry_found(x, PROBLEM_IDLE_WHITEOUT, mend_whiteout, NULL, NULL) : 0;
 }
 

@@ -61,6 +61,23 @@ static int find_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e) {
         return d->lower ? 0 : -ENOMEM;
 }
 
+static int stop(int dfd, const char *name, unsigned char type, void *userdata) {
+        return -ECANCELED;
+}
+
+/* Whether its lower directory can be listed: without that nobody sees what is in a merged one, and nothing
+ * is found that is new below a finalized one. That it is missing is told by what stands for it. */
+static int check_listing(Verify *v, const VerifyDirectory *d) {
+        _cleanup_close_ int fd = d->lower ? lower_open_dir(v->lower, d->lower) : -ENOENT;
+        char detail[512];
+        int r = fd < 0 ? fd : dir_foreach(fd, stop, NULL);
+
+        if (r >= 0 || r == -ECANCELED || errno_is_gone(r))
+                return 0;
+        (void) snprintf(detail, sizeof(detail), "'/%s' cannot be listed: %s", d->lower, strerror(-r));
+        return verify_found(v, PROBLEM_LOWER_UNKNOWN, d->path, detail, false);
+}
+
 static int walk(Verify *v, VerifyDirectory *d);
 
 static int descend(const VerifyEntry *x) {
@@ -71,6 +88,8 @@ static int descend(const VerifyEntry *x) {
         if (d.upper_fd < 0)
                 return is_gone(d.upper_fd) ? 0 : d.upper_fd;
         r = find_lower(x->v, &d, x->e);
+        if (r >= 0)
+                r = check_listing(x->v, &d);
         return r < 0 ? r : walk(x->v, &d);
 }
 
@@ -157,6 +176,8 @@ int verify_run(Verify *v, Failure *reterr) {
 
         if (is_gone(r)) /* nothing of it in the upper: nothing that could be wrong */
                 return 0;
+        if (r >= 0)
+                r = check_listing(v, &top);
         if (r >= 0)
                 r = walk(v, &top);
         if (r >= 0 && v->path[0] == '\0')
