@@ -201,7 +201,7 @@ static int on_child(sd_event_source *s, const siginfo_t *si, void *userdata) {
         else if (pool->handler && pool->handler->on_reaped) {
                 _cleanup_free_ char *tag = TAKE_PTR(p->tag);
 
-                p->is_abandoned = false; /* not to be counted any more by whoever is told */
+                p->is_abandoned = false; /* the handler counts those that still are: this one has ended */
                 p->tag = strdup("");
                 pool->handler->on_reaped(tag, pool->userdata);
         }

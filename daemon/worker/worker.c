@@ -138,9 +138,9 @@ static void set_up_process(void) {
         }
 }
 
-/* The disk and the processors are everybody else's first; threads inherit that. Who has begun a slice of
- * processor time is let finish it whatever its weight (EEVDF), so slices are the shortest there are; kernels
- * before 6.12 do not look at the runtime of this policy. */
+/* A worker takes what others leave of the disk and the processors; its threads inherit that. A low weight is
+ * not enough: under EEVDF a task may use up the slice of processor time that it has begun. So the slice is
+ * set to the shortest there is. Kernels before 6.12 ignore that field for this policy. */
 static void step_aside(void) {
         SchedAttr attr = { .size = sizeof(attr), .nice = 19, .runtime = SLICE_NSEC };
 

@@ -41,15 +41,16 @@ struct Exchange {
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
         bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
-        bool is_kept; /* what is removed in the old tree from now on is not removed in the new one */
+        bool is_kept; /* the old tree is for those who stand in it: a removal there is theirs, and is not
+                         repeated in the new tree */
         bool has_told_removals; /* that it was */
         bool is_final_look;     /* what the new tree had no place for is tried once more */
         uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
                                  */
         bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
         uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
-        bool is_resumed; /* after a crash: events of the past are lost, entries missing in PHASE_REMOVE are
-                            ours */
+        bool is_resumed; /* after a crash: events of before are lost, so all is compared; names that are
+                            missing in PHASE_REMOVE were removed by the worker that was killed */
         unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
         bool has_told_failure;       /* that the old tree cannot be removed */
         bool is_manifest_stale;

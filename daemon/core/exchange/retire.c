@@ -15,11 +15,12 @@
 
 /* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
 #define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)
-/* Of late operations in one directory after the other; each makes progress, so this only bounds a mistake of
- * ours. */
+/* rmdir() fails as long as operations that began before the exchange still leave something. There are few of
+ * them, and each round takes some away, so this many rounds are only reached by a mistake in this program.
+ */
 #define RMDIR_ROUNDS 100
 
-/* So many looks wait for what cannot be compared. */
+/* For so many looks the removal of an old tree waits for a directory that cannot be compared just now. */
 #define UNCOMPARED_LOOKS 20
 
 typedef struct RemoveTask {

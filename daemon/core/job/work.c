@@ -97,7 +97,8 @@ static const char *full(const Work *w, char *buffer, const char *path) {
         return buffer;
 }
 
-/* The first one counts, unless another one passes by itself: then it is worth another try. */
+/* A job ends with one failure. It is the first, unless a later one says that a lower layer does not answer:
+ * that may pass by itself, and a job that ends with it is tried again. */
 static void add_failure(Work *w, Failure *f) {
         if (f->kind == FAILURE_LOWER_UNREACHABLE && w->failure.kind != FAILURE_LOWER_UNREACHABLE)
                 failure_done(&w->failure);

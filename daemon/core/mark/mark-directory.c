@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A directory that is to be marked: where it stands, and why it is left out. */
+/* A directory that is to be marked: where it stands, and why it is left out. Nothing is written. A path is
+ * believed only where the inode in the upper is the one that is held; a directory that was moved stays
+ * pending. The first reason for leaving it out is the one that is told. */
 #include <stdarg.h>
 #include <sys/stat.h>
 

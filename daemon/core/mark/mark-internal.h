@@ -19,9 +19,10 @@ typedef struct MarkDirectory {
         Node *node;       /* in the record; its lower is the lower path */
         int upper_fd;
         int watch;
-        bool is_out;      /* blocked, or nothing to do */
-        bool is_ready;    /* nothing in memory can hold a stale redirect */
-        bool is_restless; /* look again: names moved while nobody could follow */
+        bool is_out;              /* blocked, or nothing to do */
+        bool is_ready;            /* nothing in memory can hold a stale redirect */
+        bool needs_another_round; /* a redirect was written since the round began: an inode that is in memory
+                                     may have been read before */
         bool is_marked;
         char *blocked; /* the reason, NULL if it is out for having nothing to do */
         DirectoryState blocked_state;

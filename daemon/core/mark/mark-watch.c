@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Renames in the directories being marked, by inotify on the upper, which pins nothing of the overlay
- * (docs/overlayfs.md 6.4). A listing can miss an entry that is renamed while it runs; its event does not. */
+ * (docs/overlayfs.md 6.4). A listing can miss an entry that is renamed while it runs; its event does not. A
+ * queue that has overflowed means that every directory needs another round. */
 #include <sys/inotify.h>
 
 #include "base/fs-util.h"
@@ -24,7 +25,7 @@ int mark_watch(Mark *m, MarkDirectory *d) {
 
 static void note_overflow(Mark *m) {
         for (size_t i = 0; i < m->n; i++)
-                m->items[i].is_restless = true;
+                m->items[i].needs_another_round = true;
 }
 
 static MarkDirectory *find(Mark *m, int watch) {

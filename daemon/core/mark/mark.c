@@ -219,7 +219,7 @@ static int write_directory(const Mark *m, MarkDirectory *d, unsigned *ret_n) {
 static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
         int r = mark_write_redirect(d->upper_fd, name, d->node->lower, d->is_marked);
 
-        d->is_restless |= r > 0;
+        d->needs_another_round |= r > 0;
         if (r < 0)
                 r = mark_error(
                         m, CALL_DRESS, r, d, d->upper_fd, name,
@@ -233,7 +233,7 @@ static int check_moved(Mark *m, MarkDirectory *d, const char *name) {
         return r < 0 || d->blocked ? r : mark_pins_check_moved(m, d, name);
 }
 
-/* Those that are not ready yet. is_restless afterwards: something was to be written. */
+/* Of those that are not ready yet. Where something was to be written, needs_another_round is set. */
 static int write_all(Mark *m, moved_func func, Failure *reterr) {
         int r = 0;
 
@@ -244,7 +244,7 @@ static int write_all(Mark *m, moved_func func, Failure *reterr) {
                 if (d->is_out || d->is_ready)
                         continue;
                 r = write_directory(m, d, &n);
-                d->is_restless |= n > 0;
+                d->needs_another_round |= n > 0;
                 if (r < 0 && !d->blocked)
                         return failure_set_errno(
                                 reterr, r, "cannot write redirects in '%s/%s'", m->site->overlay->upper,
@@ -265,12 +265,12 @@ static size_t count_waiting(const Mark *m) {
 /* What was written so far is read by whatever is loaded from now on. */
 static void begin_round(Mark *m) {
         for (size_t i = 0; i < m->n; i++)
-                m->items[i].is_restless = false;
+                m->items[i].needs_another_round = false;
 }
 
 static void note_ready(Mark *m) {
         for (size_t i = 0; i < m->n; i++)
-                m->items[i].is_ready |= !m->items[i].is_out && !m->items[i].is_restless;
+                m->items[i].is_ready |= !m->items[i].is_out && !m->items[i].needs_another_round;
 }
 
 static int settle_rounds(Mark *m, Failure *reterr) {

@@ -69,12 +69,11 @@ struct Node {
         bool is_merged;   /* the old directory has a lower part */
         Changes changes;  /* what to compare again */
         bool is_deferred; /* it was not where it was: compare again when its parents have been */
-        bool is_undressed;  /* owner, mode, xattrs and times of the new directory are to be set */
-        bool is_untimed;    /* its times alone, because names changed */
+        bool is_undressed;  /* owner, mode, xattrs and times are still to be copied to the new directory */
+        bool is_untimed;    /* only its times are, because names in the old one have changed */
         bool has_new_names; /* of an undo: the lower has gained names, which show from now on */
         bool is_touched;    /* somebody changed names or attributes since mtime was read */
         bool is_removed;    /* the old directory is gone */
-        bool is_emptied;    /* by us, in part at least; or by a work before a crash, for all we know */
         char *blocked;      /* why this directory cannot be exchanged */
         int blocked_state;  /* DirectoryState that goes with it */
         int blocked_error;  /* positive errno, 0 if it was none */

@@ -97,8 +97,9 @@ static bool is_as_built(const Note *n, int fd, int upper_fd) {
         return upper_entry_read(upper_fd, n->name, &e) >= 0 && e.inode == n->own.inode;
 }
 
-/* Ours stands in the place of what is kept: the other way round. What is kept then was seen by everybody for
- * a moment; of a directory nobody can tell what that did to it. */
+/* What a refresh has put in place and what is kept change places again. Afterwards ours is the kept one. It
+ * has stood in the directory for a moment, where everybody could change it. A file that is still as it was
+ * built is deleted; whether a directory is cannot be told, so that stays in kept/. */
 static int exchange_back(Staging *s, const Note *n, const char *parent, const char *kept) {
         _cleanup_close_ int fd = open_dir_beneath(s->site->root_fd, parent);
         _cleanup_close_ int upper_fd = open_dir_beneath(s->site->upper_fd, parent);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Entries as short numbers, to tell later whether the lower or a user has changed something. 0 is never the
- * digest of anything. */
+/* Entries as short numbers, to tell later whether the lower or a user has changed something. They prove no
+ * sameness of content: no data is read. What two file systems cannot both have is left out, so that an
+ * entry and its copy have the same digests. 0 is never the digest of anything. */
 #pragma once
 
 #include <stdint.h>
@@ -21,6 +22,8 @@ uint64_t digest_xattrs(int dfd, const char *name);
 /* Owner, mode and these xattrs of a directory, whose size and times say nothing; 0 where they cannot be
  * read. */
 uint64_t digest_directory(int dfd, const char *path);
-#define DIGEST_TAKING 1 /* in place of that: what the lower shows is being taken over right now */
+/* In place of that in a record, while a refresh sets these one after the other: what a kill leaves half done
+ * is nobody's then. digest_directory() never returns it. */
+#define DIGEST_TAKING 1
 /* Of the last change to content or attributes, in nanoseconds. */
 uint64_t digest_ctime(const struct stat *st) _pure_;

@@ -23,15 +23,16 @@ struct WatchNode {
         WatchOpens *opens;          /* what has been opened in it, NULL nothing lately */
         uint32_t n_opens;           /* of files in it, not told yet */
         uint32_t n_counted;         /* those of them that count */
-        uint32_t n_listed;   /* of the directory itself; whether they count is decided when they are told */
-        uint32_t warmth;     /* opens, halved with every walk */
-        uint32_t visit;      /* number of the listing of its parent that showed it last */
-        bool is_new : 1;     /* not visited yet */
-        bool is_near : 1;    /* something below it is used: look for new siblings of that */
-        bool is_used : 1;    /* in the list of next_used */
-        bool had_turn : 1;   /* had a watch, while others wait for one */
-        bool is_resting : 1; /* as the last look at it said, see watcher_rests() */
-        bool is_gone : 1;    /* waits to be freed */
+        uint32_t n_listed; /* of the directory itself; whether they count is decided when they are told */
+        uint32_t warmth;   /* opens, halved with every walk */
+        uint32_t visit;    /* number of the listing of its parent that showed it last */
+        bool is_new : 1;   /* not visited yet */
+        bool is_near : 1;  /* something below it is used: look for new siblings of that */
+        bool is_used : 1;  /* in the list of next_used */
+        bool was_watched_this_rotation : 1; /* where watches are short: it has had one since all others had
+                                             */
+        bool is_resting : 1;                /* as the last look at it said, see watcher_rests() */
+        bool is_gone : 1;                   /* waits to be freed */
         /* The key of by_name, in one piece. */
         WatchNode *parent;
         char name[];
@@ -124,5 +125,6 @@ int watcher_visit(Watcher *w, WatchNode *n);
 void watcher_share_watches(Watcher *w);
 /* Whether a walk goes to n before its turn. */
 static inline bool watcher_needs_visit(const Watcher *w, const WatchNode *n) {
-        return n->is_new || n->is_near || (n->wd < 0 && !n->had_turn && w->n_watches < w->n_limit);
+        return n->is_new || n->is_near ||
+                (n->wd < 0 && !n->was_watched_this_rotation && w->n_watches < w->n_limit);
 }

@@ -65,7 +65,7 @@ static void rearm_one(Watcher *w, WatchNode *n, bool rests) {
                 (void) inotify_rm_watch(w->inotify_fd, n->wd);
         watch_node_set_wd(w, n, -1);
         n->is_new = true;
-        n->had_turn = false;
+        n->was_watched_this_rotation = false;
         n->is_resting = rests;
 }
 

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The directories a watcher knows: a tree of names, found by parent and name or by watch, and one array
+ * with parents first, which is the order of walks. It makes no system call but inotify_rm_watch(). A node
+ * that is dropped stays in the array until watch_nodes_compact(), so that a walk may drop what it passes. */
 #include <limits.h>
 #include <string.h>
 
@@ -95,7 +98,7 @@ int watch_node_get(Watcher *w, WatchNode *parent, const char *name, GlobState st
                 if (n->wd >= 0) /* it may have to tell of more now */
                         (void) inotify_rm_watch(w->inotify_fd, n->wd);
                 watch_node_set_wd(w, n, -1);
-                n->had_turn = false;
+                n->was_watched_this_rotation = false;
                 n->is_new = true;
                 w->want_walk = true;
         }

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One visit of a directory: watched, then listed; what it finds is appended, what it misses is dropped.
+ * When to visit which is watcher.c's. No descriptor of a directory outlives a visit. When watches are
+ * short, those that are used least give theirs away. */
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
@@ -116,7 +119,7 @@ static int watch(Watcher *w, WatchNode *n, int fd) {
         WatchNode *other;
         int wd;
 
-        if (n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->had_turn))
+        if (n->wd >= 0 || w->n_watches >= w->n_limit || (w->is_tight && n->was_watched_this_rotation))
                 return 0;
         wd = inotify_watch_fd(w->inotify_fd, fd, mask | (watch_node_matches(w, n) ? IN_OPEN : 0));
         if (wd == -ENOSPC) {
@@ -130,7 +133,7 @@ static int watch(Watcher *w, WatchNode *n, int fd) {
         if (other)
                 watch_node_set_wd(w, other, -1);
         watch_node_set_wd(w, n, wd);
-        n->had_turn = true;
+        n->was_watched_this_rotation = true;
         return 0;
 }
 
@@ -180,10 +183,10 @@ static size_t count_waiting(Watcher *w) {
                 bool wants = n->wd < 0 && n->states != 0 && !n->is_resting;
 
                 n_without += wants;
-                n_waiting += wants && !n->had_turn;
+                n_waiting += wants && !n->was_watched_this_rotation;
         }
         for (size_t i = 0; n_waiting == 0 && n_without > 0 && i < w->n_nodes; i++)
-                w->nodes[i]->had_turn = false;
+                w->nodes[i]->was_watched_this_rotation = false;
         return n_waiting > 0 ? n_waiting : n_without;
 }
 
@@ -205,7 +208,7 @@ static void take_from_coldest(Watcher *w, size_t most) {
         for (size_t i = 0; i < n && i < most; i++) {
                 (void) inotify_rm_watch(w->inotify_fd, l[i]->wd);
                 watch_node_set_wd(w, l[i], -1);
-                l[i]->had_turn = true;
+                l[i]->was_watched_this_rotation = true;
         }
 }
 
