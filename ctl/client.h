@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The connection to the daemon. Made on first use, so that verbs that may do without a daemon can. Calls are
- * synchronous: a client has nothing better to do; waiting for jobs is job-wait's affair. */
+/* The connection to the daemon. It is made on first use, so that verbs that may do without a daemon can.
+ * Calls are synchronous: a client has nothing better to do; waiting for jobs is job-wait's affair. It knows
+ * no verb, and prints nothing but errors. What the daemon refuses is known by the name of the D-Bus error,
+ * never by its text. */
 #pragma once
 
 #include <systemd/sd-bus.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How a job that was waited for ended, said once: the summary or the plan on stdout, the rest on stderr. */
+/* How a job that was waited for ended, said once: the summary or the plan on stdout, the rest on stderr. It
+ * waits for nothing and changes nothing. What a job has left as it is, the daemon tells from memory; not to
+ * hear that makes no job a failed one. */
 #pragma once
 
 #include "ctl/job-wait.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What verbs that start jobs have in common. */
+/* What verbs that start jobs have in common once these are started: they wait for all of them, or with
+ * --no-block for none, and then report. The exit code is that of the first job that did not succeed. With
+ * --json there is one document for all jobs. */
 #pragma once
 
 #include <systemd/sd-bus.h>

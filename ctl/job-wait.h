@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Waits for jobs that this program started, shows their progress, and passes Ctrl-C on as a cancel. Make it
- * before the jobs: it subscribes to the signals first, so that a job that ends at once is not missed. */
+/* Waits for jobs that this program started, shows their progress, and passes Ctrl-C on as a cancel; a
+ * second one leaves the jobs to themselves. It starts no job and prints no result. Make it before the jobs:
+ * it subscribes to the signals first, so that a job that ends at once is not missed. */
 #pragma once
 
 #include "ctl/ctl.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The journal's last lines about an overlay. */
+/* The journal's last lines about an overlay, as far as whoever calls may read it. It is an extra of
+ * "status": where there is no journal, it says nothing, and that is no error. Texts are escaped: names of
+ * files are in them. */
 #pragma once
 
 #include "ctl/ctl.h"

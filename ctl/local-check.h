@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A check without a daemon: a worker of our own, asked over the protocol of base/wire.h. */
+/* A check without a daemon: a worker of our own, asked over the protocol of base/wire.h. It changes
+ * nothing, and judges nothing: levels and texts are core's. No configuration is read, so the layers are
+ * those that the mount table shows. */
 #pragma once
 
 #include "base/failure.h"

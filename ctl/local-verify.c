@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* verify --offline: the layers of an overlay that is not mounted, looked at by a worker of our own. */
+/* verify --offline: the layers of an overlay that is not mounted, looked at by a worker of our own. Records
+ * are not read, so only the upper and the lower layers are compared. One path after the other; the first
+ * that cannot be looked at ends it. Nothing is repaired unless --repair asks for it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A worker without a daemon: what the verbs need that work on an overlay no daemon knows. */
+/* A worker without a daemon: what the verbs need that work on an overlay no daemon knows. It speaks the
+ * daemon's part of base/wire.h and knows no verb. A worker that does not say its result has failed,
+ * whatever its exit status is; what it had begun, the next one puts in order. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* ovlfinctl: asks the daemon over D-Bus and prints what it says. It decides nothing about overlays itself.
- */
+ * main() parses the options, finds the verb in the table of verbs.c, and lets it do the rest. Output that
+ * did not reach its reader is a failure, unless the reader went away first. */
 #include <locale.h>
 #include <signal.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line's options as a plain value; what they mean is the verbs' affair. */
+/* The command line's options as a plain value, from one table that --help, the completions and the manual
+ * are held against. What they mean, and which verb takes which, is the verbs' affair (verbs.h). A value
+ * that cannot be read is refused before anything is asked of the daemon. */
 #pragma once
 
 #include "base/macro.h"

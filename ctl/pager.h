@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A pager in place of stdout, chosen by the same environment variables as in systemd's tools (see
- * less-variables.xml there, i.e. the "Environment" section of systemctl(1)). */
+ * less-variables.xml there, i.e. the "Environment" section of systemctl(1)). What is printed, and when one
+ * is wanted, is term.h's affair. Somebody with raised privileges gets none that can start other programs. */
 #pragma once
 
 #include <sys/types.h>

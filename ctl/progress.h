@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Progress of jobs on stderr: one line rewritten in place on a terminal, a plain line every 10 % elsewhere.
- * Never says 100 %: the summary does. The clock is an argument. */
+ * It knows numbers and a state, no job and no bus. It never says 100 %: the summary does. The clock is an
+ * argument. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Records out of D-Bus messages. */
+/* Records out of D-Bus messages: names become snake_case, values their types of record.h. Nothing here
+ * knows what a key means. What has no word in JSON is skipped, so that a newer daemon with other types is
+ * understood as far as it can be. */
 #include <string.h>
 
 #include "ctl/record.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The words every interface spells alike, as cells and in colour. Colour never says more than the word
- * beside it. */
+/* The words every interface spells alike, as cells and in colour. It knows colours and no meaning: a state
+ * this build has never heard of has none and is shown as it came. Colour never says more than the word
+ * beside it, so nothing is lost where there is none. */
 #pragma once
 
 #include "ctl/record.h"

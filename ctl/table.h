@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Records as tables, through libsmartcols. The terminal's width is honoured by cutting the columns that
- * allow it (of a path the end is kept), and by wrapping the last one; in a pipe nothing is ever cut. */
+/* Records as tables, through libsmartcols, which nothing else of ours calls. The terminal's width is
+ * honoured by cutting the columns that allow it (of a path the end is kept), and by wrapping the last one;
+ * in a pipe nothing is ever cut. */
 #pragma once
 
 #include "ctl/ctl.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an argument stands for: an overlay by name, or a path as the caller sees it. */
+/* What an argument stands for: an overlay by name, or a path as the caller sees it. Paths are resolved
+ * here, with symlinks, since the daemon has another working directory and matches paths as strings. Whether
+ * a path is on an overlay only the daemon knows. */
 #pragma once
 
 #include "ctl/ctl.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What stdout and stderr are, and what may be done with them: colour, width, a pager. Also the one place
- * that writes error messages. */
+ * that writes error messages: one line, escaped, on stderr. Nothing but a terminal gets colour, and
+ * NO_COLOR and TERM=dumb are obeyed. */
 #pragma once
 
 #include <sys/types.h>

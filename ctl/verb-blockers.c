@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* blockers: who uses an overlay, or stands in an old tree */
+/* blockers: who uses an overlay, or stands in an old tree. The daemon's worker finds them; here they are
+ * only listed, in the order in which they came. Without an argument every overlay that is mounted is asked
+ * about, one after the other. */
 #include <libsmartcols.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* check: the preconditions of an overlay, a line each, from the daemon or (without one, or for an overlay
- * that is not configured) from a worker of our own. */
+ * that is not configured) from a worker of our own. Nothing is judged here: the levels come from core, and
+ * the worst one makes the exit code. What is not "ok" names its section of docs/checks.md. */
 #include <string.h>
 
 #include "base/states.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* directories, is-finalized */
+/* directories: what the daemon knows of directories, from its memory. is-finalized: one directory, looked
+ * at anew, with an exit code for scripts. Filters are the daemon's where it has them; merged directories
+ * are not listed unless they are asked for. */
 #include <libsmartcols.h>
 #include <string.h>
 

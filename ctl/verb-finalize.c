@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* finalize, unfinalize, refresh, prune, verify: start a job for each path, wait for them, and say how they
- * ended. */
+ * ended. All paths are resolved before the first job is started: half a command line is what nobody asked
+ * for. Only options that the user gave are sent: the daemon's configuration decides the rest. */
 #include <string.h>
 
 #include "ctl/job-run.h"

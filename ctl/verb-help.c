@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* help, version */
+/* help and version, both from tables: that of verbs and that of options. Nothing about a verb is written
+ * here, so no help can differ from what is done. The daemon's version is added when it runs; to ask must
+ * not start it. */
 #include <getopt.h>
 #include <string.h>
 

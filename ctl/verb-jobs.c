@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* jobs, cancel, pause, resume */
+/* jobs, cancel, pause, resume. Jobs are read from the bus, one object each; one that is gone by then is
+ * left out. To cancel and to pause are requests: what becomes of a job is not waited for. Several cancels
+ * are all tried, and the first failure is the exit code. */
 #include <string.h>
 
 #include "base/states.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* list: the overlays */
+/* list: the overlays, a line each. */
 #include <libsmartcols.h>
 #include <string.h>
 

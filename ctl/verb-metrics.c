@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* metrics: numbers for a monitoring system, as OpenMetrics text. What the daemon counts comes from it; the
- * space of upper file systems is looked at here, since the daemon touches no file of an overlay. */
+ * space of upper file systems is looked at here, since the daemon touches no file of an overlay. One
+ * document or none: all is fetched before a line is printed. */
 #include <inttypes.h>
 #include <string.h>
 #include <sys/statvfs.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* monitor: every signal of the daemon as it comes, a line each. */
+/* monitor: every signal of the daemon as it comes, a line each, until Ctrl-C, the end of the reader, or
+ * that of the bus. It asks for nothing and keeps nothing. A signal of a newer daemon with another shape is
+ * shown as far as it is understood. */
 #include <string.h>
 #include <time.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* status: the daemon and its overlays, one overlay, or one directory. What is asked for is fetched first,
- * then printed, so that --json gives one document. */
+ * then printed, so that --json gives one document. It draws no conclusion of its own: states and reasons
+ * are the daemon's, and the section of the pages about them is named with them (docs.h). */
 #include <inttypes.h>
 #include <libsmartcols.h>
 #include <string.h>

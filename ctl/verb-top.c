@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* top: the directories that are used most, again and again. */
+/* top: the directories that are used most, looked at again every second. The daemon's table is shown, not
+ * the watcher's: what was not told yet is in the next look. On a terminal the screen is redrawn; in a pipe
+ * one list is the answer, unless -n asks for more. */
 #include <libsmartcols.h>
 #include <string.h>
 #include <sys/ioctl.h>

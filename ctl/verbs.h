@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of verbs: --help, "help", the dispatch and the completion tests all read it. */
+/* The table of verbs: name, arguments, options, function. --help, "help", the dispatch and the tests of
+ * completions and manuals all read it. Whether a verb takes an option or an argument is decided from the
+ * table alone, before the verb runs. */
 #pragma once
 
 #include "ctl/ctl.h"

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* ovlfind: parses the command line, sets the manager up, connects to the bus, and runs the loop until it is
+ * told to end. It reads no configuration, knows no overlay, and does not fork. What went wrong has been
+ * logged by whoever met it; here it only makes the exit status. */
 #include <getopt.h>
 #include <string.h>
 

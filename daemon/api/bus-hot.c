@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* ListHot(). */
+/* The method ListHot(): the hottest directories of one or of all overlays, from the daemon's table of heat.
+ * No worker is asked. However many are wanted, the list ends with what one message may carry, and never has
+ * one that is colder than one it leaves out. */
 #include <string.h>
 
 #include "api/bus-internal.h"

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The objects of jobs: their properties, their Cancel(), and how a job is found by its path. A job is
+ * looked up by number each time, for it may be freed between two messages of a client; nothing here keeps a
+ * pointer to one. */
 #include "api/bus-auth.h"
 #include "api/bus-internal.h"
 #include "base/path-util.h"

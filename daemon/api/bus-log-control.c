@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.freedesktop.LogControl1(5). Property setters of a vtable cannot wait for an answer from the bus about
- * who is asking, so Set() is taken out of the stream before sd-bus looks at the vtable. */
+/* org.freedesktop.LogControl1(5): level and target of the log, and nothing else. Property setters of a
+ * vtable cannot wait for an answer from the bus about who is asking, so Set() is taken out of the stream
+ * before sd-bus looks at the vtable. */
 #include <string.h>
 
 #include "api/bus-auth.h"

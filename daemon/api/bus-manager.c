@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The manager's object: its methods, properties and signals. A handler decodes, calls the manager, and
+ * encodes; what a job is, and whether one is made, is decided below. Whoever changes something is
+ * authorized first. Before a reply that promises something, what has changed is sent. */
 #include <string.h>
 
 #include "api/bus-auth.h"

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The objects of overlays: properties only, read from the daemon's memory. Nothing can be changed through
+ * them; what changes an overlay is a method of the manager. A property says what the last look has shown,
+ * and asks nobody anew. */
 #include <string.h>
 
 #include "api/bus-internal.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The methods that only look: from the daemon's memory, or by a worker whose answer is sent when it comes.
- */
+/* The methods that only look: GetDirectory(), Check(), ListBlockers() by a worker whose answer is sent when
+ * it comes, ListDirectories() from the daemon's memory. They make no job and change nothing. A question
+ * ends with exactly one reply, at the latest with its deadline (process/query.h). */
 #include <string.h>
 
 #include "api/bus-auth.h"

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The method Remount(). Its options are decoded here, and refused where they contradict each other. That
+ * the overlay can be remounted at all, and whether a job waits already that does the same, the manager
+ * says. */
 #include <string.h>
 
 #include "api/bus-auth.h"

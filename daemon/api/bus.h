@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The bus as the manager sees it. The vtables behind it only decode, call and encode. */
+/* The bus as the manager sees it: connected, with all objects, until it is closed. The vtables behind it
+ * only decode, call and encode. Without the bus there is no daemon: when the name is taken or the
+ * connection is lost, the loop ends. */
 #pragma once
 
 #include "manager/manager.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The clocks, in microseconds. Where a loop runs, its own time is used instead (service/loop.h). */
 #pragma once
 
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Files by descriptor: lookups that cannot leave a root, listings, small files written atomically, xattrs.
- * All functions block on the file system they are given. */
+/* Files by descriptor: lookups that cannot leave a root, listings, small files written atomically, xattrs,
+ * file handles. It knows neither overlays nor layers. Below a descriptor no lookup follows a symlink or
+ * leaves the tree, whatever is renamed meanwhile. All functions block on the file system they are given. */
 #pragma once
 
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* FNV-1a, 64 bits: tells things apart that nobody makes alike on purpose. It resists no one. */
 #pragma once
 
 #include "base/macro.h"

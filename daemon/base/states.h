@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The words every interface spells alike: states of directories and jobs, types of jobs, levels of checks.
- */
+/* The words every interface spells alike: states of directories and jobs, types of jobs, methods, levels of
+ * checks. The enums are what travels on the wire and in the code; the strings are what the bus, JSON and
+ * files have. What a state means is told in docs/reasons.md. */
 #pragma once
 
 #include "base/macro.h"

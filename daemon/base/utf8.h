@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Names of files are bytes; strings on the bus, in JSON and on terminals are UTF-8. This is the one way in
- * which all of ours write a name there. */
+ * which all of ours write a name there: a byte that is no UTF-8 as "\xNN", and what looks like that as
+ * well. So each name has one spelling, and utf8_unescape() gives its bytes back. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Announces objects and what happened to them. All of these only queue messages, and do nothing as long as
- * bus is NULL. */
+/* Tells the bus what happened without having been asked: objects that come and go, jobs that end, states
+ * that change. It knows no object but its path, and waits for nobody. All of these only queue messages, and
+ * do nothing as long as bus is NULL. A signal that cannot be sent is logged, and changes nothing else. */
 #pragma once
 
 #include <systemd/sd-bus.h>

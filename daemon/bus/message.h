@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How values are written into messages and read from them. Names of files are escaped on the way out and
+ * unescaped on the way in (base/utf8.h). What an option means says the method's own callback; reading ends
+ * at the first option that it refuses, and the failure tells which. */
 #pragma once
 
 #include <systemd/sd-bus.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is done without being asked: hot directories become jobs, one for a tree and not for each directory
- * of it; one that fails is tried again after longer and longer pauses. */
+/* What is done without being asked: hot directories become candidates for jobs, one for a tree and not for
+ * each directory of it; one that fails is tried again after longer and longer pauses. It makes no job
+ * itself: the manager does, from the candidates. What is hot is told by heat.h, when work may start by
+ * schedule.h. */
 #pragma once
 
 #include "jobs/job.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A job: what was asked for, how far it is, how it ended. A plain value with a state machine; it knows no
- * process, loop or bus, and no clock: the current time is an argument. */
+ * process, loop or bus, and no clock: the current time is an argument. A state changes by job_set_state()
+ * alone, which allows only what may follow; a finished job changes no more. */
 #pragma once
 
 #include "base/failure.h"

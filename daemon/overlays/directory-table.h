@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the daemon knows about the directories of one overlay, from what workers reported. Merged directories
- * are not kept: there are too many of them, and nothing to say. One allocation per directory. */
+/* What the daemon knows about the directories of one overlay, from what workers reported. It looks at no
+ * directory itself, so it may be behind; whoever has to know asks a worker. Merged directories are not
+ * kept: there are too many of them, and nothing to say. One allocation per directory. */
 #pragma once
 
 #include "base/states.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The heat of directories over the daemon's own end. The file is replaced in one step but not synced: losing
- * it costs the time to find out anew. */
+/* The heat of directories over the daemon's own end. The file is replaced in one step but not synced:
+ * losing it costs the time to find out anew. What heat is, and how it decays, is heat.c's; entries of
+ * overlays that are not configured any more are left out by whoever loads them. */
 #pragma once
 
 #include "overlays/managed.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Workers that live on after their job: they keep old trees, or an old superblock, until nobody uses them.
- */
+ * Only what they tell is noted here; they do their work alone and hold up no job. One that ends before its
+ * work is done is followed by a survey, which finds what it has left. */
 #pragma once
 
 #include "overlays/managed.h"

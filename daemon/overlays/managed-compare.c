@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Finalized directories are compared with the lower layers now and then, slowly, by a worker beside the
- * queue; what it finds is acted upon as OnLowerChange= and OnLowerRemoved= say. */
+ * queue. What it finds becomes a state, and a job where OnLowerChange= and OnLowerRemoved= say so. Nothing
+ * is compared here. managed_schedule_compare() is the only way in which a comparison begins. */
 #include <string.h>
 
 #include "base/path-util.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What workers tell of directories. */
+/* The one way in which what a worker tells of a directory comes into the table, and to whoever is to be
+ * told. */
 #include "overlays/managed.h"
 #include "service/log.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Tells when the mount table of this namespace has changed. Many changes at once are told once. */
+/* Tells when the mount table of this namespace has changed, with the table. Many changes at once are told
+ * once, 50 ms after the first; who cannot wait for that lets it catch up. It does not know which mounts
+ * matter, and opens none of them. */
 #pragma once
 
 #include <systemd/sd-event.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What workers are asked for, with all they have to know of an overlay. */
+/* What workers are asked for, with all they have to know of an overlay: its layers as configured, and its
+ * limits. What belongs to one kind of work only, whoever starts that adds. A worker reads no configuration;
+ * what is not in the request has the default of core. */
 #include "overlays/managed.h"
 #include "service/strv.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Values as systemd's configuration files spell them. Parsers set *ret only on success; -EINVAL for what
+/* Values as systemd's configuration files spell them: times, sizes, numbers, words. It knows no setting and
+ * reports nothing; whoever calls names file and line. Parsers set *ret only on success; -EINVAL for what
  * cannot be read, -ERANGE for what is too large. */
 #pragma once
 

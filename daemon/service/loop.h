@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The time in the event loop. */
 #pragma once
 
 #include <systemd/sd-event.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* NULL-terminated arrays of owned strings. NULL is the empty array. */
+/* NULL-terminated arrays of owned strings, and strings that may be NULL. NULL is the empty array. They know
+ * nothing of what is in them. An array that could not be extended, for want of memory, is as it was before.
+ */
 #pragma once
 
 #include "base/macro.h"

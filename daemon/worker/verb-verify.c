@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* verify: problems as records. */
+/* verify, of a mounted overlay or of layers alone: problems as records. What is a problem core says, what
+ * it means and what to do about it its table (core/verify/problem.c). Without WIRE_REPAIR nothing is
+ * changed; of layers alone no records are read. */
 #include <fcntl.h>
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* From a request to core and from what core finds to records. */
+/* From a request to core, and from what core finds to records. It loads the overlay, opens the site, sets
+ * the options, calls the one function of core that the verb stands for, and decides nothing else. A job
+ * runs only where the preconditions hold; questions do not ask for them. */
 #include <fcntl.h>
 #include <string.h>
 

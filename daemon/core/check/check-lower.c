@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The one check that asks the lower layers. They may not answer, so a thread asks that is not waited for. */
+/* The one check that asks the lower layers: do their paths lead to what the overlay reads? They may not
+ * answer, so a thread asks that is not waited for longer than 5 s; what it holds is then its own to free.
+ * It keeps no other check from being told, so whoever runs the checks runs it last. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>

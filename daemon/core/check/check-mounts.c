@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Checks that compare the overlay with other mounts, in all mount namespaces. */
+/* Checks that compare the overlay with other mounts, in all mount namespaces: who else has its upper layer,
+ * who else shows it, what its lower layers stand on. Mount tables and /proc are read, and the upper layer
+ * is compared by its inode. No lower layer is asked, for it may hang. */
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/nsfs.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Checks that touch the upper file system. Probes are made in the work directory, which users do not see,
- * with a file that has no name where the file system can do that. */
+/* Checks that touch the upper file system: is it the overlay's, and can it do what the kernel and the
+ * exchange need. Probes are made in the work directory, which users do not see, with a file that has no
+ * name where the file system can do that. What a probe makes it removes at once; users' files are not
+ * opened. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>

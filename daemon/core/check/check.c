@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The list of checks, and those that look at options and settings only. The advice for options that are
- * missing is a mount command, because an overlay cannot be given other options while it is mounted. */
+/* The list of checks, in the order in which a person mends things, and those that look at options and
+ * settings only. Nothing is changed. The advice for options that are missing is a mount command, because an
+ * overlay cannot be given other options while it is mounted. */
 #include "core/check/check.h"
 
 #include <fcntl.h>

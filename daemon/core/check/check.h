@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The preconditions of finalizing directories of an overlay: one finding each. */
+/* The preconditions of finalizing directories of an overlay: one finding each, with a level, a text, and
+ * what to do about it. A finding never keeps the others from being looked at. Only a level "fail" rules the
+ * overlay out; each id has a section in docs/checks.md. */
 #pragma once
 
 #include "base/states.h"

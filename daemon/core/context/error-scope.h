@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whether an error belongs to one entry, whose directory is left out then, or to a whole file system. The
- * one table of what system calls on the overlay and its layers may say. */
+ * one table of what system calls on the overlay and its layers may say. It acts on nothing and remembers
+ * nothing: each question is answered by the table, and by asking the layers where an errno alone does not
+ * tell. */
 #pragma once
 
 #include "base/states.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How fast to go. Pure: times are arguments. */
+/* How fast to go, as numbers: requests under way, entries a second, what the kernel says of pressure. Pure:
+ * times are arguments, and nobody is made to wait here (throttle.h does that). */
 #pragma once
 
 #include "base/macro.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A pool of threads for work that waits: each task asks a slow lower for something, so many are in flight on
- * few cores. Tasks may submit tasks. */
+/* A pool of threads for work that waits: each task asks a slow lower for something, so many are in flight
+ * on few cores. Tasks may submit tasks. Their order is not that of submission: the latest goes first, which
+ * keeps the queue of a tree short. No task is cut short; a pool whose threads hang in the kernel cannot be
+ * freed, and whoever has it leaves the process instead. */
 #pragma once
 
 #include "base/macro.h"

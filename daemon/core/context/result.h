@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What an exchange, or the marking of directories, has met: directories that stand in the way, each with
+ * the reason, and those below them that can be tried by themselves. It decides nothing; job/work.c does. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A worker's hold on one overlay: descriptors of its root and of its upper layer, what was asked for, whom
- * to tell. Every module that acts on an overlay takes one. */
+ * to tell. Every module that acts on an overlay takes one. It holds no lower layer (lower.h). While it is
+ * open the mount can still be unmounted, unless somebody asked for the job (mount-clone.h). */
 #pragma once
 
 #include <signal.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The second part of building a new tree: every entry is linked into it, last the directories get their
- * owner, mode, xattrs and times. Copying up waits for the lower, so many entries are under way at once. */
+ * owner, mode, xattrs and times. Copying up waits for the lower, so many entries are under way at once.
+ * Nobody sees the new tree yet. Of the old tree nothing changes but times that copying up has disturbed,
+ * and those are put back. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The object that the parts of an exchange share: its life, what went wrong in any of its threads, and which
- * directories stand in the way. */
+/* The object that the parts of an exchange share: its life, what went wrong in any of its threads, and
+ * which directories stand in the way. It does no step itself. The first failure counts; an error that
+ * belongs to one entry blocks its directory and fails nothing. */
 #include <stdarg.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the upper holds: listings and identities, read from the upper file system. The merged path would ask
- * the lower. */
+ * the lower. Nothing is written. A directory is known by its file handle: the inode number of one that was
+ * removed is soon another one's. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

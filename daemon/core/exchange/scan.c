@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The first part of building a new tree: every directory is watched, listed and made. The directories wait
- * for the lower independently of each other, so each is a task of the pool. */
+/* The first part of building a new tree: every directory is watched, listed and made, in this order, so
+ * that a name that comes after the listing raises an event. The directories wait for the lower
+ * independently of each other, so each is a task of the pool. No entry is copied up here but directories.
+ * What cannot be exchanged is blocked with a reason, and the scan goes on beside it. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Until the new tree is in line with the old one, has been for QuietSec=, and what a crash is repaired from
- * is written. */
+ * is written. Changes are found by watch.c and done by sync.c; here is only the waiting. The record and the
+ * snapshot are on disk before the exchange can happen. */
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>

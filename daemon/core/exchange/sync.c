@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet, so
- * whatever does not fit is simply taken out and made again. */
+/* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet,
+ * so whatever does not fit is simply taken out and made again. The old tree is only read. A directory that
+ * disappears is kept in the grave until it is known whether it appeared somewhere else. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

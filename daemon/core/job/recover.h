@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* After a crash: what a staging directory says about the work that stopped there, and bringing it to its
- * end. */
+ * end. Which tree is which is told by file handles, never by names alone. What cannot be understood is
+ * kept. To be killed here, too, leaves nothing but a later start of the same. */
 #pragma once
 
 #include "core/exchange/exchange.h"

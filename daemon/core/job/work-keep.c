@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Old trees that a job leaves, looked at until they are gone. */
+/* Old trees that a job leaves, looked at until they are gone. What is done with one is exchange/retire.c's;
+ * here are only the list of them and the growing pauses. A worker that has one lives on after its result
+ * and holds up no job. */
 #include <poll.h>
 
 #include "base/clock.h"

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The part of a job that marks: which directories go to mark_run() together (a subtree to a depth, the
+ * ancestors, those around a directory that cannot be exchanged), and what of the result is reported. How a
+ * directory is marked is mark/mark.c's. */
 #include "core/job/work-internal.h"
 
 #include <string.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a crash left, and what there is. */
+/* What a crash left, and what there is: all work in staging is brought to its end, records of directories
+ * that are gone are removed, every finalized directory is reported. It begins no work of its own. What a
+ * living worker has locked is left to that one; what cannot be finished now is counted, and tried by the
+ * next survey. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>

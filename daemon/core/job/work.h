@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The jobs: which directories are exchanged, one after the other, so that what was asked for is true at the
- * end or it is known why not. */
+ * end or it is known why not. How one directory is exchanged or marked is not known here. "Done" is said of
+ * what was seen on the running mount at the end (state/audit.h), never of what was only attempted. */
 #pragma once
 
 #include "core/exchange/exchange.h"

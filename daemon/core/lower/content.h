@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The content of regular files: how much a copy of it takes, and the copying. Holes are no content as far as
- * the file system tells where they are (SEEK_DATA: NFS since 4.2, FUSE if its server does). */
+/* The content of regular files: how much a copy of it takes, and the copying. Holes are no content as far
+ * as the file system tells where they are (SEEK_DATA: NFS since 4.2, FUSE if its server does). Whether a
+ * file may be read as the lower's, lower_open_file() has decided before. A copy that fails leaves a file in
+ * staging, which is the caller's to remove. */
 #pragma once
 
 #include "core/context/site.h"

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What has changed in the lower layers below a finalized directory since its record was written. */
+/* What has changed in the lower layers below a finalized directory since its record was written, and which
+ * entries carry something of a user's. It changes nothing and does not say what is to be done. A name that
+ * is missing counts as removed only where lower_is_removed() says so; where the lower does not tell,
+ * nothing follows. */
 #pragma once
 
 #include "core/context/site.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Opens the layers and their merged view. Invariant: nothing is given out that is not proved to be what the
- * overlay itself reads (proof.h). */
+/* Opens the layers and their merged view, which the kernel itself makes: an overlay of the lower layers
+ * alone, mounted nowhere. It compares and judges nothing. Invariant: nothing is given out that is not
+ * proved to be what the overlay itself reads (proof.h), with the owners that the overlay shows. */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>

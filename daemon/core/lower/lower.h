@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The lower layers as they are now: what the upper and the records are compared with. Reads only. Everything
- * here asks the lower and may block for as long as it does not answer. */
+/* The lower layers as they are now: what the upper and the records are compared with. Reads only.
+ * Everything here asks the lower and may block for as long as it does not answer. "Removed" is decided in
+ * one place, lower_is_removed(); what is out of reach is never taken for removed. */
 #pragma once
 
 #include <sys/stat.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An overlay mount as a plain value, read from a mount table. Nothing in this file touches a file of an
- * overlay or of its layers, so the daemon's event loop may call it. */
+/* An overlay mount as a plain value, read from a mount table: its layers, and the features that finalizing
+ * depends on. Nothing in this file touches a file of an overlay or of its layers, so the daemon's event
+ * loop may call it. What the table does not show is told as unknown, never guessed. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Changes of a record: what refresh and prune did to a finalized directory. */
+/* Changes of a record: what refresh and prune did to a finalized directory. The record is read anew,
+ * changed and written durably under a lock, so that others who edit it wait. A record that is gone is no
+ * error. */
 #pragma once
 
 #include "core/record/manifest.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Finalized directories by their records, wherever they stand now. */
+/* Finalized directories by their records, wherever they stand now. They are found by file handle, so users
+ * may have moved them; one that is merged again, or is in staging, is passed over. Each is looked up once
+ * more right before its turn. Only the upper is read. */
 #pragma once
 
 #include "core/record/manifest.h"

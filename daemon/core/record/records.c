@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* All records of an overlay, and what a comparison with the lower has found since. */
+/* All records of an overlay, and what a comparison with the lower has found since. Looked up by the file
+ * handle of a directory; of two records about one directory the later holds. A record of another upper is
+ * left alone, a damaged one is counted and ignored. A record is removed only when none of its directories
+ * exists, and the upper is synced before. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

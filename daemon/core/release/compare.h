@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which finalized directories are stale or gone. */
+/* Which finalized directories are stale or gone: differences are counted, kept as findings beside the
+ * records, and reported. It changes no directory and no record. A directory for which the lower does not
+ * tell keeps the finding it had. */
 #pragma once
 
 #include "core/state/report.h"

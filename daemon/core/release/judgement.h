@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an entry of the upper was like when it was found to be nobody's, to tell shortly before it is
- * removed, or after it was taken away, whether somebody was faster. */
+ * removed, or after it was taken away, whether somebody was faster. Whether it is nobody's is found out
+ * elsewhere (difference.h). In doubt the answer is that it is somebody's. */
 #pragma once
 
 #include <stdint.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Directories that are not finalized: copied up around or beside finalized ones, or by hand. What was copied
- * up there is not recorded, so a complete entry counts as somebody's. */
+/* Prune in directories that are not finalized: copied up around or beside finalized ones, or by hand. What
+ * was copied up there is not recorded, so a complete entry counts as somebody's, and only metacopy files
+ * and empty directories go. */
 #include <string.h>
 
 #include "base/fs-util.h"

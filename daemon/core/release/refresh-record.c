@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a refresh reads in the records, and what it leaves there. */
+/* What a refresh reads in the records, and what it leaves there. No directory is changed here. The record
+ * is written last, when what it says is true; what a kill leaves unrecorded is known by its redirect or its
+ * digest, and adopted by the next refresh. */
 #include <string.h>
 
 #include "base/fs-util.h"

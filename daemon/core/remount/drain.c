@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The old superblock after a swap. A descriptor of its root keeps its mount id and device from being given
- * to another mount (docs/overlayfs.md 7.8), so blockers_find() can tell who uses it. */
+/* The old superblock after a swap: waits until nobody uses it, then has its work directory removed. A
+ * descriptor of its root keeps its mount id and device from being given to another mount
+ * (docs/overlayfs.md 7.8), so blockers_find() can tell who uses it. The work directory goes only when the
+ * kernel says that the superblock is over. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Whether an overlay can be swapped, and whether it may be now. */
+/* Whether an overlay can be swapped, and whether it may be now: what stands in the way for good fails, who
+ * would be cut apart is waited for. Nothing is changed. While it waits it holds nothing of the overlay, so
+ * that can be unmounted. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>

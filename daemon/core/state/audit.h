@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The state of directories, from what the upper says and what the running mount does. Reads only. */
+/* The state of directories, from what the upper says and what the running mount does. Reads only.
+ * "Finalized" is said only where the mount was seen to answer from the upper alone; marks that are not in
+ * effect are "pending". A directory that cannot be read is told and passed over; the others are looked at.
+ */
 #pragma once
 
 #include "core/context/site.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the upper layer says: xattrs of overlayfs, classes of entries, the lower path of a directory. Reads
- * only, by descriptor, on the upper file system; the lower is never asked. docs/overlayfs.md 1.1, 2.1. */
+ * only, by descriptor, on the upper file system; the lower is never asked. It follows the kernel's own
+ * rules of lookup. docs/overlayfs.md 1.1, 2.1. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Owner, mode, xattrs, ACLs and times of a directory made anew. */
+/* Owner, mode, xattrs, ACLs and times of a directory or file made anew, by descriptor. Inode flags and
+ * projects are fileattr.h's. It knows no layer: overlayfs' own xattrs are not copied because the merged
+ * view does not show them. */
 #pragma once
 
 #include "base/macro.h"

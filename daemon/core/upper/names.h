@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Names of ours in an overlay: staging, its ids, old trees. Nothing that is called so is ever listed,
+ * finalized or watched. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the running mount does, found out by looking, not from marks on the upper. */
+/* What the running mount does with a directory, found out by looking, not from marks on the upper: does it
+ * answer from the upper alone, or merge? */
 #pragma once
 
 #include "base/macro.h"

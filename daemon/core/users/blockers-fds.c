@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Descriptors that lead to an overlay: by the mount id that fdinfo tells, never by asking the file
- * (docs/overlayfs.md 10.2). */
+ * (docs/overlayfs.md 10.2). Locks, watches and bound sockets of a process are found on the same way.
+ * Whether something blocks a swap is only noted; nothing is waited for here. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where an overlay is mounted, in all mount namespaces, and which of those mounts a swap reaches. */
+/* Where an overlay is mounted, in all mount namespaces, and which of those mounts a swap reaches. Mounts
+ * are known by mount tables alone, read in each namespace by way of one of its processes; overlays that
+ * have it for a layer are layer-use.h's to find. A mount follows the swap only if that is sure: same user
+ * namespace, and a peer group to which it spreads. */
 #include <fcntl.h>
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is found of one process after the other. */
+/* What is found of one process after the other, by the files blockers-*.c. It looks for nothing itself. The
+ * same thing is listed once, and no more than a few of a kind for each process, but every mount and every
+ * layer. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What can be wrong in an upper layer, and what is done about it. */
+/* What can be wrong in an upper layer, and what is done about it: the one table, with a name for programs,
+ * what it means for users, and the cure. Nothing is looked for here. A kind keeps its name for good:
+ * scripts go by it. */
 #include "core/verify/verify-internal.h"
 
 static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One entry of the upper: whether the kernel resolves it, and to what. */
+/* One entry of the upper: whether the kernel resolves it, and to what. It goes by the kernel's own rules of
+ * lookup (layer.h). It finds; a repair is made by mend.c, and asked for only where the right value is
+ * proved by type, size and, where there are handles, origin. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

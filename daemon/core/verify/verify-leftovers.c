@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is no entry of an upper and belongs to nobody any more: records, staging, the kernel's work
- * directory. */
+ * directory. What a living worker has locked, or the next survey removes, is no problem and is not told.
+ * What cannot be looked at is not called idle. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
