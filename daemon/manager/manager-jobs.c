@@ -68,10 +68,11 @@ static void collect_unfinished(Job *j, void *userdata) {
         a[l->n++] = j->id;
 }
 
-/* A remount may mend what an overlay is refused for. */
+/* A remount may mend what an overlay is refused for, as long as there is one. */
 void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
         JobIds l = { .overlay = o->config->name,
-                     .spare_remounts = o->overlay && o->state == MANAGED_REFUSED };
+                     .spare_remounts =
+                             kind != FAILURE_NOT_MANAGED && o->overlay && o->state == MANAGED_REFUSED };
 
         queue_foreach(m->queue, collect_unfinished, &l);
         for (size_t i = 0; i < l.n; i++) {

@@ -85,6 +85,21 @@ def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain)
     assert len(generations(plain)) == 1
 
 
+def test_forgotten_while_a_swap_waits(scene, plain):
+    """An overlay that is not configured any more takes along what should have mended it, and the daemon goes on."""
+    daemon = scene.daemon(soft=plain)
+    with open(plain / "t/written", "wb"):
+        waiting = daemon.start_ctl("remount", "soft", "--method=swap", SET)
+        wait_for(lambda: [p for _, p in daemon.manager().ListJobs() if daemon.job(p)["State"] == "waiting"], "the job to wait")
+        os.unlink(os.path.join(daemon.overlays_d, "soft.conf"))
+        daemon.manager().Reload()
+        _, err = waiting.communicate(timeout=30)
+        assert waiting.returncode != 0 and "not configured any more" in err, err
+    assert daemon.overlay_states() == {}
+    wait_for(lambda: not daemon.workers(), "its worker to end")
+    assert len(mounts(plain.point)) == 1 and not generations(plain)
+
+
 def test_configured_options_are_swapped_in_without_being_asked_for(scene, plain):
     daemon = scene.daemon(soft=(plain, {"Remount": {"Options": "metacopy=on,redirect_dir=on"}}))
     wait_for(lambda: daemon.overlay_states() == {"soft": "active"}, "the swap")
