@@ -20,8 +20,9 @@ static void make_process(int pid, const char *namespace, const char *root, const
                 make_text(at("proc/%d/mountinfo", pid).s, mountinfo);
 }
 
-/* One line for each: "PATH WHERE KIND PID". */
-static void show(const OverlayInnerMount *m, size_t n, char *buffer, size_t size) {
+/* One line for each: "PATH WHERE KIND PID". Others on a real machine may mount overlays by relative paths,
+ * which may lead anywhere as long as the kernel is not asked. */
+static void show(const OverlayInnerMount *m, size_t n, bool is_real, char *buffer, size_t size) {
         static const char *const kinds[] = {
                 [INNER_MOUNT] = "mount", [INNER_BIND] = "bind", [INNER_LAYER] = "layer"
         };
@@ -29,9 +30,11 @@ static void show(const OverlayInnerMount *m, size_t n, char *buffer, size_t size
 
         buffer[0] = '\0';
         for (size_t i = 0; i < n; i++)
-                used += (size_t) snprintf(
-                        buffer + used, size - used, "[%s%s] %s %s %d\n", m[i].is_somewhere ? "?" : "",
-                        m[i].path, m[i].where, kinds[m[i].kind], (int) m[i].pid);
+                if (!is_real || !m[i].is_somewhere)
+                        used += (size_t) snprintf(
+                                buffer + used, size - used, "[%s%s] %s %s %d\n",
+                                m[i].is_somewhere ? "?" : "", m[i].path, m[i].where, kinds[m[i].kind],
+                                (int) m[i].pid);
 }
 
 static void assert_inner(dev_t device, const char *proc, const char *expected) {
@@ -41,7 +44,7 @@ static void assert_inner(dev_t device, const char *proc, const char *expected) {
         size_t n;
 
         assert_return_code(overlay_inner_mounts(&o, proc, NULL, &m, &n), 0);
-        show(m, n, buffer, sizeof(buffer));
+        show(m, n, /* is_real= */ !proc, buffer, sizeof(buffer));
         overlay_inner_mounts_free(m, n);
         assert_string_equal(buffer, expected);
 }
