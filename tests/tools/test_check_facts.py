@@ -13,8 +13,8 @@ GOOD = {
     "docs/overlayfs.md": "# Facts\n\n## 1. One\n\n### 1.1 First\n`a.c`, `test_a` (`test_a.py`), §1.2, [session](overlayfs-sessions.md#11)\n\n"
                          "### 1.2 Second\n\n### 1.10 Third\n\n## 2. Two\n\n### 2.1 Fourth\n",
     "docs/overlayfs-sessions.md": "# Sessions\n\n## 1.1\n",
-    "docs/architecture.md": "See [there](overlayfs.md#21-fourth).\n",
-    "daemon/core/a.c": "/* So it is (docs/overlayfs.md 1.1, 1.2). */\n",
+    "docs/architecture.md": "See [there](overlayfs.md#21-fourth); `core/a.c` has `add()`.\n",
+    "daemon/core/a.c": "/* So it is (docs/overlayfs.md 1.1, 1.2). */\nint add(void);\n",
     "ctl/b.h": "/* And so (ovl_rename(); docs/overlayfs.md 1.10). */\n",
     "tests/system/test_a.py": "def test_a():\n    pass\n",
 }
@@ -29,6 +29,8 @@ BAD = (
     ("ctl/b.h", "1.10", "1.1", "nothing cites section 1.10"),
     ("tests/system/test_a.py", "pass", "pass  # docs/overlayfs.md 3.1", "test_a.py:2: there is no section 3.1"),
     ("docs/architecture.md", "#21-fourth", "", "nothing cites section 2.1"),
+    ("docs/architecture.md", "core/a.c", "core/c.c", "architecture.md: there is no file 'c.c'"),
+    ("docs/architecture.md", "add()", "sub()", "architecture.md: there is no function 'sub'"),
     ("docs/overlayfs.md", "`a.c`", "`c.c`", "no file 'c.c'"),
     ("docs/overlayfs.md", "`test_a`", "`test_b`", "no test 'test_b'"),
     ("docs/overlayfs.md", "§1.2", "§1.5", "no section 1.5"),

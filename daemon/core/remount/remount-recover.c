@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a swap leaves that was killed: see "The swap" in docs/architecture.md. Once the new superblock is
- * attached the way is forward only: the old one is detached. Before that nothing has to be undone but work
- * directories that nobody uses. */
+/* What a swap leaves that was killed: see "What a crash leaves" in docs/architecture.md. Once the new
+ * superblock is attached the way is forward only: the old one is detached. Before that nothing has to be
+ * undone but work directories that nobody uses. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/xattr.h>
