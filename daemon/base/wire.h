@@ -63,6 +63,9 @@
 #define WIRE_HOT_WINDOW "HOT_WINDOW" /* microseconds */
 #define WIRE_REPAIR "REPAIR"         /* 1: verify mends what it can */
 #define WIRE_RESET "RESET"           /* 1: an unfinalize with OFFLINE drops copies, too */
+#define WIRE_REFRESH_BYTES                                                                                  \
+        "REFRESH_BYTES" /* a refresh that nobody asked for copies data of files up to this size; absent:    \
+                           any */
 #define WIRE_DATA_BYTES                                                                                     \
         "DATA_BYTES" /* finalize copies up the data of files up to this size; absent: none                  \
                       */

@@ -13,6 +13,17 @@ static int add_floor(WireRequest *q, const char *key, const Amount *a) {
         return wire_request_addf(q, key, "%llu%s", (unsigned long long) a->value, a->is_percent ? "%" : "");
 }
 
+/* Small files are no reason to leave what people see as it was. */
+#define REFRESH_BYTES_LEAST (UINT64_C(1) << 20)
+
+static int add_refresh_bytes(const Settings *s, WireRequest *q) {
+        uint64_t n = s->data_max_bytes < REFRESH_BYTES_LEAST ? REFRESH_BYTES_LEAST : s->data_max_bytes;
+
+        return n == UINT64_MAX || s->on_lower_change != LOWER_CHANGE_REFRESH
+                ? 0
+                : wire_request_addf(q, WIRE_REFRESH_BYTES, "%llu", (unsigned long long) n);
+}
+
 static int add_restraints(const Settings *s, WireRequest *q) {
         _cleanup_free_ char *exclude = strv_join(s->exclude);
         int r;
@@ -23,6 +34,7 @@ static int add_restraints(const Settings *s, WireRequest *q) {
             (s->entries_per_second != UINT64_MAX &&
              (r = wire_request_addf(q, WIRE_RATE, "%llu", (unsigned long long) s->entries_per_second)) <
                      0) ||
+            (r = add_refresh_bytes(s, q)) < 0 ||
             (exclude[0] && (r = wire_request_add(q, WIRE_EXCLUDE, exclude)) < 0) ||
             (r = add_floor(q, WIRE_MIN_FREE_SPACE, &s->min_free_space)) < 0)
                 return r;

@@ -97,6 +97,7 @@ static int set_restraints(Worker *w) {
         o->min_free_space = floor_of(w, WIRE_MIN_FREE_SPACE);
         o->min_free_inodes = floor_of(w, WIRE_MIN_FREE_INODES);
         o->max_entries = number(w, WIRE_MAX_ENTRIES, UINT64_MAX);
+        o->refresh_max_bytes = number(w, WIRE_REFRESH_BYTES, UINT64_MAX);
         r = globs_new(exclude, &o->exclude);
         if (r < 0)
                 return r;
@@ -118,6 +119,7 @@ static int set_options(Worker *w) {
         o->is_unasked = worker_asks_for(w, WIRE_BACKGROUND);
         if (o->is_unasked && o->standing == STANDING_KEEP)
                 o->standing = STANDING_AUTO; /* that is for who vouches for those who stand there */
+        o->is_asked = worker_asks_for(w, WIRE_ASKED) || worker_asks_for(w, WIRE_OFFLINE);
         o->break_hard_links = hard_links && strcmp(hard_links, "break") == 0;
         o->force = worker_asks_for(w, WIRE_FORCE);
         o->is_private = worker_asks_for(w, WIRE_OFFLINE);

@@ -32,6 +32,7 @@ typedef struct SiteOptions {
         unsigned n_threads;
         StandingPolicy standing;
         bool is_unasked; /* rather fail than wait for somebody to leave */
+        bool is_asked;   /* somebody waits for what a refresh does, however much it copies */
         bool break_hard_links;
         bool force;
         bool is_private; /* mounted for this job alone; offline.h */
@@ -39,8 +40,9 @@ typedef struct SiteOptions {
         uint32_t depth;    /* levels below what was asked for; less than DEPTH_INFINITE only by marks */
         bool want_parents; /* the directories above, too; by marks */
         Floor min_free_space, min_free_inodes;
-        uint64_t max_entries; /* of one exchange; UINT64_MAX: any number */
-        Globs exclude;        /* directories that stay as they are, but for one that was asked for itself */
+        uint64_t max_entries;       /* of one exchange; UINT64_MAX: any number */
+        uint64_t refresh_max_bytes; /* of data of one file, as long as nobody asks; UINT64_MAX: any */
+        Globs exclude; /* directories that stay as they are, but for one that was asked for itself */
 } SiteOptions;
 
 struct Site {
@@ -71,7 +73,8 @@ struct Site {
                 .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
                              .n_threads = 32,                                                               \
                              .depth = DEPTH_INFINITE,                                                       \
-                             .max_entries = UINT64_MAX },                                                   \
+                             .max_entries = UINT64_MAX,                                                     \
+                             .refresh_max_bytes = UINT64_MAX },                                             \
         }
 
 /* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of

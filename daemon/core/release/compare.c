@@ -2,12 +2,14 @@
 #include "core/release/compare.h"
 
 #include <string.h>
+#include <sys/file.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/throttle.h"
 #include "core/lower/difference.h"
 #include "core/record/recorded.h"
+#include "core/release/refresh-cost.h"
 #include "core/release/refresh-identity.h"
 
 typedef struct Compare {
@@ -32,6 +34,8 @@ static void compare_done(Compare *c) {
 typedef struct Count {
         unsigned n[_DIFFERENCE_KIND_MAX];
         char *example; /* a name, or "" */
+        RefreshCost cost;
+        const DifferenceScope *scope;
 } Count;
 
 static int count(const Difference *d, void *userdata) {
@@ -41,6 +45,7 @@ static int count(const Difference *d, void *userdata) {
         if (d->kind != DIFFERENCE_NEW && d->is_own)
                 return 0;
         c->n[d->kind]++;
+        refresh_cost_add(&c->cost, refresh_measure(c->scope, d));
         if (!c->example)
                 c->example = strdup(d->name);
         return c->example ? 0 : -ENOMEM;
@@ -66,6 +71,22 @@ static int describe(const Count *k, const Node *n, char **ret) {
                           "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
                           n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
                           k->example);
+
+        if (r < 0)
+                *ret = NULL;
+        return r < 0 ? -ENOMEM : 0;
+}
+
+/* Nobody takes that up by himself. */
+static int describe_much(const Compare *c, const Count *k, const Node *n, const char *path, char **ret) {
+        int r = asprintf(
+                ret,
+                "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s', and %llu "
+                "bytes "
+                "of data are to be copied, more than is done unasked (Data=, MinFreeSpace=): run 'ovlfinctl "
+                "refresh %s/%s'",
+                n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
+                k->example, (unsigned long long) k->cost.bytes, c->site->overlay->mount_point, path);
 
         if (r < 0)
                 *ret = NULL;
@@ -112,7 +133,8 @@ static int conclude(Compare *c, const Node *n, const char *path, int r, const Co
                 r = describe_missing(n, r == DIFFERENCES_REPLACED, &reason);
         } else if (k->example) {
                 state = DIRECTORY_STALE;
-                r = describe(k, n, &reason);
+                r = refresh_cost_is_too_much(&k->cost, c->site, path) ? describe_much(c, k, n, path, &reason)
+                                                                      : describe(k, n, &reason);
         } else if (is_another(c, n)) {
                 state = DIRECTORY_STALE;
                 r = describe_another(n, &reason);
@@ -131,7 +153,7 @@ static int compare_one(const Node *n, const char *path, int upper_fd, void *user
         };
         const Finding *before = records_find_finding(c->records, n->new_handle);
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        Count k = { 0 };
+        Count k = { .scope = &scope };
         int r;
 
         throttle_wait(c->site->throttle, c->site, 1);
@@ -170,6 +192,24 @@ static int report_changed(Compare *c) {
         return r;
 }
 
+/* Another job may have found out something about other directories meanwhile. */
+static int write_findings(Compare *c) {
+        _cleanup_close_ int lock_fd = open_dir_beneath(c->site->records_fd, "");
+        int r = lock_fd;
+
+        if (lock_fd >= 0 && flock(lock_fd, LOCK_EX) < 0)
+                r = -errno;
+        if (r >= 0 && c->path[0] != '\0') {
+                c->records = records_free(c->records);
+                r = records_load(c->site->records_fd, c->site->upper_fd, &c->records);
+                if (r >= 0)
+                        r = recorded_foreach(
+                                c->site->upper_fd, c->records, "", /* children_first= */ false, keep_others,
+                                c);
+        }
+        return r < 0 ? r : findings_write(c->site->records_fd, c->items, c->n);
+}
+
 int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(compare_done)
                 Compare c = { .site = site, .path = path, .hooks = hooks, .lower = LOWER_INIT };
@@ -180,11 +220,8 @@ int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *r
         if (r >= 0)
                 r = recorded_foreach(
                         site->upper_fd, c.records, path, /* children_first= */ false, compare_one, &c);
-        if (r >= 0 && path[0] != '\0')
-                r = recorded_foreach(
-                        site->upper_fd, c.records, "", /* children_first= */ false, keep_others, &c);
         if (r >= 0)
-                r = findings_write(site->records_fd, c.items, c.n);
+                r = write_findings(&c);
         if (r >= 0)
                 r = report_changed(&c);
         return r < 0

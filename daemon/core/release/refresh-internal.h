@@ -6,6 +6,7 @@
 
 #include "core/context/staging.h"
 #include "core/release/judgement.h"
+#include "core/release/refresh-cost.h"
 #include "core/release/refresh.h"
 
 #define REFRESH_DOING "it takes up what changed in the lower layers; see whether they answer"
@@ -17,6 +18,7 @@ typedef struct RefreshChange {
         char *name;
         char *lower;
         struct stat st;
+        uint64_t bytes;        /* of data to be copied; known of a dry run, and where nobody has asked */
         uint64_t xattrs;       /* to be recorded; st says the rest */
         uint64_t attributes;   /* the same, of the directory itself */
         Judgement judged;      /* the entry in the upper, if there is one */
@@ -38,6 +40,7 @@ typedef struct RefreshDirectory {
         int fd, upper_fd; /* through the overlay, and in the upper */
         RefreshChange *items;
         size_t n;
+        RefreshCost cost;
         Staging staging;
         int view_fd; /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
         bool has_removed;

@@ -7,7 +7,6 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/error-scope.h"
-#include "core/lower/content.h"
 #include "core/mount/reconfigure.h"
 #include "core/record/record-edit.h"
 #include "core/record/recorded.h"
@@ -112,6 +111,7 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
 
 static int collect(const Difference *x, void *userdata) {
         RefreshDirectory *d = userdata;
+        const DifferenceScope scope = refresh_scope(d);
         RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
         RefreshChange *grown;
         bool is_own;
@@ -130,6 +130,10 @@ static int collect(const Difference *x, void *userdata) {
         /* So that they count as somebody's also from now on. */
         if (c.keeps_attributes)
                 c.xattrs = x->entry->xattrs;
+        if (!c.is_done && (d->p->is_dry_run || !d->p->site->options.is_asked)) {
+                c.bytes = refresh_measure(&scope, x);
+                refresh_cost_add(&d->cost, c.bytes);
+        }
         grown = reallocarray(d->items, d->n + 1, sizeof(RefreshChange));
         if (!grown)
                 return -ENOMEM;
@@ -153,14 +157,6 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
         return r;
 }
 
-/* A file that does not tell counts as a whole. */
-static uint64_t measure(const RefreshDirectory *d, const RefreshChange *c) {
-        _cleanup_close_ int fd = S_ISREG(c->st.st_mode) ? lower_open_file(d->p->lower, c->lower, 0) : -EBADF;
-        uint64_t bytes;
-
-        return fd >= 0 && content_measure(fd, 1, &bytes) >= 0 ? bytes : (uint64_t) c->st.st_size;
-}
-
 static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
         static const struct {
                 const char *name, *text;
@@ -178,7 +174,7 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
                 .path = path,
                 .text = c->is_same ? "another file that looks the same: no data is copied" : steps[i].text,
                 .n_entries = 1,
-                .bytes = c->kind == DIFFERENCE_CHANGED && !c->has_same_content ? measure(d, c) : 0,
+                .bytes = c->bytes,
                 .n_inodes = c->kind == DIFFERENCE_NEW,
         };
 
@@ -265,6 +261,23 @@ static int apply(RefreshDirectory *d) {
         return r < 0 ? r : k;
 }
 
+/* Whoever has not asked for it would not expect that much of a disk to be taken. */
+static int refuse_cost(const RefreshDirectory *d) {
+        _cleanup_free_ char *why = NULL;
+
+        if (asprintf(
+                    &why,
+                    "to take up what changed in the lower layer, %llu bytes are to be copied, more than a "
+                    "refresh does that nobody asked for (Data=, MinFreeSpace=): run 'ovlfinctl refresh "
+                    "%s/%s'",
+                    (unsigned long long) d->cost.bytes, d->p->site->overlay->mount_point, d->path) < 0) {
+                why = NULL;
+                return -ENOMEM;
+        }
+        refresh_note(d, "", why);
+        return 0;
+}
+
 typedef struct Run {
         Prune *p;
         const char *path;
@@ -316,7 +329,10 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
         else if (r == DIFFERENCES_REPLACED) /* else the directory around it does */
                 r = strcmp(path, run->path) == 0 ? refuse_replaced(run, n, path) : 0;
         else if (r >= 0 && d.n > 0)
-                r = apply(&d);
+                r = !run->p->site->options.is_asked && !run->p->is_dry_run &&
+                                refresh_cost_is_too_much(&d.cost, run->p->site, path)
+                        ? refuse_cost(&d)
+                        : apply(&d);
         else if (r < 0 && strcmp(path, run->path) != 0)
                 r = leave_out(&d, "", n->lower, r);
         directory_done(&d);
