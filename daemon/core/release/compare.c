@@ -169,14 +169,52 @@ static int compare_one(const Node *n, const char *path, int upper_fd, void *user
         return r;
 }
 
-/* Findings of directories that were not looked at stay. */
-static int keep_others(const Node *n, const char *path, int upper_fd, void *userdata) {
-        Compare *c = userdata;
-        const Finding *before = records_find_finding(c->records, n->new_handle);
+/* Whether a record says of a directory what it said when that was compared. */
+static bool is_as_compared(const Node *now, const Node *then) {
+        Entry *e, *next;
 
-        if (!before || path_startswith(path, c->path))
+        if (!now || !then || now->base != then->base ||
+            HASH_COUNT(now->entries) != HASH_COUNT(then->entries))
+                return false;
+        HASH_ITER(hh, now->entries, e, next) {
+                const Entry *before = node_find(then, e->name);
+
+                if (!before || before->base != e->base || before->xattrs != e->xattrs ||
+                    before->ctime != e->ctime)
+                        return false;
+        }
+        return true;
+}
+
+typedef struct Merge {
+        Compare *c;
+        const Records *now;
+} Merge;
+
+/* Findings of directories that were not looked at stay, and of those that a job has changed meanwhile. */
+static int keep_others(const Node *n, const char *path, int upper_fd, void *userdata) {
+        const Merge *m = userdata;
+        const Finding *found = records_find_finding(m->now, n->new_handle);
+
+        if (!found ||
+            (path_startswith(path, m->c->path) &&
+             is_as_compared(n, records_find(m->c->records, n->new_handle))))
                 return 0;
-        return keep_finding(c, before->handle, before->state, before->reason);
+        return keep_finding(m->c, found->handle, found->state, found->reason);
+}
+
+static void drop_outdated(const Merge *m) {
+        Compare *c = m->c;
+
+        for (size_t i = c->n; i-- > 0;) {
+                Finding *f = c->items + i;
+
+                if (is_as_compared(records_find(m->now, f->handle), records_find(c->records, f->handle)))
+                        continue;
+                free(f->handle);
+                free(f->reason);
+                *f = c->items[--c->n];
+        }
 }
 
 static int report_changed(Compare *c) {
@@ -192,21 +230,22 @@ static int report_changed(Compare *c) {
         return r;
 }
 
-/* Another job may have found out something about other directories meanwhile. */
+/* Jobs run beside a comparison, and compare what they have changed themselves. */
 static int write_findings(Compare *c) {
         _cleanup_close_ int lock_fd = open_dir_beneath(c->site->records_fd, "");
+        _cleanup_(records_freep) Records *now = NULL;
+        Merge m = { .c = c };
         int r = lock_fd;
 
         if (lock_fd >= 0 && flock(lock_fd, LOCK_EX) < 0)
                 r = -errno;
-        if (r >= 0 && c->path[0] != '\0') {
-                c->records = records_free(c->records);
-                r = records_load(c->site->records_fd, c->site->upper_fd, &c->records);
-                if (r >= 0)
-                        r = recorded_foreach(
-                                c->site->upper_fd, c->records, "", /* children_first= */ false, keep_others,
-                                c);
-        }
+        if (r >= 0)
+                r = records_load(c->site->records_fd, c->site->upper_fd, &now);
+        if (r < 0)
+                return r;
+        m.now = now;
+        drop_outdated(&m);
+        r = recorded_foreach(c->site->upper_fd, now, "", /* children_first= */ false, keep_others, &m);
         return r < 0 ? r : findings_write(c->site->records_fd, c->items, c->n);
 }
 
