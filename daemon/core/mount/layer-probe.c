@@ -198,7 +198,15 @@ static int open_path(const View *v, int root_fd, LayerPath *l, bool is_copy) {
         return l->path ? 0 : -ENOMEM;
 }
 
-/* Only names that the kernel has in memory are followed: -EAGAIN stays for the others. */
+static bool is_other(const LayerProbe *p, int fd) {
+        struct statx st;
+
+        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) >= 0 &&
+                makedev(st.stx_dev_major, st.stx_dev_minor) == p->other;
+}
+
+/* Only names that the kernel has in memory are followed: -EAGAIN stays for the others. Where the overlay has
+ * gone nobody looks for its layers, which may go next. */
 static int open_in_copy(LayerProbe *p, View *v) {
         _cleanup_close_ int root_fd = -EBADF;
         int r = 0;
@@ -208,9 +216,13 @@ static int open_in_copy(LayerProbe *p, View *v) {
         root_fd = mount_open_cached(AT_FDCWD, v->root, RESOLVE_NO_SYMLINKS);
         if (root_fd < 0)
                 return 0;
+        v->other_fd = mount_open_cached(root_fd, p->where, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        if (v->other_fd == -EAGAIN)
+                return 0;
+        if (v->other_fd < 0 || !is_other(p, v->other_fd))
+                return -EXDEV;
         for (size_t i = 0; r >= 0 && i < p->n_paths; i++)
                 r = open_path(v, root_fd, p->paths + i, /* is_copy= */ true);
-        v->other_fd = mount_open_cached(root_fd, p->where, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
         return r;
 }
 
@@ -255,6 +267,8 @@ static int open_attached(LayerProbe *p, View *v) {
                 return -ESRCH;
         if (v->other_fd == -EAGAIN)
                 v->other_fd = hold_attached(p, root_fd);
+        if (v->other_fd < 0 || !is_other(p, v->other_fd))
+                return v->other_fd < 0 ? v->other_fd : -EXDEV;
         for (size_t i = 0; r >= 0 && i < p->n_paths; i++)
                 r = open_path_attached(v, root_fd, p->paths + i);
         return r;
