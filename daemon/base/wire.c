@@ -7,7 +7,6 @@
 
 void wire_record_init(WireRecord *r, WireKind kind) {
         memset(r, 0, sizeof(*r));
-        r->size = sizeof(*r);
         r->kind = kind;
 }
 
@@ -27,34 +26,67 @@ static int send_packet(int fd, const void *data, size_t size) {
         }
 }
 
+/* A packet is a record up to its strings, and these one after the other, each with its NUL. */
+#define HEADER_SIZE offsetof(WireRecord, name)
+
+#define STRING(field)                                                                                       \
+        { offsetof(WireRecord, field), sizeof(((WireRecord *) 0)->field) }
+static const struct {
+        size_t offset, size;
+} strings[] = { STRING(name), STRING(path), STRING(lower_path), STRING(text) };
+
 int wire_send(int fd, const WireRecord *r) {
-        return send_packet(fd, r, sizeof(*r));
+        char packet[sizeof(WireRecord)];
+        uint32_t size = HEADER_SIZE;
+
+        memcpy(packet, r, HEADER_SIZE);
+        for (size_t i = 0; i < ELEMENTSOF(strings); i++) {
+                char *end =
+                        memccpy(packet + size, (const char *) r + strings[i].offset, '\0', strings[i].size);
+
+                if (!end)
+                        return -EBADMSG;
+                size = (uint32_t) (end - packet);
+        }
+        memcpy(packet + offsetof(WireRecord, size), &size, sizeof(size));
+        return send_packet(fd, packet, size);
 }
 
-static bool is_terminated(const char *s, size_t size) {
-        return memchr(s, '\0', size) != NULL;
-}
+/* The strings end where the packet does, and each fits its field. */
+static int record_unpack(WireRecord *r, const char *packet, size_t size) {
+        size_t used = HEADER_SIZE;
 
-static bool record_is_valid(const WireRecord *r, ssize_t n) {
-        return n == (ssize_t) sizeof(*r) && r->size == sizeof(*r) && r->kind < _WIRE_KIND_MAX &&
-                is_terminated(r->name, sizeof(r->name)) && is_terminated(r->path, sizeof(r->path)) &&
-                is_terminated(r->lower_path, sizeof(r->lower_path)) &&
-                is_terminated(r->text, sizeof(r->text));
+        if (size < HEADER_SIZE)
+                return -EBADMSG;
+        memcpy(r, packet, HEADER_SIZE);
+        for (size_t i = 0; i < ELEMENTSOF(strings); i++) {
+                size_t left = size - used, room = strings[i].size;
+                char *field = (char *) r + strings[i].offset;
+                char *end = memccpy(field, packet + used, '\0', left < room ? left : room);
+
+                if (!end)
+                        return -EBADMSG;
+                used += (size_t) (end - field);
+        }
+        return used == size && r->size == size && r->kind < _WIRE_KIND_MAX ? 0 : -EBADMSG;
 }
 
 /* Who ends without having read all that it was sent, as one that is killed or was done when it was
  * cancelled, resets the connection: the kernel says so once, before what was sent, which is still there. */
 int wire_receive(int fd, WireRecord *ret) {
+        char packet[sizeof(WireRecord)];
         ssize_t n;
+        int r;
 
         do
-                n = recv(fd, ret, sizeof(*ret), MSG_TRUNC); /* the size of the packet, not of what fits */
+                n = recv(fd, packet, sizeof(packet), MSG_TRUNC); /* the packet's size, not what fits */
         while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0)
                 return -errno;
         if (n == 0)
                 return 0;
-        return record_is_valid(ret, n) ? 1 : -EBADMSG;
+        r = n > (ssize_t) sizeof(packet) ? -EBADMSG : record_unpack(ret, packet, (size_t) n);
+        return r < 0 ? r : 1;
 }
 
 int wire_request_add(WireRequest *q, const char *key, const char *value) {

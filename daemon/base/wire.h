@@ -5,10 +5,11 @@
  * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
  * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "rest PATH",
  * "rest-parents PATH", "rearm PATH", "look PATH" and "looked PATH" (core/watcher.h). End of file means that
- * whoever asked is gone: the worker ends at the next step. From the worker: WireRecords of fixed size. The
- * last one a job sends is WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on
- * afterwards, sends WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one
- * build, so there is no version negotiation: a packet of another size is an error. */
+ * whoever asked is gone: the worker ends at the next step. From the worker: WireRecords, a packet each, of
+ * whose strings only what is used travels. The last one a job sends is WIRE_RESULT; a worker that keeps an
+ * old tree for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and
+ * simply exits at the end. Both sides are of one build, so there is no version negotiation: a packet whose
+ * parts do not fill it is an error. */
 #pragma once
 
 #include <limits.h>
@@ -102,7 +103,7 @@ typedef enum WatchState {
 #define WATCH_PATIENCE_USEC (5 * USEC_PER_SEC)
 
 typedef struct WireRecord {
-        uint32_t size; /* sizeof(WireRecord) */
+        uint32_t size; /* of the packet it came in; wire_send() sets it there */
         uint32_t kind;
         uint32_t state; /* WIRE_RESULT: 1 when something could not be cleared away, and a survey is to follow
                          */
@@ -122,16 +123,18 @@ typedef struct WireRecord {
         char text[1024];
 } WireRecord;
 
-/* Zeroes *r and sets size and kind. */
+/* Zeroes *r and sets kind. */
 void wire_record_init(WireRecord *r, WireKind kind);
 /* Copies a string into a field of a record, cut at its size. dest is an array member. */
 #define wire_set(dest, s) wire_copy((dest), sizeof(dest), (s))
 void wire_copy(char *dest, size_t size, const char *s);
 
-/* Sends one record, waits for room. -EPIPE: the other side is gone. */
+/* Sends one record, waits for room. -EPIPE: the other side is gone, -EBADMSG: a field that is not
+ * NUL-terminated. */
 int wire_send(int fd, const WireRecord *r);
 /* Receives one record. 1 received, 0 the other side has ended, -EAGAIN (non-blocking descriptors), -EBADMSG
- * wrong size or fields that are not NUL-terminated. */
+ * wrong size, an unknown kind, strings that are cut or do not fit their fields. What *ret holds is
+ * undefined behind the NULs of its strings, and if nothing was received. */
 int wire_receive(int fd, WireRecord *ret);
 
 /* A request under construction or received: "KEY=VALUE" strings. */

@@ -23,6 +23,17 @@ static int pair_teardown(void **state) {
         return 0;
 }
 
+#define HEADER_SIZE offsetof(WireRecord, name)
+
+static void assert_record_equal(WireRecord *in, const WireRecord *out) {
+        in->size = 0; /* of its packet */
+        assert_memory_equal(in, out, HEADER_SIZE);
+        assert_string_equal(in->name, out->name);
+        assert_string_equal(in->path, out->path);
+        assert_string_equal(in->lower_path, out->lower_path);
+        assert_string_equal(in->text, out->text);
+}
+
 static void test_record(void **state) {
         int *fds = *state;
         WireRecord out, in;
@@ -33,8 +44,51 @@ static void test_record(void **state) {
         wire_set(out.path, "a/b\nc");
         wire_set(out.text, "why");
         assert_return_code(wire_send(fds[0], &out), 0);
+        memset(&in, 'x', sizeof(in)); /* nothing of an earlier record is left in it */
         assert_int_equal(wire_receive(fds[1], &in), 1);
-        assert_memory_equal(&in, &out, sizeof(in));
+        assert_record_equal(&in, &out);
+}
+
+/* The largest record there can be arrives, too. */
+static void test_full(void **state) {
+        int *fds = *state;
+        WireRecord out, in;
+
+        wire_record_init(&out, WIRE_PROBLEM);
+        memset(out.name, 'n', sizeof(out.name) - 1);
+        memset(out.path, 'p', sizeof(out.path) - 1);
+        memset(out.lower_path, 'l', sizeof(out.lower_path) - 1);
+        memset(out.text, 't', sizeof(out.text) - 1);
+        assert_return_code(wire_send(fds[0], &out), 0);
+        assert_int_equal(wire_receive(fds[1], &in), 1);
+        assert_record_equal(&in, &out);
+}
+
+/* A record takes the room of what it says, not that of the longest path there may be. */
+static void test_size(void **state) {
+        const char *scheme = "redirect", *why = "a file is open for writing";
+        char packet[sizeof(WireRecord)];
+        size_t sent = 0, said = 0;
+        int *fds = *state;
+
+        for (unsigned i = 0; i < 1000; i++) {
+                WireRecord r;
+                ssize_t n;
+
+                wire_record_init(&r, WIRE_DIRECTORY);
+                r.state = DIRECTORY_PENDING;
+                wire_set(r.name, scheme);
+                (void) snprintf(r.path, sizeof(r.path), "projects/a-project/%u", i);
+                (void) snprintf(r.lower_path, sizeof(r.lower_path), "/projects/a-project/%u", i);
+                wire_set(r.text, why);
+                said += strlen(r.name) + strlen(r.path) + strlen(r.lower_path) + strlen(r.text) + 4;
+                assert_return_code(wire_send(fds[0], &r), 0);
+                n = recv(fds[1], packet, sizeof(packet), MSG_TRUNC);
+                assert_true(n > 0);
+                sent += (size_t) n;
+        }
+        assert_int_equal(sent, 1000 * HEADER_SIZE + said);
+        assert_true(sent < 300 * 1000);
 }
 
 /* Who ends without having read all has said what he said. */
@@ -47,7 +101,7 @@ static void test_ended_without_reading(void **state) {
         assert_return_code(wire_send(fds[0], &out), 0);
         fds[0] = fd_close(fds[0]);
         assert_int_equal(wire_receive(fds[1], &in), 1);
-        assert_memory_equal(&in, &out, sizeof(in));
+        assert_record_equal(&in, &out);
         assert_int_equal(wire_receive(fds[1], &in), 0);
 }
 
@@ -67,57 +121,107 @@ static void test_cut(void **state) {
         assert_string_equal(r.name, "");
 }
 
-static void corrupt_size(WireRecord *r) {
-        r->size--;
-}
-
-static void corrupt_kind(WireRecord *r) {
-        r->kind = _WIRE_KIND_MAX;
-}
-
-static void corrupt_name(WireRecord *r) {
+static void fill_name(WireRecord *r) {
         memset(r->name, 'x', sizeof(r->name));
 }
 
-static void corrupt_path(WireRecord *r) {
+static void fill_path(WireRecord *r) {
         memset(r->path, 'x', sizeof(r->path));
 }
 
-static void corrupt_lower_path(WireRecord *r) {
+static void fill_lower_path(WireRecord *r) {
         memset(r->lower_path, 'x', sizeof(r->lower_path));
 }
 
-static void corrupt_text(WireRecord *r) {
+static void fill_text(WireRecord *r) {
         memset(r->text, 'x', sizeof(r->text));
 }
 
-static void test_corrupt(void **state) {
-        static void (*const rows[])(WireRecord *) = { corrupt_size, corrupt_kind,       corrupt_name,
-                                                      corrupt_path, corrupt_lower_path, corrupt_text };
+/* A field without its NUL is not sent. */
+static void test_unterminated(void **state) {
+        static void (*const rows[])(WireRecord *) = { fill_name, fill_path, fill_lower_path, fill_text };
         int *fds = *state;
-        WireRecord r, in;
+        WireRecord r;
 
+        assert_return_code(fcntl(fds[1], F_SETFL, O_NONBLOCK), errno);
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 wire_record_init(&r, WIRE_RESULT);
                 rows[i](&r);
-                assert_return_code(wire_send(fds[0], &r), 0);
-                assert_int_equal(wire_receive(fds[1], &in), -EBADMSG);
+                assert_int_equal(wire_send(fds[0], &r), -EBADMSG);
+                assert_int_equal(wire_receive(fds[1], &r), -EAGAIN);
         }
 }
 
-static void test_short_and_long(void **state) {
-        static char packet[2 * sizeof(WireRecord)];
-        int *fds = *state;
-        WireRecord in, r;
+static size_t packet_add(char *packet, size_t size, const char *string, size_t length) {
+        memcpy(packet + size, string, length);
+        return size + length;
+}
 
-        wire_record_init(&r, WIRE_RESULT);
-        memcpy(packet, &r, sizeof(r));
-        assert_int_equal(send(fds[0], packet, sizeof(r) - 1, 0), sizeof(r) - 1);
-        assert_int_equal(wire_receive(fds[1], &in), -EBADMSG);
-        assert_int_equal(send(fds[0], "x", 1, 0), 1);
-        assert_int_equal(wire_receive(fds[1], &in), -EBADMSG);
-        assert_int_equal(send(fds[0], packet, sizeof(packet), 0), sizeof(packet));
-        assert_int_equal(wire_receive(fds[1], &in), -EBADMSG);
+/* A packet by hand: the header with what it says of its size, and these strings, with what NULs they have.
+ */
+static int receive_by_hand(int *fds, uint32_t kind, int lie, const char *strings, size_t length) {
+        static char packet[4 * sizeof(WireRecord)];
+        WireRecord r;
+        size_t size;
+
+        wire_record_init(&r, (WireKind) kind);
+        r.size = (uint32_t) ((int) (HEADER_SIZE + length) + lie);
+        size = packet_add(packet, 0, (const char *) &r, HEADER_SIZE);
+        size = packet_add(packet, size, strings, length);
+        assert_int_equal(send(fds[0], packet, size, 0), size);
+        return wire_receive(fds[1], &r);
+}
+
+#define FOUR "name\0path\0lower\0text" /* and the NUL of the literal */
+
+static void test_corrupt(void **state) {
+        int *fds = *state;
+
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, FOUR, sizeof(FOUR)), 1);
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, "\0\0\0", 4), 1);
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, -1, FOUR, sizeof(FOUR)), -EBADMSG);
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 1, FOUR, sizeof(FOUR)), -EBADMSG);
+        assert_int_equal(receive_by_hand(fds, _WIRE_KIND_MAX, 0, FOUR, sizeof(FOUR)), -EBADMSG);
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, FOUR "\0more", sizeof(FOUR "\0more")), -EBADMSG);
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, FOUR "\0", sizeof(FOUR "\0")), -EBADMSG);
+}
+
+/* Wherever a packet is cut, also where what is left says how long it is. */
+static void test_cut_packet(void **state) {
+        static char packet[sizeof(WireRecord)];
+        int *fds = *state;
+        WireRecord r;
+
+        for (size_t length = 0; length < sizeof(FOUR); length++)
+                assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, FOUR, length), -EBADMSG);
+        wire_record_init(&r, WIRE_NOTE);
+        for (uint32_t size = 1; size < HEADER_SIZE; size++) {
+                r.size = size;
+                memcpy(packet, &r, size);
+                assert_int_equal(send(fds[0], packet, size, 0), size);
+                assert_int_equal(wire_receive(fds[1], &r), -EBADMSG);
+        }
+}
+
+/* A string that is longer than its field, and a packet that is longer than any record. */
+static void test_long_packet(void **state) {
+        static const size_t rooms[] = { sizeof(((WireRecord *) 0)->name), sizeof(((WireRecord *) 0)->path),
+                                        sizeof(((WireRecord *) 0)->lower_path),
+                                        sizeof(((WireRecord *) 0)->text) };
+        static char strings[2 * sizeof(WireRecord)];
+        int *fds = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(rooms); i++)
+                for (unsigned excess = 0; excess < 2; excess++) {
+                        size_t length = i + rooms[i] - 1 + excess, size = length + ELEMENTSOF(rooms) - i;
+
+                        memset(strings, '\0', sizeof(strings));
+                        memset(strings + i, 'x', length - i);
+                        assert_int_equal(
+                                receive_by_hand(fds, WIRE_NOTE, 0, strings, size),
+                                excess == 0 ? 1 : -EBADMSG);
+                }
+        assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, strings, sizeof(strings)), -EBADMSG);
 }
 
 static void test_ends(void **state) {
@@ -180,8 +284,10 @@ static void test_request_limits(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                pair_test(test_record),         pair_test(test_cut),
-                pair_test(test_corrupt),        pair_test(test_short_and_long),
+                pair_test(test_record),         pair_test(test_full),
+                pair_test(test_size),           pair_test(test_cut),
+                pair_test(test_unterminated),   pair_test(test_corrupt),
+                pair_test(test_cut_packet),     pair_test(test_long_packet),
                 pair_test(test_ends),           pair_test(test_request),
                 pair_test(test_request_limits), pair_test(test_ended_without_reading),
         };

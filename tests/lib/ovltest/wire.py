@@ -8,7 +8,7 @@ import struct
 
 KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
 # The gap: what the lower layers did for a job.
-RECORD = struct.Struct("=IIIi7Q96x64s4096s4096s1024s")
+HEADER = struct.Struct("=IIIi7Q96x")
 DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
 JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
 CHECK_LEVELS = ["ok", "warning", "fail"]
@@ -23,17 +23,18 @@ def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, erro
     for words in (DIRECTORY_STATES, JOB_STATES, CHECK_LEVELS):
         if isinstance(state, str) and state in words:
             state = words.index(state)
-    return RECORD.pack(RECORD.size, KINDS.index(kind), state, error, done, total, merge_children, size, errors, usec, 0,
-                       name.encode(), path.encode(), lower_path.encode(), text.encode())
+    strings = b"".join(s.encode() + b"\0" for s in (name, path, lower_path, text))
+    return HEADER.pack(HEADER.size + len(strings), KINDS.index(kind), state, error, done, total, merge_children, size, errors,
+                       usec, 0) + strings
 
 
 def unpack(packet):
     """A record as a dict; its state is a word where the kind has words for it."""
-    _, kind, state, error, *rest = RECORD.unpack(packet)
+    _, kind, state, error, *numbers = HEADER.unpack_from(packet)
     kind = KINDS[kind]
-    texts = [value.split(b"\0")[0].decode(errors="surrogateescape") for value in rest[len(NUMBERS):]]
+    texts = [value.decode(errors="surrogateescape") for value in packet[HEADER.size:].split(b"\0")]
     return {"kind": kind, "state": STATES[kind][state] if kind in STATES else state, "error": error,
-            **dict(zip(NUMBERS, rest)), **dict(zip(STRINGS, texts))}
+            **dict(zip(NUMBERS, numbers)), **dict(zip(STRINGS, texts))}
 
 
 def start(worker, environment=None):
