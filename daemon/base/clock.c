@@ -19,3 +19,9 @@ uint64_t now_realtime_usec(void) {
 uint64_t now_monotonic_usec(void) {
         return now_usec(CLOCK_MONOTONIC);
 }
+
+uint64_t pause_after(unsigned n, uint64_t first, uint64_t longest) {
+        while (n-- > 0 && first < longest)
+                first = pause_next(first, longest);
+        return first;
+}

@@ -6,3 +6,10 @@
 
 uint64_t now_realtime_usec(void);
 uint64_t now_monotonic_usec(void);
+
+/* The next of pauses that double until they are the longest one, of any unit. */
+static inline uint64_t pause_next(uint64_t pause, uint64_t longest) {
+        return pause < longest / 2 ? 2 * pause : longest;
+}
+/* The one after n others, the first of which was so long. */
+uint64_t pause_after(unsigned n, uint64_t first, uint64_t longest);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 #include "config/schedule.h"
 #include "overlays/managed.h"
@@ -16,13 +17,11 @@
 #define PAUSE_PRECONDITION_LAST_USEC (24 * 3600 * USEC_PER_SEC)
 
 uint64_t automatic_pause(FailureKind kind, unsigned n) {
-        bool is_lasting = kind == FAILURE_PRECONDITION;
-        uint64_t usec = is_lasting ? PAUSE_PRECONDITION_USEC : PAUSE_FIRST_USEC,
-                 last = is_lasting ? PAUSE_PRECONDITION_LAST_USEC : PAUSE_LAST_USEC;
+        unsigned n_before = n > 0 ? n - 1 : 0;
 
-        while (n-- > 1 && usec < last)
-                usec *= 2;
-        return usec < last ? usec : last;
+        return kind == FAILURE_PRECONDITION
+                ? pause_after(n_before, PAUSE_PRECONDITION_USEC, PAUSE_PRECONDITION_LAST_USEC)
+                : pause_after(n_before, PAUSE_FIRST_USEC, PAUSE_LAST_USEC);
 }
 
 bool automatic_is_open(const Managed *o) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 #include "service/strv.h"
 
@@ -235,21 +236,14 @@ bool job_is_put_off(const Job *j, const Failure *failure) {
 }
 
 uint64_t job_held_pause(const Job *j) {
-        uint64_t pause = JOB_HELD_PAUSE_FIRST_USEC;
-
-        for (unsigned n = j->n_pauses; n > 0 && pause < JOB_HELD_PAUSE_LAST_USEC; n--)
-                pause *= 2;
-        return pause < JOB_HELD_PAUSE_LAST_USEC ? pause : JOB_HELD_PAUSE_LAST_USEC;
+        return pause_after(j->n_pauses, JOB_HELD_PAUSE_FIRST_USEC, JOB_HELD_PAUSE_LAST_USEC);
 }
 
 uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) {
         uint64_t waited = job_trouble_duration(j, now_usec);
-        uint64_t left = waited < patience_usec ? patience_usec - waited : 0, pause = JOB_PAUSE_FIRST_USEC;
+        uint64_t left = waited < patience_usec ? patience_usec - waited : 0,
+                 pause = pause_after(j->n_pauses, JOB_PAUSE_FIRST_USEC, JOB_PAUSE_LAST_USEC);
 
-        for (unsigned n = j->n_pauses; n > 0 && pause < JOB_PAUSE_LAST_USEC; n--)
-                pause *= 2;
-        if (pause > JOB_PAUSE_LAST_USEC)
-                pause = JOB_PAUSE_LAST_USEC;
         return pause < left ? pause : left;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
@@ -106,7 +107,7 @@ void managed_schedule_retry(Managed *o) {
         if (r < 0)
                 (void) log_error_errno(
                         r, "Cannot schedule another look at overlay '%s': %m", o->config->name);
-        o->retry_usec = o->retry_usec * 2 < RETRY_LAST_USEC ? o->retry_usec * 2 : RETRY_LAST_USEC;
+        o->retry_usec = pause_next(o->retry_usec, RETRY_LAST_USEC);
 }
 
 static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "overlays/managed.h"
 #include "service/log.h"
 #include "service/messages.h"
@@ -135,7 +136,7 @@ static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         if (end == PROC_ABANDONED)
                 return;
         watching_set_timer(w, w->pause_usec, on_pause_over);
-        w->pause_usec = w->pause_usec * 2 < PAUSE_LAST_USEC ? w->pause_usec * 2 : PAUSE_LAST_USEC;
+        w->pause_usec = pause_next(w->pause_usec, PAUSE_LAST_USEC);
 }
 
 static const ProcHandler handler = { .on_record = on_record, .on_end = on_end };

@@ -82,7 +82,7 @@ int work_keep_for(Site *site, Keepers *k, uint64_t usec) {
                         return -ECANCELED;
                 if (k->n > 0)
                         keepers_wait(k, pause);
-                pause = pause * 2 < KEEP_LOOK_MAX_MSEC ? pause * 2 : KEEP_LOOK_MAX_MSEC;
+                pause = (int) pause_next((uint64_t) pause, KEEP_LOOK_MAX_MSEC);
         }
         return 0;
 }

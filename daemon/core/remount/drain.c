@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/mount/reconfigure.h"
 #include "core/remount/generation.h"
@@ -72,8 +73,7 @@ static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdat
         bool is_read_only = false, was_read_only = false;
         Holders h = { 0 }, before = { 0 };
 
-        for (uint64_t pause = LOOK_MIN_USEC;;
-             pause = pause * 2 < LOOK_MAX_USEC ? pause * 2 : LOOK_MAX_USEC) {
+        for (uint64_t pause = LOOK_MIN_USEC;; pause = pause_next(pause, LOOK_MAX_USEC)) {
                 int r;
 
                 is_read_only = is_read_only || superblock_make_read_only(d->root_fd) >= 0;
