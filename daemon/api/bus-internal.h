@@ -28,10 +28,6 @@ int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_erro
 /* The entries of an a{sv} as below. */
 int bus_append_directory_entries(
         sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
-/* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes
- * of it. */
-int bus_append_directory(
-        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
 
 /* Answers with the object of a job. */
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j);

@@ -81,8 +81,10 @@ int bus_append_directory_entries(
         return j ? sd_bus_message_append(message, "{sv}", "job", "u", j->id) : 0;
 }
 
-int bus_append_directory(
-        sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
+/* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes
+ * of it. */
+static int
+append_directory(sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *i) {
         int r;
 
         if ((r = sd_bus_message_open_container(message, 'a', "{sv}")) < 0 ||
@@ -112,7 +114,7 @@ static int send_directory(const Question *q, const Managed *o, const WireRecord 
         k = sd_bus_message_new_method_return(q->message, &reply);
         if (k < 0)
                 return k;
-        k = bus_append_directory(reply, q->manager, o, &info);
+        k = append_directory(reply, q->manager, o, &info);
         return k < 0 ? k : sd_bus_message_send(reply);
 }
 
@@ -476,7 +478,7 @@ static int append_listed(const DirectoryInfo *info, void *userdata) {
                 strlen(info->lower_path) + strlen(info->reason);
         if (l->n_bytes > LISTING_BYTES_MAX)
                 return -ENOBUFS;
-        return bus_append_directory(l->reply, l->manager, l->overlay, info);
+        return append_directory(l->reply, l->manager, l->overlay, info);
 }
 
 static int append_overlay(Listing *l, const Managed *o) {

@@ -18,6 +18,32 @@
 /* Longer than a worker has from SIGTERM to being abandoned, shorter than systemd waits (TimeoutStopSec=). */
 #define STOP_USEC (PROC_CANCEL_USEC + PROC_KILL_USEC + 5 * USEC_PER_SEC)
 
+static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        log_warning("Not waiting any longer for workers to end");
+        return sd_event_exit(m->host.event, 0);
+}
+
+/* Stops all workers, then the loop. Their jobs stay resumable. */
+static void manager_stop(Manager *m) {
+        if (m->host.is_stopping)
+                return;
+        manager_save_state(m);
+        manager_save_heat(m);
+        notifier_stopping(m->notifier);
+        notifier_status(m->notifier, "Waiting for the workers to stop");
+        log_info("Stopping");
+        m->host.is_stopping = true;
+        m->queries = query_pool_free(m->queries);
+        proc_pool_terminate(m->host.workers);
+        if (proc_pool_is_idle(m->host.workers) ||
+            sd_event_add_time_relative(
+                    m->host.event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout,
+                    m) < 0)
+                (void) sd_event_exit(m->host.event, 0);
+}
+
 static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
         manager_stop(userdata);
         return 0;
@@ -479,29 +505,4 @@ void manager_is_named(Manager *m) {
                 m->n_overlays, PLURAL(m->n_overlays));
         notifier_ready(m->notifier);
         manager_send_status(m);
-}
-
-static int on_stop_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
-        Manager *m = userdata;
-
-        log_warning("Not waiting any longer for workers to end");
-        return sd_event_exit(m->host.event, 0);
-}
-
-void manager_stop(Manager *m) {
-        if (m->host.is_stopping)
-                return;
-        manager_save_state(m);
-        manager_save_heat(m);
-        notifier_stopping(m->notifier);
-        notifier_status(m->notifier, "Waiting for the workers to stop");
-        log_info("Stopping");
-        m->host.is_stopping = true;
-        m->queries = query_pool_free(m->queries);
-        proc_pool_terminate(m->host.workers);
-        if (proc_pool_is_idle(m->host.workers) ||
-            sd_event_add_time_relative(
-                    m->host.event, &m->stop_timer, CLOCK_MONOTONIC, STOP_USEC, USEC_PER_SEC, on_stop_timeout,
-                    m) < 0)
-                (void) sd_event_exit(m->host.event, 0);
 }

@@ -52,8 +52,6 @@ int manager_startup(Manager *m);
 int manager_reload(Manager *m);
 /* The bus has given us our name: readiness is reported. */
 void manager_is_named(Manager *m);
-/* Stops all workers, then the loop. Their jobs stay resumable. */
-void manager_stop(Manager *m);
 
 Managed *manager_find_overlay(const Manager *m, const char *name);
 /* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that

@@ -7,6 +7,7 @@
 #define uthash_nonfatal_oom(e) ((e)->is_lost = true)
 #include <uthash.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 
 typedef struct Directory {
@@ -161,21 +162,12 @@ int directory_table_get(const DirectoryTable *t, const char *path, DirectoryInfo
 
 bool directory_table_try(DirectoryTable *t, const char *path, uint64_t now_usec) {
         Directory *d = directory_find(t, path);
-        uint64_t pause;
 
         if (!d || now_usec < d->next_try_usec)
                 return !d;
-        pause = TRY_PAUSE_USEC << d->n_tries;
-        if (pause < TRY_PAUSE_MAX_USEC)
-                d->n_tries++;
-        else
-                pause = TRY_PAUSE_MAX_USEC;
-        d->next_try_usec = now_usec + pause;
+        d->next_try_usec = now_usec + pause_after(d->n_tries, TRY_PAUSE_USEC, TRY_PAUSE_MAX_USEC);
+        d->n_tries += d->n_tries < UINT8_MAX;
         return true;
-}
-
-size_t directory_table_size(const DirectoryTable *t) {
-        return HASH_COUNT(t->head);
 }
 
 size_t directory_table_count(const DirectoryTable *t, DirectoryState state) {

@@ -33,7 +33,6 @@ int directory_table_get(const DirectoryTable *t, const char *path, DirectoryInfo
  * at once, then, as long as state and reason stay the same, after pauses that grow from an hour to a day.
  * now_usec: of any clock that does not go back. */
 bool directory_table_try(DirectoryTable *t, const char *path, uint64_t now_usec);
-size_t directory_table_size(const DirectoryTable *t) _pure_;
 size_t directory_table_count(const DirectoryTable *t, DirectoryState state) _pure_;
 
 /* A survey reports everything that is not merged: what has not been updated between begin and end is gone.

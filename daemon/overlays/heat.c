@@ -155,7 +155,7 @@ void heat_table_forgive_all(HeatTable *t) {
                 item_forgive(i);
 }
 
-void heat_table_remove(HeatTable *t, const char *path) {
+static void heat_table_remove(HeatTable *t, const char *path) {
         Item *i = item_find(t, path);
 
         if (i)

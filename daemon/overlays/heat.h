@@ -46,7 +46,6 @@ void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before
 void heat_table_forgive(HeatTable *t, const char *path);
 /* All may be tried again. */
 void heat_table_forgive_all(HeatTable *t);
-void heat_table_remove(HeatTable *t, const char *path);
 size_t heat_table_size(const HeatTable *t) _pure_;
 /* Forgets what has cooled down to next to nothing, and the coldest beyond max. */
 void heat_table_trim(HeatTable *t, size_t max, uint64_t now_usec, uint64_t window_usec);

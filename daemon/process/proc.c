@@ -113,10 +113,6 @@ void proc_set_handler(Proc *p, const ProcHandler *handler, void *userdata) {
         p->userdata = userdata;
 }
 
-pid_t proc_pid(const Proc *p) {
-        return p->pid;
-}
-
 static void proc_tell_place(const Proc *p, bool begins) {
         const ProcPool *pool = p->pool;
 

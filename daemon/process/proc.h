@@ -85,4 +85,3 @@ int proc_send(Proc *p, const char *packet);
 /* Nobody listens to it any more: it is asked to end (end of file and SIGTERM), and sees SIGKILL after
  * PROC_CANCEL_USEC. NULL is fine. */
 Proc *proc_free(Proc *p);
-pid_t proc_pid(const Proc *p) _pure_;

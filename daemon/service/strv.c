@@ -56,17 +56,6 @@ char *strv_join(char *const *l) {
         return joined;
 }
 
-bool strv_equal(char *const *a, char *const *b) {
-        size_t n = strv_length(a);
-
-        if (n != strv_length(b))
-                return false;
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(a[i], b[i]) != 0)
-                        return false;
-        return true;
-}
-
 bool str_equal(const char *a, const char *b) {
         return a == b || (a && b && strcmp(a, b) == 0);
 }

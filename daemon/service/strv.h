@@ -15,7 +15,6 @@ int strv_extend(char ***l, const char *s);
 int strv_copy(char *const *a, char ***ret);
 /* One string, words separated by blanks; "" for none. NULL on out of memory. */
 char *strv_join(char *const *l);
-bool strv_equal(char *const *a, char *const *b) _pure_;
 
 /* Whether both are NULL or the same text. */
 bool str_equal(const char *a, const char *b) _pure_;

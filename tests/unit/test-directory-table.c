@@ -23,6 +23,18 @@ static int put(DirectoryTable *t, const char *path, DirectoryState s) {
 
 #define HOUR (3600 * UINT64_C(1000000))
 
+static int count_one(const DirectoryInfo *info, void *userdata) {
+        ++*(size_t *) userdata;
+        return 0;
+}
+
+static size_t table_size(const DirectoryTable *t) {
+        size_t n = 0;
+
+        assert_return_code(directory_table_foreach(t, "", count_one, &n), 0);
+        return n;
+}
+
 static void test_tries(void **state) {
         DirectoryInfo i = {
                 .path = "d", .state = DIRECTORY_STALE, .reason = "one", .scheme = "", .lower_path = ""
@@ -79,7 +91,7 @@ static void test_update_and_get(void **state) {
         assert_int_equal(directory_table_update(*state, &in), 0);
         assert_int_equal(directory_table_get(*state, "a/b", &out), 1);
         assert_string_equal(out.lower_path, "");
-        assert_int_equal(directory_table_size(*state), 1);
+        assert_int_equal(table_size(*state), 1);
 }
 
 static void test_counts_and_changes(void **state) {
@@ -92,9 +104,9 @@ static void test_counts_and_changes(void **state) {
         assert_int_equal(directory_table_count(*state, DIRECTORY_FINALIZED), 1);
         assert_int_equal(put(*state, "a", DIRECTORY_MERGED), 1);
         assert_int_equal(directory_table_count(*state, DIRECTORY_FINALIZED), 0);
-        assert_int_equal(directory_table_size(*state), 1);
+        assert_int_equal(table_size(*state), 1);
         directory_table_clear(*state);
-        assert_int_equal(directory_table_size(*state), 0);
+        assert_int_equal(table_size(*state), 0);
         assert_int_equal(directory_table_count(*state, DIRECTORY_EXCLUDED), 0);
 }
 
@@ -139,7 +151,7 @@ static void test_survey(void **state) {
         assert_int_equal(put(*state, "new", DIRECTORY_PENDING), 1);
         directory_table_survey_end(*state, see_dropped, &dropped);
         assert_string_equal(dropped.text, "gone ");
-        assert_int_equal(directory_table_size(*state), 3);
+        assert_int_equal(table_size(*state), 3);
 }
 
 /* The memory of a large tree: a budget, so that nobody makes an entry twice as large without noticing. */
@@ -161,7 +173,7 @@ static void test_too_long(void **state) {
         memset(path, 'x', 69999);
         path[69999] = '\0';
         assert_int_equal(put(*state, path, DIRECTORY_FINALIZED), -ENOMEM);
-        assert_int_equal(directory_table_size(*state), 0);
+        assert_int_equal(table_size(*state), 0);
 }
 
 #define table_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

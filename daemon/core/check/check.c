@@ -338,15 +338,6 @@ int overlay_check(const Overlay *o, CheckList *ret) {
         return overlay_check_from(/* sources= */ NULL, o, ret);
 }
 
-CheckLevel check_list_level(const CheckList *l) {
-        CheckLevel worst = CHECK_OK;
-
-        for (size_t i = 0; i < l->n; i++)
-                if (l->items[i].level > worst)
-                        worst = l->items[i].level;
-        return worst;
-}
-
 const Check *check_list_find(const CheckList *l, const char *id) {
         for (size_t i = 0; i < l->n; i++)
                 if (strcmp(l->items[i].id, id) == 0)

@@ -37,8 +37,6 @@ int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList 
  * lower layer, for a few seconds at most: what does not answer is left to a thread, which may keep
  * the process from ending: 1. A text of *ret is the caller's. */
 int overlay_check_lower(Overlay *o, Check *ret);
-/* The worst level found. */
-CheckLevel check_list_level(const CheckList *l) _pure_;
 /* The finding of that id, or NULL. */
 const Check *check_list_find(const CheckList *l, const char *id) _pure_;
 /* Turns the first failed check into a FAILURE_PRECONDITION naming the mount point; 0 if none failed. */

@@ -142,9 +142,6 @@ int sync_dirty(Exchange *x);
 int reconcile_dirty(Exchange *x);
 int reconcile_events(Exchange *x); /* takes up what is queued, and what had to wait */
 int reconcile_all(Exchange *x);    /* every directory, whether an event told of it or not */
-/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
- * its way. */
-int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd);
 
 /* grave.c: taking entries out of trees that others use */
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
@@ -199,11 +196,8 @@ int stand_check(Exchange *x);
  * more, and to exchange back would take away what others have made in the new one since. It is kept for him
  * too. */
 int stand_after(Exchange *x);
-/* Who can make or remove names in the old tree. */
-int stand_find_writers(const Exchange *x, Writers **ret);
 
 /* swap.c */
 /* 1: somebody came who is to be waited for. */
 int exchange_now(Exchange *x, Failure *reterr);
 int exchange_move_beside(Exchange *x);
-int exchange_note_beside(Exchange *x);

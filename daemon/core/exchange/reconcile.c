@@ -71,7 +71,9 @@ static int open_new_by_handle(Exchange *x, const char *handle, int *ret_fd, int 
         return 0;
 }
 
-int node_open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
+/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
+ * its way. */
+static int open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
         _cleanup_free_ char *path = node_path(n);
         int r = -ESTALE;
 
@@ -183,7 +185,7 @@ static int reconcile_sides(Sides *s) {
         if (r >= 0)
                 r = raw_list_changes(s->old_upper_fd, &s->changes, &s->list);
         if (r >= 0)
-                r = node_open_new(s->x, s->node, &s->new_fd, &s->new_upper_fd);
+                r = open_new(s->x, s->node, &s->new_fd, &s->new_upper_fd);
         if (r == -ESTALE) /* its users removed it for good */
                 r = 0;
         for (size_t i = 0; r >= 0 && i < s->list.n; i++)
@@ -247,7 +249,7 @@ static int forget_gone(Exchange *x, Node *n) {
         Entry *e, *next;
 
         if (r >= 0)
-                r = node_open_new(x, n, &s.new_fd, &s.new_upper_fd);
+                r = open_new(x, n, &s.new_fd, &s.new_upper_fd);
         n->is_deferred |= r == -EAGAIN;
         HASH_ITER(hh, n->entries, e, next) {
                 bool is_gone = e->is_gone;

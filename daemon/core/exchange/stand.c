@@ -38,7 +38,8 @@ static int gather(Node *n, void *userdata) {
         return fd < 0 ? fd : writers_add(g->writers, fd);
 }
 
-int stand_find_writers(const Exchange *x, Writers **ret) {
+/* Who can make or remove names in the old tree. */
+static int find_writers_in_old(const Exchange *x, Writers **ret) {
         _cleanup_(writers_freep) Writers *w = NULL;
         Gathering g = { .x = x };
         int r = writers_new(&w);
@@ -59,7 +60,7 @@ static int find_writers(const Site *site, const char *path, const Exchange *x, W
         int r;
 
         if (x)
-                return stand_find_writers(x, ret);
+                return find_writers_in_old(x, ret);
         r = writers_new(&w);
         if (r < 0)
                 return r;
@@ -232,7 +233,7 @@ int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
                         tell(site, x, &s, &w);
                 }
                 r = pause_looking(x, w.pause_msec);
-                w.pause_msec = w.pause_msec < LOOK_AGAIN_MSEC / 2 ? 2 * w.pause_msec : LOOK_AGAIN_MSEC;
+                w.pause_msec = (int) pause_next((uint64_t) w.pause_msec, LOOK_AGAIN_MSEC);
         }
         return r;
 }

@@ -30,7 +30,7 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
 
 /* From here on path users reach the old tree: after a crash nobody can tell any more who has removed what is
  * missing there. */
-int exchange_note_beside(Exchange *x) {
+static int note_beside(Exchange *x) {
         int r;
 
         if (x->is_noted)
@@ -47,7 +47,7 @@ int exchange_move_beside(Exchange *x) {
 
         if (x->is_beside)
                 return 0;
-        r = exchange_note_beside(x);
+        r = note_beside(x);
         if (r < 0)
                 return r;
         if (renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE) < 0)
@@ -212,7 +212,7 @@ int exchange_now(Exchange *x, Failure *reterr) {
         TimesGuard guard;
 
         times_guard_begin(&guard, x->parent_fd);
-        r = x->has_standing ? exchange_note_beside(x) : 0; /* takes its time, which nobody has later */
+        r = x->has_standing ? note_beside(x) : 0; /* takes its time, which nobody has later */
         while (r == 0 && (r = try_exchange(x, reterr)) == 1) {
                 r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
                 if (r < 0)

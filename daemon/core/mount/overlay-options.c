@@ -129,7 +129,9 @@ static void remove_quotes(char *value) {
         value[n - 2] = '\0';
 }
 
-int overlay_option_effective(const Overlay *o, const char *key, char **ret) {
+/* What a key is set to: "on", "off", "follow" and so on; NULL where it is neither shown nor known as a
+ * default. Owned by the caller. */
+static int effective_value(const Overlay *o, const char *key, char **ret) {
         _cleanup_free_ char *shown = NULL;
         const char *value;
         int r;
@@ -186,7 +188,7 @@ typedef struct Comparison {
 static int compare_one(const char *key, const char *value, void *userdata, Failure *reterr) {
         _cleanup_free_ char *is = NULL;
         Comparison *c = userdata;
-        int r = overlay_option_effective(c->o, key, &is);
+        int r = effective_value(c->o, key, &is);
 
         if (r < 0)
                 return r;
@@ -248,7 +250,7 @@ static int carry_shown(const Overlay *o, const char *option, OverlayOptions *l, 
                 return options_add(l, key, NULL, false);
         if (keys[i].kind != KEY_SHOWN)
                 return 0;
-        r = overlay_option_effective(o, key, &value);
+        r = effective_value(o, key, &value);
         return r < 0 ? r : options_add(l, key, value, false);
 }
 
@@ -271,7 +273,7 @@ static int carry_defaults(const Overlay *o, OverlayOptions *l) {
 
                 if (keys[i].kind != KEY_DEFAULT)
                         continue;
-                r = overlay_option_effective(o, keys[i].key, &value);
+                r = effective_value(o, keys[i].key, &value);
                 if (r >= 0 && value)
                         r = options_add(l, keys[i].key, value, false);
                 if (r < 0)
@@ -368,7 +370,7 @@ verify_option(const Overlay *old, const Overlay *new, const OverlayOption *optio
                 return mount_options_have(new->fs_options, option->key)
                         ? 0
                         : differs(old, reterr, option->key, NULL, "given");
-        r = overlay_option_effective(new, option->key, &is);
+        r = effective_value(new, option->key, &is);
         if (r < 0)
                 return r;
         if (is && strcmp(is, option->value) == 0)

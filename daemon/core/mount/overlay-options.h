@@ -19,9 +19,6 @@ typedef struct OverlayOptions {
 
 void overlay_options_done(OverlayOptions *l);
 
-/* What a key is set to: "on", "off", "follow" and so on; NULL where it is neither shown nor known as a
- * default. Owned by the caller. */
-int overlay_option_effective(const Overlay *o, const char *key, char **ret);
 /* All options for a new superblock like that of o, with those in set (NULL: none) changed: also the ones
  * that the mount table does not show because they are the default of now. FAILURE_PRECONDITION for an
  * overlay whose options cannot be known or carried over, FAILURE_INVALID for what cannot be set. */

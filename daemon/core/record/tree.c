@@ -216,6 +216,14 @@ char *node_path(const Node *n) {
         return p;
 }
 
+static unsigned node_depth(const Node *n) {
+        unsigned depth = 0;
+
+        for (; n->entry; n = n->parent)
+                depth++;
+        return depth;
+}
+
 /* The caller has the lock. Without memory for the list it is found when the next one is noted. */
 static void list_dirty(Node *n) {
         unsigned level = node_depth(n);
@@ -327,14 +335,6 @@ void changes_done(Changes *c) {
                 free(c->names[i]);
         free(c->names);
         *c = (Changes){ 0 };
-}
-
-unsigned node_depth(const Node *n) {
-        unsigned depth = 0;
-
-        for (; n->entry; n = n->parent)
-                depth++;
-        return depth;
 }
 
 void node_set_watch(Node *n, int watch) {

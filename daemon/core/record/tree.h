@@ -137,7 +137,6 @@ Node *tree_next_gone(Tree *t);
 /* Takes what was noted so far; what is noted from now on is the next comparison's. */
 Changes node_take_changes(Node *n);
 void changes_done(Changes *c);
-unsigned node_depth(const Node *n) _pure_;
 void node_set_watch(Node *n, int watch);
 void node_set_old_inode(Node *n, uint64_t inode);
 Node *tree_find_watch(Tree *t, int watch);

@@ -48,9 +48,6 @@ typedef struct RefreshDirectory {
         Failure *reterr;
 } RefreshDirectory;
 
-/* Makes the staging directory, and in it the view of the lower directory in which all names but the new ones
- * are covered. */
-int refresh_open_view(RefreshDirectory *d);
 int refresh_open_staging(RefreshDirectory *d);
 int refresh_take(RefreshDirectory *d, RefreshChange *c);
 int refresh_replace(RefreshDirectory *d, RefreshChange *c);
@@ -68,5 +65,4 @@ int refresh_record_dressing(RefreshDirectory *d);
 int refresh_holds_own(const Records *records, int upper_fd);
 /* record_edit_func; d is a RefreshDirectory. */
 int refresh_record(Node *n, void *d);
-DifferenceScope refresh_scope(const RefreshDirectory *d);
 void refresh_note(const RefreshDirectory *d, const char *name, const char *why);

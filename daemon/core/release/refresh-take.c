@@ -49,7 +49,9 @@ static int cover(int dfd, const char *name, unsigned char type, void *userdata) 
         return raw_make_whiteout(c->fd, name);
 }
 
-int refresh_open_view(RefreshDirectory *d) {
+/* Makes the staging directory, and in it the view of the lower directory in which all names but the new ones
+ * are covered. */
+static int open_view(RefreshDirectory *d) {
         _cleanup_close_ int lower_fd = -EBADF, fd = -EBADF;
         Cover c = { .d = d };
         int r;
@@ -119,7 +121,7 @@ static int rebuild(RefreshDirectory *d, int from_fd, int to_fd) {
 
 int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int from_fd = -EBADF, to_fd = -EBADF;
-        int r = refresh_open_view(d);
+        int r = open_view(d);
 
         if (r >= 0)
                 r = from_fd = open_dir_beneath(d->view_fd, c->name);
@@ -220,7 +222,7 @@ int refresh_take(RefreshDirectory *d, RefreshChange *c) {
         int r = adopt(d, c);
 
         if (r == 0)
-                r = refresh_open_view(d);
+                r = open_view(d);
         else
                 return r < 0 ? r : 0;
         if (r < 0)

@@ -17,7 +17,7 @@
 #include "core/upper/observe.h"
 #include "core/upper/redirect-max.h"
 
-DifferenceScope refresh_scope(const RefreshDirectory *d) {
+static DifferenceScope difference_scope(const RefreshDirectory *d) {
         return (DifferenceScope){
                 .site = d->p->site,
                 .lower = d->p->lower,
@@ -65,7 +65,7 @@ static bool has_other_content(const Difference *x, const struct stat *here) {
  * all from what is here. */
 static void
 judge_content(const RefreshDirectory *d, const Difference *x, RefreshChange *c, const struct stat *here) {
-        const DifferenceScope scope = refresh_scope(d);
+        const DifferenceScope scope = difference_scope(d);
 
         c->has_same_content = c->xattrs != 0 && difference_has_same_content(&scope, x);
         c->is_same_file = c->has_same_content && difference_is_same_file(&scope, x) > 0;
@@ -111,7 +111,7 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
 
 static int collect(const Difference *x, void *userdata) {
         RefreshDirectory *d = userdata;
-        const DifferenceScope scope = refresh_scope(d);
+        const DifferenceScope scope = difference_scope(d);
         RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
         RefreshChange *grown;
         bool is_own;
@@ -316,7 +316,7 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 .staging = STAGING_INIT,
                 .reterr = run->reterr,
         };
-        const DifferenceScope scope = refresh_scope(&d);
+        const DifferenceScope scope = difference_scope(&d);
         int r, k;
 
         if (site_is_canceled(run->p->site))

@@ -140,7 +140,9 @@ static int remove_tree(int parent_fd, const char *name, int fd) {
         return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int generation_is_used(const Generation *g) {
+/* Whether a superblock uses it: 1, 0. Only for one that nobody else is about to mount; an unused one is
+ * emptied. */
+static int is_used(const Generation *g) {
         _cleanup_free_ char *name = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -162,7 +164,7 @@ int generation_is_used(const Generation *g) {
 }
 
 int generation_remove(const Generation *g) {
-        int r = generation_is_used(g);
+        int r = is_used(g);
 
         if (r != 0)
                 return r < 0 ? r : 0;

@@ -31,9 +31,6 @@ typedef struct Generation {
  * FAILURE_PRECONDITION when there is no such place. */
 int generation_create(const Overlay *o, Generation *ret, Failure *reterr);
 void generation_done(Generation *g);
-/* Whether a superblock uses it: 1, 0. Only for one that nobody else is about to mount; an unused one is
- * emptied. */
-int generation_is_used(const Generation *g);
 /* Removes it if it is not used: 1 gone, 0 in use. */
 int generation_remove(const Generation *g);
 /* Opens the one that o runs on. 1; 0 if its work directory is not one of ours, or another worker has it. */

@@ -106,7 +106,5 @@ unsigned kernel_device(dev_t d) _pure_;
 int search_mounts(Search *s);
 int search_layers(Search *s);
 int search_fds(Search *s, const ProcTask *t);
-int search_maps(Search *s);
 /* Sockets and locks that nobody has a descriptor of, as far as /proc tells. */
 int search_sockets(Search *s);
-int search_lock_table(Search *s);

@@ -89,7 +89,7 @@ static int add_unreadable(Search *s) {
         return search_add(s, BLOCKER_MMAP, true, /* path= */ NULL, /* inode= */ 0);
 }
 
-int search_maps(Search *s) {
+static int search_maps(Search *s) {
         _cleanup_free_ char *text = NULL;
         char path[PATH_MAX], *state, *line;
         int r;
@@ -176,7 +176,7 @@ static int visit_lock(const char *line, void *userdata) {
         return r < 0 ? r : 0;
 }
 
-int search_lock_table(Search *s) {
+static int search_lock_table(Search *s) {
         char path[PATH_MAX];
         int r;
 

@@ -10,8 +10,8 @@
 #include "base/path-util.h"
 #include "core/verify/verify-internal.h"
 
-int verify_entry_found(
-        const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail) {
+static int
+found(const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail) {
         bool is_mended = x->v->want_repair && mend && mend(x, value) > 0;
 
         return verify_found(x->v, kind, x->path, detail, is_mended);
@@ -43,12 +43,12 @@ static int found_redirect(const VerifyEntry *x, ProblemKind kind, const char *lo
         if (r < 0)
                 return r;
         if (!is_proven(x, lower))
-                return verify_entry_found(x, kind, NULL, NULL, x->e->redirect);
+                return found(x, kind, NULL, NULL, x->e->redirect);
         if (asprintf(&value, "/%s", lower) < 0) {
                 value = NULL;
                 return -ENOMEM;
         }
-        return verify_entry_found(x, kind, mend_redirect, value, value);
+        return found(x, kind, mend_redirect, value, value);
 }
 
 /* The kernel takes "/a/b" and "name" (layer.c has the same rule for walks). */
@@ -83,16 +83,16 @@ static int compare_file(const VerifyEntry *x, const char *lower, const struct st
                 (void) snprintf(
                         detail, sizeof(detail), "%llu bytes here, %llu in the lower layer",
                         (unsigned long long) x->e->size, (unsigned long long) st->st_size);
-                return verify_entry_found(x, PROBLEM_SIZE_CHANGED, NULL, NULL, detail);
+                return found(x, PROBLEM_SIZE_CHANGED, NULL, NULL, detail);
         }
         if (lower_is_origin(x->v->lower, lower, x->origin, (size_t) x->origin_size) == 0 &&
             !has_time_of(x, st))
-                return verify_entry_found(x, PROBLEM_REPLACED, NULL, NULL, lower);
+                return found(x, PROBLEM_REPLACED, NULL, NULL, lower);
         return 0;
 }
 
 static int found_unknown(const VerifyEntry *x, int r) {
-        return verify_entry_found(x, PROBLEM_LOWER_UNKNOWN, NULL, NULL, strerror(-r));
+        return found(x, PROBLEM_LOWER_UNKNOWN, NULL, NULL, strerror(-r));
 }
 
 /* lower: where the kernel finds it. A directory that does not answer is told when it is listed. */
@@ -101,11 +101,11 @@ static int check_target(const VerifyEntry *x, const char *lower) {
         int r = lower_stat(x->v->lower, lower, &st);
 
         if (r == -ENOENT)
-                return verify_entry_found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower);
+                return found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower);
         if (r < 0)
                 return x->e->type == DT_DIR ? 0 : found_unknown(x, r);
         if (IFTODT(st.st_mode) != x->e->type)
-                return verify_entry_found(x, PROBLEM_LOWER_OTHER_TYPE, NULL, NULL, lower);
+                return found(x, PROBLEM_LOWER_OTHER_TYPE, NULL, NULL, lower);
         return x->e->type == DT_DIR ? 0 : compare_file(x, lower, &st);
 }
 
@@ -135,12 +135,12 @@ static int check_plain_directory(const VerifyEntry *x) {
         if (!x->e->has_origin)
                 return 0;
         if (x->dir->is_pure)
-                return verify_entry_found(x, PROBLEM_LOST_DIRECTORY, NULL, NULL, NULL);
+                return found(x, PROBLEM_LOST_DIRECTORY, NULL, NULL, NULL);
         r = lower_by_name(x, x->name, &lower);
         if (r < 0)
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
-        return r == -ENOENT ? verify_entry_found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower) : 0;
+        return r == -ENOENT ? found(x, PROBLEM_LOWER_MISSING, NULL, NULL, lower) : 0;
 }
 
 /* 'z' is that of kernels with the finalize-dir patch. */
@@ -152,7 +152,7 @@ static int check_opaque_value(const VerifyEntry *x) {
         (void) fd_close(fd);
         if (n < 0 || (n == 1 && strchr("xyz", value[0])))
                 return 0;
-        return verify_entry_found(x, PROBLEM_BAD_OPAQUE, NULL, NULL, value);
+        return found(x, PROBLEM_BAD_OPAQUE, NULL, NULL, value);
 }
 
 static int check_whiteout(const VerifyEntry *x) {
@@ -161,16 +161,15 @@ static int check_whiteout(const VerifyEntry *x) {
         int r;
 
         if (x->dir->is_pure)
-                return x->dir->has_origin
-                        ? 0
-                        : verify_entry_found(x, PROBLEM_VISIBLE_WHITEOUT, mend_whiteout, NULL, NULL);
+                return x->dir->has_origin ? 0
+                                          : found(x, PROBLEM_VISIBLE_WHITEOUT, mend_whiteout, NULL, NULL);
         r = lower_by_name(x, x->name, &lower);
         if (r < 0)
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
         if (r < 0 && r != -ENOENT)
                 return found_unknown(x, r);
-        return r == -ENOENT ? verify_entry_found(x, PROBLEM_IDLE_WHITEOUT, mend_whiteout, NULL, NULL) : 0;
+        return r == -ENOENT ? found(x, PROBLEM_IDLE_WHITEOUT, mend_whiteout, NULL, NULL) : 0;
 }
 
 int verify_entry(VerifyEntry *x) {

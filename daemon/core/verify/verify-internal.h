@@ -32,8 +32,6 @@ typedef struct VerifyEntry {
 typedef int (*mend_func)(const VerifyEntry *x, const char *value);
 
 int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_mended);
-int verify_entry_found(
-        const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail);
 int verify_entry(VerifyEntry *x);
 int verify_leftovers(Verify *v);
 /* name begins as one of ours. */
