@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "ctl/json.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 

@@ -8,8 +8,6 @@
 
 #include "base/states.h"
 #include "base/utf8.h"
-#include "ctl/job.h"
-#include "ctl/json.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 

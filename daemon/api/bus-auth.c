@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "base/utf8.h"
 #include "dbus/names.h"

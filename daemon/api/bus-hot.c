@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "api/bus-internal.h"
-#include "base/path-util.h"
 #include "service/loop.h"
 
 #define MOST 4096 /* what one message may carry, whatever is asked for */

@@ -6,7 +6,6 @@
 
 #include "api/bus-auth.h"
 #include "api/bus-internal.h"
-#include "base/path-util.h"
 #include "dbus/names.h"
 #include "manager/status.h"
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "api/bus-internal.h"
-#include "base/path-util.h"
 #include "dbus/names.h"
 #include "overlays/keeper.h"
 #include "service/strv.h"

@@ -8,7 +8,6 @@
 #include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "base/utf8.h"
-#include "dbus/names.h"
 
 /* A question of a client, until it is answered. */
 typedef struct Question {

@@ -5,8 +5,6 @@
 
 #include "api/bus-auth.h"
 #include "api/bus-internal.h"
-#include "base/path-util.h"
-#include "base/utf8.h"
 #include "dbus/names.h"
 #include "service/log.h"
 

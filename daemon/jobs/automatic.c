@@ -5,8 +5,12 @@
 
 #include "base/clock.h"
 #include "base/path-util.h"
+#include "config/config.h"
 #include "config/schedule.h"
+#include "overlays/directory-table.h"
+#include "overlays/heat.h"
 #include "overlays/managed.h"
+#include "overlays/watching.h"
 #include "service/log.h"
 #include "service/loop.h"
 

@@ -4,9 +4,13 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "config/config.h"
 #include "jobs/automatic.h"
+#include "overlays/counters.h"
 #include "overlays/keeper.h"
 #include "overlays/managed.h"
+#include "overlays/watching.h"
+#include "process/proc.h"
 #include "service/log.h"
 #include "service/loop.h"
 #include "service/messages.h"

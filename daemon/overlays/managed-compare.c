@@ -4,7 +4,6 @@
  * is compared here. managed_schedule_compare() is the only way in which a comparison begins. */
 #include <string.h>
 
-#include "base/path-util.h"
 #include "overlays/managed.h"
 #include "service/log.h"
 #include "service/loop.h"

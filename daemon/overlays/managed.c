@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/path-util.h"
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
 #include "service/log.h"

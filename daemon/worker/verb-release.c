@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* compare, prune, refresh: what became of releases in the lower layers. */
+#include "core/lower/lower.h"
 #include "core/release/compare.h"
 #include "core/release/prune.h"
 #include "core/release/refresh.h"

@@ -2,8 +2,8 @@
 /* unfinalize --reset, of an overlay that is mounted for this job alone. While anybody else has it in use it
  * is not safe: the kernel finds inodes by their lower file (docs/overlayfs.md 4.2), so what shows once the
  * copy is gone would share the inode of the copy that somebody has open. */
-#include "base/fs-util.h"
 #include "core/job/reset.h"
+#include "core/lower/lower.h"
 #include "worker/worker.h"
 
 /* What changed in the lower since is taken up first, as long as the record tells it from what was changed

@@ -5,8 +5,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "base/fs-util.h"
 #include "core/check/unmounted.h"
+#include "core/lower/lower.h"
 #include "core/verify/verify.h"
 #include "worker/worker.h"
 

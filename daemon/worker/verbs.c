@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/check/check.h"
 #include "core/context/error-scope.h"

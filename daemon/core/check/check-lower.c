@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "core/check/check-internal.h"
+#include "core/context/site.h"
 #include "core/lower/lower.h"
 
 #define PATIENCE_SEC 5

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/error-scope.h"
 

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "base/failure.h"
 #include "base/glob.h"
 #include "base/states.h"
 #include "core/context/throttle.h"

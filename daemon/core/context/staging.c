@@ -7,9 +7,9 @@
 #include <sys/random.h>
 
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/context/error-scope.h"
 #include "core/context/lost.h"
+#include "core/record/manifest.h"
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
 #include "core/upper/names.h"

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "core/context/site.h"
-#include "core/record/manifest.h"
+#include "core/record/tree.h"
 #include "core/upper/names.h"
 
 #define STAGING_TREE "tree"

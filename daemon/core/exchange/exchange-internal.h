@@ -10,8 +10,6 @@
 #include "core/context/staging.h"
 #include "core/exchange/exchange.h"
 #include "core/lower/lower.h"
-#include "core/upper/names.h"
-#include "core/users/standing.h"
 
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */

@@ -12,6 +12,8 @@
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/names.h"
+#include "core/users/standing.h"
+#include "core/users/writers.h"
 
 /* Who only lists a directory has left it in a moment. Who is there longer is looked for less often. */
 #define LOOK_AGAIN_FIRST_MSEC 5

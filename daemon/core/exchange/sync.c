@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/names.h"
 

@@ -13,7 +13,6 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
-#include "core/upper/layer.h"
 #include "core/upper/raw.h"
 
 static int make_whiteouts(const Node *n, int dfd) {

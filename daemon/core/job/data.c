@@ -16,6 +16,7 @@
 #include "core/context/pool.h"
 #include "core/context/staging.h"
 #include "core/lower/content.h"
+#include "core/state/audit.h"
 #include "core/upper/layer.h"
 #include "core/upper/names.h"
 

@@ -4,7 +4,7 @@
  * file that belongs to somebody who runs it, or that cannot be copied, is left as it is and noted. */
 #pragma once
 
-#include "core/job/work.h"
+#include "core/context/site.h"
 
 /* Copies up the data of every file at or below path of which only metadata is in the upper and that is not
  * larger than max_bytes; counts it in site->bytes_copied. A program that runs keeps its file as it is:

@@ -11,9 +11,9 @@
 #include <sys/xattr.h>
 
 #include "base/fs-util.h"
-#include "base/hash.h"
 #include "base/path-util.h"
 #include "core/record/manifest.h"
+#include "core/record/tree.h"
 #include "core/upper/layer.h"
 
 #define HOLDER_PREFIX ".ovlfind-offline-" /* + name of the upper */

@@ -9,9 +9,7 @@
 #include "core/context/staging.h"
 #include "core/mark/mark.h"
 #include "core/mount/reconfigure.h"
-#include "core/upper/layer.h"
 #include "core/upper/names.h"
-#include "core/upper/redirect-max.h"
 #include "core/users/held.h"
 
 /* For old trees somebody stands in for a moment. */

@@ -7,7 +7,7 @@
 
 #include "core/context/site.h"
 #include "core/lower/lower.h"
-#include "core/record/manifest.h"
+#include "core/record/tree.h"
 #include "core/upper/layer.h"
 
 typedef enum DifferenceKind {

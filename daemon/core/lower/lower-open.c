@@ -11,7 +11,6 @@
 #include <sys/vfs.h>
 
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/lower/lower.h"
 #include "core/lower/proof-data.h"
 #include "core/lower/proof.h"

@@ -8,8 +8,6 @@
 #include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/hash.h"
-#include "base/path-util.h"
-#include "core/context/site.h"
 #include "core/upper/digest.h"
 
 #define FH_HEADER 21 /* struct ovl_fb: version, magic, length, flags, type, uuid */

@@ -9,6 +9,7 @@
 #include "core/context/staging.h"
 #include "core/lower/lower.h"
 #include "core/mark/mark.h"
+#include "core/record/tree.h"
 #include "core/users/blockers.h"
 
 /* A directory being marked. It is held by its upper directory only: a descriptor of the overlay's would be

@@ -11,6 +11,7 @@
 #include "base/fs-util.h"
 #include "core/mark/mark-internal.h"
 #include "core/mount/reconfigure.h"
+#include "core/record/manifest.h"
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
 

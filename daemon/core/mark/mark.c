@@ -20,7 +20,7 @@
 #include "base/path-util.h"
 #include "core/mark/mark-internal.h"
 #include "core/mount/reconfigure.h"
-#include "core/upper/layer.h"
+#include "core/record/manifest.h"
 #include "core/upper/names.h"
 #include "core/upper/observe.h"
 

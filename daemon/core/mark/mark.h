@@ -11,6 +11,8 @@
 #pragma once
 
 #include "core/context/result.h"
+#include "core/context/site.h"
+#include "core/record/manifest.h"
 
 /* Paths of the directories at path and down to depth levels below it (0: path alone), through the overlay,
  * parents first. What belongs to ovlfind, or to another mount, is left out. Appended to *items. Blocks on

@@ -9,9 +9,10 @@
  * Source: ovl_dir_read_merged(), ovl_cache_get(), iterate_dir(); docs/overlayfs.md 8.1, 8.2. */
 #pragma once
 
+#include <limits.h>
 #include <sys/types.h>
 
-#include "base/patience.h"
+#include "base/macro.h"
 
 /* A layer as its overlay spells it. */
 typedef struct LayerPath {

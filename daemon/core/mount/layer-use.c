@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/mount/layer-probe.h"
 

@@ -8,7 +8,6 @@
 
 #include "base/fs-util.h"
 #include "base/hash.h"
-#include "base/path-util.h"
 
 #define MAGIC "ovlfind-manifest "
 /* 2: what the lower showed; 3: when it was changed, and what directories were like. Earlier ones are read.

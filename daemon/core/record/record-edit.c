@@ -5,6 +5,7 @@
 #include <sys/file.h>
 
 #include "base/fs-util.h"
+#include "core/record/manifest.h"
 
 typedef struct Search {
         const char *handle;

@@ -4,7 +4,7 @@
  * error. */
 #pragma once
 
-#include "core/record/manifest.h"
+#include "core/record/tree.h"
 
 /* Reads the record of id anew, calls func with the node of the directory with this handle, writes it
  * durably. Others who edit wait meanwhile. 0 also when record or directory are not there any more. */

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 
-#include "base/fs-util.h"
 #include "base/hash.h"
 #include "core/upper/digest.h"
 

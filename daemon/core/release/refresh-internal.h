@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/context/staging.h"
+#include "core/lower/difference.h"
 #include "core/release/judgement.h"
 #include "core/release/refresh-cost.h"
 #include "core/release/refresh.h"

@@ -6,6 +6,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/record/tree.h"
 #include "core/release/refresh-internal.h"
 
 typedef struct Recording {

@@ -11,6 +11,7 @@
 #include "core/context/throttle.h"
 #include "core/lower/content.h"
 #include "core/mount/reconfigure.h"
+#include "core/record/manifest.h"
 #include "core/record/record-edit.h"
 #include "core/record/recorded.h"
 #include "core/release/refresh-aside.h"

@@ -4,7 +4,6 @@
  * rename, a removed one goes. Each is there or not; what a user has changed is not touched. */
 #pragma once
 
-#include "core/lower/difference.h"
 #include "core/release/prune.h"
 
 /* Everything finalized at or below path. 0; -ESHUTDOWN as for work_finalize(). */

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#include "base/fs-util.h"
 #include "core/remount/remount-internal.h"
 
 #define MOUNTINFO "/proc/thread-self/mountinfo"

@@ -10,7 +10,6 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/context/staging.h"
 #include "core/mount/reconfigure.h"
 #include "core/remount/remount-internal.h"

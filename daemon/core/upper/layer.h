@@ -4,7 +4,7 @@
  * rules of lookup. docs/overlayfs.md 1.1, 2.1. */
 #pragma once
 
-#include "base/failure.h"
+#include "base/macro.h"
 
 #define XATTR_OPAQUE "trusted.overlay.opaque"
 #define XATTR_REDIRECT "trusted.overlay.redirect"

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "base/path-util.h"
 #include "core/users/blockers-internal.h"
 
 static void blocker_done(Blocker *b) {

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/users/blockers-internal.h"
 

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "base/fs-util.h"
-#include "base/path-util.h"
 #include "core/context/staging.h"
 #include "core/upper/names.h"
 #include "core/verify/verify-internal.h"

@@ -5,6 +5,7 @@
  * -EBADF). */
 #pragma once
 
+#include "base/failure.h"
 #include "core/context/site.h"
 #include "core/lower/lower.h"
 #include "core/record/manifest.h"

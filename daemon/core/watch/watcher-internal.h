@@ -7,6 +7,7 @@
 #include <sys/inotify.h>
 #include <uthash.h>
 
+#include "base/glob.h"
 #include "core/watch/watcher.h"
 
 typedef struct WatchNode WatchNode;

@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <string.h>
 
-#include "base/path-util.h"
 #include "core/watch/watcher-internal.h"
 
 /* A name within a directory: as it stands in a node. */

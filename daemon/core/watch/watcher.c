@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/fs-util.h"
 #include "core/upper/names.h"
 #include "core/watch/watcher-internal.h"
 

@@ -9,7 +9,6 @@
 #pragma once
 
 #include "base/failure.h"
-#include "base/glob.h"
 #include "core/mount/overlay.h"
 
 typedef struct WatcherStatus {
