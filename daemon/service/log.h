@@ -89,5 +89,4 @@ void log_full(
         })
 #define log_error_errno(r, ...) log_full_errno(LOG_ERR, r, __VA_ARGS__)
 #define log_warning_errno(r, ...) log_full_errno(LOG_WARNING, r, __VA_ARGS__)
-#define log_debug_errno(r, ...) log_full_errno(LOG_DEBUG, r, __VA_ARGS__)
 #define log_oom() log_error_errno(-ENOMEM, "Out of memory")

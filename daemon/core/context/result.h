@@ -23,7 +23,6 @@ typedef struct WorkResult {
         size_t n_children;
         uint64_t n_entries;
         uint64_t n_directories;
-        unsigned n_standing;   /* processes for whom the old tree is kept */
         bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
         bool needs_survey;     /* it failed, and what it had built could not be removed: a survey's task */
 } WorkResult;

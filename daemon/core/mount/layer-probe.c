@@ -16,7 +16,6 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-#include "base/fs-util.h"
 #include "base/path-util.h"
 #include "base/proc-scan.h"
 #include "core/mount/mount-clone.h"

@@ -231,7 +231,6 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
                 return -ENOMEM;
         o->lower = strv_free(o->lower);
         o->lower = copy;
-        o->is_lower_configured = true;
         return 0;
 }
 

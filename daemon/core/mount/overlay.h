@@ -30,7 +30,6 @@ typedef struct Overlay {
         dev_t device; /* of the superblock */
         char **lower; /* uppermost first, NULL-terminated, unescaped */
         size_t n_lower;
-        bool is_lower_configured;
         bool is_lower_unknown; /* the list could not be read: lower is what the configuration says */
         char **data;           /* data-only layers */
         size_t n_data;

@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/fs-util.h"
+#include "base/macro.h"
 
 static int take(const struct fanotify_event_metadata *e, own_read_func func, void *userdata) {
         _cleanup_close_ int fd = e->fd;

@@ -14,7 +14,6 @@ typedef struct VerifyDirectory {
         char *lower; /* where its names are looked up below, NULL nowhere; of a finalized one: what it was */
         bool is_pure;    /* answers by itself: its entries need absolute redirects */
         bool has_origin; /* whiteouts in it are hidden, also where it is pure (docs/overlayfs.md 1.5) */
-        bool is_impure;  /* has that mark */
         bool needs_impure;
 } VerifyDirectory;
 
