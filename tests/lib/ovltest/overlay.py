@@ -3,7 +3,7 @@
 
 import os
 
-from .env import mount, run, umount
+from .env import beside_others, mount, run, umount
 
 DEFAULTS = {"metacopy": "on", "redirect_dir": "on", "index": "off"}
 
@@ -36,11 +36,10 @@ class OverlayMount:
         if self.upper is not None:
             options += ["upperdir=" + escape_value(self.upper.upper), "workdir=" + escape_value(self.upper.work)]
         options += [k if v is True else f"{k}={v}" for k, v in self.options.items() if v is not None]
-        mount("overlay", self.point, "overlay", 0, ",".join(options))
+        beside_others(mount, "overlay", self.point, "overlay", 0, ",".join(options))  # with index=on
 
     def umount(self):
-        """At the first try: nobody of ours makes it busy."""
-        umount(self.point)
+        beside_others(umount, self.point)
 
     def remount(self):
         """Unmounts and mounts anew: nothing is cached any more. The lower's own caches stay."""

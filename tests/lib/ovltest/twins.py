@@ -11,7 +11,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .env import binary, umount
+from .env import binary
 from .overlay import OverlayMount
 from .snapshot import diff, snapshot, visible
 from .wire import ask
@@ -237,7 +237,7 @@ class Twins:
     def close(self):
         for side in self.sides:
             side.drop()
-            umount(side.overlay.point)
+            side.overlay.umount()
 
     def _existing(self):
         """Directories and other entries, in an order of their own."""
@@ -283,7 +283,7 @@ class Twins:
         side = self.sides[0]
         for s in self.sides:  # both, or one would go on with a file that has no name any more
             s.drop()
-        umount(side.overlay.point)
+        side.overlay.umount()
         side.overlay.mount()
 
     def add(self, path):
@@ -301,7 +301,7 @@ class Twins:
         """The lower layers get each of the names in every directory that has nothing of that name; both are mounted anew."""
         for side in self.sides:
             side.drop()
-            umount(side.overlay.point)
+            side.overlay.umount()
         for directory, _, _ in os.walk(self.lowers[0]):
             for name in names:
                 path = os.path.relpath(os.path.join(directory, name), self.lowers[0])
