@@ -82,13 +82,27 @@ static void test_format_2(void **state) {
         assert_string_equal(t->root->lower_identity, "1,2,;");
         e = node_find(t->root, "libx.so.1");
         assert_int_equal(e->base, 0xd1);
-        assert_int_equal(e->xattrs, 0xd2);
+        assert_int_equal(e->xattrs, 0); /* another digest than that of today */
         assert_true(e->ctime == CTIME_OF_OLD_RECORD);
 }
 
-/* What is written is read: directories with what the lower showed, each with the identity of its own. */
+/* That there were no xattrs is known from then, too. */
 static void test_format_3(void **state) {
         static const char body[] = HEADER("3") "D\0"
+                                               "0 0 0\0\0\0\0"
+                                               "E8 0 1 100 abc d1 d2 d3 some\0"
+                                               "E8 0 1 100 abc d1 1 d3 none";
+        _cleanup_(tree_freep) Tree *t = NULL;
+
+        assert_int_equal(read_record(body, sizeof(body), &t), 0);
+        assert_int_equal(node_find(t->root, "some")->xattrs, 0);
+        assert_int_equal(node_find(t->root, "some")->ctime, 0xd3);
+        assert_int_equal(node_find(t->root, "none")->xattrs, 1);
+}
+
+/* What is written is read: directories with what the lower showed, each with the identity of its own. */
+static void test_format_4(void **state) {
+        static const char body[] = HEADER("4") "D\0"
                                                "0 0 0\0\0\0\0"
                                                "E4 0 0 0 0 0 0 0 prog\0"
                                                "Dprog\0"
@@ -119,7 +133,7 @@ static void test_format_3(void **state) {
 
 /* Of a version to come, of none, or mixed. */
 static void test_refused(void **state) {
-        static const char later[] = HEADER("4") ROOT, none[] = HEADER("0") ROOT, mixed[] = HEADER("2") ROOT,
+        static const char later[] = HEADER("5") ROOT, none[] = HEADER("0") ROOT, mixed[] = HEADER("2") ROOT,
                           slash[] = HEADER("1") ROOT "E8 0 1 100 abc a/b",
                           short_entry[] = HEADER("2") "lower=\0" ROOT "E8 0 1 100 abc",
                           short_node[] = HEADER("3") ROOT, stray[] = HEADER("3") "I1,2,;";
@@ -136,9 +150,8 @@ static void test_refused(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                unit_test_scratch(test_format_1),
-                unit_test_scratch(test_format_2),
-                unit_test_scratch(test_format_3),
+                unit_test_scratch(test_format_1), unit_test_scratch(test_format_2),
+                unit_test_scratch(test_format_3), unit_test_scratch(test_format_4),
                 unit_test_scratch(test_refused),
         };
 

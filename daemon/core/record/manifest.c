@@ -8,11 +8,12 @@
 
 #include "base/fs-util.h"
 #include "base/hash.h"
+#include "core/upper/digest.h"
 
 #define MAGIC "ovlfind-manifest "
-/* 2: what the lower showed; 3: when it was changed, and what directories were like. Earlier ones are read.
- */
-#define VERSION_NOW 3
+/* 2: what the lower showed; 3: when it was changed, and what directories were like; 4: which value each
+ * xattr had, and not only which values there were. Earlier ones are read. */
+#define VERSION_NOW 4
 
 static int write_node(Node *n, void *userdata) {
         _cleanup_free_ char *path = node_path(n);
@@ -201,7 +202,7 @@ static int read_entry(Reader *r, const char *s) {
         e->inode = numbers[0];
         e->identity = numbers[1];
         e->base = numbers[2];
-        e->xattrs = numbers[3];
+        e->xattrs = r->version < 4 && numbers[3] != DIGEST_NO_XATTRS ? 0 : numbers[3];
         e->ctime = numbers[4];
         return 0;
 }

@@ -3,7 +3,7 @@
  * is the record of what a directory held when it was finalized, without which undo could not tell "deleted
  * by a user" from "added to the lower since".
  *
- * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 3", then
+ * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 4", then
  * "key=value" lines, then for each directory "D" + path, its fields, "I" + the identity of its lower
  * directory if it has one of its own, and "E" fields for each entry; last "Z" and a checksum. A file that
  * does not end so was cut short and is refused. */

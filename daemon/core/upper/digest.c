@@ -27,12 +27,15 @@ uint64_t digest_content(const struct stat *st) {
         return ~hash_bytes(fields, sizeof(fields)) | 1;
 }
 
-/* Independent of the order in which the file system lists them. */
+/* They are added up, for each file system lists them in its own order: the hash of a value depends on the
+ * name, too, so that two values that change places make a difference. */
 static uint64_t digest_one(const char *path, const char *name) {
         char value[LIST_MAX]; /* no value is larger, either */
         ssize_t n = getxattr(path, name, value, sizeof(value));
+        const uint64_t parts[] = { hash_bytes(name, strlen(name)),
+                                   n > 0 ? hash_bytes(value, (size_t) n) : 0 };
 
-        return hash_bytes(name, strlen(name)) * 31 + (n > 0 ? hash_bytes(value, (size_t) n) : 0);
+        return hash_bytes(parts, sizeof(parts));
 }
 
 static bool has_prefix(const char *name, const char *prefix) {
@@ -52,7 +55,7 @@ uint64_t digest_xattrs(int dfd, const char *name) {
         _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
         _cleanup_free_ char *names = malloc(LIST_MAX);
         char path[sizeof("/proc/self/fd/") + 10];
-        uint64_t d = 1;
+        uint64_t d = DIGEST_NO_XATTRS;
         ssize_t n;
 
         if (fd < 0 || !names)

@@ -19,6 +19,7 @@ uint64_t digest_content(const struct stat *st) _pure_;
  * overlayfs itself, capabilities, POSIX ACLs; not labels, which the policy of the machine sets. 0 where they
  * cannot be read. A file system that knows none has an empty set. */
 uint64_t digest_xattrs(int dfd, const char *name);
+#define DIGEST_NO_XATTRS 1 /* of the empty set */
 /* Owner, mode and these xattrs of a directory, whose size and times say nothing; 0 where they cannot be
  * read. */
 uint64_t digest_directory(int dfd, const char *path);
