@@ -5,7 +5,6 @@
 
 #include "service/state-file.h"
 
-#define FILE_NAME "jobs"
 #define HEADER "ovlfind-jobs 1" /* the version of the format */
 
 typedef struct Save {
@@ -38,9 +37,8 @@ static void write_all(FILE *f, void *userdata) {
         queue_foreach(s->queue, write_job, f);
 }
 
-int state_save(const char *state_dir, uint32_t last_id, Queue *q) {
-        return state_file_save(
-                state_dir, FILE_NAME, HEADER, write_all, &(Save){ .last_id = last_id, .queue = q });
+char *state_format(uint32_t last_id, Queue *q) {
+        return state_file_format(HEADER, write_all, &(Save){ .last_id = last_id, .queue = q });
 }
 
 static int parse_job(char *line, SavedJob *ret) {
@@ -95,7 +93,7 @@ int state_load(const char *state_dir, saved_job_func func, void *userdata, uint3
         Load l = { .func = func, .userdata = userdata };
         int r;
 
-        r = state_file_load(state_dir, FILE_NAME, HEADER, take_line, &l);
+        r = state_file_load(state_dir, STATE_FILE_NAME, HEADER, take_line, &l);
         if (r >= 0)
                 *ret_last_id = (uint32_t) l.last_id;
         return r;

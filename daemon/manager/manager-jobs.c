@@ -344,15 +344,10 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
 /* Once the daemon is stopping the list stays as it was: jobs that are cancelled by that go on with the next
  * one. */
 void manager_save_state(Manager *m) {
-        int r;
-
         if (!m->is_state_changed || !m->is_ready || m->host.is_stopping)
                 return;
         m->is_state_changed = false;
-        r = state_save(m->host.state_dir, m->last_job_id, m->queue);
-        if (r < 0)
-                (void) log_warning_errno(
-                        r, "Cannot write the list of jobs to '%s', ignoring: %m", m->host.state_dir);
+        state_writer_write(m->state_writer, state_format(m->last_job_id, m->queue));
 }
 
 static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -379,12 +374,9 @@ void manager_used(Manager *m, Managed *o, const char *path, uint64_t n_opens, ui
 }
 
 void manager_save_heat(Manager *m) {
-        int r = heat_state_save(
-                m->host.state_dir, m->overlays, m->n_overlays, loop_now(m->host.event, CLOCK_REALTIME));
-
-        if (r < 0)
-                (void) log_warning_errno(
-                        r, "Cannot write the heat to '%s', ignoring: %m", m->host.state_dir);
+        state_writer_write(
+                m->heat_writer,
+                heat_state_format(m->overlays, m->n_overlays, loop_now(m->host.event, CLOCK_REALTIME)));
 }
 
 static void on_saved_heat(const SavedHeat *s, void *userdata) {

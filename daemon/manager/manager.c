@@ -7,7 +7,9 @@
 #include "base/path-util.h"
 #include "bus/emit.h"
 #include "dbus/names.h"
+#include "jobs/state.h"
 #include "manager/status.h"
+#include "overlays/heat-state.h"
 #include "service/log.h"
 #include "service/messages.h"
 #include "service/strv.h"
@@ -439,6 +441,10 @@ static int manager_init(Manager *m) {
         r = proc_pool_new(m->host.event, worker ?: WORKER_PATH, &pool_handler, m, &m->host.workers);
         if (r < 0)
                 return r;
+        if ((r = state_writer_new(m->host.event, m->host.state_dir, STATE_FILE_NAME, &m->state_writer)) <
+                    0 ||
+            (r = state_writer_new(m->host.event, m->host.state_dir, HEAT_FILE_NAME, &m->heat_writer)) < 0)
+                return r;
         return query_pool_new(&m->host, &m->queries);
 }
 
@@ -465,6 +471,8 @@ Manager *manager_free(Manager *m) {
                 (void) managed_free(m->overlays[i]);
         free(m->overlays);
         m->host.workers = proc_pool_free(m->host.workers);
+        m->state_writer = state_writer_free(m->state_writer);
+        m->heat_writer = state_writer_free(m->heat_writer);
         m->monitor = mount_monitor_free(m->monitor);
         m->notifier = notifier_free(m->notifier);
         m->queue = queue_free(m->queue);

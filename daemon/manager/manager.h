@@ -15,6 +15,7 @@
 #include "process/proc.h"
 #include "process/query.h"
 #include "service/notify.h"
+#include "service/state-writer.h"
 
 typedef struct BusAuth BusAuth; /* api/bus-auth.h */
 
@@ -38,7 +39,9 @@ typedef struct Manager {
         sd_event_source *stop_timer;
         char **changed_objects; /* object paths whose properties changed since the last flush */
         bool is_manager_changed;
-        bool is_state_changed;       /* what state.h saves */
+        bool is_state_changed; /* what state.h saves */
+        StateWriter *state_writer;
+        StateWriter *heat_writer;
         sd_event_source *heat_timer; /* saves it */
         bool is_ready;
 } Manager;

@@ -5,7 +5,6 @@
 
 #include "service/state-file.h"
 
-#define FILE_NAME "heat"
 #define HEADER "ovlfind-heat 1" /* the version of the format */
 #define SCALE 1000.0            /* numbers in the file are whole */
 
@@ -46,10 +45,10 @@ static void write_all(FILE *f, void *userdata) {
         }
 }
 
-int heat_state_save(const char *state_dir, Managed *const *overlays, size_t n_overlays, uint64_t now_usec) {
+char *heat_state_format(Managed *const *overlays, size_t n_overlays, uint64_t now_usec) {
         Save s = { .overlays = overlays, .n_overlays = n_overlays, .now_usec = now_usec };
 
-        return state_file_save(state_dir, FILE_NAME, HEADER, write_all, &s);
+        return state_file_format(HEADER, write_all, &s);
 }
 
 typedef struct Load {
@@ -84,5 +83,5 @@ static int take_line(char *line, void *userdata) {
 
 int heat_state_load(const char *state_dir, saved_heat_func func, void *userdata) {
         return state_file_load(
-                state_dir, FILE_NAME, HEADER, take_line, &(Load){ .func = func, .userdata = userdata });
+                state_dir, HEAT_FILE_NAME, HEADER, take_line, &(Load){ .func = func, .userdata = userdata });
 }

@@ -6,6 +6,7 @@
 
 #include "overlays/managed.h"
 
+#define HEAT_FILE_NAME "heat"
 #define HEAT_SAVE_USEC (120 * USEC_PER_SEC) /* from a change until it is saved, or half as much more */
 
 typedef struct SavedHeat {
@@ -18,7 +19,7 @@ typedef struct SavedHeat {
 
 typedef void (*saved_heat_func)(const SavedHeat *s, void *userdata);
 
-/* Coldest directories are left out. */
-int heat_state_save(const char *state_dir, Managed *const *overlays, size_t n_overlays, uint64_t now_usec);
+/* Coldest directories are left out. Owned by the caller, NULL on out of memory. */
+char *heat_state_format(Managed *const *overlays, size_t n_overlays, uint64_t now_usec);
 /* -ENOENT: nothing saved; -EBADMSG: not understood, moved aside; what precedes has been told to func. */
 int heat_state_load(const char *state_dir, saved_heat_func func, void *userdata);

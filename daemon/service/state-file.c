@@ -54,15 +54,22 @@ int state_file_parse_number(const char *s, uint64_t max, uint64_t *ret) {
         return 0;
 }
 
-int state_file_save(
-        const char *state_dir,
-        const char *name,
-        const char *header,
-        void (*write)(FILE *f, void *userdata),
-        void *userdata) {
+char *state_file_format(const char *header, void (*write)(FILE *f, void *userdata), void *userdata) {
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return NULL;
+        (void) fprintf(f, "%s\n", header);
+        write(f, userdata);
+        (void) fprintf(f, "end\n");
+        return fclose(f) == 0 ? TAKE_PTR(text) : NULL;
+}
+
+int state_file_replace(const char *state_dir, const char *name, const char *text) {
         _cleanup_close_ int dfd = mkdir_open(state_dir), fd = -EBADF;
         char new_name[NAME_MAX + 1];
-        FILE *f;
         int r;
 
         if (dfd < 0)
@@ -71,15 +78,7 @@ int state_file_save(
         fd = openat(dfd, new_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        f = fdopen(fd, "w");
-        if (!f)
-                return -errno;
-        (void) TAKE_FD(fd);
-        (void) fprintf(f, "%s\n", header);
-        write(f, userdata);
-        (void) fprintf(f, "end\n");
-        r = fflush(f) == 0 && !ferror(f) ? 0 : -EIO;
-        (void) fclose(f);
+        r = fd_write_all(fd, text, strlen(text));
         if (r < 0)
                 return r;
         return renameat(dfd, new_name, dfd, name) < 0 ? -errno : 0;

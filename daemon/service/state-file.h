@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Small text files in the state directory: a line with the name and version of the format, lines of fields
  * separated by blanks, and "end", so that one that was cut off is known as such. Replaced in one step, not
- * synced. Read and written in the daemon's loop: they lie on a local disk and are short. */
+ * synced. Read when the daemon begins; written by service/state-writer.h. */
 #pragma once
 
 #include "base/macro.h"
@@ -13,13 +13,11 @@ const char *state_file_parse_field(char *s);
 /* -EBADMSG */
 int state_file_parse_number(const char *s, uint64_t max, uint64_t *ret);
 
-/* Calls write for what stands between header and end. */
-int state_file_save(
-        const char *state_dir,
-        const char *name,
-        const char *header,
-        void (*write)(FILE *f, void *userdata),
-        void *userdata);
+/* The whole text of a file; write is called for what stands between header and end. Owned by the caller,
+ * NULL on out of memory. */
+char *state_file_format(const char *header, void (*write)(FILE *f, void *userdata), void *userdata);
+/* Blocks as long as the file system does. */
+int state_file_replace(const char *state_dir, const char *name, const char *text);
 /* Calls line for each line (which it may change) between header and end. -ENOENT: there is none. -EBADMSG:
  * not understood, or line said so: the file is renamed to NAME.bad. */
 int state_file_load(

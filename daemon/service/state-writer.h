@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Writes one state file outside of the loop: a thread a write, so that a file system that is slow or hangs
+ * holds up nobody. One write at a time; of what comes meanwhile only the newest is written. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "base/macro.h"
+
+typedef struct StateWriter StateWriter;
+
+/* name is borrowed. */
+int state_writer_new(sd_event *event, const char *dir, const char *name, StateWriter **ret);
+/* Waits a few seconds until all is written; takes NULL. */
+StateWriter *state_writer_free(StateWriter *w);
+DEFINE_CLEANUP(StateWriter *, state_writer_free);
+
+/* Takes the text; NULL: out of memory, which is logged, as is a write that fails. */
+void state_writer_write(StateWriter *w, char *text);

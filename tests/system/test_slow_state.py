@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A state directory whose file system takes its time: nobody who asks the daemon waits for it."""
+
+import contextlib
+import os
+
+import dbus
+import pytest
+
+from ovltest.daemon import MANAGER, NAME, PATH, PROPERTIES, wait_for
+from ovltest.env import run
+from ovltest.fakedaemon import DONE, Fake, directory
+
+LOG_CONTROL = ("/org/freedesktop/LogControl1", "org.freedesktop.LogControl1")
+
+
+@contextlib.contextmanager
+def frozen(point):
+    """Whoever writes to this file system waits in the kernel, for as long as it takes."""
+    run("fsfreeze", "--freeze", point)
+    try:
+        yield
+    finally:
+        run("fsfreeze", "--unfreeze", point)
+
+
+def options(**kwargs):
+    return dbus.Dictionary(kwargs, signature="sv")
+
+
+@pytest.fixture
+def slow(scene):
+    """A daemon with its state on a disk of its own."""
+    fake = Fake(scene, start=False)
+    fake.disk = scene.upper("ext4-256", size_mib=16)
+    fake.daemon.state = os.path.join(fake.disk.point, "state")
+    os.mkdir(fake.daemon.state)
+    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [directory("a", "merged"), DONE]})
+    fake.start()
+    return fake
+
+
+def saved(fake):
+    path = os.path.join(fake.daemon.state, "jobs")
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="ascii") as f:
+        return f.read()
+
+
+def call(fake, member, *args, path=PATH, interface=MANAGER):
+    proxy = fake.daemon.connection().get_object(NAME, path, introspect=False)
+    return getattr(proxy, member)(*args, dbus_interface=interface, timeout=10)
+
+
+def test_every_method_is_answered(slow):
+    """A file system that hangs is as slow as they come: a daemon that waits for it answers nothing."""
+    with frozen(slow.disk.point):
+        before = saved(slow)
+        first, second = (call(slow, "Finalize", slow.overlay / p, options()) for p in ("a", "a/b"))
+        call(slow, "Unfinalize", slow.overlay / "x", options())
+        call(slow, "Refresh", slow.overlay / "y", options())
+        call(slow, "Prune", slow.overlay / "z", options())
+        call(slow, "Verify", slow.overlay / "v", options())
+        call(slow, "Remount", "soft", options(method="reconfigure"))
+        for member, *args in (("Pause", ""), ("Resume", ""), ("Pause", "soft"), ("CancelJob", dbus.UInt32(2)), ("Reload",),
+                              ("GetDirectory", slow.overlay / "a"), ("ListDirectories", "", options()), ("ListHot", "", dbus.UInt32(5)),
+                              ("ListBlockers", "soft"), ("Check", "soft"), ("ListOverlays",), ("ListJobs",)):
+            call(slow, member, *args)
+        call(slow, "Cancel", path=first, interface="org.ovlfind1.Job")
+        call(slow, "Set", LOG_CONTROL[1], "LogLevel", dbus.String("debug", variant_level=1), path=LOG_CONTROL[0],
+             interface=PROPERTIES)
+        assert call(slow, "Get", "org.ovlfind1.Job", "State", path=second, interface=PROPERTIES) == "canceled"
+        assert slow.daemon.wait_job(first)["State"] == "canceled"
+        last = call(slow, "Finalize", slow.overlay / "last", options())
+        assert saved(slow) == before  # the disk did hang
+    wait_for(lambda: "=last 0\n" in saved(slow), "the newest list of jobs")
+    assert saved(slow).startswith(f"ovlfind-jobs 1\nlast {last.rpartition('/')[2]}\n") and " =a/b 0\n" not in saved(slow)
+
+
+def test_the_end_waits_for_the_list(slow):
+    """What was asked for shortly before the daemon ends is done by the next one."""
+    with frozen(slow.disk.point):
+        running, queued = (call(slow, "Finalize", slow.overlay / p, options()) for p in ("a", "a/b"))
+        wait_for(lambda: slow.asked("finalize"), "the worker")
+        slow.daemon.process.terminate()
+        wait_for(lambda: "STOPPING" in slow.daemon.notified, "the end to begin")
+    assert slow.daemon.stop() == 0
+    slow.play({})
+    slow.start()
+    for path in (running, queued):
+        assert slow.daemon.wait_job(path)["State"] == "done"
+
+
+def test_a_state_directory_that_cannot_be_written(slow):
+    run("mount", "-o", "remount,ro", slow.disk.point)
+    job = call(slow, "Finalize", slow.overlay / "a", options())
+    wait_for(lambda: f"Cannot write '{slow.daemon.state}/jobs'" in slow.daemon.log(), "the warning")
+    call(slow, "Cancel", path=job, interface="org.ovlfind1.Job")
+    assert slow.daemon.wait_job(job)["State"] == "canceled"
+    run("mount", "-o", "remount,rw", slow.disk.point)
+    call(slow, "Finalize", slow.overlay / "later", options())
+    wait_for(lambda: "=later 0\n" in saved(slow), "the list of jobs")
