@@ -22,8 +22,7 @@ typedef struct Call {
         struct Call *next;
         BusAuth *auth;
         sd_bus_message *message;
-        BusAction action;
-        sd_bus_message_handler_t func;
+        const BusMember *member;
         Manager *manager;
         uid_t uid; /* UID_INVALID until the bus has said */
         uint64_t id;
@@ -33,6 +32,7 @@ typedef struct Call {
 } Call;
 
 struct BusAuth {
+        const BusMember *members;
         Call *calls;
         uint64_t last_id;
         uid_t caller;
@@ -43,17 +43,20 @@ struct BusAuth {
 static const struct {
         const char *id;
         const char *name;
-} actions[_BUS_ACTION_MAX] = {
+} actions[] = {
         [BUS_ACTION_FINALIZE] = { "org.ovlfind1.finalize", "finalize directories" },
         [BUS_ACTION_UNFINALIZE] = { "org.ovlfind1.unfinalize", "unfinalize directories" },
         [BUS_ACTION_PRUNE] = { "org.ovlfind1.prune", "prune directories" },
         [BUS_ACTION_REMOUNT] = { "org.ovlfind1.remount", "remount overlays" },
         [BUS_ACTION_MANAGE] = { "org.ovlfind1.manage", "manage ovlfind" },
-        [BUS_ACTION_LOOK] = { NULL, "look" },
 };
 
-BusAuth *bus_auth_new(void) {
-        return calloc(1, sizeof(BusAuth));
+BusAuth *bus_auth_new(const BusMember *members) {
+        BusAuth *a = calloc(1, sizeof(BusAuth));
+
+        if (a)
+                a->members = members;
+        return a;
 }
 
 static Call *call_free(Call *c) {
@@ -112,7 +115,7 @@ static int refuse_flood(Call *c) {
 static int refuse(Call *c) {
         return sd_bus_reply_method_errorf(
                 c->message, SD_BUS_ERROR_ACCESS_DENIED, "Only root may %s; try it with sudo",
-                actions[c->action].name);
+                actions[c->member->action].name);
 }
 
 /* The caller may. */
@@ -122,7 +125,7 @@ static void call_run(Call *call) {
         int r;
 
         c->auth->caller = c->uid;
-        r = c->func(c->message, c->manager, &error);
+        r = c->member->handler(c->message, c->manager, &error);
         c->auth->caller = 0;
         if (sd_bus_error_is_set(&error))
                 (void) sd_bus_reply_method_error(c->message, &error);
@@ -212,7 +215,9 @@ static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *unused
 
         if (e) {
                 if (!polkit_is_missing(e))
-                        log_debug("polkit does not say who may %s: %s", actions[c->action].name, e->message);
+                        log_debug(
+                                "polkit does not say who may %s: %s", actions[c->member->action].name,
+                                e->message);
                 (void) refuse(c);
         } else if (
                 sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
@@ -226,13 +231,13 @@ static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *unused
                         c->message, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
                         "To %s somebody has to type a password, which cannot be asked for here; try it with "
                         "sudo",
-                        actions[c->action].name);
+                        actions[c->member->action].name);
         else
                 (void) sd_bus_reply_method_errorf(
                         c->message, SD_BUS_ERROR_ACCESS_DENIED,
                         "You are not authorized to %s (%s); try it with sudo, or have it allowed in a rule "
                         "of polkit",
-                        actions[c->action].name, actions[c->action].id);
+                        actions[c->member->action].name, actions[c->member->action].id);
         (void) call_free(c);
         return 0;
 }
@@ -286,7 +291,7 @@ static int call_ask_polkit(Call *c) {
                     0 ||
             (r = sd_bus_message_append(
                      question, "(sa{sv})s", "system-bus-name", 1, "name", "s",
-                     sd_bus_message_get_sender(c->message), actions[c->action].id)) < 0 ||
+                     sd_bus_message_get_sender(c->message), actions[c->member->action].id)) < 0 ||
             (r = append_details(question, c)) < 0 ||
             (r = sd_bus_message_append(question, "us", is_interactive ? POLKIT_ALLOW_INTERACTION : 0, id)) <
                     0)
@@ -308,7 +313,7 @@ static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *unused) 
                 (void) call_free(c);
                 return 0;
         }
-        if (user_is_root(uid) || c->action == BUS_ACTION_LOOK) {
+        if (user_is_root(uid) || c->member->action == BUS_ACTION_ASK) {
                 c->uid = uid;
                 call_run(c);
                 return 0;
@@ -326,8 +331,7 @@ static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *unused) 
         return r;
 }
 
-static int
-call_new(sd_bus_message *message, BusAction action, sd_bus_message_handler_t func, Manager *m, Call **ret) {
+static int call_new(sd_bus_message *message, const BusMember *member, Manager *m, Call **ret) {
         Call *c = malloc(sizeof(Call));
 
         if (!c)
@@ -336,8 +340,7 @@ call_new(sd_bus_message *message, BusAction action, sd_bus_message_handler_t fun
                 .next = m->auth->calls,
                 .auth = m->auth,
                 .message = sd_bus_message_ref(message),
-                .action = action,
-                .func = func,
+                .member = member,
                 .manager = m,
                 .uid = UID_INVALID,
                 .id = ++m->auth->last_id,
@@ -347,15 +350,16 @@ call_new(sd_bus_message *message, BusAction action, sd_bus_message_handler_t fun
         return 0;
 }
 
-int bus_auth_call(sd_bus_message *message, BusAction action, sd_bus_message_handler_t func, void *userdata) {
+static int member_call(sd_bus_message *message, const BusMember *member, Manager *m, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(message);
         _cleanup_(call_freep) Call *c = NULL;
-        Manager *m = userdata;
         int r;
 
+        if (member->action == BUS_ACTION_LOOK)
+                return member->handler(message, m, error);
         if (!sender)
                 return -EACCES;
-        r = call_new(message, action, func, m, &c);
+        r = call_new(message, member, m, &c);
         if (r < 0)
                 return r;
         if (count_calls_of_sender(m->auth, sender) > CALLS_PER_SENDER_MAX)
@@ -367,4 +371,50 @@ int bus_auth_call(sd_bus_message *message, BusAction action, sd_bus_message_hand
                 return r;
         (void) TAKE_PTR(c);
         return 1;
+}
+
+static const BusMember *find_member(const Manager *m, const char *interface, const char *name) {
+        for (const BusMember *i = m->auth->members; i->name; i++)
+                if (strcmp(i->interface, interface) == 0 && strcmp(i->name, name) == 0)
+                        return i;
+        return NULL;
+}
+
+int bus_auth_call(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        const char *interface = sd_bus_message_get_interface(message),
+                   *name = sd_bus_message_get_member(message);
+        /* In the vtable of a job userdata is the job; that of the slot is the manager. */
+        Manager *m = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+        const BusMember *member = interface ? find_member(m, interface, name) : NULL;
+
+        if (!member)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_ACCESS_DENIED, "Nobody may call %s()", name);
+        return member_call(message, member, m, error);
+}
+
+int bus_auth_set(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        const char *interface, *property;
+        const BusMember *member;
+        Manager *m = userdata;
+        int r;
+
+        if (!sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "Set"))
+                return 0;
+        r = sd_bus_message_read(message, "ss", &interface, &property);
+        if (r < 0)
+                return r;
+        member = find_member(m, interface, property);
+        r = sd_bus_message_rewind(message, true);
+        return r < 0 || !member ? r : member_call(message, member, m, error);
+}
+
+int bus_auth_no_setter(
+        sd_bus *bus,
+        const char *path,
+        const char *interface,
+        const char *property,
+        sd_bus_message *value,
+        void *userdata,
+        sd_bus_error *error) {
+        return -EACCES;
 }

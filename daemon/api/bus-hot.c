@@ -82,11 +82,10 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
         return sd_bus_message_close_container(reply);
 }
 
-int bus_method_list_hot(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_list_hot(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_(hot_list_done) HotList l = { 0 };
-        const Manager *m = userdata;
         const char *overlay;
         uint32_t most;
         int r;

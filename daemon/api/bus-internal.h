@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the bus-*.c share. userdata of every handler is the manager, except in the vtables of overlays and
+/* What the bus-*.c share. userdata of every getter is the manager, except in the vtables of overlays and
  * jobs, where the find function has looked up the object. */
 #pragma once
 
+#include "api/bus-auth.h"
 #include "api/bus.h"
 #include "bus/emit.h"
 #include "bus/message.h"
@@ -12,18 +13,26 @@ int bus_overlay_attach(Manager *m);
 int bus_job_attach(Manager *m);
 int bus_log_control_attach(Manager *m);
 
-/* Handlers of the methods that only look, in bus-query.c. */
-int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error);
-int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_error *error);
-int bus_method_list_hot(sd_bus_message *message, void *userdata, sd_bus_error *error);
-int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error);
-int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error);
+/* bus-members.c: every method of ours, every property that can be set. */
+extern const BusMember bus_members[];
 
-/* In bus-remount.c. */
-int bus_method_remount(sd_bus_message *message, void *userdata, sd_bus_error *error);
+#define PROPERTY_GETTER(name)                                                                               \
+        static int name(                                                                                    \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
 
-/* bus-job.c: CancelJob() and Job.Cancel(). */
-int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error);
+/* Their handlers, which only that table names. bus-manager.c: */
+bus_handler_t bus_method_finalize, bus_method_unfinalize, bus_method_refresh, bus_method_prune,
+        bus_method_verify, bus_method_list_overlays, bus_method_pause, bus_method_resume, bus_method_reload;
+/* bus-remount.c, bus-hot.c: */
+bus_handler_t bus_method_remount, bus_method_list_hot;
+/* bus-job.c: */
+bus_handler_t bus_method_list_jobs, bus_method_cancel_job, bus_method_cancel;
+/* bus-query.c: */
+bus_handler_t bus_method_get_directory, bus_method_list_directories, bus_method_check,
+        bus_method_list_blockers;
+/* bus-log-control.c: */
+bus_handler_t bus_set_log_level, bus_set_log_target;
 
 /* The entries of an a{sv} as below. */
 int bus_append_directory_entries(

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The objects of jobs: their properties, their Cancel(), and how a job is found by its path. A job is
- * looked up by number each time, for it may be freed between two messages of a client; nothing here keeps a
- * pointer to one. */
-#include "api/bus-auth.h"
+/* The objects of jobs: their properties, what lists and cancels them, and how a job is found by its path. A
+ * job is looked up by number each time, for it may be freed between two messages of a client; nothing here
+ * keeps a pointer to one. */
 #include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "dbus/names.h"
 #include "service/config-value.h"
-
-#define PROPERTY_GETTER(name)                                                                               \
-        static int name(                                                                                    \
-                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
-                sd_bus_message *reply, void *userdata, sd_bus_error *error)
 
 PROPERTY_GETTER(get_type) {
         const Job *j = userdata;
@@ -182,23 +176,6 @@ PROPERTY_GETTER(get_plan) {
         return sd_bus_message_close_container(reply);
 }
 
-/* By the number in the path: the job may have been freed while the bus was asked who is calling. */
-static int cancel_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        const char *number = path_startswith(sd_bus_message_get_path(message), OVLFIND_JOB_PATH_PREFIX);
-        uint64_t id;
-
-        if (!number || value_parse_uint(number, &id) < 0)
-                return -EINVAL;
-        return bus_cancel_job(userdata, (uint32_t) id, message, error);
-}
-
-static int method_cancel(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        /* userdata is the job; the manager is that of the fallback vtable's slot. */
-        void *manager = sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
-
-        return bus_auth_call(message, BUS_ACTION_MANAGE, cancel_authorized, manager);
-}
-
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), SD_BUS_VTABLE_PROPERTY_CONST),
@@ -236,10 +213,19 @@ static const sd_bus_vtable vtable[] = {
                 SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
         SD_BUS_PROPERTY("Problems", "aa{sv}", get_problems, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        BUS_METHOD("Cancel", (NULL), (NULL)),
         SD_BUS_VTABLE_END,
 };
+
+static bool job_id_from_path(const char *path, uint32_t *ret) {
+        const char *number = path_startswith(path, OVLFIND_JOB_PATH_PREFIX);
+        uint64_t id;
+
+        if (!number || value_parse_uint(number, &id) < 0 || id > UINT32_MAX)
+                return false;
+        *ret = (uint32_t) id;
+        return true;
+}
 
 static int job_find(
         sd_bus *bus,
@@ -248,18 +234,11 @@ static int job_find(
         void *userdata,
         void **ret,
         sd_bus_error *error) {
-        const char *number = path_startswith(path, OVLFIND_JOB_PATH_PREFIX);
-        Manager *m = userdata;
-        uint64_t id;
-        Job *j;
+        const Manager *m = userdata;
+        uint32_t id;
 
-        if (!number || value_parse_uint(number, &id) < 0 || id > UINT32_MAX)
-                return 0;
-        j = queue_find(m->queue, (uint32_t) id);
-        if (!j)
-                return 0;
-        *ret = j;
-        return 1;
+        *ret = job_id_from_path(path, &id) ? queue_find(m->queue, id) : NULL;
+        return *ret != NULL;
 }
 
 typedef struct Paths {
@@ -313,7 +292,7 @@ int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
         return sd_bus_reply_method_return(message, "o", object);
 }
 
-int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_error *error) {
+static int cancel_job(sd_bus_message *message, Manager *m, uint32_t id, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         int r;
 
@@ -322,4 +301,52 @@ int bus_cancel_job(Manager *m, uint32_t id, sd_bus_message *message, sd_bus_erro
                 return bus_error_from_failure(error, &failure);
         manager_flush(m);
         return sd_bus_reply_method_return(message, NULL);
+}
+
+int bus_method_cancel_job(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        uint32_t id;
+        int r;
+
+        r = sd_bus_message_read(message, "u", &id);
+        return r < 0 ? r : cancel_job(message, m, id, error);
+}
+
+/* By its path: the job may have been freed while the bus was asked who is calling. */
+int bus_method_cancel(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        uint32_t id;
+
+        return job_id_from_path(sd_bus_message_get_path(message), &id) ? cancel_job(message, m, id, error)
+                                                                       : -EINVAL;
+}
+
+typedef struct JobList {
+        sd_bus_message *reply;
+        int error;
+} JobList;
+
+static void append_job(Job *j, void *userdata) {
+        _cleanup_free_ char *path = bus_job_path(j->id);
+        JobList *l = userdata;
+
+        if (l->error >= 0)
+                l->error = path ? sd_bus_message_append(l->reply, "(uo)", j->id, path) : -ENOMEM;
+}
+
+int bus_method_list_jobs(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        JobList l = { 0 };
+        int r;
+
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(reply, 'a', "(uo)");
+        if (r < 0)
+                return r;
+        l.reply = reply;
+        queue_foreach(m->queue, append_job, &l);
+        if (l.error < 0)
+                return l.error;
+        r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
 }

@@ -4,19 +4,11 @@
  * authorized first. Before a reply that promises something, what has changed is sent. */
 #include <string.h>
 
-#include "api/bus-auth.h"
 #include "api/bus-internal.h"
 #include "dbus/names.h"
 #include "manager/status.h"
 
-static int get_count(
-        sd_bus *bus,
-        const char *path,
-        const char *interface,
-        const char *property,
-        sd_bus_message *reply,
-        void *userdata,
-        sd_bus_error *error) {
+PROPERTY_GETTER(get_count) {
         const Manager *m = userdata;
         uint32_t n;
 
@@ -29,25 +21,11 @@ static int get_count(
         return sd_bus_message_append(reply, "u", n);
 }
 
-static int get_version(
-        sd_bus *bus,
-        const char *path,
-        const char *interface,
-        const char *property,
-        sd_bus_message *reply,
-        void *userdata,
-        sd_bus_error *error) {
+PROPERTY_GETTER(get_version) {
         return sd_bus_message_append(reply, "s", OVLFIND_VERSION);
 }
 
-static int get_paused(
-        sd_bus *bus,
-        const char *path,
-        const char *interface,
-        const char *property,
-        sd_bus_message *reply,
-        void *userdata,
-        sd_bus_error *error) {
+PROPERTY_GETTER(get_paused) {
         const Manager *m = userdata;
 
         return sd_bus_message_append(reply, "b", (int) m->host.is_paused);
@@ -158,98 +136,30 @@ static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_err
         return bus_reply_job(m, message, j);
 }
 
-static int finalize_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return add_job(message, userdata, JOB_FINALIZE, error);
+int bus_method_finalize(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return add_job(message, m, JOB_FINALIZE, error);
 }
 
-static int method_finalize(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_FINALIZE, finalize_authorized, userdata);
+int bus_method_unfinalize(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return add_job(message, m, JOB_UNFINALIZE, error);
 }
 
-static int unfinalize_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return add_job(message, userdata, JOB_UNFINALIZE, error);
+int bus_method_refresh(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return add_job(message, m, JOB_REFRESH, error);
 }
 
-static int method_unfinalize(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_UNFINALIZE, unfinalize_authorized, userdata);
+int bus_method_prune(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return add_job(message, m, JOB_PRUNE, error);
 }
 
-static int refresh_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return add_job(message, userdata, JOB_REFRESH, error);
-}
-
-static int method_refresh(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_FINALIZE, refresh_authorized, userdata);
-}
-
-static int prune_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return add_job(message, userdata, JOB_PRUNE, error);
-}
-
-static int method_prune(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_PRUNE, prune_authorized, userdata);
-}
-
-static int verify_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return add_job(message, userdata, JOB_VERIFY, error);
-}
-
-static int method_verify(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_FINALIZE, verify_authorized, userdata);
-}
-
-/* Jobs. */
-
-static int cancel_job_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        uint32_t id;
-        int r;
-
-        r = sd_bus_message_read(message, "u", &id);
-        return r < 0 ? r : bus_cancel_job(userdata, id, message, error);
-}
-
-static int method_cancel_job(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_MANAGE, cancel_job_authorized, userdata);
-}
-
-typedef struct JobList {
-        sd_bus_message *reply;
-        int error;
-} JobList;
-
-static void append_job(Job *j, void *userdata) {
-        _cleanup_free_ char *path = bus_job_path(j->id);
-        JobList *l = userdata;
-
-        if (l->error >= 0)
-                l->error = path ? sd_bus_message_append(l->reply, "(uo)", j->id, path) : -ENOMEM;
-}
-
-static int method_list_jobs(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        Manager *m = userdata;
-        JobList l = { 0 };
-        int r;
-
-        r = sd_bus_message_new_method_return(message, &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(reply, 'a', "(uo)");
-        if (r < 0)
-                return r;
-        l.reply = reply;
-        queue_foreach(m->queue, append_job, &l);
-        if (l.error < 0)
-                return l.error;
-        r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
+int bus_method_verify(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return add_job(message, m, JOB_VERIFY, error);
 }
 
 /* Overlays. */
 
-static int method_list_overlays(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_list_overlays(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        Manager *m = userdata;
         int r;
 
         r = sd_bus_message_new_method_return(message, &reply);
@@ -284,32 +194,20 @@ static int set_paused(sd_bus_message *message, Manager *m, bool is_paused, sd_bu
         return sd_bus_reply_method_return(message, NULL);
 }
 
-static int pause_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return set_paused(message, userdata, true, error);
+int bus_method_pause(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return set_paused(message, m, true, error);
 }
 
-static int method_pause(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_MANAGE, pause_authorized, userdata);
+int bus_method_resume(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return set_paused(message, m, false, error);
 }
 
-static int resume_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return set_paused(message, userdata, false, error);
-}
-
-static int method_resume(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_MANAGE, resume_authorized, userdata);
-}
-
-static int reload_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        if (manager_reload(userdata) < 0)
+int bus_method_reload(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        if (manager_reload(m) < 0)
                 return sd_bus_error_setf(
                         error, SD_BUS_ERROR_FAILED,
                         "The configuration could not be read, the old one stays in force; see the journal");
         return sd_bus_reply_method_return(message, NULL);
-}
-
-static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_MANAGE, reload_authorized, userdata);
 }
 
 static const sd_bus_vtable vtable[] = {
@@ -319,104 +217,23 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("NOverlays", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NJobs", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NFinalized", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Finalize",
-                SD_BUS_ARGS("s", path, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                method_finalize,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Unfinalize",
-                SD_BUS_ARGS("s", path, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                method_unfinalize,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Remount",
-                SD_BUS_ARGS("s", overlay, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                bus_method_remount,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Refresh",
-                SD_BUS_ARGS("s", path, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                method_refresh,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Prune",
-                SD_BUS_ARGS("s", path, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                method_prune,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Verify",
-                SD_BUS_ARGS("s", path, "a{sv}", options),
-                SD_BUS_RESULT("o", job),
-                method_verify,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "GetDirectory",
-                SD_BUS_ARGS("s", path),
-                SD_BUS_RESULT("a{sv}", directory),
-                bus_method_get_directory,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "ListDirectories",
-                SD_BUS_ARGS("s", overlay, "a{sv}", filter),
-                SD_BUS_RESULT("aa{sv}", directories),
-                bus_method_list_directories,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "ListHot",
-                SD_BUS_ARGS("s", overlay, "u", most),
-                SD_BUS_RESULT("aa{sv}", directories),
-                bus_method_list_hot,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "ListBlockers",
-                SD_BUS_ARGS("s", overlay),
-                SD_BUS_RESULT("aa{sv}", blockers),
-                bus_method_list_blockers,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Check",
-                SD_BUS_ARGS("s", overlay),
-                SD_BUS_RESULT("aa{sv}", checks),
-                bus_method_check,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "ListOverlays",
-                SD_BUS_NO_ARGS,
-                SD_BUS_RESULT("a(so)", overlays),
-                method_list_overlays,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "ListJobs",
-                SD_BUS_NO_ARGS,
-                SD_BUS_RESULT("a(uo)", jobs),
-                method_list_jobs,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "CancelJob",
-                SD_BUS_ARGS("u", id),
-                SD_BUS_NO_RESULT,
-                method_cancel_job,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Pause",
-                SD_BUS_ARGS("s", overlay),
-                SD_BUS_NO_RESULT,
-                method_pause,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Resume",
-                SD_BUS_ARGS("s", overlay),
-                SD_BUS_NO_RESULT,
-                method_resume,
-                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS(
-                "Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        BUS_METHOD("Finalize", ("s", path, "a{sv}", options), ("o", job)),
+        BUS_METHOD("Unfinalize", ("s", path, "a{sv}", options), ("o", job)),
+        BUS_METHOD("Remount", ("s", overlay, "a{sv}", options), ("o", job)),
+        BUS_METHOD("Refresh", ("s", path, "a{sv}", options), ("o", job)),
+        BUS_METHOD("Prune", ("s", path, "a{sv}", options), ("o", job)),
+        BUS_METHOD("Verify", ("s", path, "a{sv}", options), ("o", job)),
+        BUS_METHOD("GetDirectory", ("s", path), ("a{sv}", directory)),
+        BUS_METHOD("ListDirectories", ("s", overlay, "a{sv}", filter), ("aa{sv}", directories)),
+        BUS_METHOD("ListHot", ("s", overlay, "u", most), ("aa{sv}", directories)),
+        BUS_METHOD("ListBlockers", ("s", overlay), ("aa{sv}", blockers)),
+        BUS_METHOD("Check", ("s", overlay), ("aa{sv}", checks)),
+        BUS_METHOD("ListOverlays", (NULL), ("a(so)", overlays)),
+        BUS_METHOD("ListJobs", (NULL), ("a(uo)", jobs)),
+        BUS_METHOD("CancelJob", ("u", id), (NULL)),
+        BUS_METHOD("Pause", ("s", overlay), (NULL)),
+        BUS_METHOD("Resume", ("s", overlay), (NULL)),
+        BUS_METHOD("Reload", (NULL), (NULL)),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("u", id, "o", job), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "o", job, "s", result), 0),
         SD_BUS_SIGNAL_WITH_ARGS("DirectoryChanged", SD_BUS_ARGS("s", overlay, "s", path, "s", state), 0),

@@ -9,11 +9,6 @@
 #include "overlays/keeper.h"
 #include "service/strv.h"
 
-#define PROPERTY_GETTER(name)                                                                               \
-        static int name(                                                                                    \
-                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
-                sd_bus_message *reply, void *userdata, sd_bus_error *error)
-
 PROPERTY_GETTER(get_name) {
         const Managed *o = userdata;
 

@@ -4,7 +4,6 @@
  * ends with exactly one reply, at the latest with its deadline (process/query.h). */
 #include <string.h>
 
-#include "api/bus-auth.h"
 #include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "base/utf8.h"
@@ -166,11 +165,10 @@ ask(Question *q,
         return 1;
 }
 
-static int get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *path = NULL, *relative = NULL;
-        Manager *m = userdata;
         Question *q;
         Managed *o;
         int r;
@@ -187,10 +185,6 @@ static int get_directory(sd_bus_message *message, void *userdata, sd_bus_error *
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, path, QUERY_INSPECT_USEC, on_directory, error);
-}
-
-int bus_method_get_directory(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_LOOK, get_directory, userdata);
 }
 
 /* Check. */
@@ -290,12 +284,11 @@ static int make_check_request(
         return r < 0 ? failure_set_errno(reterr, r, "cannot check '%s'", which) : 0;
 }
 
-static int check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_check(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *which = NULL;
         const char *overlay;
-        Manager *m = userdata;
         Question *q;
         int r;
 
@@ -307,10 +300,6 @@ static int check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
                 return bus_error_from_failure(error, &failure);
         r = question_new(message, m, overlay, &q);
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_checks, error);
-}
-
-int bus_method_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_LOOK, check, userdata);
 }
 
 /* ListBlockers. */
@@ -397,12 +386,11 @@ static int find_overlay_or_path(
         return r >= 0 && (*ret)->state == MANAGED_ABSENT ? managed_check_usable(*ret, which, reterr) : r;
 }
 
-static int list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_list_blockers(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *which = NULL, *relative = NULL;
         OldTrees trees = { 0 };
-        Manager *m = userdata;
         Question *q;
         Managed *o;
         int r;
@@ -421,10 +409,6 @@ static int list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_blockers, error);
-}
-
-int bus_method_list_blockers(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_LOOK, list_blockers, userdata);
 }
 
 /* ListDirectories. */
@@ -508,10 +492,9 @@ static int list_directories(Listing *l, const Manager *m, const char *overlay) {
         return sd_bus_message_close_container(l->reply);
 }
 
-int bus_method_list_directories(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_list_directories(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        Manager *m = userdata;
         _cleanup_(listing_done) Listing l = { .manager = m, .state = _DIRECTORY_STATE_INVALID };
         const char *overlay;
         int r;

@@ -4,7 +4,6 @@
  * says. */
 #include <string.h>
 
-#include "api/bus-auth.h"
 #include "api/bus-internal.h"
 
 static int read_method(sd_bus_message *message, RemountMethod *ret, Failure *reterr) {
@@ -52,9 +51,8 @@ static int read_options(sd_bus_message *message, JobOptions *options, Failure *r
         return 0;
 }
 
-static int remount_authorized(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_method_remount(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        Manager *m = userdata;
         JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *overlay;
         Job *j;
@@ -68,8 +66,4 @@ static int remount_authorized(sd_bus_message *message, void *userdata, sd_bus_er
         if (r < 0)
                 return failure.kind != FAILURE_NONE ? bus_error_from_failure(error, &failure) : r;
         return bus_reply_job(m, message, j);
-}
-
-int bus_method_remount(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        return bus_auth_call(message, BUS_ACTION_REMOUNT, remount_authorized, userdata);
 }

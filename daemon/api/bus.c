@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "api/bus-auth.h"
 #include "api/bus-internal.h"
 #include "dbus/names.h"
 #include "service/log.h"
@@ -56,7 +55,7 @@ static int bus_add_objects(Manager *m) {
 int bus_open(Manager *m) {
         int r;
 
-        m->auth = bus_auth_new();
+        m->auth = bus_auth_new(bus_members);
         if (!m->auth)
                 return log_oom();
         r = sd_bus_open_system_with_description(&m->bus, "ovlfind");

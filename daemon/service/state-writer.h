@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Writes one state file outside of the loop: a thread a write, so that a file system that is slow or hangs
- * holds up nobody. One write at a time; of what comes meanwhile only the newest is written. */
+ * holds up nobody. It knows nothing of what the text says. One write at a time; of what comes meanwhile only
+ * the newest is written. So after a crash the file is as old as the last write took, and never a mixture. */
 #pragma once
 
 #include <systemd/sd-event.h>
