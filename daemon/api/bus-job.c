@@ -284,15 +284,21 @@ int bus_job_attach(Manager *m) {
 }
 
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_free_ char *object = bus_job_path(j->id);
+        int r;
 
         if (!object)
                 return -ENOMEM;
         manager_flush(m);
-        return sd_bus_reply_method_return(message, "o", object);
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "o", object);
+        return r < 0 ? r : manager_reply_when_saved(m, reply);
 }
 
 static int cancel_job(sd_bus_message *message, Manager *m, uint32_t id, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         int r;
 
@@ -300,7 +306,8 @@ static int cancel_job(sd_bus_message *message, Manager *m, uint32_t id, sd_bus_e
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
         manager_flush(m);
-        return sd_bus_reply_method_return(message, NULL);
+        r = sd_bus_message_new_method_return(message, &reply);
+        return r < 0 ? r : manager_reply_when_saved(m, reply);
 }
 
 int bus_method_cancel_job(sd_bus_message *message, Manager *m, sd_bus_error *error) {

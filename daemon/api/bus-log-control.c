@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.freedesktop.LogControl1(5): level and target of the log, and nothing else. Who may set them is asked
- * before, see bus_auth_set(). */
+/* org.freedesktop.LogControl1(5): level and target of the log, and nothing else. They hold until the daemon
+ * ends. A handler reads the whole Set(): who may is known by then, and a setter in a vtable could not have
+ * waited for that, see bus_auth_set(). */
 #include <string.h>
 
 #include "api/bus-internal.h"

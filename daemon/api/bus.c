@@ -81,6 +81,7 @@ int bus_open(Manager *m) {
 /* What is queued goes out, e.g. how jobs ended; the bus has taken all of it or is stuck itself. */
 void bus_close(Manager *m) {
         if (m->bus) {
+                manager_send_replies(m);
                 (void) sd_bus_detach_event(m->bus);
                 m->auth = bus_auth_free(m->auth);
                 m->bus = sd_bus_flush_close_unref(m->bus);

@@ -26,6 +26,7 @@ static void on_job_finished(Job *j, void *userdata) {
 
         m->is_manager_changed = m->is_state_changed = true;
         manager_job_changed(m, j);
+        manager_send_replies(m);
         manager_flush(m);
         bus_send_job_removed(m->bus, j->id, j->state);
         if (o && !j->options.is_dry_run)

@@ -414,6 +414,10 @@ static int manager_add_sources(Manager *m) {
         return sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
 }
 
+static void on_saved(void *userdata) {
+        manager_send_replies(userdata);
+}
+
 static int manager_init(Manager *m) {
         const char *worker = secure_getenv("OVLFIND_WORKER"), *state = getenv("STATE_DIRECTORY");
         int r;
@@ -441,9 +445,12 @@ static int manager_init(Manager *m) {
         r = proc_pool_new(m->host.event, worker ?: WORKER_PATH, &pool_handler, m, &m->host.workers);
         if (r < 0)
                 return r;
-        if ((r = state_writer_new(m->host.event, m->host.state_dir, STATE_FILE_NAME, &m->state_writer)) <
-                    0 ||
-            (r = state_writer_new(m->host.event, m->host.state_dir, HEAT_FILE_NAME, &m->heat_writer)) < 0)
+        r = state_writer_new(
+                m->host.event, m->host.state_dir, STATE_FILE_NAME, on_saved, m, &m->state_writer);
+        if (r >= 0)
+                r = state_writer_new(
+                        m->host.event, m->host.state_dir, HEAT_FILE_NAME, NULL, NULL, &m->heat_writer);
+        if (r < 0)
                 return r;
         return query_pool_new(&m->host, &m->queries);
 }

@@ -19,6 +19,8 @@
 
 typedef struct BusAuth BusAuth; /* api/bus-auth.h */
 
+#define MANAGER_REPLIES_MAX 64
+
 typedef struct Manager {
         Host host;
         sd_bus *bus;    /* NULL until bus_open() */
@@ -41,6 +43,9 @@ typedef struct Manager {
         bool is_manager_changed;
         bool is_state_changed; /* what state.h saves */
         StateWriter *state_writer;
+        sd_bus_message *replies[MANAGER_REPLIES_MAX]; /* that wait for it */
+        size_t n_replies;
+        sd_event_source *reply_timer;
         StateWriter *heat_writer;
         sd_event_source *heat_timer; /* saves it */
         bool is_ready;
@@ -79,6 +84,11 @@ void manager_start_jobs(Manager *m);
 /* The list of jobs in the state directory, see state.h. */
 void manager_save_state(Manager *m);
 void manager_load_state(Manager *m);
+/* Sends a reply that promises a job when the list has been written, so that a crash does not take back what
+ * was promised; but soon in any case, for nobody waits for a disk. */
+int manager_reply_when_saved(Manager *m, sd_bus_message *reply);
+/* Sends those that wait. */
+void manager_send_replies(Manager *m);
 /* How much directories are used, see heat-state.h. */
 void manager_save_heat(Manager *m);
 

@@ -22,6 +22,8 @@ struct StateWriter {
         pthread_t thread;
         int fd; /* tells of the end of a thread */
         sd_event_source *source;
+        void (*on_idle)(void *userdata);
+        void *userdata;
 };
 
 static void *run(void *userdata) {
@@ -76,16 +78,30 @@ static int on_written(sd_event_source *s, int fd, uint32_t revents, void *userda
         (void) eventfd_read(fd, &n);
         (void) pthread_join(w->thread, NULL); /* it has nothing left to do */
         finish(w);
+        if (!w->text && w->on_idle)
+                w->on_idle(w->userdata);
         return 0;
 }
 
-int state_writer_new(sd_event *event, const char *dir, const char *name, StateWriter **ret) {
+int state_writer_new(
+        sd_event *event,
+        const char *dir,
+        const char *name,
+        void (*on_idle)(void *userdata),
+        void *userdata,
+        StateWriter **ret) {
         _cleanup_(state_writer_freep) StateWriter *w = malloc(sizeof(StateWriter));
         int r;
 
         if (!w)
                 return -ENOMEM;
-        *w = (StateWriter){ .dir = strdup(dir), .name = name, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+        *w = (StateWriter){
+                .dir = strdup(dir),
+                .name = name,
+                .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                .on_idle = on_idle,
+                .userdata = userdata,
+        };
         if (!w->dir || w->fd < 0)
                 return w->dir ? -errno : -ENOMEM;
         r = sd_event_add_io(event, &w->source, w->fd, EPOLLIN, on_written, w);
@@ -126,4 +142,8 @@ void state_writer_write(StateWriter *w, char *text) {
         free(w->next);
         w->next = text;
         begin(w);
+}
+
+bool state_writer_is_idle(const StateWriter *w) {
+        return !w->text;
 }

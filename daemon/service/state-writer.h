@@ -10,11 +10,19 @@
 
 typedef struct StateWriter StateWriter;
 
-/* name is borrowed. */
-int state_writer_new(sd_event *event, const char *dir, const char *name, StateWriter **ret);
+/* on_idle (may be NULL) is called when all that was given has been written, or could not be; not by the two
+ * functions below. name is borrowed. */
+int state_writer_new(
+        sd_event *event,
+        const char *dir,
+        const char *name,
+        void (*on_idle)(void *userdata),
+        void *userdata,
+        StateWriter **ret);
 /* Waits a few seconds until all is written; takes NULL. */
 StateWriter *state_writer_free(StateWriter *w);
 DEFINE_CLEANUP(StateWriter *, state_writer_free);
 
 /* Takes the text; NULL: out of memory, which is logged, as is a write that fails. */
 void state_writer_write(StateWriter *w, char *text);
+bool state_writer_is_idle(const StateWriter *w) _pure_;

@@ -101,3 +101,13 @@ def test_a_state_directory_that_cannot_be_written(slow):
     run("mount", "-o", "remount,rw", slow.disk.point)
     call(slow, "Finalize", slow.overlay / "later", options())
     wait_for(lambda: "=later 0\n" in saved(slow), "the list of jobs")
+
+
+def test_what_was_promised_is_there(slow):
+    """Who has got a job has it after a crash, too. A reply waits for a disk no longer than anybody notices, hence "nearly all"."""
+    slow.daemon.manager().Pause("")
+    there = []
+    for n in range(20):
+        call(slow, "Finalize", slow.overlay / f"p{n}", options())
+        there.append(f"=p{n} 0\n" in saved(slow))
+    assert there.count(True) > 15
