@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/exchange/exchange-internal.h"
+#include "core/exchange/replay-rules.h"
 
 /* A directory on both sides. */
 typedef struct Sides {
@@ -13,13 +14,8 @@ typedef struct Sides {
         RawList list;
 } Sides;
 
-/* take-up.c: what the old tree has and the new one has not */
-/* A name that is not placed: it is, if its place in the new tree is free. */
-int take_up(Sides *s, const RawEntry *raw);
-/* A name with something else than it was placed with: so has the new tree then, if it still has that. e may
- * be dropped. */
-int replace(Sides *s, Entry *e, const RawEntry *raw);
-/* It has no place in the new tree, and stays where it is: told if somebody stands there. */
-int stay(Sides *s, const RawEntry *raw, const char *why);
+/* take-up.c: what the old tree has under a name comes into the new one, or stays where it is. e, what is
+ * known under that name or NULL, may be dropped. */
+int take_up(Sides *s, Entry *e, const RawEntry *raw, Found found);
 /* reconcile.c: e leaves the new tree, but for what its users made in it since. e is dropped. */
 int forget(Sides *s, Entry *e);

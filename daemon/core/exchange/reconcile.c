@@ -90,21 +90,12 @@ static bool is_kept_tree(const Exchange *x, const RawEntry *raw) {
         return id && faccessat(x->staging.base_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
 }
 
-static bool is_in_line(Sides *s, const Entry *e, const RawEntry *raw) {
-        if (!e->is_placed || e->type != raw->type)
-                return false;
-        return e->dir ? tree_find_old_at(s->x->tree, s->old_upper_fd, raw) == e->dir
-                      : e->inode == raw->inode;
-}
-
 static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
-        if (e && is_in_line(s, e, raw))
-                return 0;
-        if (e && e->aside == raw->inode && !s->x->is_final_look)
-                return 0;
-        if (s->new_fd < 0)
-                return stay(s, raw, "made after its new directory was removed");
-        return e && e->is_placed ? replace(s, e, raw) : take_up(s, raw);
+        const Exchange *x = s->x;
+        const Node *node =
+                e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old_upper_fd, raw) : NULL;
+
+        return take_up(s, e, raw, replay_found(e, raw, node, s->new_fd >= 0, x->is_kept, x->is_final_look));
 }
 
 static int compare_entry(Sides *s, const RawEntry *raw) {
@@ -122,25 +113,7 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
         return r;
 }
 
-/* Once the tree is being removed, a directory that is not where it was may have been emptied by us: the new
- * one stays as it is. */
-static void note_unless_seen(Sides *s, Entry *e) {
-        bool was_seen = e->is_seen;
-        Exchange *x = s->x;
-
-        e->is_seen = false;
-        if (was_seen || e->type == DT_WHT)
-                return;
-        e->aside = 0;
-        if (!e->is_placed) {
-                if (e->type == DT_UNKNOWN)
-                        entry_drop(s->node, e);
-                return;
-        }
-        if (!x->is_kept && !(x->phase == PHASE_REMOVE && e->dir)) {
-                node_note_gone(s->node, e);
-                return;
-        }
+static void tell_removals(Exchange *x) {
         if (x->is_beside && !x->has_told_removals)
                 site_note(
                         x->site, x->tree->path,
@@ -148,6 +121,23 @@ static void note_unless_seen(Sides *s, Entry *e) {
                         "directory keeps them",
                         x->beside_name);
         x->has_told_removals |= x->is_beside;
+}
+
+static void note_unless_seen(Sides *s, Entry *e) {
+        bool was_seen = e->is_seen;
+        Missed missed = replay_missed(e, s->x->is_kept, s->x->phase == PHASE_REMOVE);
+
+        e->is_seen = false;
+        if (was_seen)
+                return;
+        if (e->type != DT_WHT)
+                e->aside = 0;
+        if (missed == MISSED_FORGET)
+                entry_drop(s->node, e);
+        else if (missed == MISSED_GONE)
+                node_note_gone(s->node, e);
+        else if (missed == MISSED_KEPT)
+                tell_removals(s->x);
 }
 
 static void note_unseen(Sides *s) {

@@ -12,7 +12,8 @@
 #include "core/upper/layer.h"
 #include "core/upper/meta.h"
 
-int stay(Sides *s, const RawEntry *raw, const char *why) {
+/* It has no place in the new tree, and stays where it is: told if somebody stands there. */
+static int stay(Sides *s, const RawEntry *raw, const char *why) {
         _cleanup_free_ char *path = exchange_node_path(s->x, s->node, raw->name);
         Entry *e = node_find(s->node, raw->name);
         bool is_told;
@@ -335,19 +336,25 @@ static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
         return r < 0 ? r : add_directory(s, raw);
 }
 
-int take_up(Sides *s, const RawEntry *raw) {
-        return raw->type == DT_DIR ? add_directory(s, raw) : take_file(s, NULL, raw);
-}
+int take_up(Sides *s, Entry *e, const RawEntry *raw, Found found) {
+        int r = 0;
 
-int replace(Sides *s, Entry *e, const RawEntry *raw) {
-        int r;
-
-        if (e->dir && raw->type == DT_DIR)
-                return replace_directory(s, e, raw);
-        if (!e->dir && raw->type != DT_DIR)
-                return take_file(s, e, raw);
-        if (e->dir && s->x->is_kept)
+        switch (found) {
+        case FOUND_SETTLED:
+                return 0;
+        case FOUND_HOMELESS:
+                return stay(s, raw, "made after its new directory was removed");
+        case FOUND_UNWELCOME:
                 return stay(s, raw, "made in the place of a directory");
-        r = forget(s, e);
-        return r < 0 ? r : take_up(s, raw);
+        case FOUND_REPLACED:
+                return raw->type == DT_DIR ? replace_directory(s, e, raw) : take_file(s, e, raw);
+        case FOUND_OTHER_KIND:
+                r = forget(s, e);
+                break;
+        case FOUND_NEW:
+                break;
+        }
+        if (r < 0)
+                return r;
+        return raw->type == DT_DIR ? add_directory(s, raw) : take_file(s, NULL, raw);
 }
