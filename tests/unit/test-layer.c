@@ -283,6 +283,39 @@ static void test_lower_path(void **state) {
         }
 }
 
+static int lower_path_of(int upper_fd, const char *path, int fd, const char *expected) {
+        _cleanup_free_ char *lower = NULL;
+        int r = upper_lower_path_of(upper_fd, path, fd, &lower);
+
+        if (r >= 0)
+                assert_string_equal(lower, expected);
+        return r;
+}
+
+/* Of a directory that is open: whatever stands at its path by now, the answer is about it, or there is none.
+ * Needs no xattrs, and so no mounts. */
+static void test_lower_path_of(void **state) {
+        _cleanup_close_ int upper_fd = -EBADF, fd = -EBADF;
+
+        make_directory(at("u/a/b").s);
+        make_text(at("u/a/file").s, "");
+        assert_return_code(symlink("b", at("u/a/link").s), errno);
+        upper_fd = open_upper(at("u").s);
+        fd = open_upper(at("u/a/b").s);
+        assert_return_code(lower_path_of(upper_fd, "a/b", fd, "a/b"), 0);
+        assert_return_code(lower_path_of(upper_fd, "", upper_fd, ""), 0);
+        assert_return_code(rename(at("u/a/b").s, at("u/a/c").s), errno);
+        assert_int_equal(lower_path_of(upper_fd, "a/b", fd, NULL), -ESTALE); /* in the lower, if at all */
+        make_directory(at("u/a/b").s);
+        assert_int_equal(lower_path_of(upper_fd, "a/b", fd, NULL), -ESTALE);
+        assert_return_code(lower_path_of(upper_fd, "a/c", fd, "a/c"), 0);
+        assert_int_equal(lower_path_of(upper_fd, "a/file", fd, NULL), -ENOTDIR);
+        assert_int_equal(lower_path_of(upper_fd, "a/link", fd, NULL), -ENOTDIR);
+        assert_return_code(rmdir(at("u/a/b").s), errno);
+        make_node(at("u/a/b").s, S_IFCHR, makedev(0, 0));
+        assert_int_equal(lower_path_of(upper_fd, "a/b", fd, NULL), -ENOENT);
+}
+
 /* A tree of directories on which the kernel is asked to do what users do; each lower directory holds a file
  * that says where it stands in the lower. */
 enum {
@@ -416,9 +449,10 @@ static void test_lower_path_kernel(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                unit_test_scratch(test_classes),    unit_test_scratch(test_details),
-                unit_test_scratch(test_strangers),  cmocka_unit_test(test_questions),
-                unit_test_scratch(test_lower_path), unit_test_scratch(test_lower_path_kernel),
+                unit_test_scratch(test_classes),           unit_test_scratch(test_details),
+                unit_test_scratch(test_strangers),         cmocka_unit_test(test_questions),
+                unit_test_scratch(test_lower_path),        unit_test_scratch(test_lower_path_of),
+                unit_test_scratch(test_lower_path_kernel),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,8 @@
 /* What a name in the old tree means for the new one: decided from what is known of it alone. No file is
  * looked at here, and nothing is changed; reconcile.c and take-up.c look and act.
  *
- * Invariant: nothing leaves the new tree because of a tree that is kept for those who stand in it, or
- * because of what a removal of ours may have taken away. */
+ * Invariant: no name leaves the new tree because it is missing in an old tree that is kept for those who
+ * stand in it, and no directory because it is missing in one that is being removed. */
 #pragma once
 
 #include "core/exchange/exchange-internal.h"
