@@ -4,8 +4,8 @@
 #include <signal.h>
 #include <string.h>
 #include <systemd/sd-event.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/path-util.h"
 #include "base/states.h"
 #include "base/utf8.h"
@@ -67,13 +67,6 @@ static WaitedJob *find_job(JobWait *w, const char *object) {
         return NULL;
 }
 
-static uint64_t now_usec(void) {
-        struct timespec ts;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
-}
-
 /* One line for all jobs: entries summed up, the state of the first that still goes on. */
 static void show_progress(JobWait *w) {
         uint64_t done = 0, total = 0;
@@ -87,7 +80,7 @@ static void show_progress(JobWait *w) {
                 if (!w->jobs[i - 1].is_finished)
                         state = record_get_string(r, "state") ?: "queued";
         }
-        progress_update(&w->progress, state, done, total, now_usec());
+        progress_update(&w->progress, state, done, total, now_monotonic_usec());
 }
 
 /* Not sd_event_exit(): that would close the bus, which is still needed to ask what the jobs left. */

@@ -3,8 +3,8 @@
  * that of the bus. It asks for nothing and keeps nothing. A signal of a newer daemon with another shape is
  * shown as far as it is understood. */
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/json.h"
@@ -22,13 +22,6 @@ static const struct {
         { "DirectoryChanged", { "overlay", "path", "state" } },
         { "Remounted", { "overlay", "method", "usec" } },
 };
-
-static uint64_t now_usec(void) {
-        struct timespec ts;
-
-        (void) clock_gettime(CLOCK_REALTIME, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
-}
 
 static int read_argument(Record *r, const char *key, char type, sd_bus_message *m) {
         uint64_t n = 0;
@@ -90,7 +83,7 @@ static int read_signal(Record *r, sd_bus_message *m) {
         const char *member = sd_bus_message_get_member(m), *object;
         int k;
 
-        k = record_set_number(r, "time_usec", now_usec());
+        k = record_set_number(r, "time_usec", now_realtime_usec());
         if (k >= 0)
                 k = record_set_string(r, "signal", member);
         if (k >= 0)
@@ -169,7 +162,7 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         r = sd_bus_message_read(m, "sss", &name, &old, &new);
         if (r < 0)
                 return r;
-        r = record_set_number(&record, "time_usec", now_usec());
+        r = record_set_number(&record, "time_usec", now_realtime_usec());
         if (r >= 0)
                 r = record_set_string(&record, "signal", *new ? "Started" : "Stopped");
         return r < 0 ? r : print_signal(c, &record);

@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <libsmartcols.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "ctl/docs.h"
 #include "ctl/format.h"
@@ -20,13 +20,6 @@
 #include "dbus/names.h"
 
 #define LABEL_WIDTH 12 /* "Directories:" */
-
-static uint64_t now_usec(void) {
-        struct timespec ts;
-
-        (void) clock_gettime(CLOCK_REALTIME, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
-}
 
 static const char *color_end(const Ctl *c, Color color) {
         return color == COLOR_NONE ? "" : term_color(&c->term, COLOR_NONE);
@@ -283,7 +276,7 @@ static int print_directory(const Ctl *c, const Record *d) {
 
         if (usec > 0) {
                 when = format_timestamp(usec);
-                ago = format_ago(usec, now_usec());
+                ago = format_ago(usec, now_realtime_usec());
                 (void) snprintf(since, sizeof(since), " since %s; %s", when ?: "?", ago ?: "?");
         }
         if (!path || !overlay)

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include <systemd/sd-journal.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 
 #define MESSAGE_MAX 4096
@@ -155,13 +155,6 @@ bool log_limit_check(LogLimit *l, uint64_t now_usec, unsigned *ret_suppressed) {
         return true;
 }
 
-static uint64_t now_monotonic(void) {
-        struct timespec ts;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
-}
-
 static void log_message(
         int level, const LogFields *fields, const char *file, int line, const char *func, const char *text) {
         _cleanup_free_ char *escaped = utf8_escape(text),
@@ -187,7 +180,7 @@ void log_full(
         va_list ap;
 
         if (level > max_level ||
-            (level < LOG_DEBUG && !log_limit_check(limit, now_monotonic(), &n_suppressed)))
+            (level < LOG_DEBUG && !log_limit_check(limit, now_monotonic_usec(), &n_suppressed)))
                 return;
         if (n_suppressed > 0) {
                 (void) snprintf(
