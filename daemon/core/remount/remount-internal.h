@@ -51,8 +51,8 @@ int superblock_create(const Overlay *o, const OverlayOptions *l, const char *wor
  * again. */
 int remount_rehearse(const Overlay *old, const OverlayOptions *l, int mount_fd, Failure *reterr);
 
-/* remount-mounts.c. Both tables or the same; ids of the mounts. Whether what is mounted below one is mounted
- * below the other in the same way: 1, 0. */
+/* remount-child-mounts.c. Both tables or the same; ids of the mounts. Whether what is mounted below one is
+ * mounted below the other in the same way: 1, 0. */
 bool child_mounts_same(const MountTable *a, int id_a, const MountTable *b, int id_b);
 /* Clones each mount that stands directly on old_fd's mount, with all below, onto the same place of new_fd's.
  */
