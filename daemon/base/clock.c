@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/clock.h"
 
-#include <time.h>
-
 #include "base/macro.h"
 
 static uint64_t now_usec(clockid_t clock) {
@@ -18,6 +16,16 @@ uint64_t now_realtime_usec(void) {
 
 uint64_t now_monotonic_usec(void) {
         return now_usec(CLOCK_MONOTONIC);
+}
+
+struct timespec clock_deadline(uint64_t usec) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        usec += (uint64_t) t.tv_nsec / NSEC_PER_USEC;
+        t.tv_sec += (time_t) (usec / USEC_PER_SEC);
+        t.tv_nsec = (long) (usec % USEC_PER_SEC * NSEC_PER_USEC);
+        return t;
 }
 
 uint64_t pause_after(unsigned n, uint64_t first, uint64_t longest) {

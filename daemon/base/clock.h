@@ -3,9 +3,12 @@
 #pragma once
 
 #include <stdint.h>
+#include <time.h>
 
 uint64_t now_realtime_usec(void);
 uint64_t now_monotonic_usec(void);
+/* So long from now, on CLOCK_MONOTONIC. */
+struct timespec clock_deadline(uint64_t usec);
 
 /* The next of pauses that double until they are the longest one, of any unit. */
 static inline uint64_t pause_next(uint64_t pause, uint64_t longest) {

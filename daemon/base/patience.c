@@ -7,9 +7,9 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs-util.h"
 
 #define STAT_MAX ((size_t) 4096) /* of /proc/PID/stat */
@@ -100,16 +100,6 @@ static Look *look_new(const char *path, int (*func)(Look *l)) {
         return l;
 }
 
-static struct timespec deadline_after(uint64_t usec) {
-        struct timespec t;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &t);
-        usec += (uint64_t) t.tv_nsec / NSEC_PER_USEC;
-        t.tv_sec += (time_t) (usec / USEC_PER_SEC);
-        t.tv_nsec = (long) (usec % USEC_PER_SEC * NSEC_PER_USEC);
-        return t;
-}
-
 /* What a thread does: 'R' runs, or would if it had a processor; 'D' and 'S' wait; '?' unknown. 0: it has
  * ended. */
 static char thread_state(int tasks_fd, const char *thread) {
@@ -173,7 +163,7 @@ static int look_start(Patience *p, Look *l, pid_t process) {
                 return -r;
         }
         do {
-                deadline = deadline_after(usec);
+                deadline = clock_deadline(usec);
                 r = pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &deadline);
         } while (r == ETIMEDOUT && (is_starved(l) || is_held_up(p, process, usec)));
         if (r == 0)

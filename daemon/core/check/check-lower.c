@@ -5,8 +5,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "core/check/check-internal.h"
 #include "core/context/site.h"
 #include "core/lower/lower.h"
@@ -87,12 +87,10 @@ static int say(const Look *l, Check *f) {
 
 /* Frees l, now or when the thread has ended. */
 static int wait_and_say(Look *l, Check *f) {
-        struct timespec until;
+        struct timespec until = clock_deadline(PATIENCE_SEC * USEC_PER_SEC);
         bool is_left;
         int r = 0;
 
-        (void) clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += PATIENCE_SEC;
         (void) pthread_mutex_lock(&l->lock);
         while (!l->is_ended && r == 0)
                 r = pthread_cond_timedwait(&l->ended, &l->lock, &until);

@@ -3,7 +3,8 @@
 
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 /* Tasks open, list and link: shallow stacks. 32 threads must not cost 256 MiB of address space. */
 #define THREAD_STACK_SIZE (256 * 1024)
@@ -152,16 +153,10 @@ int pool_submit(Pool *p, pool_func func, void *task) {
 }
 
 int pool_wait(Pool *p, int timeout_msec) {
-        struct timespec until;
+        struct timespec until =
+                clock_deadline(timeout_msec < 0 ? 0 : (uint64_t) timeout_msec * USEC_PER_MSEC);
         int r = 0;
 
-        (void) clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += timeout_msec / 1000;
-        until.tv_nsec += timeout_msec % 1000 * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000L;
-        }
         (void) pthread_mutex_lock(&p->lock);
         while (p->n_pending > 0 && r == 0)
                 r = timeout_msec < 0 ? pthread_cond_wait(&p->idle, &p->lock)
