@@ -135,7 +135,7 @@ static int append_problem(sd_bus_message *reply, const Job *j, const JobStep *s)
             (r = bus_append_string(reply, "path", path)) < 0 ||
             (r = bus_append_string(reply, "text", s->text)) < 0 ||
             (r = bus_append_string(reply, "advice", s->advice)) < 0 ||
-            (r = sd_bus_message_append(reply, "{sv}", "mended", "b", (int) s->is_mended)) < 0)
+            (r = sd_bus_message_append(reply, "{sv}", "mended", "b", (int) s->is_repaired)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);
 }

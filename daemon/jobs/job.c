@@ -139,7 +139,7 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
                 .entries = r->entries_total,
                 .inodes = r->entries_done,
                 .bytes = r->bytes,
-                .is_mended = r->kind == WIRE_PROBLEM && r->state != 0,
+                .is_repaired = r->kind == WIRE_PROBLEM && r->state != 0,
         };
         if (s->name && s->path && s->text && s->advice)
                 return 0;
@@ -206,7 +206,7 @@ bool job_may_wait(const Job *j, const Failure *failure) {
         return job_can_wait(j) &&
                 (job_is_held_up(j, failure) || failure->kind == FAILURE_LOWER_UNREACHABLE ||
                  failure->error == EIO || failure->error == ESTALE || failure->error == ETIMEDOUT ||
-                 (j->has_left && failure->kind == FAILURE_BUSY));
+                 (j->needs_survey && failure->kind == FAILURE_BUSY));
 }
 
 void job_note_trouble(

@@ -56,7 +56,7 @@ typedef struct JobStep {
         uint64_t entries;
         uint64_t inodes;
         uint64_t bytes;
-        bool is_mended;
+        bool is_repaired;
 } JobStep;
 
 typedef struct Job {
@@ -86,7 +86,7 @@ typedef struct Job {
         char *pause_reason;       /* of the last time */
         char *wait_reason;        /* for whom its worker waits to leave; NULL it does not */
         unsigned n_pauses;        /* in a row, without getting further */
-        bool has_left;            /* something the last attempt could not clear away: a survey comes first */
+        bool needs_survey;        /* something the last attempt could not clear away: a survey comes first */
         uint64_t trouble_usec;    /* boot time; when the first of these came, 0 never */
         uint64_t trouble_entries; /* how far it had got then */
         char *doing;              /* what it is at, and what may hold it up there; NULL: not known */

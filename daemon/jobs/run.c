@@ -136,7 +136,7 @@ static void run_conclude(Runs *all, Managed *o, Job *j, Failure *failure) {
         (void) job_finish(j, failure, loop_now(all->host->event, CLOCK_REALTIME));
         if (o && !j->options.is_dry_run)
                 count_end(o, j);
-        if (o && o->state == MANAGED_ACTIVE && j->has_left) /* otherwise one comes anyway */
+        if (o && o->state == MANAGED_ACTIVE && j->needs_survey) /* otherwise one comes anyway */
                 managed_survey(o);
         job_log_end(j);
         all->events->finished(j, all->userdata);
@@ -364,7 +364,7 @@ static void run_take_result(Run *run, const WireRecord *r) {
                         &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
         job_take_counters(j, r);
         histogram_merge(&run->overlay->counters.answers, &r->answers);
-        j->has_left = r->state > 0 || (j->has_left && kind == FAILURE_BUSY);
+        j->needs_survey = r->state > 0 || (j->needs_survey && kind == FAILURE_BUSY);
         if (j->type == JOB_REMOUNT && kind == FAILURE_NONE && !j->options.is_dry_run)
                 run_take_remount(run, r);
         keeper_adopt(run->overlay, run->proc);

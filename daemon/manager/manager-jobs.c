@@ -258,7 +258,7 @@ static int on_release(sd_event_source *s, uint64_t usec, void *userdata) {
 
         while ((j = queue_release(m->queue, loop_now(m->host.event, CLOCK_BOOTTIME)))) {
                 manager_job_changed(m, j);
-                if (j->has_left)
+                if (j->needs_survey)
                         managed_survey(manager_find_overlay(m, j->overlay));
         }
         manager_wake(m);

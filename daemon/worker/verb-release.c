@@ -7,7 +7,7 @@
 #include "worker/worker.h"
 
 int worker_compare(Worker *w, const char *path, const WorkHooks *hooks, Failure *reterr) {
-        int r = compare_run(&w->site, path, hooks, reterr);
+        int r = compare_run(&w->context, path, hooks, reterr);
 
         return r < 0 ? r : worker_verify(w, path, reterr);
 }
@@ -18,24 +18,24 @@ static int run(Worker *w, release_func func, const char *path, const WorkHooks *
         _cleanup_(records_freep) Records *records = NULL;
         _cleanup_(lower_done) Lower lower = LOWER_INIT;
         Prune p = {
-                .site = &w->site,
+                .context = &w->context,
                 .lower = &lower,
                 .hooks = hooks,
                 .is_dry_run = worker_asks_for(w, WIRE_DRY_RUN),
         };
-        int r = records_load(w->site.records_fd, w->site.upper_fd, &records);
+        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
 
         p.records = records;
         if (r >= 0)
-                r = lower_open(&w->site, &lower, reterr);
+                r = lower_open(&w->context, &lower, reterr);
         if (r >= 0)
                 r = func(&p, path, reterr);
         w->counts = p.counts;
         if (r >= 0 && !p.is_dry_run)
-                r = records_prune(records, w->site.records_fd, w->site.upper_fd);
+                r = records_prune(records, w->context.records_fd, w->context.upper_fd);
         /* What is left is told by its new state. */
         if (!p.is_dry_run && (r >= 0 || p.counts.n_entries > 0)) {
-                int k = compare_run(&w->site, path, hooks, NULL);
+                int k = compare_run(&w->context, path, hooks, NULL);
                 r = r < 0 ? r : k;
         }
         return r < 0 ? failure_set_errno(reterr, r, "cannot work on '%s'", path) : 0;

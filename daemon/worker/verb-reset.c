@@ -19,22 +19,23 @@ int worker_prepare_reset(Worker *w, const char *path, const WorkHooks *hooks, Fa
 int worker_reset(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(lower_done) Lower lower = LOWER_INIT;
         uint64_t n = 0;
-        int r = work_keep(&w->site, &w->kept);
+        int r = work_keep(&w->context, &w->kept);
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot remove the old tree of '%s'", path);
         r = lower_open(
-                &w->site, &lower, reterr); /* as long as it is mounted, and tells what its layers are */
+                &w->context, &lower, reterr); /* as long as it is mounted, and tells what its layers are */
         if (r < 0)
                 return r;
         (void) lower_prove_data(&lower); /* as above; who reads content asks for the result */
-        w->site.root_fd = fd_close(w->site.root_fd);
+        w->context.root_fd = fd_close(w->context.root_fd);
         r = offline_unmount(&w->offline, w->overlay, reterr);
         if (r >= 0)
-                r = reset_run(&w->site, &lower, path, &n, reterr);
+                r = reset_run(&w->context, &lower, path, &n, reterr);
         if (n > 0)
-                site_note(
-                        &w->site, path, "%llu entr%s nothing but a copy of the lower layer's, and dropped",
+                context_note(
+                        &w->context, path,
+                        "%llu entr%s nothing but a copy of the lower layer's, and dropped",
                         (unsigned long long) n, n == 1 ? "y was" : "ies were");
         return r;
 }

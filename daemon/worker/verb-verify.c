@@ -15,7 +15,7 @@ static int send_problem(const Problem *p, void *userdata) {
         WireRecord r;
 
         wire_record_init(&r, WIRE_PROBLEM);
-        r.state = p->is_mended;
+        r.state = p->is_repaired;
         wire_set(r.name, info->id);
         wire_set(r.path, p->path);
         wire_set(r.text, info->consequence);
@@ -24,34 +24,34 @@ static int send_problem(const Problem *p, void *userdata) {
 
                 (void) snprintf(r.text + n, sizeof(r.text) - n, " (%s)", p->detail);
         }
-        wire_set(r.lower_path, p->is_mended ? "" : info->cure);
+        wire_set(r.lower_path, p->is_repaired ? "" : info->cure);
         return wire_send(WORKER_FD, &r);
 }
 
 static int run(Worker *w, const Records *records, const char *path, Failure *reterr) {
         _cleanup_(lower_done) Lower lower = LOWER_INIT;
         Verify v = {
-                .site = &w->site,
+                .context = &w->context,
                 .records = records,
                 .lower = &lower,
                 .path = path,
                 .want_repair = worker_asks_for(w, WIRE_REPAIR),
                 .func = send_problem,
         };
-        int r = w->site.root_fd >= 0 ? lower_open(&w->site, &lower, reterr)
-                                     : lower_open_given(&w->site, &lower, reterr);
+        int r = w->context.root_fd >= 0 ? lower_open(&w->context, &lower, reterr)
+                                        : lower_open_given(&w->context, &lower, reterr);
 
         if (r >= 0)
                 r = verify_run(&v, reterr);
         w->counts.n_entries = v.n_entries;
-        w->counts.n_directories = v.n_mended;
-        w->counts.n_excluded = v.n_problems - v.n_mended;
+        w->counts.n_directories = v.n_repaired;
+        w->counts.n_excluded = v.n_problems - v.n_repaired;
         return r;
 }
 
 int worker_verify(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(w->site.records_fd, w->site.upper_fd, &records);
+        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
@@ -69,10 +69,10 @@ int worker_verify_offline(Worker *w, const char *path, Failure *reterr) {
                 lower, upper, wire_request_get(&w->request, WIRE_WORK_DIR), &w->overlay, reterr);
         if (r < 0)
                 return r;
-        w->site.overlay = w->overlay;
-        w->site.observer = w->observer;
-        w->site.upper_fd = open(upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (w->site.upper_fd < 0)
+        w->context.overlay = w->overlay;
+        w->context.observer = w->observer;
+        w->context.upper_fd = open(upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (w->context.upper_fd < 0)
                 return failure_set_errno(reterr, -errno, "cannot open the upper layer '%s'", upper);
         return run(w, /* records= */ NULL, path, reterr);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* From a request to core, and from what core finds to records. It loads the overlay, opens the site, sets
+/* From a request to core, and from what core finds to records. It loads the overlay, opens the context, sets
  * the options, calls the one function of core that the verb stands for, and decides nothing else. A job
  * runs only where the preconditions hold; questions do not ask for them. */
 #include <fcntl.h>
@@ -86,7 +86,7 @@ static Floor floor_of(const Worker *w, const char *key) {
 }
 
 static int set_restraints(Worker *w) {
-        SiteOptions *o = &w->site.options;
+        ContextOptions *o = &w->context.options;
         _cleanup_free_ char *buffer = NULL;
         _cleanup_free_ char **exclude = worker_split(w, WIRE_EXCLUDE, &buffer);
         int r;
@@ -102,11 +102,11 @@ static int set_restraints(Worker *w) {
                 return r;
         return throttle_new(
                 o->n_threads, worker_asks_for(w, WIRE_ADAPT), number(w, WIRE_RATE, UINT64_MAX),
-                worker_asks_for(w, WIRE_BACKGROUND), &w->site.throttle);
+                worker_asks_for(w, WIRE_BACKGROUND), &w->context.throttle);
 }
 
 static int set_options(Worker *w) {
-        SiteOptions *o = &w->site.options;
+        ContextOptions *o = &w->context.options;
         StandingPolicy standing = standing_from_string(wire_request_get(&w->request, WIRE_STANDING));
         const char *hard_links = wire_request_get(&w->request, WIRE_HARD_LINKS);
         Method method = method_from_string(wire_request_get(&w->request, WIRE_METHOD));
@@ -168,11 +168,11 @@ static int check(Worker *w, Failure *reterr) {
 static int inspect(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(w->site.records_fd, w->site.upper_fd, &records);
+        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
-        r = audit_directory(&w->site, records, path, &report, reterr);
+        r = audit_directory(&w->context, records, path, &report, reterr);
         return r < 0 ? r : send_directory(&report, NULL);
 }
 
@@ -301,7 +301,7 @@ static int survey_offline(Worker *w, Failure *reterr) {
         const WorkHooks hooks = { .report = ignore_report };
         uint64_t n_left;
 
-        return work_survey(&w->site, &hooks, &w->kept, &n_left, reterr);
+        return work_survey(&w->context, &hooks, &w->kept, &n_left, reterr);
 }
 
 static int find_mark(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
@@ -317,7 +317,7 @@ static int say_marks_are_ignored(const Worker *w, int r, Failure *reterr) {
         _cleanup_failure_ Failure cause = FAILURE_INIT;
 
         if ((o->metacopy != TRI_NO && o->follows_redirects) ||
-            audit_upper(&w->site, "", find_mark, NULL) != -EEXIST)
+            audit_upper(&w->context, "", find_mark, NULL) != -EEXIST)
                 return r;
         failure_move(&cause, reterr);
         return failure_set(
@@ -335,7 +335,7 @@ static int unfinalize(Worker *w, const char *path, const WorkHooks *hooks, Failu
         int r = want_reset ? worker_prepare_reset(w, path, hooks, reterr) : 0;
 
         if (r >= 0)
-                r = work_unfinalize(&w->site, path, hooks, &w->kept, &w->counts, reterr);
+                r = work_unfinalize(&w->context, path, hooks, &w->kept, &w->counts, reterr);
         return r < 0 || !want_reset ? r : worker_reset(w, path, reterr);
 }
 
@@ -358,14 +358,14 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         if (type == JOB_PRUNE)
                 return worker_prune(w, path, &hooks, reterr);
         if (type == JOB_SURVEY)
-                return work_survey(&w->site, &hooks, &w->kept, &w->counts.n_excluded, reterr);
+                return work_survey(&w->context, &hooks, &w->kept, &w->counts.n_excluded, reterr);
         if (worker_asks_for(w, WIRE_DRY_RUN))
-                return work_plan(&w->site, path, is_undo, &hooks, reterr);
+                return work_plan(&w->context, path, is_undo, &hooks, reterr);
         if (is_undo)
                 return unfinalize(w, path, &hooks, reterr);
-        r = work_finalize(&w->site, path, &hooks, &w->kept, &w->counts, reterr);
+        r = work_finalize(&w->context, path, &hooks, &w->kept, &w->counts, reterr);
         max_bytes = number(w, WIRE_DATA_BYTES, 0);
-        return r < 0 || max_bytes == 0 ? r : data_copy_up(&w->site, path, max_bytes, reterr);
+        return r < 0 || max_bytes == 0 ? r : data_copy_up(&w->context, path, max_bytes, reterr);
 }
 
 static int send_remount_step(const char *name, const char *text, void *userdata) {
@@ -375,7 +375,7 @@ static int send_remount_step(const char *name, const char *text, void *userdata)
 }
 
 /* Who swaps options in should hear at once that they go at the next boot, and what that means. What was
- * loaded before stays: the site works with it. */
+ * loaded before stays: the context works with it. */
 static void note_boot_entry(Worker *w) {
         _cleanup_failure_ Failure ignored = FAILURE_INIT;
         Overlay *before = TAKE_PTR(w->overlay);
@@ -385,17 +385,17 @@ static void note_boot_entry(Worker *w) {
         if (load_overlay(w, &ignored) >= 0 && overlay_check(w->overlay, &l) >= 0)
                 c = check_list_find(&l, "boot-entry");
         if (c && c->level == CHECK_WARNING)
-                site_note(&w->site, "", "%s; %s", c->text, c->advice ?: "");
+                context_note(&w->context, "", "%s; %s", c->text, c->advice ?: "");
         check_list_done(&l);
         (void) overlay_free(w->overlay);
         w->overlay = before;
 }
 
 static int swap(Worker *w, const RemountRequest *q, Failure *reterr) {
-        int r = site_open_mount(&w->site, reterr);
+        int r = context_open_mount(&w->context, reterr);
 
         if (r >= 0)
-                r = remount_swap(&w->site, q, &w->remounted, reterr);
+                r = remount_swap(&w->context, q, &w->remounted, reterr);
         if (r >= 0 && q->set)
                 note_boot_entry(w);
         return r;
@@ -405,7 +405,7 @@ static int remount(Worker *w, Failure *reterr) {
         RemountMethod method = remount_method_from_string(wire_request_get(&w->request, WIRE_REMOUNT));
         const RemountRequest q = {
                 .set = wire_request_get(&w->request, WIRE_SET),
-                .ignore_blockers = w->site.options.force,
+                .ignore_blockers = w->context.options.force,
                 .may_cover = worker_asks_for(w, WIRE_COVER),
         };
 
@@ -418,9 +418,10 @@ static int remount(Worker *w, Failure *reterr) {
                         ? send_remount_step(
                                   "reconfigure", "make the kernel forget what nobody uses of the overlay",
                                   NULL)
-                        : remount_reconfigure(w->site.root_fd, reterr);
-        return worker_asks_for(w, WIRE_DRY_RUN) ? remount_plan(&w->site, &q, send_remount_step, NULL, reterr)
-                                                : swap(w, &q, reterr);
+                        : remount_reconfigure(w->context.root_fd, reterr);
+        return worker_asks_for(w, WIRE_DRY_RUN)
+                ? remount_plan(&w->context, &q, send_remount_step, NULL, reterr)
+                : swap(w, &q, reterr);
 }
 
 /* Before anything else looks at the overlay: what is mounted there may be another superblock afterwards. */
@@ -440,7 +441,8 @@ static void tell_withdrawn(const Worker *w, Failure *f) {
         bool is_denied = f->kind == FAILURE_FAILED && (f->error == EACCES || f->error == EPERM);
         char *text;
 
-        if (!is_denied || w->site.root_fd < 0 || error_scope(&w->site, CALL_READ, -f->error) != SCOPE_LOWER)
+        if (!is_denied || w->context.root_fd < 0 ||
+            error_scope(&w->context, CALL_READ, -f->error) != SCOPE_LOWER)
                 return;
         f->kind = FAILURE_LOWER_UNREACHABLE;
         if (asprintf(&text, "%s (as does a whole lower layer)", f->message ?: "denied") < 0)
@@ -507,14 +509,14 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return check(w, reterr);
         if (type == JOB_BLOCKERS)
                 return list_blockers(w, path, reterr);
-        r = site_open(
-                &w->site, w->overlay, w->name ?: name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
+        r = context_open(
+                &w->context, w->overlay, w->name ?: name ?: "", wire_request_get(&w->request, WIRE_STATE_DIR), reterr);
         if (r < 0)
                 return r;
         r = set_options(w);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot use the options of the job");
-        w->site.observer = w->observer;
+        w->context.observer = w->observer;
         if (type == JOB_REMOUNT)
                 return remount(w, reterr);
         if (type == JOB_INSPECT)

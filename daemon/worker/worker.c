@@ -47,7 +47,7 @@ static void on_progress(void *userdata, JobState state, uint64_t done, uint64_t 
         r->state = (uint32_t) state;
         r->entries_done = done;
         r->entries_total = total;
-        r->bytes = atomic_load(&w->site.bytes_copied);
+        r->bytes = atomic_load(&w->context.bytes_copied);
         wire_set(r->lower_path, why ?: "");
         (void) wire_send(WORKER_FD, r);
 }
@@ -95,7 +95,7 @@ on_draining(const Drain *d, unsigned n_processes, const char *who, bool is_read_
 /* The worker is to end, whatever it does. */
 static void end(void) {
         atomic_store(&worker.is_ending, true);
-        atomic_store(&worker.site.is_canceled, true);
+        atomic_store(&worker.context.is_canceled, true);
 }
 
 static void on_signal(int signal) {
@@ -109,7 +109,7 @@ static void *listen_for_cancel(void *userdata) {
 
         while ((n = recv(WORKER_FD, buffer, sizeof(buffer), 0)) > 0 || (n < 0 && errno == EINTR))
                 if (n > 0 && !atomic_load(&worker.is_over))
-                        atomic_store(&worker.site.is_canceled, true);
+                        atomic_store(&worker.context.is_canceled, true);
         end();
         return NULL;
 }
@@ -117,9 +117,9 @@ static void *listen_for_cancel(void *userdata) {
 /* A cancel is about the job. What is kept after it goes on to be looked at. */
 static void forget_cancel(Worker *w) {
         atomic_store(&w->is_over, true);
-        atomic_store(&w->site.is_canceled, false);
+        atomic_store(&w->context.is_canceled, false);
         if (atomic_load(&w->is_ending))
-                atomic_store(&w->site.is_canceled, true);
+                atomic_store(&w->context.is_canceled, true);
 }
 
 static void set_up_process(void) {
@@ -159,13 +159,13 @@ static void send_result(Worker *w, int r, const Failure *f) {
         record.error = r >= 0 ? 0 : f->error != 0 ? f->error : -r;
         wire_set(record.text, r < 0 && !f->message ? strerror(-r) : f->message);
         record.entries_done = record.entries_total = w->counts.n_entries;
-        record.bytes = atomic_load(&w->site.bytes_copied);
+        record.bytes = atomic_load(&w->context.bytes_copied);
         record.merge_children = w->counts.n_directories;
         record.errors = w->counts.n_excluded;
         record.state = w->counts.needs_survey;
         record.usec = now_monotonic_usec() - w->started_usec;
         record.pause_usec = w->remounted.pause_usec;
-        throttle_copy_answers(w->site.throttle, &record.answers);
+        throttle_copy_answers(w->context.throttle, &record.answers);
         (void) wire_send(WORKER_FD, &record);
 }
 
@@ -173,8 +173,8 @@ static void send_result(Worker *w, int r, const Failure *f) {
 static void drain_all(Worker *w) {
         Drain **d = &w->remounted.drain;
 
-        while (*d || drain_take_up(&w->site, d) > 0) {
-                int r = drain_wait(&w->site, *d, on_draining, w);
+        while (*d || drain_take_up(&w->context, d) > 0) {
+                int r = drain_wait(&w->context, *d, on_draining, w);
 
                 *d = drain_free(*d);
                 if (r < 0)
@@ -208,9 +208,9 @@ static int run(Worker *w) {
         send_result(w, r, &f);
         forget_cancel(w);
         if (r != -ESHUTDOWN)
-                r = work_keep(&w->site, &w->kept);
+                r = work_keep(&w->context, &w->kept);
         if (r == -ESHUTDOWN) { /* threads hang in the kernel; what they left is for the next survey */
-                redirect_max_release(&w->site.redirect_max_hold);
+                redirect_max_release(&w->context.redirect_max_hold);
                 _exit(EXIT_FAILURE);
         }
         if (w->remounted.drain || w->is_survey)
@@ -232,7 +232,7 @@ int main(int argc, char *argv[]) {
         worker.reported_state = _JOB_STATE_INVALID;
         wire_record_init(&worker.progress, WIRE_PROGRESS);
         worker.progress.state = JOB_RUNNING;
-        worker.site = SITE_INIT;
+        worker.context = CONTEXT_INIT;
         worker.offline = OFFLINE_INIT;
         worker.mount_fd = worker.mounts_fd = -EBADF;
         worker.observer = (Observer){ .progress = on_progress,
@@ -246,7 +246,7 @@ int main(int argc, char *argv[]) {
         keepers_done(&worker.kept);
         worker.remounted.drain = drain_free(worker.remounted.drain);
         (void) fd_close(worker.mount_fd);
-        site_done(&worker.site);
+        context_done(&worker.context);
         offline_done(&worker.offline);
         free(worker.name);
         worker.overlay = overlay_free(worker.overlay);

@@ -12,8 +12,8 @@ typedef struct Worker {
         Overlay *overlay;
         Offline offline;
         char *name; /* under which records are kept */
-        Site site;
-        Observer observer; /* handed to the site once it is open */
+        Context context;
+        Observer observer; /* handed to the context once it is open */
         Keepers kept;
         RemountResult remounted;
         bool is_survey;

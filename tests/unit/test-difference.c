@@ -14,7 +14,7 @@
 
 static struct {
         Overlay overlay;
-        Site site;
+        Context context;
         Lower lower;
         int layer_fd, upper_fd;
         bool has_handles;
@@ -35,8 +35,8 @@ static int world_setup(void **state) {
         make_directory(at("lower/d").s);
         make_directory(at("upper").s);
         world.overlay = (Overlay){ .index = TRI_NO };
-        world.site = SITE_INIT;
-        world.site.overlay = &world.overlay;
+        world.context = CONTEXT_INIT;
+        world.context.overlay = &world.overlay;
         world.layer_fd = open_directory(at("lower").s);
         world.upper_fd = open_directory(at("upper").s);
         world.lower = (Lower){ .layer_fds = &world.layer_fd,
@@ -95,12 +95,12 @@ static int note(const Difference *d, void *userdata) {
 
         (void) snprintf(
                 world.found + n, sizeof(world.found) - n, "%s%c:%s%s", n > 0 ? " " : "", kinds[d->kind],
-                d->name, d->is_own ? "!" : "");
+                d->name, d->is_locally_modified ? "!" : "");
         return 0;
 }
 
 static int find(Failure *reterr) {
-        const DifferenceScope scope = { .site = &world.site,
+        const DifferenceScope scope = { .context = &world.context,
                                         .lower = &world.lower,
                                         .node = world.tree->root,
                                         .upper_fd = world.upper_fd };
@@ -264,7 +264,7 @@ static void test_removed_elsewhere(void **state) {
         make_lower("b", "text");
         assert_int_equal(find(&g), -ESTALE);
         assert_contains(g.message, "is another one than before");
-        world.site.options.force = true;
+        world.context.options.force = true;
         assert_found("N:b R:a");
 }
 
@@ -292,7 +292,7 @@ static void test_attributes(void **state) {
         assert_found("A:");
         assert_return_code(chmod(at("upper").s, 0750), errno); /* as the lower has it */
         assert_found("");
-        world.tree->root->base = DIGEST_TAKING; /* a kill came in between */
+        world.tree->root->base = BASELINE_IN_TRANSIT; /* a kill came in between */
         assert_found("A:");
 }
 

@@ -141,7 +141,7 @@ static void test_which_may_wait(void **state) {
         assert_false(may_wait(j, FAILURE_NO_SPACE, ENOSPC));
         assert_false(may_wait(j, FAILURE_CANCELED, ECANCELED));
         assert_false(may_wait(j, FAILURE_BUSY, EBUSY));
-        j->has_left = true;
+        j->needs_survey = true;
         assert_true(may_wait(j, FAILURE_BUSY, EBUSY));
         j->type = JOB_PRUNE;
         assert_false(may_wait(j, FAILURE_LOWER_UNREACHABLE, ESTALE));

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/mount/overlay-options.h"
-#include "core/remount/generation.h"
+#include "core/remount/workdir.h"
 
 static char *lower[] = { (char *) "/l", NULL }, *none[] = { NULL };
 

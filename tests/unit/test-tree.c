@@ -283,7 +283,7 @@ static void test_deferred(void **state) {
         Tree *t = *state;
         Node *a = add_directory(t->root, "a");
 
-        t->root->is_undressed = a->is_undressed = false;
+        t->root->is_attributes_dirty = a->is_attributes_dirty = false;
         assert_false(tree_resume_deferred(t));
         a->is_deferred = true;
         assert_true(tree_resume_deferred(t));
@@ -291,7 +291,7 @@ static void test_deferred(void **state) {
         assert_ptr_equal(tree_next_dirty(t), a);
         changes_done(&a->changes);
         assert_false(tree_resume_deferred(t));
-        a->is_untimed = true;
+        a->is_times_dirty = true;
         assert_true(tree_resume_deferred(t));
         assert_null(tree_next_dirty(t));
 }

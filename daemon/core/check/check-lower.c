@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "core/check/check-internal.h"
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/lower/lower.h"
 
 #define PATIENCE_SEC 5
@@ -31,11 +31,11 @@ static void look_free(Look *l) {
 }
 
 static void look_at_layers(Look *l) {
-        _cleanup_(site_done) Site site = SITE_INIT;
+        _cleanup_(context_done) Context context = CONTEXT_INIT;
         _cleanup_(lower_done) Lower lower = LOWER_INIT;
 
-        if (site_open(&site, l->o, /* name= */ "", /* state_dir= */ NULL, &l->failure) >= 0)
-                (void) lower_open(&site, &lower, &l->failure);
+        if (context_open(&context, l->o, /* name= */ "", /* state_dir= */ NULL, &l->failure) >= 0)
+                (void) lower_open(&context, &lower, &l->failure);
 }
 
 static void *look_run(void *userdata) {

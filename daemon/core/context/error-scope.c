@@ -139,9 +139,9 @@ static bool lower_answers(const Overlay *o) {
 }
 
 /* An export that was withdrawn denies all there is, and a server that was set up anew may for a while. */
-static bool is_withdrawn(const Site *site) {
-        const Overlay *o = site->overlay;
-        int r = site_read_directory(site, "");
+static bool is_withdrawn(const Context *context) {
+        const Overlay *o = context->overlay;
+        int r = context_read_directory(context, "");
         struct statvfs st;
 
         for (size_t i = 0; i < o->n_lower && r >= 0; i++)
@@ -163,16 +163,16 @@ static bool has_room(int upper_fd) {
                 fsetxattr(fd, PROBE_XATTR, data, 512, 0) >= 0;
 }
 
-ErrorScope error_scope(const Site *site, ErrorCall call, int r) {
+ErrorScope error_scope(const Context *context, ErrorCall call, int r) {
         size_t i = find_row(call, r);
         Verdict v = i == SIZE_MAX ? OF_ENTRY : rows[i].verdict;
 
         if (v == ASK_LOWER)
-                return lower_answers(site->overlay) ? SCOPE_ENTRY : SCOPE_LOWER;
+                return lower_answers(context->overlay) ? SCOPE_ENTRY : SCOPE_LOWER;
         if (v == ASK_ROOT)
-                return is_withdrawn(site) ? SCOPE_LOWER : SCOPE_ENTRY;
+                return is_withdrawn(context) ? SCOPE_LOWER : SCOPE_ENTRY;
         if (v == ASK_ROOM)
-                return has_room(site->upper_fd) ? SCOPE_ENTRY : SCOPE_JOB;
+                return has_room(context->upper_fd) ? SCOPE_ENTRY : SCOPE_JOB;
         return (ErrorScope) v;
 }
 

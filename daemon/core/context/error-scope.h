@@ -6,7 +6,7 @@
 #pragma once
 
 #include "base/states.h"
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 typedef enum ErrorCall {
         CALL_READ,    /* open(), stat(), readdir(), getxattr(), name_to_handle_at() */
@@ -25,7 +25,7 @@ typedef enum ErrorScope {
 
 /* r: negative errno. Where it does not tell by itself, the layers are asked: whether the lower ones answer,
  * whether the upper one has room. Blocks. */
-ErrorScope error_scope(const Site *site, ErrorCall call, int r);
+ErrorScope error_scope(const Context *context, ErrorCall call, int r);
 /* A server that comes and goes says such a thing of anything: worth another try at once. */
 bool error_is_of_lower(int r) _pure_;
 /* Of a directory that is left out for it: pending where it may pass by itself. */

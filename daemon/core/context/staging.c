@@ -8,7 +8,7 @@
 
 #include "base/fs-util.h"
 #include "core/context/error-scope.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/record/manifest.h"
 #include "core/upper/fileattr.h"
 #include "core/upper/layer.h"
@@ -18,7 +18,7 @@
 
 static const char *const root_names[] = { STAGING_NAME, NULL };
 
-static int check_base_is_ours(const Site *site, int base_fd, Failure *reterr) {
+static int check_base_is_ours(const Context *context, int base_fd, Failure *reterr) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
         int r;
@@ -29,26 +29,26 @@ static int check_base_is_ours(const Site *site, int base_fd, Failure *reterr) {
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EPERM,
                         "'%s/%s' is not ours (it must belong to root with mode 0700); rename or remove it",
-                        site->overlay->mount_point, STAGING_NAME);
-        r = upper_entry_read(site->upper_fd, STAGING_NAME, &e);
+                        context->overlay->mount_point, STAGING_NAME);
+        r = upper_entry_read(context->upper_fd, STAGING_NAME, &e);
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot read '%s/%s'", site->overlay->upper, STAGING_NAME);
+                        reterr, r, "cannot read '%s/%s'", context->overlay->upper, STAGING_NAME);
         if (e.class == UPPER_MISSING)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EXDEV,
                         "'%s' is not the upper layer of '%s': a directory made through the overlay does not "
                         "appear there; set UpperDir= to where the upper layer stands now",
-                        site->overlay->upper, site->overlay->mount_point);
+                        context->overlay->upper, context->overlay->mount_point);
         if (e.class != UPPER_OPAQUE)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EEXIST,
                         "a lower layer of '%s' holds a directory '%s'; remove it there",
-                        site->overlay->mount_point, STAGING_NAME);
+                        context->overlay->mount_point, STAGING_NAME);
         return 0;
 }
 
-static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
+static int open_base(const Context *context, bool create, int *ret, Failure *reterr) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
@@ -56,22 +56,22 @@ static int open_base(const Site *site, bool create, int *ret, Failure *reterr) {
                 TimesGuard guard;
                 int error;
 
-                times_guard_begin(&guard, site->root_fd);
-                error = mkdirat(site->root_fd, STAGING_NAME, 0700) < 0 ? errno : 0;
+                times_guard_begin(&guard, context->root_fd);
+                error = mkdirat(context->root_fd, STAGING_NAME, 0700) < 0 ? errno : 0;
                 times_guard_end(&guard, root_names);
                 if (error != 0 && error != EEXIST)
                         return failure_set_errno(
                                 reterr, -error, "cannot make the staging directory '%s/%s'",
-                                site->overlay->mount_point, STAGING_NAME);
+                                context->overlay->mount_point, STAGING_NAME);
         }
-        fd = open_dir_beneath(site->root_fd, STAGING_NAME);
+        fd = open_dir_beneath(context->root_fd, STAGING_NAME);
         if (fd == -ENOENT)
                 return create ? fd : 0;
         if (fd < 0)
                 return failure_set_errno(
-                        reterr, fd, "cannot open the staging directory '%s/%s'", site->overlay->mount_point,
-                        STAGING_NAME);
-        r = check_base_is_ours(site, fd, reterr);
+                        reterr, fd, "cannot open the staging directory '%s/%s'",
+                        context->overlay->mount_point, STAGING_NAME);
+        r = check_base_is_ours(context, fd, reterr);
         if (r < 0)
                 return r;
         *ret = TAKE_FD(fd);
@@ -87,7 +87,7 @@ static int open_work(Staging *s) {
         if (flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? -EBUSY : -errno;
         (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, s->id);
-        s->upper_fd = open_dir_beneath(s->site->upper_fd, path);
+        s->upper_fd = open_dir_beneath(s->context->upper_fd, path);
         return s->upper_fd < 0 ? s->upper_fd : 0;
 }
 
@@ -134,12 +134,12 @@ static bool is_there(const Staging *s) {
 
 /* -ENOENT without a failure set: another worker removed the base in between, or took what we made for
  * something left. */
-static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
+static int try_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr) {
         _cleanup_(staging_done) Staging s = STAGING_INIT;
         int r;
 
-        s.site = site;
-        r = open_base(site, /* create= */ true, &s.base_fd, reterr);
+        s.context = context;
+        r = open_base(context, /* create= */ true, &s.base_fd, reterr);
         if (r < 0)
                 return r;
         r = staging_new_id(s.id);
@@ -152,7 +152,7 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
         if (r >= 0) /* entries of any project pass through */
                 r = fileattr_hand_on(-EBADF, s.dir_fd);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "grave", &s.grave_fd);
+                r = make_dir(s.dir_fd, "grave", &s.quarantine_fd);
         if (r >= 0)
                 r = make_dir(s.dir_fd, "kept", &s.kept_fd);
         if (r >= 0)
@@ -161,18 +161,18 @@ static int try_create(const Site *site, unsigned n_scratch, Staging *ret, Failur
                 (void) staging_remove(&s);
                 return failure_set_errno(
                         reterr, r, "cannot set up the staging directory of '%s'",
-                        site->overlay->mount_point);
+                        context->overlay->mount_point);
         }
         *ret = s;
         s = STAGING_INIT;
         return 0;
 }
 
-int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr) {
+int staging_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr) {
         int r;
 
         do
-                r = try_create(site, n_scratch, ret, reterr);
+                r = try_create(context, n_scratch, ret, reterr);
         while (r == -ENOENT && (!reterr || reterr->kind == FAILURE_NONE));
         return r;
 }
@@ -185,10 +185,10 @@ static int find_highest(int dfd, const char *name, unsigned char type, void *use
         return 0;
 }
 
-/* The names a crash left in the grave and in kept/ stay theirs. */
+/* The names a crash left in the quarantine and in kept/ stay theirs. */
 static int number_after_existing(Staging *s) {
         unsigned long highest = 0;
-        int r = dir_foreach(s->grave_fd, find_highest, &highest);
+        int r = dir_foreach(s->quarantine_fd, find_highest, &highest);
 
         if (r >= 0)
                 r = dir_foreach(s->kept_fd, find_highest, &highest);
@@ -196,29 +196,30 @@ static int number_after_existing(Staging *s) {
         return r;
 }
 
-int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr) {
+int staging_open(const Context *context, const char *id, Staging *ret, Failure *reterr) {
         _cleanup_(staging_done) Staging s = STAGING_INIT;
         int r;
 
-        s.site = site;
+        s.context = context;
         if (!is_staging_id(id))
                 return failure_set(
                         reterr, FAILURE_INVALID, EINVAL, "'%s/%s/%s' is not of our making",
-                        site->overlay->mount_point, STAGING_NAME, id);
+                        context->overlay->mount_point, STAGING_NAME, id);
         memcpy(s.id, id, STAGING_ID_LENGTH + 1);
-        r = open_base(site, /* create= */ false, &s.base_fd, reterr);
+        r = open_base(context, /* create= */ false, &s.base_fd, reterr);
         if (r < 0)
                 return r;
         r = r == 0 ? -ENOENT : open_work(&s);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "grave", &s.grave_fd);
+                r = make_dir(s.dir_fd, "grave", &s.quarantine_fd);
         if (r >= 0)
                 r = make_dir(s.dir_fd, "kept", &s.kept_fd);
         if (r >= 0)
                 r = number_after_existing(&s);
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot open '%s/%s/%s'", site->overlay->mount_point, STAGING_NAME, id);
+                        reterr, r, "cannot open '%s/%s/%s'", context->overlay->mount_point, STAGING_NAME,
+                        id);
         *ret = s;
         s = STAGING_INIT;
         return 0;
@@ -230,7 +231,7 @@ void staging_done(Staging *s) {
         free(s->scratch_fds);
         free(s->tree_handle);
         (void) fd_close(s->kept_fd);
-        (void) fd_close(s->grave_fd);
+        (void) fd_close(s->quarantine_fd);
         (void) fd_close(s->upper_fd);
         (void) fd_close(s->dir_fd);
         (void) fd_close(s->base_fd);
@@ -257,9 +258,9 @@ static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
         int r = staging_keep(s, dfd, name, kept);
 
         if (r > 0)
-                site_note(
-                        s->site, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why,
-                        s->site->overlay->mount_point, STAGING_NAME, s->id, kept);
+                context_note(
+                        s->context, "", "%s; it is kept as '%s/%s/%s/kept/%s'", why,
+                        s->context->overlay->mount_point, STAGING_NAME, s->id, kept);
         return r < 0 ? r : 0;
 }
 
@@ -295,7 +296,7 @@ static int remove_directory(Staging *s, int dfd, const char *name) {
 static bool is_denied_view(const Staging *s, int r) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
 
-        return !s->is_published && error_scope(s->site, CALL_READ, r) == SCOPE_ENTRY &&
+        return !s->is_published && error_scope(s->context, CALL_READ, r) == SCOPE_ENTRY &&
                 upper_entry_read(s->upper_fd, STAGING_TREE, &e) >= 0 && e.class == UPPER_REDIRECT;
 }
 
@@ -313,14 +314,14 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         if (strcmp(name, STAGING_REPLACED) == 0)
                 return keep_part(s, dfd, name, "something was replaced, and may be somebody's");
         if (strcmp(name, "grave") == 0 && s->is_published)
-                r = dir_foreach(s->grave_fd, keep_buried, s);
+                r = dir_foreach(s->quarantine_fd, keep_buried, s);
         if (r >= 0 && type == DT_DIR)
                 r = remove_directory(s, dfd, name);
         else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
                 r = -errno;
         is_denied = r < 0 && strcmp(name, STAGING_TREE) == 0 && is_denied_view(s, r);
         if (r == -EIO) /* the lower files are gone */
-                r = lost_remove_tree(s->site->root_fd, dfd, s->upper_fd, name);
+                r = orphan_remove_tree(s->context->root_fd, dfd, s->upper_fd, name);
         if (r < 0 && is_denied)
                 r = raw_discard_tree(s->upper_fd, name);
         return r == -ENOENT ? 0 : r;
@@ -342,11 +343,11 @@ static int remove_work(Staging *s) {
         return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static void remove_base(const Site *site) {
+static void remove_base(const Context *context) {
         TimesGuard guard;
 
-        times_guard_begin(&guard, site->root_fd);
-        (void) unlinkat(site->root_fd, STAGING_NAME, AT_REMOVEDIR); /* ENOTEMPTY: others work there */
+        times_guard_begin(&guard, context->root_fd);
+        (void) unlinkat(context->root_fd, STAGING_NAME, AT_REMOVEDIR); /* ENOTEMPTY: others work there */
         times_guard_end(&guard, root_names);
 }
 
@@ -354,7 +355,7 @@ int staging_remove(Staging *s) {
         int r = s->dir_fd >= 0 ? remove_work(s) : 0;
 
         if (s->base_fd >= 0)
-                remove_base(s->site);
+                remove_base(s->context);
         return r;
 }
 
@@ -378,15 +379,18 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
 }
 
 int staging_foreach(
-        const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr) {
+        const Context *context,
+        int (*func)(const char *id, void *userdata),
+        void *userdata,
+        Failure *reterr) {
         _cleanup_close_ int fd = -EBADF;
         Walk w = { .func = func, .userdata = userdata };
-        int r = open_base(site, /* create= */ false, &fd, reterr);
+        int r = open_base(context, /* create= */ false, &fd, reterr);
 
         if (r <= 0)
                 return r;
         r = dir_foreach(fd, visit, &w);
-        remove_base(site); /* a crash may have left it empty */
+        remove_base(context); /* a crash may have left it empty */
         return r;
 }
 

@@ -5,7 +5,7 @@
  * start must know; see recover.h. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/record/tree.h"
 #include "core/upper/names.h"
 
@@ -17,14 +17,14 @@
 #define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
 
 typedef struct Staging {
-        const Site *site; /* borrowed */
+        const Context *context; /* borrowed */
         char id[STAGING_ID_LENGTH + 1];
         int base_fd;  /* .ovlfind, through the overlay */
         int dir_fd;   /* .ovlfind/ID, through the overlay; locked as long as it is open */
         int upper_fd; /* the same on the upper layer */
-        int grave_fd;
+        int quarantine_fd;
         int kept_fd;
-        bool is_published; /* the trees were exchanged: what lies in the grave may be somebody's */
+        bool is_published; /* the trees were exchanged: what lies in the quarantine may be somebody's */
         char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged
                             */
         int *scratch_fds;
@@ -34,7 +34,7 @@ typedef struct Staging {
 
 #define STAGING_INIT                                                                                        \
         (Staging) {                                                                                         \
-                .base_fd = -EBADF, .dir_fd = -EBADF, .upper_fd = -EBADF, .grave_fd = -EBADF,                \
+                .base_fd = -EBADF, .dir_fd = -EBADF, .upper_fd = -EBADF, .quarantine_fd = -EBADF,           \
                 .kept_fd = -EBADF,                                                                          \
         }
 
@@ -43,18 +43,18 @@ int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]);
 /* Makes a staging directory with a new id. Proves that the upper layer we read is the one the mount writes
  * to: what is made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind
  * is not ours. */
-int staging_create(const Site *site, unsigned n_scratch, Staging *ret, Failure *reterr);
+int staging_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr);
 /* The directory of a thread's own, made when it is first asked for. Borrowed. Each thread asks for its own.
  */
 int staging_scratch(Staging *s, unsigned thread);
 /* Opens one that a crash left. -EBUSY: a living worker has it. */
-int staging_open(const Site *site, const char *id, Staging *ret, Failure *reterr);
+int staging_open(const Context *context, const char *id, Staging *ret, Failure *reterr);
 void staging_done(Staging *s);
 /* Says which tree may be deleted: the new one that was never published. handle: of its directory in the
  * upper. */
 int staging_own_tree(Staging *s, const char *handle);
 /* Empties and removes the directory and .ovlfind if nothing else is there. What may be somebody's (a tree
- * that is not the new one, what is left in the grave after an exchange) moves to kept/, which is never
+ * that is not the new one, what is left in the quarantine after an exchange) moves to kept/, which is never
  * emptied, and is noted. Returns 1 if something is kept. */
 int staging_remove(Staging *s);
 
@@ -64,10 +64,13 @@ int staging_read_snapshot(int dir_fd, Tree **ret);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */
 int staging_foreach(
-        const Site *site, int (*func)(const char *id, void *userdata), void *userdata, Failure *reterr);
+        const Context *context,
+        int (*func)(const char *id, void *userdata),
+        void *userdata,
+        Failure *reterr);
 
 /* Moves name from dfd to kept/, where its name is ret: 1, 0 if it is gone. Nothing in kept/ is ever deleted;
  * the caller notes what it was. */
 int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]);
-/* A new name for the grave or for kept/. */
+/* A new name for the quarantine or for kept/. */
 void staging_new_name(Staging *s, char ret[static 16]);

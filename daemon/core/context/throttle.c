@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 /* Tasks that wait for disks or memory, percent of the last ten seconds. Ours are among them, but it takes
  * more than those: the lower layer's answers are not waited for as a disk's are. */
@@ -97,7 +97,7 @@ static void pause_usec(uint64_t usec) {
         (void) nanosleep(&ts, NULL);
 }
 
-void throttle_wait(Throttle *t, const Site *site, uint64_t n) {
+void throttle_wait(Throttle *t, const Context *context, uint64_t n) {
         uint64_t now = now_monotonic_usec(), until;
 
         if (!t)
@@ -108,7 +108,7 @@ void throttle_wait(Throttle *t, const Site *site, uint64_t n) {
         if (until <= now && !is_pressed(t, now))
                 return;
         atomic_fetch_add(&t->n_waiting, 1);
-        while (!site_is_canceled(site) && (now < until || is_pressed(t, now))) {
+        while (!context_is_canceled(context) && (now < until || is_pressed(t, now))) {
                 uint64_t left = now < until ? until - now : SLICE_USEC;
 
                 pause_usec(left < SLICE_USEC ? left : SLICE_USEC);
@@ -161,30 +161,30 @@ static bool is_below(const Floor *f, const Room *room, uint64_t total) {
 }
 
 static int
-too_little(const Site *site, const char *path, const Room *room, const Floor *f, Failure *reterr) {
+too_little(const Context *context, const char *path, const Room *room, const Floor *f, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_NO_SPACE, ENOSPC,
                 "no space for '%s/%s': its upper layer has %llu %s left, and %s=%llu%s are to stay free; "
                 "make "
                 "room, or ask for less",
-                site->overlay->mount_point, path, (unsigned long long) room->available, room->unit,
+                context->overlay->mount_point, path, (unsigned long long) room->available, room->unit,
                 room->key, (unsigned long long) f->value, f->is_percent ? "%" : "");
 }
 
-int guard_room(const Site *site, const char *path, uint64_t bytes, Failure *reterr) {
-        const SiteOptions *o = &site->options;
+int guard_room(const Context *context, const char *path, uint64_t bytes, Failure *reterr) {
+        const ContextOptions *o = &context->options;
         Room space = { "MinFreeSpace", "bytes" }, inodes = { "MinFreeInodes", "inodes" };
         struct statvfs st;
 
-        if (fstatvfs(site->upper_fd, &st) < 0)
+        if (fstatvfs(context->upper_fd, &st) < 0)
                 return failure_set_errno(reterr, -errno, "cannot see how full the upper layer is");
         space.available = st.f_bavail * st.f_frsize;
         space.needed = bytes;
         inodes.available = st.f_favail;
         /* A file system that does not count says 0 of 0. */
         if (st.f_blocks > 0 && is_below(&o->min_free_space, &space, st.f_blocks * st.f_frsize))
-                return too_little(site, path, &space, &o->min_free_space, reterr);
+                return too_little(context, path, &space, &o->min_free_space, reterr);
         if (st.f_files > 0 && is_below(&o->min_free_inodes, &inodes, st.f_files))
-                return too_little(site, path, &inodes, &o->min_free_inodes, reterr);
+                return too_little(context, path, &inodes, &o->min_free_inodes, reterr);
         return 0;
 }

@@ -9,7 +9,7 @@
 #include "core/context/pace.h"
 #include "core/context/pool.h"
 
-typedef struct Site Site;
+typedef struct Context Context;
 
 /* Room that is to be left: a part of the whole in percent, or bytes or inodes. */
 typedef struct Floor {
@@ -25,7 +25,7 @@ int throttle_new(unsigned n_threads, bool adapts, uint64_t rate, bool yields, Th
 Throttle *throttle_free(Throttle *t);
 DEFINE_CLEANUP(Throttle *, throttle_free);
 /* Before n entries are worked on: waits for its turn, or for a cancel. t may be NULL. */
-void throttle_wait(Throttle *t, const Site *site, uint64_t n);
+void throttle_wait(Throttle *t, const Context *context, uint64_t n);
 /* Whether work stands still by intent. */
 bool throttle_is_waiting(const Throttle *t);
 void throttle_observe(Throttle *t, Pool *pool, PaceKind kind, uint64_t usec);
@@ -36,4 +36,4 @@ void throttle_apply(Throttle *t, Pool *pool);
 
 /* Whether the upper has, for work on path that takes so many bytes, the room that MinFreeSpace= and
  * MinFreeInodes= ask for; FAILURE_NO_SPACE. */
-int guard_room(const Site *site, const char *path, uint64_t bytes, Failure *reterr);
+int guard_room(const Context *context, const char *path, uint64_t bytes, Failure *reterr);

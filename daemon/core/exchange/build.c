@@ -32,7 +32,7 @@ static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const cha
         _cleanup_free_ char *path = NULL;
         struct stat st;
 
-        if (x->site->options.break_hard_links || x->site->overlay->index == TRI_YES ||
+        if (x->context->options.break_hard_links || x->context->overlay->index == TRI_YES ||
             fstatat(old_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
                 return false;
         /* Unless somebody has copied it up since it was listed: then the links are upper ones, and stay. */
@@ -90,11 +90,11 @@ static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int s
                 return r;
         r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
         if (r == -EEXIST && x->tree->is_undo && !exchange_should_stop(x)) {
-                char grave[16];
+                char quarantine[16];
 
                 /* A name added to the lower since: this one is the user's and covers it. */
-                staging_new_name(&x->staging, grave);
-                if (renameat2(new_fd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) >= 0)
+                staging_new_name(&x->staging, quarantine);
+                if (renameat2(new_fd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) >= 0)
                         r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
         }
         return r;
@@ -104,7 +104,7 @@ static bool raise_redirect_max(Exchange *x) {
         int r;
 
         (void) pthread_mutex_lock(&x->tree->lock);
-        r = redirect_max_raise(&x->site->redirect_max_hold);
+        r = redirect_max_raise(&x->context->redirect_max_hold);
         (void) pthread_mutex_unlock(&x->tree->lock);
         return r >= 0;
 }
@@ -165,7 +165,7 @@ typedef struct PlaceTask {
 static bool has_room(Exchange *x) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
 
-        if (x->tree->is_undo || guard_room(x->site, x->tree->path, /* bytes= */ 0, &failure) >= 0)
+        if (x->tree->is_undo || guard_room(x->context, x->tree->path, /* bytes= */ 0, &failure) >= 0)
                 return true;
         exchange_refuse(x, &failure);
         return false;
@@ -192,13 +192,14 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
                 bool copies_up = t->entries[i]->inode == 0;
                 uint64_t begin;
 
-                throttle_wait(t->x->site->throttle, t->x->site, 1);
+                throttle_wait(t->x->context->throttle, t->x->context, 1);
                 begin = now_monotonic_usec();
                 if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, scratch_fd) == 1)
                         node_recheck(t->node);
                 if (copies_up)
                         throttle_observe(
-                                t->x->site->throttle, t->x->pool, PACE_ENTRY, now_monotonic_usec() - begin);
+                                t->x->context->throttle, t->x->pool, PACE_ENTRY,
+                                now_monotonic_usec() - begin);
                 atomic_fetch_add(&t->x->n_done, 1);
         }
         return 0;
@@ -329,20 +330,21 @@ static int copy_attributes(Exchange *x, Node *n, bool only_times) {
         return n->has_new_names ? meta_touch(old_fd, new_fd) : meta_copy_times(old_fd, new_fd);
 }
 
-static int dress_node(Exchange *x, Node *n) {
-        bool was_undressed = n->is_undressed;
+static int copy_node_attributes(Exchange *x, Node *n) {
+        bool was_attributes_dirty = n->is_attributes_dirty;
         int r;
 
-        n->is_undressed = n->is_untimed = false; /* first: an event from now on must set it again */
-        r = copy_attributes(x, n, /* only_times= */ !was_undressed);
+        n->is_attributes_dirty = n->is_times_dirty =
+                false; /* first: an event from now on must set it again */
+        r = copy_attributes(x, n, /* only_times= */ !was_attributes_dirty);
         if (r == 1) {
-                n->is_undressed |= was_undressed;
-                n->is_untimed = true;
+                n->is_attributes_dirty |= was_attributes_dirty;
+                n->is_times_dirty = true;
         }
         return r < 0 ? r : 0;
 }
 
-static int dress_error(Exchange *x, int r, Node *n) {
+static int attributes_error(Exchange *x, int r, Node *n) {
         _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
 
@@ -357,9 +359,9 @@ static void dress_task(void *argument, unsigned thread) {
 
         free(argument);
         if (!exchange_should_stop(x))
-                r = dress_node(x, n);
+                r = copy_node_attributes(x, n);
         if (r < 0)
-                (void) dress_error(x, r, n);
+                (void) attributes_error(x, r, n);
 }
 
 static int submit_dress(Exchange *x, Node *n) {
@@ -375,17 +377,17 @@ static int submit_dress(Exchange *x, Node *n) {
         return r;
 }
 
-typedef struct Undressed {
+typedef struct AttributesDirty {
         Exchange *x;
         Node *few[DRESS_FEW];
         size_t n;
-} Undressed;
+} AttributesDirty;
 
 /* A few are done faster right here than by waking threads: this runs between others' operations. */
-static int collect_undressed(Node *n, void *userdata) {
-        Undressed *u = userdata;
+static int collect_attributes_dirty(Node *n, void *userdata) {
+        AttributesDirty *u = userdata;
 
-        if (!n->is_undressed && !n->is_untimed)
+        if (!n->is_attributes_dirty && !n->is_times_dirty)
                 return 0;
         if (u->n < DRESS_FEW) {
                 u->few[u->n++] = n;
@@ -394,13 +396,13 @@ static int collect_undressed(Node *n, void *userdata) {
         return submit_dress(u->x, n);
 }
 
-int build_dress(Exchange *x) {
-        Undressed u = { .x = x };
-        int r = tree_foreach(x->tree, collect_undressed, &u), k;
+int build_copy_attributes(Exchange *x) {
+        AttributesDirty u = { .x = x };
+        int r = tree_foreach(x->tree, collect_attributes_dirty, &u), k;
 
         for (size_t i = 0; r >= 0 && i < u.n; i++) {
-                r = dress_node(x, u.few[i]);
-                r = r < 0 ? dress_error(x, r, u.few[i]) : 0;
+                r = copy_node_attributes(x, u.few[i]);
+                r = r < 0 ? attributes_error(x, r, u.few[i]) : 0;
         }
         k = u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
         return k == -ESHUTDOWN || r >= 0 ? k : r;
@@ -441,10 +443,10 @@ static int copy_late_fileattr(Node *n, void *userdata) {
         if (errno_is_gone(old_fd) || errno_is_gone(new_fd))
                 return 0; /* an event tells */
         r = new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
-        return r < 0 && dress_error(x, r, n) != -EUCLEAN ? r : 0;
+        return r < 0 && attributes_error(x, r, n) != -EUCLEAN ? r : 0;
 }
 
-int build_dress_late(Exchange *x) {
+int build_copy_attributes_late(Exchange *x) {
         int r = tree_foreach(x->tree, copy_late_fileattr, x);
 
         return r < 0 ? r : exchange_check_blocked(x);

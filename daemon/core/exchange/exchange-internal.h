@@ -19,7 +19,7 @@ typedef enum ExchangePhase {
 } ExchangePhase;
 
 struct Exchange {
-        Site *site;
+        Context *context;
         const Records *records;
         WorkResult *result; /* NULL after a recovery */
         Tree *tree;
@@ -99,9 +99,9 @@ int build_place(Exchange *x);         /* links every entry */
 int place_late(Exchange *x, Node *n); /* the entries of one directory, and the directories below */
 /* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
 void build_restore_times(Exchange *x);
-int build_dress(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
+int build_copy_attributes(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
 /* What no event has told of: once more before the exchange. -EUCLEAN: something is blocked. */
-int build_dress_late(Exchange *x);
+int build_copy_attributes_late(Exchange *x);
 /* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is
  * -EBADF when the entry is copied up already. */
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
@@ -141,13 +141,13 @@ int reconcile_dirty(Exchange *x);
 int reconcile_events(Exchange *x); /* takes up what is queued, and what had to wait */
 int reconcile_all(Exchange *x);    /* every directory, whether an event told of it or not */
 
-/* grave.c: taking entries out of trees that others use */
+/* quarantine.c: taking entries out of trees that others use */
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
 /* Moves dfd/name, which was n/as, among the kept and tells. 0 when it is not there any more. */
 int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
-/* Puts a grave entry where it came from; keeps it if that place is taken. */
-int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why);
-int grave_upper(const Exchange *x);
+/* Puts a quarantine entry where it came from; keeps it if that place is taken. */
+int put_back(Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why);
+int quarantine_upper(const Exchange *x);
 /* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
  * more. */
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
@@ -155,7 +155,7 @@ int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e)
  * in it. */
 int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
 /* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. */
-int grave_clear(Exchange *x, bool is_final);
+int quarantine_clear(Exchange *x, bool is_final);
 
 /* layer-hold.c: other overlays that have the old tree for a layer */
 /* Of these, one that has a directory of the old tree; NULL: none. */
@@ -169,7 +169,7 @@ int layer_hold_look(Exchange *x);
 int undo_make_directory(Exchange *x, Node *n);
 
 /* exchange-object.c */
-Exchange *exchange_new(Site *site);
+Exchange *exchange_new(Context *context);
 /* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
 int exchange_check_blocked(Exchange *x);
 
@@ -179,15 +179,15 @@ int settle(Exchange *x, Failure *reterr);
 /* One round towards "in line and nothing in the queue". 1: there. 0: once more. */
 int settle_once(Exchange *x);
 int exchange_save(Exchange *x, bool sync);
-/* Raises this thread's priority; the argument of hurry_no_more(). */
-int hurry(void);
-void hurry_no_more(int before);
+/* Raises this thread's priority; the argument of priority_restore(). */
+int priority_raise(void);
+void priority_restore(int before);
 
 /* stand.c */
 /* Waits until nobody stands in the directory at path who is to be waited for. x: what is built for it by
  * now, which follows what happens there meanwhile; NULL nothing. FAILURE_BUSY: nobody has asked for the job,
  * so it is not waited. */
-int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr);
+int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr);
 /* 1: somebody is to be waited for, who came since. */
 int stand_check(Exchange *x);
 /* Whoever entered between the last look and the exchange stands in the old tree: he cannot be waited for any

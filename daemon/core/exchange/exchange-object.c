@@ -24,7 +24,7 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
 
         (void) pthread_mutex_lock(&x->tree->lock);
         (void) failure_set_errno(
-                &x->failure, r, "cannot %s '%s/%s'", what, x->site->overlay->mount_point, path ?: name);
+                &x->failure, r, "cannot %s '%s/%s'", what, x->context->overlay->mount_point, path ?: name);
         if (r == -ESTALE && n->lower && !x->stale)
                 x->stale = path_join(n->lower, name ?: "");
         (void) pthread_mutex_unlock(&x->tree->lock);
@@ -47,8 +47,8 @@ int exchange_error(
 
         if (r == -EUCLEAN && is_blocked(n))
                 return r;
-        if (!x->tree->is_undo && path && error_scope(x->site, call, r) == SCOPE_ENTRY)
-                full = path_join(x->site->overlay->mount_point, path);
+        if (!x->tree->is_undo && path && error_scope(x->context, call, r) == SCOPE_ENTRY)
+                full = path_join(x->context->overlay->mount_point, path);
         if (full)
                 reason = error_reason(r, call, what, full, dfd, name);
         if (!reason) {
@@ -73,7 +73,7 @@ void exchange_forget_failure(Exchange *x) {
 }
 
 bool exchange_should_stop(const Exchange *x) {
-        return atomic_load(&x->has_failed) || site_is_canceled(x->site);
+        return atomic_load(&x->has_failed) || context_is_canceled(x->context);
 }
 
 int exchange_outcome(Exchange *x, Failure *reterr) {
@@ -83,10 +83,10 @@ int exchange_outcome(Exchange *x, Failure *reterr) {
                 failure_move(reterr, &x->failure);
                 return error > 0 ? -error : -EIO;
         }
-        if (site_is_canceled(x->site))
+        if (context_is_canceled(x->context))
                 return failure_set(
                         reterr, FAILURE_CANCELED, ECANCELED, "canceled; '%s/%s' is as it was",
-                        x->site->overlay->mount_point, x->tree->path);
+                        x->context->overlay->mount_point, x->tree->path);
         return 0;
 }
 
@@ -112,25 +112,25 @@ int exchange_wait(Exchange *x, JobState state) {
         uint64_t canceled_usec = 0;
 
         while (pool_wait(x->pool, 100) == 0) {
-                site_progress(
-                        x->site, throttle_is_waiting(x->site->throttle) ? JOB_WAITING : state,
+                context_progress(
+                        x->context, throttle_is_waiting(x->context->throttle) ? JOB_WAITING : state,
                         atomic_load(&x->n_done), atomic_load(&x->n_total));
-                if (!site_is_canceled(x->site))
+                if (!context_is_canceled(x->context))
                         continue;
                 canceled_usec = canceled_usec ?: now_monotonic_usec();
                 if (now_monotonic_usec() - canceled_usec > CANCEL_PATIENCE_USEC)
                         return -ESHUTDOWN;
         }
-        site_progress(x->site, state, atomic_load(&x->n_done), atomic_load(&x->n_total));
+        context_progress(x->context, state, atomic_load(&x->n_done), atomic_load(&x->n_total));
         return exchange_should_stop(x) ? -ECANCELED : 0;
 }
 
-Exchange *exchange_new(Site *site) {
+Exchange *exchange_new(Context *context) {
         Exchange *x = calloc(1, sizeof(Exchange));
 
         if (!x)
                 return NULL;
-        x->site = site;
+        x->context = context;
         x->staging = STAGING_INIT;
         x->lower = LOWER_INIT;
         x->parent_fd = x->parent_upper_fd = x->old_fd = x->old_upper_fd = x->new_fd = x->new_upper_fd =

@@ -33,7 +33,7 @@ static int open_parent(Exchange *x, const char *path) {
         x->name = strdup(path_basename(path));
         if (!parent || !x->name)
                 return -ENOMEM;
-        x->parent_fd = open_dir_beneath(x->site->root_fd, parent);
+        x->parent_fd = open_dir_beneath(x->context->root_fd, parent);
         if (x->parent_fd < 0)
                 return x->parent_fd;
         x->old_fd = open_dir_beneath(x->parent_fd, x->name);
@@ -41,7 +41,7 @@ static int open_parent(Exchange *x, const char *path) {
 }
 
 static int refuse_copy_up(const Exchange *x, const char *path, int error, Failure *reterr) {
-        const char *mount_point = x->site->overlay->mount_point;
+        const char *mount_point = x->context->overlay->mount_point;
         FileAttr a, parent;
         int r = fileattr_get(x->old_fd, &a);
 
@@ -71,7 +71,7 @@ static int open_upper(Exchange *x, const char *path, Failure *reterr) {
         r = meta_copy_up(x->old_fd);
         if (r < 0)
                 return r == -EPERM || r == -EXDEV ? refuse_copy_up(x, path, r, reterr) : r;
-        x->parent_upper_fd = open_dir_beneath(x->site->upper_fd, parent);
+        x->parent_upper_fd = open_dir_beneath(x->context->upper_fd, parent);
         if (x->parent_upper_fd < 0)
                 return x->parent_upper_fd;
         x->old_upper_fd = open_dir_beneath(x->parent_upper_fd, x->name);
@@ -80,7 +80,7 @@ static int open_upper(Exchange *x, const char *path, Failure *reterr) {
 
 static int find_root_lower(Exchange *x, const char *path) {
         Node *root = x->tree->root;
-        int r = upper_lower_path_of(x->site->upper_fd, path, x->old_upper_fd, &root->lower);
+        int r = upper_lower_path_of(x->context->upper_fd, path, x->old_upper_fd, &root->lower);
 
         root->is_merged = r >= 0 && root->lower;
         return r;
@@ -89,7 +89,7 @@ static int find_root_lower(Exchange *x, const char *path) {
 static void look_at_lower(Exchange *x) {
         const char *lower = x->tree->root->lower;
 
-        if (lower && lower_open_for_record(x->site, &x->lower) >= 0)
+        if (lower && lower_open_for_record(x->context, &x->lower) >= 0)
                 (void) lower_identify(&x->lower, lower, &x->tree->root->lower_identity);
 }
 
@@ -101,15 +101,15 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EBUSY,
                         "'%s/%s' is a mount point; unmount it, or finalize directories below",
-                        x->site->overlay->mount_point, path);
+                        x->context->overlay->mount_point, path);
         if (r >= 0)
                 r = open_upper(x, path, reterr);
         if (r >= 0)
-                r = staging_create(x->site, x->site->options.n_threads, &x->staging, reterr);
+                r = staging_create(x->context, x->context->options.n_threads, &x->staging, reterr);
         if (r >= 0)
                 r = tree_new(path, x->staging.id, is_undo, &x->tree);
         if (r >= 0)
-                r = file_handle_at(x->site->upper_fd, "", &x->tree->upper);
+                r = file_handle_at(x->context->upper_fd, "", &x->tree->upper);
         if (r >= 0)
                 r = find_root_lower(x, path);
         if (r >= 0 && !is_undo)
@@ -121,12 +121,12 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
         if (r >= 0)
                 r = watch_open(x);
         if (r >= 0)
-                r = pool_new(x->site->options.n_threads, &x->pool);
+                r = pool_new(x->context->options.n_threads, &x->pool);
         if (r >= 0) {
-                throttle_apply(x->site->throttle, x->pool);
+                throttle_apply(x->context->throttle, x->pool);
                 return 0;
         }
-        return failure_set_errno(reterr, r, "cannot open '%s/%s'", x->site->overlay->mount_point, path);
+        return failure_set_errno(reterr, r, "cannot open '%s/%s'", x->context->overlay->mount_point, path);
 }
 
 static int step_watch(Exchange *x, Failure *reterr) {
@@ -154,24 +154,24 @@ static int step_verify(Exchange *x, Failure *reterr) {
 }
 
 static int step_settle(Exchange *x, Failure *reterr) {
-        int r, priority = hurry();
+        int r, priority = priority_raise();
 
         settle_begin(x);
         r = settle(x, reterr);
-        hurry_no_more(priority);
+        priority_restore(priority);
         return r;
 }
 
 static int step_stand(Exchange *x, Failure *reterr) {
-        return stand_wait(x->site, x->tree->path, x, reterr);
+        return stand_wait(x->context, x->tree->path, x, reterr);
 }
 
 static int step_exchange(Exchange *x, Failure *reterr) {
         int r;
 
-        site_progress(x->site, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
+        context_progress(x->context, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
         do {
-                r = build_dress_late(x);
+                r = build_copy_attributes_late(x);
                 if (r >= 0)
                         r = exchange_now(x, reterr);
         } while (r == 1 && (r = step_stand(x, reterr)) >= 0);
@@ -179,7 +179,7 @@ static int step_exchange(Exchange *x, Failure *reterr) {
                 r = exchange_save(x, /* sync= */ false);
         /* Directories that came after the record was written. */
         if (r >= 0 && x->is_record_stale && !x->tree->is_undo)
-                r = manifest_write(x->tree, x->site->records_fd, x->tree->id, /* sync= */ true);
+                r = manifest_write(x->tree, x->context->records_fd, x->tree->id, /* sync= */ true);
         return r;
 }
 
@@ -209,7 +209,7 @@ static void abandon(Exchange *x) {
         if (x->tree && x->inotify_fd >= 0 && !x->has_manifest)
                 build_restore_times(x);
         if (x->has_manifest && !x->tree->is_undo)
-                (void) unlinkat(x->site->records_fd, x->tree->id, 0);
+                (void) unlinkat(x->context->records_fd, x->tree->id, 0);
         /* What holds the tree would keep the kernel from forgetting it. */
         x->new_fd = fd_close(x->new_fd);
         x->new_upper_fd = fd_close(x->new_upper_fd);
@@ -223,7 +223,7 @@ static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr
         for (size_t i = 0; r >= 0 && i < n_exchange_steps; i++) {
                 if (!exchange_steps[i].func)
                         continue;
-                site_doing(x->site, exchange_steps[i].doing);
+                context_doing(x->context, exchange_steps[i].doing);
                 r = exchange_steps[i].func(x, reterr);
         }
         return r;
@@ -232,7 +232,7 @@ static int run_once(Exchange *x, const char *path, bool is_undo, Failure *reterr
 /* What belongs to the directory itself, wherever it happened: it is left out as one below it would be. f:
  * what is known of it so far. */
 static int block_self(Exchange *x, const char *path, int r, WorkResult *ret, const Failure *f) {
-        _cleanup_free_ char *full = path_join(x->site->overlay->mount_point, path), *reason = NULL;
+        _cleanup_free_ char *full = path_join(x->context->overlay->mount_point, path), *reason = NULL;
         int k;
 
         if (!full)
@@ -247,7 +247,7 @@ static bool is_own_error(const Exchange *x, bool is_undo, int r, const Failure *
         bool is_refusal = f->kind == FAILURE_BUSY || f->kind == FAILURE_PRECONDITION;
 
         return !is_undo && !errno_is_gone(r) && (!is_refusal || f->error == EOPNOTSUPP) &&
-                error_scope(x->site, CALL_MAKE, r) == SCOPE_ENTRY;
+                error_scope(x->context, CALL_MAKE, r) == SCOPE_ENTRY;
 }
 
 static int explain(Exchange *x, const char *path, bool is_undo, int r, WorkResult *ret, Failure *reterr) {
@@ -262,16 +262,17 @@ static int explain(Exchange *x, const char *path, bool is_undo, int r, WorkResul
                 failure_done(reterr);
                 return k;
         }
-        return failure_set_errno(reterr, r, "cannot exchange '%s/%s'", x->site->overlay->mount_point, path);
+        return failure_set_errno(
+                reterr, r, "cannot exchange '%s/%s'", x->context->overlay->mount_point, path);
 }
 
 /* An inode in memory stands for a directory as it was before it was finalized. Mostly it is held by a
  * listing that is about to end, or by nobody any more, and only cached. */
-static void let_go_of_stale(Site *site, unsigned n) {
-        site_doing(site, "it waits for somebody to let go of what the directory was before");
+static void let_go_of_stale(Context *context, unsigned n) {
+        context_doing(context, "it waits for somebody to let go of what the directory was before");
         (void) poll(NULL, 0, STALE_PAUSE_MSEC << n);
         if (n >= STALE_RECONFIGURE)
-                (void) remount_reconfigure(site->root_fd, NULL); /* else the next attempt says so again */
+                (void) remount_reconfigure(context->root_fd, NULL); /* else the next attempt says so again */
 }
 
 static bool is_stale(const Exchange *x, bool is_undo, int r) {
@@ -285,7 +286,7 @@ static bool lower_fails(const Exchange *x, const char *path) {
         _cleanup_(lower_done) Lower l = LOWER_INIT;
         _cleanup_failure_ Failure f = FAILURE_INIT;
         struct stat st;
-        int r = lower_open(x->site, &l, &f);
+        int r = lower_open(x->context, &l, &f);
 
         if (f.kind == FAILURE_LOWER_UNPROVED)
                 return false;
@@ -306,20 +307,20 @@ static int hand_over(Exchange *x, int r, const char *path, WorkResult *ret, Fail
 }
 
 int exchange_run(
-        Site *site,
+        Context *context,
         const char *path,
         bool is_undo,
         const Records *records,
         WorkResult *ret,
         Exchange **ret_kept,
         Failure *reterr) {
-        int r = stand_wait(site, path, /* x= */ NULL, reterr);
+        int r = stand_wait(context, path, /* x= */ NULL, reterr);
         unsigned n_stale = 0;
 
         if (r < 0)
                 return r;
         for (unsigned attempt = 0;;) {
-                _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
+                _cleanup_(exchange_freep) Exchange *x = exchange_new(context);
                 _cleanup_failure_ Failure f = FAILURE_INIT; /* of this attempt */
 
                 if (!x)
@@ -327,7 +328,7 @@ int exchange_run(
                 x->records = records;
                 x->result = ret;
                 r = run_once(x, path, is_undo, &f);
-                redirect_max_release(&site->redirect_max_hold);
+                redirect_max_release(&context->redirect_max_hold);
                 if (r == -ESHUTDOWN) { /* threads hang in the kernel: nothing of theirs may be freed */
                         TAKE_PTR(x);
                         return r;
@@ -339,10 +340,10 @@ int exchange_run(
                         return r;
                 }
                 abandon(x);
-                if (is_stale(x, is_undo, r) && !site_is_canceled(site) && !lower_fails(x, path)) {
+                if (is_stale(x, is_undo, r) && !context_is_canceled(context) && !lower_fails(x, path)) {
                         if (n_stale == STALE_ATTEMPTS)
-                                return held_explain(site, path, reterr);
-                        let_go_of_stale(site, n_stale++);
+                                return held_explain(context, path, reterr);
+                        let_go_of_stale(context, n_stale++);
                         continue;
                 }
                 if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !exchange_should_stop(x) &&

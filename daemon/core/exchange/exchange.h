@@ -7,8 +7,8 @@
  * that recover.h brings to an end. */
 #pragma once
 
+#include "core/context/context.h"
 #include "core/context/result.h"
-#include "core/context/site.h"
 #include "core/record/manifest.h"
 
 typedef struct Exchange Exchange;
@@ -17,7 +17,7 @@ typedef struct Exchange Exchange;
 typedef struct ExchangeStep {
         const char *name;
         const char *text;  /* NULL: stand_describe() */
-        const char *doing; /* for site_doing() */
+        const char *doing; /* for context_doing() */
         int (*func)(Exchange *x, Failure *reterr);
 } ExchangeStep;
 
@@ -34,7 +34,7 @@ const char *stand_describe(StandingPolicy policy) _pure_;
  * changed. Other errors: reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or changed all the
  * time). */
 int exchange_run(
-        Site *site,
+        Context *context,
         const char *path,
         bool is_undo,
         const Records *records,

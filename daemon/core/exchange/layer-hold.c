@@ -62,23 +62,23 @@ int layer_hold_find(
  */
 int layer_hold_begin(Exchange *x) {
         const OverlayInnerMount *m;
-        int r = site_load_inner_mounts(x->site);
+        int r = context_load_inner_mounts(x->context);
 
-        inner_search_rest(&x->site->inner_search);
+        inner_search_rest(&x->context->inner_search);
         if (r >= 0)
-                r = site_find_layer_around(x->site, x->tree->path, &m);
+                r = context_find_layer_around(x->context, x->tree->path, &m);
         x->may_be_shown = r > 0;
         return r < 0 ? r : 0;
 }
 
 static int find_holder(Exchange *x, const OverlayInnerMount **ret) {
-        int r = site_load_inner_mounts(x->site);
+        int r = context_load_inner_mounts(x->context);
 
-        inner_search_rest(&x->site->inner_search);
+        inner_search_rest(&x->context->inner_search);
         if (r >= 0)
-                r = layer_hold_find(x, x->site->inner_mounts, x->site->n_inner_mounts, ret);
+                r = layer_hold_find(x, x->context->inner_mounts, x->context->n_inner_mounts, ret);
         if (r >= 0 && !*ret && x->may_be_shown)
-                r = site_find_layer_around(x->site, x->tree->path, ret);
+                r = context_find_layer_around(x->context, x->tree->path, ret);
         return r;
 }
 
@@ -101,7 +101,8 @@ int layer_hold_look(Exchange *x) {
                 who, sizeof(who), "the layer of the overlay at '%s' (seen by process %d)", m->where,
                 (int) m->pid);
         if (is_new)
-                site_note(x->site, x->tree->path, "its old tree stays as it is until %s is unmounted", who);
-        site_kept(x->site, x->tree->path, x->staging.id, 1, who);
+                context_note(
+                        x->context, x->tree->path, "its old tree stays as it is until %s is unmounted", who);
+        context_kept(x->context, x->tree->path, x->staging.id, 1, who);
         return 1;
 }

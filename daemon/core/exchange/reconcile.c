@@ -59,11 +59,11 @@ static int open_new_by_handle(Exchange *x, const char *handle, int *ret_fd, int 
 
         if (!handle)
                 return -ESTALE;
-        at = file_handle_open(x->site->upper_fd, handle, &path);
+        at = file_handle_open(x->context->upper_fd, handle, &path);
         if (at < 0)
                 return at == -ENOENT || at == -EXDEV ? -ESTALE : at;
-        fd = open_dir_beneath(x->site->root_fd, path);
-        upper_fd = open_dir_beneath(x->site->upper_fd, path);
+        fd = open_dir_beneath(x->context->root_fd, path);
+        upper_fd = open_dir_beneath(x->context->upper_fd, path);
         if (fd < 0 || upper_fd < 0 || !is_handle_of(upper_fd, handle))
                 return -EAGAIN;
         *ret_fd = TAKE_FD(fd);
@@ -95,7 +95,8 @@ static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
         const Node *node =
                 e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old_upper_fd, raw) : NULL;
 
-        return take_up(s, e, raw, replay_found(e, raw, node, s->new_fd >= 0, x->is_kept, x->is_final_look));
+        return apply_addition(
+                s, e, raw, replay_found(e, raw, node, s->new_fd >= 0, x->is_kept, x->is_final_look));
 }
 
 static int compare_entry(Sides *s, const RawEntry *raw) {
@@ -115,8 +116,8 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
 
 static void tell_removals(Exchange *x) {
         if (x->is_beside && !x->has_told_removals)
-                site_note(
-                        x->site, x->tree->path,
+                context_note(
+                        x->context, x->tree->path,
                         "names were removed or renamed in the old tree that stands beside it as '%s'; the "
                         "directory keeps them",
                         x->beside_name);
@@ -185,7 +186,7 @@ static int reconcile_sides(Sides *s) {
         return r;
 }
 
-static void unsee(Node *n) {
+static void clear_seen(Node *n) {
         Entry *e, *next;
 
         HASH_ITER(hh, n->entries, e, next) {
@@ -209,7 +210,7 @@ static int reconcile_node(Exchange *x, Node *n) {
         if (r == -ENOENT)
                 return 0;
         if (r < 0)
-                unsee(n);
+                clear_seen(n);
         n->is_deferred |= r < 0; /* to be done again, all of it */
         return r == -EAGAIN ? 0 : r;
 }
@@ -279,7 +280,7 @@ int reconcile_dirty(Exchange *x) {
                         r = reconcile_node(x, n);
                         if (r < 0)
                                 return r;
-                        if (++n_done > CANCEL_AFTER && site_is_canceled(x->site))
+                        if (++n_done > CANCEL_AFTER && context_is_canceled(x->context))
                                 return -ECANCELED;
                 }
                 r = forget_all_gone(x);

@@ -8,10 +8,10 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/times.h"
-#include "core/users/standing.h"
+#include "core/users/occupants.h"
 
 /* A scan of /proc costs milliseconds, and those who stand in a tree may be busy there. */
 #define LOOK_AGAIN_USEC (200 * USEC_PER_MSEC)
@@ -47,14 +47,14 @@ static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         (void) pthread_mutex_lock(&x->tree->lock);
         (void) failure_set_errno(
                 &x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
-                x->site->overlay->mount_point, x->tree->path);
+                x->context->overlay->mount_point, x->tree->path);
         (void) pthread_mutex_unlock(&x->tree->lock);
 }
 
 /* The lower file went, or does not answer: it cannot be looked up. It is but another name of what stands in
  * the new tree, so nothing is lost with it either way, and here in staging nobody else looks it up. */
-static int remove_lost(Exchange *x, int old_fd, int old_upper_fd, const Entry *e) {
-        int r = lost_remove(x->site->root_fd, old_fd, old_upper_fd, e->name, e->inode);
+static int remove_orphan(Exchange *x, int old_fd, int old_upper_fd, const Entry *e) {
+        int r = orphan_remove(x->context->root_fd, old_fd, old_upper_fd, e->name, e->inode);
 
         return r == -EAGAIN ? 0 : r < 0 ? r : 1;
 }
@@ -66,7 +66,7 @@ static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upp
                                              : unlink_checked(old_fd, old_upper_fd, e);
 
         if (r == -EIO || r == -ESTALE)
-                r = remove_lost(x, old_fd, old_upper_fd, e);
+                r = remove_orphan(x, old_fd, old_upper_fd, e);
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)
@@ -286,7 +286,7 @@ static int remove_tree(Exchange *x) {
         int r = mark_remove(x);
 
         if (r >= 0 && !x->pool)
-                r = pool_new(x->site->options.n_threads, &x->pool);
+                r = pool_new(x->context->options.n_threads, &x->pool);
         if (r >= 0)
                 r = tree_foreach(x->tree, submit_remove, x);
         if (r >= 0)
@@ -300,7 +300,7 @@ static int remove_tree(Exchange *x) {
         return r < 0 ? r : remove_directories(x);
 }
 
-static int keep_for(Exchange *x, const Standing *standing) {
+static int keep_for(Exchange *x, const Occupants *standing) {
         const char *names[] = { x->beside_name, NULL };
         TimesGuard guard;
         int r = 0;
@@ -311,7 +311,7 @@ static int keep_for(Exchange *x, const Standing *standing) {
                 r = exchange_move_beside(x);
                 times_guard_end(&guard, names);
         }
-        site_kept(x->site, x->tree->path, x->staging.id, standing->n, standing->who);
+        context_kept(x->context, x->tree->path, x->staging.id, standing->n, standing->who);
         return r == -ENOENT ? 0 : r; /* the directory around is gone: it stays in staging */
 }
 
@@ -359,7 +359,7 @@ static bool has_uncompared(Exchange *x) {
 
 /* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
 static int look(Exchange *x) {
-        Standing standing = { 0 };
+        Occupants standing = { 0 };
         int r = reconcile_events(x);
 
         if (r >= 0 && x->is_manifest_stale)
@@ -368,7 +368,7 @@ static int look(Exchange *x) {
                 return 0; /* every event leads here; what it said is taken over */
         x->standing_usec = 0;
         if (r >= 0)
-                r = standing_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &standing);
+                r = occupants_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &standing);
         if (r >= 0 && standing.n > 0) {
                 x->standing_usec = now_monotonic_usec();
                 return keep_for(x, &standing);
@@ -425,7 +425,7 @@ static int retire_once(Exchange *x) {
                 r = remove_tree(x);
         }
         if (r >= 0)
-                r = grave_clear(x, /* is_final= */ true);
+                r = quarantine_clear(x, /* is_final= */ true);
         if (r >= 0)
                 r = staging_remove(&x->staging);
         return r < 0 ? r : 1;
@@ -440,7 +440,7 @@ static void tell_failure(Exchange *x, int r) {
         x->has_told_failure = true;
         failure_move(&f, &x->failure);
         (void) failure_set_errno(&f, r, "cannot remove the old tree");
-        site_note(x->site, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));
+        context_note(x->context, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));
 }
 
 int exchange_retire(Exchange *x) {

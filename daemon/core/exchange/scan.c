@@ -58,7 +58,7 @@ static void block_layer(Node *n, const OverlayInnerMount *m, const char *how) {
  * tree. */
 static int check_mounts(Exchange *x, Node *n, const char *name) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
-        const OverlayInnerMount *m = path ? site_find_inner_mount(x->site, path) : NULL;
+        const OverlayInnerMount *m = path ? context_find_inner_mount(x->context, path) : NULL;
 
         if (!m)
                 return path ? 0 : -ENOMEM;
@@ -80,7 +80,7 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
 /* Lookups of the other overlay remember the directories of its layer: those below are lost to it as well. */
 static int check_around(Exchange *x, Node *n) {
         const OverlayInnerMount *m;
-        int r = n->parent ? 0 : site_find_layer_around(x->site, x->tree->path, &m);
+        int r = n->parent ? 0 : context_find_layer_around(x->context, x->tree->path, &m);
 
         if (r <= 0)
                 return r;
@@ -92,7 +92,7 @@ static int check_around(Exchange *x, Node *n) {
 static int check_layer(Exchange *x, Node *n, int fd) {
         _cleanup_free_ char *path = exchange_node_path(x, n, NULL);
         const OverlayInnerMount *m;
-        int r = path ? site_find_layer_at(x->site, path, fd, &m) : -ENOMEM;
+        int r = path ? context_find_layer_at(x->context, path, fd, &m) : -ENOMEM;
 
         if (r <= 0)
                 return r;
@@ -103,7 +103,7 @@ static int check_layer(Exchange *x, Node *n, int fd) {
 static int check_excluded(Exchange *x, Node *n) {
         _cleanup_free_ char *path = n->parent ? exchange_node_path(x, n, NULL) : NULL;
 
-        if (!path || !globs_match_within(&x->site->options.exclude, path))
+        if (!path || !globs_match_within(&x->context->options.exclude, path))
                 return !n->parent || path ? 0 : -ENOMEM;
         node_block(n, DIRECTORY_EXCLUDED, "Exclude= says so");
         return -EUCLEAN;
@@ -216,7 +216,7 @@ static int find_lower(Exchange *x, Node *n, int upper_fd) {
         }
         if (r >= 0 && !n->is_merged && recorded && recorded->lower)
                 r = set_lower(n, recorded->lower, NULL);
-        if (r >= 0 && !n->lower && x->tree->is_undo && x->site->options.force) {
+        if (r >= 0 && !n->lower && x->tree->is_undo && x->context->options.force) {
                 r = audit_guess_lower(upper_fd, &n->lower);
                 r = r == -ENODATA ? 0 : r;
         }
@@ -254,8 +254,8 @@ static int refuse_size(Exchange *x) {
         (void) failure_set(
                 &failure, FAILURE_PRECONDITION, EFBIG,
                 "'%s/%s' holds more than MaxEntries=%llu entries; finalize it by hand, or raise MaxEntries=",
-                x->site->overlay->mount_point, x->tree->path,
-                (unsigned long long) x->site->options.max_entries);
+                x->context->overlay->mount_point, x->tree->path,
+                (unsigned long long) x->context->options.max_entries);
         exchange_refuse(x, &failure);
         return -EFBIG;
 }
@@ -275,7 +275,7 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
                 e->xattrs = known->xattrs;
                 e->ctime = known->ctime;
         }
-        if (atomic_fetch_add(&l->x->n_total, 1) < l->x->site->options.max_entries)
+        if (atomic_fetch_add(&l->x->n_total, 1) < l->x->context->options.max_entries)
                 return 0;
         return refuse_size(l->x);
 }
@@ -520,10 +520,10 @@ static void scan_task(void *argument, unsigned thread) {
 
         if (exchange_should_stop(t->x))
                 return;
-        throttle_wait(t->x->site->throttle, t->x->site, 1);
+        throttle_wait(t->x->context->throttle, t->x->context, 1);
         begin = now_monotonic_usec();
         r = scan_node(t->x, t->node);
-        throttle_observe(t->x->site->throttle, t->x->pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
+        throttle_observe(t->x->context->throttle, t->x->pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
         if (r == 0) {
                 if (t->node->parent)
                         atomic_fetch_add(&t->x->n_done, 1);

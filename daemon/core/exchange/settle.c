@@ -73,7 +73,7 @@ static int save_first(Exchange *x) {
 
         x->tree->usec = now_realtime_usec();
         if (!x->tree->is_undo) {
-                r = manifest_write(x->tree, x->site->records_fd, x->tree->id, /* sync= */ true);
+                r = manifest_write(x->tree, x->context->records_fd, x->tree->id, /* sync= */ true);
                 if (r < 0)
                         return r;
         }
@@ -91,7 +91,7 @@ int settle_once(Exchange *x) {
                 return -EAGAIN;
         r = sync_dirty(x);
         if (r >= 0)
-                r = build_dress(x);
+                r = build_copy_attributes(x);
         if (r >= 0 || r == -EUCLEAN)
                 r = exchange_check_blocked(x);
         if (r < 0)
@@ -109,13 +109,13 @@ int settle_once(Exchange *x) {
 }
 
 static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
-        uint64_t quiet = x->site->options.quiet_usec;
+        uint64_t quiet = x->context->options.quiet_usec;
 
         for (;;) {
                 uint64_t now = now_monotonic_usec();
                 int r;
 
-                if (site_is_canceled(x->site))
+                if (context_is_canceled(x->context))
                         return exchange_outcome(x, reterr);
                 if (now < deadline && now - x->changed_usec >= quiet)
                         return 0;
@@ -125,8 +125,8 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
                                 "'%s/%s' is never quiet: names in it changed within QuietSec= all the time; "
                                 "try again "
                                 "later or lower QuietSec=",
-                                x->site->overlay->mount_point, x->tree->path);
-                site_progress(x->site, JOB_WAITING, atomic_load(&x->n_done), atomic_load(&x->n_total));
+                                x->context->overlay->mount_point, x->tree->path);
+                context_progress(x->context, JOB_WAITING, atomic_load(&x->n_done), atomic_load(&x->n_total));
                 r = watch_wait(x, 1 + (int) ((quiet - (now - x->changed_usec)) / USEC_PER_MSEC));
                 if (r < 0)
                         return r;
@@ -137,14 +137,14 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
 
 /* Until the new tree is in line, was so for QuietSec=, and nothing is queued. */
 int settle(Exchange *x, Failure *reterr) {
-        uint64_t deadline = now_monotonic_usec() + NEVER_QUIET_USEC + 2 * x->site->options.quiet_usec;
+        uint64_t deadline = now_monotonic_usec() + NEVER_QUIET_USEC + 2 * x->context->options.quiet_usec;
         int r;
 
         for (;;) {
                 r = settle_once(x);
                 if (r < 0)
                         return r;
-                if (r > 0 && now_monotonic_usec() - x->changed_usec >= x->site->options.quiet_usec)
+                if (r > 0 && now_monotonic_usec() - x->changed_usec >= x->context->options.quiet_usec)
                         return 0;
                 r = wait_quiet(x, deadline, reterr);
                 if (r < 0)
@@ -154,13 +154,13 @@ int settle(Exchange *x, Failure *reterr) {
 
 /* Between the last look and the exchange, and until what came late is replayed, every delay is somebody's
  * wrong answer: this thread goes before those who wait for it. Returns the priority to go back to. */
-int hurry(void) {
+int priority_raise(void) {
         int before = getpriority(PRIO_PROCESS, 0);
 
         (void) setpriority(PRIO_PROCESS, 0, -20);
         return before;
 }
 
-void hurry_no_more(int before) {
+void priority_restore(int before) {
         (void) setpriority(PRIO_PROCESS, 0, before);
 }

@@ -12,7 +12,7 @@
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/upper/names.h"
-#include "core/users/standing.h"
+#include "core/users/occupants.h"
 #include "core/users/writers.h"
 
 /* Who only lists a directory has left it in a moment. Who is there longer is looked for less often. */
@@ -56,7 +56,7 @@ static int find_writers_in_old(const Exchange *x, Writers **ret) {
         return 0;
 }
 
-static int find_writers(const Site *site, const char *path, const Exchange *x, Writers **ret) {
+static int find_writers(const Context *context, const char *path, const Exchange *x, Writers **ret) {
         _cleanup_(writers_freep) Writers *w = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -66,7 +66,7 @@ static int find_writers(const Site *site, const char *path, const Exchange *x, W
         r = writers_new(&w);
         if (r < 0)
                 return r;
-        fd = open_dir_beneath(site->root_fd, path);
+        fd = open_dir_beneath(context->root_fd, path);
         r = fd < 0 ? (errno_is_gone(fd) ? 0 : fd) : writers_add(w, fd);
         if (r >= 0)
                 *ret = TAKE_PTR(w);
@@ -74,21 +74,21 @@ static int find_writers(const Site *site, const char *path, const Exchange *x, W
 }
 
 /* The processes to wait for. Without x nothing is known of the directories below yet. */
-static int look(const Site *site, const char *path, const Exchange *x, Standing *ret) {
+static int look(const Context *context, const char *path, const Exchange *x, Occupants *ret) {
         _cleanup_(writers_freep) Writers *w = NULL;
-        StandingPolicy policy = site->options.standing;
-        int r = standing_find_in(site->overlay, path, NULL, ret);
+        StandingPolicy policy = context->options.standing;
+        int r = occupants_find_in(context->overlay, path, NULL, ret);
 
         if (r < 0 || ret->n == 0 || policy == STANDING_WAIT)
                 return r;
         if (policy == STANDING_KEEP)
-                return standing_find_locks(site->overlay, path, ret);
-        r = find_writers(site, path, x, &w);
-        return r < 0 ? r : standing_find_in(site->overlay, path, w, ret);
+                return occupants_find_locks(context->overlay, path, ret);
+        r = find_writers(context, path, x, &w);
+        return r < 0 ? r : occupants_find_in(context->overlay, path, w, ret);
 }
 
-static const char *describe(const Site *site, const Standing *s, char buffer[static TEXT_SIZE]) {
-        bool is_one = s->n == 1, is_auto = site->options.standing == STANDING_AUTO;
+static const char *describe(const Context *context, const Occupants *s, char buffer[static TEXT_SIZE]) {
+        bool is_one = s->n == 1, is_auto = context->options.standing == STANDING_AUTO;
         const char *lock = is_one ? "holds a lock" : "hold locks", *stand = is_one ? "stands" : "stand";
 
         (void) snprintf(
@@ -100,9 +100,9 @@ static const char *describe(const Site *site, const Standing *s, char buffer[sta
 }
 
 typedef struct Conflict {
-        const Site *site;
+        const Context *context;
         const char *path;
-        Standing *found;
+        Occupants *found;
 } Conflict;
 
 /* An old tree that somebody stands in, of a directory at or above the path. One that is kept beside a
@@ -116,65 +116,67 @@ static int find_old_tree(const char *id, void *userdata) {
         int r;
 
         (void) snprintf(name, sizeof(name), STAGING_NAME "/%s", id);
-        dir_fd = open_dir_beneath(c->site->upper_fd, name);
+        dir_fd = open_dir_beneath(c->context->upper_fd, name);
         r = dir_fd < 0 ? dir_fd : staging_read_snapshot(dir_fd, &t);
         if (r < 0 || !t->root->new_handle)
                 return 0; /* it replays nothing */
-        fd = file_handle_open(c->site->upper_fd, t->root->new_handle, &path);
+        fd = file_handle_open(c->context->upper_fd, t->root->new_handle, &path);
         if (fd < 0 || !path_startswith(c->path, path))
                 return 0;
         (void) snprintf(name, sizeof(name), OLD_TREE_PREFIX "%s", id);
-        r = standing_find(name, NULL, c->found);
+        r = occupants_find(name, NULL, c->found);
         if (r >= 0 && c->found->n == 0)
-                r = standing_find(id, NULL, c->found);
+                r = occupants_find(id, NULL, c->found);
         return r < 0 ? r : c->found->n > 0 ? -EEXIST : 0;
 }
 
 /* Old trees in a row would be replayed one in the other. 1: there is one, ret says who stands there. */
-static int look_for_old_tree(const Site *site, const char *path, Standing *ret, Failure *reterr) {
-        Conflict c = { .site = site, .path = path, .found = ret };
+static int look_for_old_tree(const Context *context, const char *path, Occupants *ret, Failure *reterr) {
+        Conflict c = { .context = context, .path = path, .found = ret };
         int r;
 
-        *ret = (Standing){ 0 };
-        r = staging_foreach(site, find_old_tree, &c, reterr);
+        *ret = (Occupants){ 0 };
+        r = staging_foreach(context, find_old_tree, &c, reterr);
         return r == -EEXIST ? 1 : r;
 }
 
-static int cancel(const Site *site, const char *path, Failure *reterr) {
+static int cancel(const Context *context, const char *path, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_CANCELED, ECANCELED,
-                "canceled while it waited for those who stand in '%s/%s'", site->overlay->mount_point, path);
+                "canceled while it waited for those who stand in '%s/%s'", context->overlay->mount_point,
+                path);
 }
 
-static int wait_for_old_tree(Site *site, const char *path, Failure *reterr) {
+static int wait_for_old_tree(Context *context, const char *path, Failure *reterr) {
         for (;;) {
                 char text[TEXT_SIZE];
-                Standing s;
-                int r = look_for_old_tree(site, path, &s, reterr);
+                Occupants s;
+                int r = look_for_old_tree(context, path, &s, reterr);
 
                 if (r <= 0)
                         return r;
                 (void) snprintf(
                         text, sizeof(text),
                         "an old tree of it is kept for %u processes that stand in it: %s", s.n, s.who);
-                if (site->options.is_unasked || site->options.standing == STANDING_KEEP)
+                if (context->options.is_unasked || context->options.standing == STANDING_KEEP)
                         return failure_set(
-                                reterr, FAILURE_BUSY, site->options.is_unasked ? FAILURE_ERROR_HELD : EBUSY,
+                                reterr, FAILURE_BUSY,
+                                context->options.is_unasked ? FAILURE_ERROR_HELD : EBUSY,
                                 "'%s/%s' cannot be exchanged: %s; try again when they have left",
-                                site->overlay->mount_point, path, text);
-                if (site_is_canceled(site))
-                        return cancel(site, path, reterr);
-                site_wait(site, 0, 0, text);
+                                context->overlay->mount_point, path, text);
+                if (context_is_canceled(context))
+                        return cancel(context, path, reterr);
+                context_wait(context, 0, 0, text);
                 (void) poll(NULL, 0, LOOK_AGAIN_MSEC);
         }
 }
 
-static int put_off(const Site *site, const char *path, const Standing *s, Failure *reterr) {
+static int put_off(const Context *context, const char *path, const Occupants *s, Failure *reterr) {
         char text[TEXT_SIZE];
 
         return failure_set(
                 reterr, FAILURE_BUSY, FAILURE_ERROR_HELD, "'%s/%s' is put off until they have left it: %s",
-                site->overlay->mount_point, path, describe(site, s, text));
+                context->overlay->mount_point, path, describe(context, s, text));
 }
 
 typedef struct Waiting {
@@ -183,14 +185,14 @@ typedef struct Waiting {
         char text[TEXT_SIZE];
 } Waiting;
 
-static void tell(const Site *site, const Exchange *x, const Standing *s, Waiting *w) {
+static void tell(const Context *context, const Exchange *x, const Occupants *s, Waiting *w) {
         uint64_t now = now_monotonic_usec();
 
         if (w->told_usec == 0 || now - w->told_usec > TELL_AGAIN_USEC) {
-                (void) describe(site, s, w->text);
+                (void) describe(context, s, w->text);
                 w->told_usec = now;
         }
-        site_wait(site, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, w->text);
+        context_wait(context, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, w->text);
 }
 
 /* The new tree follows what changes meanwhile. */
@@ -211,28 +213,28 @@ static int pause_looking(Exchange *x, int msec) {
         return 0;
 }
 
-int stand_wait(Site *site, const char *path, Exchange *x, Failure *reterr) {
+int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr) {
         Waiting w = { .start_usec = now_monotonic_usec(), .pause_msec = LOOK_AGAIN_FIRST_MSEC };
-        int r = x ? 0 : wait_for_old_tree(site, path, reterr);
+        int r = x ? 0 : wait_for_old_tree(context, path, reterr);
 
         while (r >= 0) {
-                Standing s;
+                Occupants s;
 
-                r = look(site, path, x, &s);
+                r = look(context, path, x, &s);
                 if (r < 0)
                         return failure_set_errno(
                                 reterr, r, "cannot find out who stands in '%s/%s'",
-                                site->overlay->mount_point, path);
+                                context->overlay->mount_point, path);
                 if (x)
                         x->has_standing = s.n_all > 0;
                 if (s.n == 0)
                         return 0;
-                if (site_is_canceled(site))
-                        return cancel(site, path, reterr);
+                if (context_is_canceled(context))
+                        return cancel(context, path, reterr);
                 if (now_monotonic_usec() - w.start_usec >= PASSING_USEC) {
-                        if (site->options.is_unasked)
-                                return put_off(site, path, &s, reterr);
-                        tell(site, x, &s, &w);
+                        if (context->options.is_unasked)
+                                return put_off(context, path, &s, reterr);
+                        tell(context, x, &s, &w);
                 }
                 r = pause_looking(x, w.pause_msec);
                 w.pause_msec = (int) pause_next((uint64_t) w.pause_msec, LOOK_AGAIN_MSEC);
@@ -252,8 +254,8 @@ const char *stand_describe(StandingPolicy policy) {
 }
 
 int stand_check(Exchange *x) {
-        Standing s;
-        int r = look(x->site, x->tree->path, x, &s);
+        Occupants s;
+        int r = look(x->context, x->tree->path, x, &s);
 
         if (r < 0)
                 return r;
@@ -262,8 +264,8 @@ int stand_check(Exchange *x) {
 }
 
 int stand_after(Exchange *x) {
-        Standing s;
-        int r = standing_find(x->tree->id, NULL, &s);
+        Occupants s;
+        int r = occupants_find(x->tree->id, NULL, &s);
 
         x->has_standing |= r >= 0 && s.n_all > 0;
         return r;

@@ -61,7 +61,7 @@ static int swap_names(Exchange *x) {
 
         r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
                                                                                                    : 0;
-        if (r != -EXDEV || redirect_max_raise(&x->site->redirect_max_hold) < 0)
+        if (r != -EXDEV || redirect_max_raise(&x->context->redirect_max_hold) < 0)
                 return r;
         /* The kernel writes a redirect for the old tree, and found it too long (docs/overlayfs.md 2.5). */
         return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0
@@ -136,15 +136,15 @@ static int aftermath(Exchange *x) {
 static int check_mounts_again(Exchange *x, Failure *reterr) {
         const OverlayInnerMount *m;
         char text[INNER_MOUNT_TEXT_SIZE];
-        int r = site_load_inner_mounts(x->site);
+        int r = context_load_inner_mounts(x->context);
 
         if (r < 0)
                 return r;
-        m = site_find_inner_mount_below(x->site, x->tree->path);
+        m = context_find_inner_mount_below(x->context, x->tree->path);
         if (!m)
-                r = site_find_layer_around(x->site, x->tree->path, &m);
+                r = context_find_layer_around(x->context, x->tree->path, &m);
         if (r >= 0 && !m)
-                r = layer_hold_find(x, x->site->inner_mounts, x->site->n_inner_mounts, &m);
+                r = layer_hold_find(x, x->context->inner_mounts, x->context->n_inner_mounts, &m);
         if (r < 0 || !m)
                 return r;
         inner_mount_to_text(m, text);
@@ -153,7 +153,7 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
                 "'%s/%s' is, holds or lies in %s, which was made meanwhile; it can be exchanged once that "
                 "is "
                 "unmounted",
-                x->site->overlay->mount_point, x->tree->path, text);
+                x->context->overlay->mount_point, x->tree->path, text);
 }
 
 /* What changes all the time has moved on while /proc was read. It is followed without another look at /proc,
@@ -208,7 +208,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
 int exchange_now(Exchange *x, Failure *reterr) {
         const char *names[] = { x->name, x->beside_name, NULL };
         uint64_t give_up = now_monotonic_usec() + GIVE_UP_USEC;
-        int r, priority = hurry();
+        int r, priority = priority_raise();
         TimesGuard guard;
 
         times_guard_begin(&guard, x->parent_fd);
@@ -224,6 +224,6 @@ int exchange_now(Exchange *x, Failure *reterr) {
                 r = layer_hold_begin(x);
         x->is_kept = x->is_beside;
         times_guard_end(&guard, names);
-        hurry_no_more(priority);
+        priority_restore(priority);
         return r == 2 ? 1 : r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Before the exchange: what changed in the old tree is done in the new one. Nobody sees the new tree yet,
  * so whatever does not fit is simply taken out and made again. The old tree is only read. A directory that
- * disappears is kept in the grave until it is known whether it appeared somewhere else. */
+ * disappears is kept in the quarantine until it is known whether it appeared somewhere else. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,18 +45,19 @@ static int pair_open(Exchange *x, const Node *n, Pair *p) {
         return raw_list_changes(p->old_upper_fd, &p->changes, &p->list);
 }
 
-/* Moves a directory's new tree to the grave and its node to the detached ones, until it is known whether it
- * appeared somewhere else. */
-static int bury_directory(Exchange *x, Entry *e, int new_fd) {
-        char grave[16];
+/* Moves a directory's new tree to the quarantine and its node to the detached ones, until it is known
+ * whether it appeared somewhere else. */
+static int park_directory(Exchange *x, Entry *e, int new_fd) {
+        char quarantine[16];
         Node *m = e->dir;
 
-        staging_new_name(&x->staging, grave);
-        if (e->is_placed && renameat2(new_fd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) < 0 &&
+        staging_new_name(&x->staging, quarantine);
+        if (e->is_placed &&
+            renameat2(new_fd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) < 0 &&
             errno != ENOENT)
                 return -errno;
         node_detach(m);
-        m->grave = (unsigned) strtoul(grave, NULL, 10);
+        m->quarantine = (unsigned) strtoul(quarantine, NULL, 10);
         return 0;
 }
 
@@ -79,7 +80,7 @@ static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
         if (r < 0)
                 return r;
         if (e->dir)
-                return bury_directory(x, e, p->new_fd); /* drops the entry */
+                return park_directory(x, e, p->new_fd); /* drops the entry */
         if (e->is_placed && unlinkat(p->new_fd, e->name, 0) < 0 && errno != ENOENT)
                 return -errno;
         entry_drop(n, e);
@@ -87,15 +88,15 @@ static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
 }
 
 /* Whoever was to dress it may not have found it where it was. */
-static int mark_undressed(Node *n, void *userdata) {
-        n->is_undressed = true;
+static int mark_attributes_dirty(Node *n, void *userdata) {
+        n->is_attributes_dirty = true;
         return 0;
 }
 
 /* A directory that the tree knows under another name: its new tree follows. */
 static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p) {
         _cleanup_free_ char *from = node_path(m);
-        char grave[16];
+        char quarantine[16];
         int r;
 
         if (m->entry) {
@@ -103,16 +104,16 @@ static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p)
                         return -ENOMEM;
                 r = renameat2(x->new_fd, from, p->new_fd, name, RENAME_NOREPLACE);
         } else {
-                (void) snprintf(grave, sizeof(grave), "%u", m->grave);
-                r = renameat2(x->staging.grave_fd, grave, p->new_fd, name, RENAME_NOREPLACE);
+                (void) snprintf(quarantine, sizeof(quarantine), "%u", m->quarantine);
+                r = renameat2(x->staging.quarantine_fd, quarantine, p->new_fd, name, RENAME_NOREPLACE);
         }
         if (r < 0)
                 return -errno;
-        (void) mark_undressed(m, NULL);
+        (void) mark_attributes_dirty(m, NULL);
         return node_attach(m, n, name);
 }
 
-static int take_up(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
+static int apply_addition(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         Node *known = tree_find_old_at(x->tree, p->old_upper_fd, raw);
         Entry *e;
         int r;
@@ -157,7 +158,7 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
                 if (r < 0)
                         return r;
         }
-        r = take_up(x, n, raw, p);
+        r = apply_addition(x, n, raw, p);
         e = r < 0 ? NULL : node_find(n, raw->name);
         if (e)
                 e->is_seen = true;
@@ -238,7 +239,7 @@ static int sync_node(Exchange *x, Node *n) {
                 if (r < 0)
                         return r;
         }
-        n->is_untimed = true;
+        n->is_times_dirty = true;
         x->is_manifest_stale = x->is_record_stale = true;
         return drop_unseen(x, n, &p);
 }
@@ -251,13 +252,13 @@ static int discard_detached(Exchange *x) {
                 _cleanup_close_ int fd = -EBADF;
                 char name[16];
 
-                (void) snprintf(name, sizeof(name), "%u", n->grave);
-                fd = open_dir_beneath(x->staging.grave_fd, name);
+                (void) snprintf(name, sizeof(name), "%u", n->quarantine);
+                fd = open_dir_beneath(x->staging.quarantine_fd, name);
                 if (fd >= 0) {
                         int r = dir_empty(fd);
                         if (r < 0)
                                 return r;
-                        if (unlinkat(x->staging.grave_fd, name, AT_REMOVEDIR) < 0)
+                        if (unlinkat(x->staging.quarantine_fd, name, AT_REMOVEDIR) < 0)
                                 return -errno;
                 }
                 tree_drop_detached(x->tree, n);

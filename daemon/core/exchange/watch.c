@@ -33,7 +33,7 @@ static int mark_dirty(Node *n, void *userdata) {
 
         node_recheck(n);
         /* After the exchange attributes are taken over only where it is known that somebody set them. */
-        n->is_undressed |= x->phase < PHASE_EXCHANGED;
+        n->is_attributes_dirty |= x->phase < PHASE_EXCHANGED;
         return 0;
 }
 
@@ -59,13 +59,13 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         if (e->mask & WATCH_NAMES) {
                 if (e->len > 0)
                         node_note_change(n, e->name);
-                n->is_untimed = n->is_touched = true;
+                n->is_times_dirty = n->is_touched = true;
                 x->changed_usec = now_monotonic_usec();
                 return true;
         }
         if (e->len > 0)
                 return false; /* attributes of an entry */
-        n->is_undressed = n->is_touched = true;
+        n->is_attributes_dirty = n->is_touched = true;
         return true;
 }
 

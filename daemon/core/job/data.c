@@ -31,7 +31,7 @@ typedef struct Left {
 } Left;
 
 typedef struct Copy {
-        Site *site;
+        Context *context;
         uint64_t max_bytes;
         Pool *pool;
         pthread_mutex_t lock; /* the failure, and the lists */
@@ -51,7 +51,8 @@ typedef struct Task {
 static void fail(Copy *c, int r, const char *path) {
         (void) pthread_mutex_lock(&c->lock);
         (void) failure_set_errno(
-                &c->failure, r, "cannot copy up the data of '%s/%s'", c->site->overlay->mount_point, path);
+                &c->failure, r, "cannot copy up the data of '%s/%s'", c->context->overlay->mount_point,
+                path);
         (void) pthread_mutex_unlock(&c->lock);
         atomic_store(&c->has_failed, true);
 }
@@ -61,7 +62,7 @@ static bool reserve(Copy *c, const char *path, uint64_t size) {
         int r;
 
         (void) pthread_mutex_lock(&c->lock);
-        r = guard_room(c->site, path, c->reserved + size, &c->failure);
+        r = guard_room(c->context, path, c->reserved + size, &c->failure);
         if (r >= 0)
                 c->reserved += size;
         else
@@ -94,7 +95,7 @@ static int remember(Copy *c, const char *path, char *why) {
 /* From the main thread, as notes are to be. */
 static void note_all(Copy *c) {
         for (size_t i = 0; i < c->n_left; i++) {
-                site_note(c->site, c->left[i].path ?: "", "%s", c->left[i].why);
+                context_note(c->context, c->left[i].path ?: "", "%s", c->left[i].why);
                 free(c->left[i].path);
                 free(c->left[i].why);
         }
@@ -112,13 +113,13 @@ static void conclude(Copy *c, const char *path, ErrorCall call, int r) {
                         c, path,
                         strdup("it is running: its data stays in the lower layer until it is asked for "
                                "again"));
-        else if (error_scope(c->site, call, r) == SCOPE_ENTRY) {
-                full = path_join(c->site->overlay->mount_point, path);
-                r = full
-                        ? remember(
-                                  c, path,
-                                  error_reason(r, call, "copy up the data of", full, c->site->root_fd, path))
-                        : -ENOMEM;
+        else if (error_scope(c->context, call, r) == SCOPE_ENTRY) {
+                full = path_join(c->context->overlay->mount_point, path);
+                r = full ? remember(
+                                   c, path,
+                                   error_reason(
+                                           r, call, "copy up the data of", full, c->context->root_fd, path))
+                         : -ENOMEM;
         }
         if (r < 0)
                 fail(c, r, path);
@@ -131,7 +132,7 @@ static int measure(const Copy *c, Task *t) {
 
         if (t->bytes <= CONTENT_KERNEL_STEP)
                 return 0;
-        fd = open_beneath(c->site->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        fd = open_beneath(c->context->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
         return fd < 0 ? fd : content_measure(fd, CONTENT_KERNEL_STEP, &t->bytes);
 }
 
@@ -144,11 +145,11 @@ static void tell_bytes(const Copy *c, const Task *t, uint64_t *told) {
         struct stat st;
         uint64_t bytes;
 
-        if (fstatat(c->site->upper_fd, t->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(c->context->upper_fd, t->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
         bytes = (uint64_t) st.st_blocks * 512 < t->bytes ? (uint64_t) st.st_blocks * 512 : t->bytes;
         if (bytes > *told) {
-                atomic_fetch_add(&c->site->bytes_copied, bytes - *told);
+                atomic_fetch_add(&c->context->bytes_copied, bytes - *told);
                 *told = bytes;
         }
 }
@@ -171,7 +172,7 @@ static int await_child(const Copy *c, const Task *t, pid_t pid, uint64_t *told) 
         pid_t r;
 
         while ((r = waitpid(pid, &status, WNOHANG)) == 0) {
-                if (site_is_canceled(c->site) && !is_killed)
+                if (context_is_canceled(c->context) && !is_killed)
                         is_killed = kill(pid, SIGKILL) >= 0;
                 (void) poll(NULL, 0, CHILD_MSEC);
                 tell_bytes(c, t, told);
@@ -187,7 +188,7 @@ static int copy_large(const Copy *c, const Task *t, uint64_t *told) {
         pid_t pid = fork();
 
         if (pid == 0)
-                copy_in_child(c->site->root_fd, t->path);
+                copy_in_child(c->context->root_fd, t->path);
         return pid < 0 ? -errno : await_child(c, t, pid, told);
 }
 
@@ -198,14 +199,14 @@ static int copy_data(const Copy *c, const Task *t, uint64_t *told) {
         struct stat before;
         int r;
 
-        if (fstatat(c->site->upper_fd, t->path, &before, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(c->context->upper_fd, t->path, &before, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         if (t->bytes < LARGE_BYTES)
-                r = fd = open_for_writing(c->site->root_fd, t->path);
+                r = fd = open_for_writing(c->context->root_fd, t->path);
         else
                 r = copy_large(c, t, told);
         if (fd < 0)
-                fd = open_beneath(c->site->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+                fd = open_beneath(c->context->root_fd, t->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
         if (fd >= 0 && futimens(fd, (struct timespec[2]){ before.st_atim, before.st_mtim }) < 0)
                 r = -errno;
         return r < 0 ? r : 0;
@@ -217,7 +218,7 @@ static void copy_one(void *argument, unsigned thread) {
         Copy *c = t->copy;
         int r;
 
-        if (atomic_load(&c->has_failed) || site_is_canceled(c->site))
+        if (atomic_load(&c->has_failed) || context_is_canceled(c->context))
                 return;
         r = measure(c, t);
         if (r >= 0 && !reserve(c, t->path, t->bytes))
@@ -227,7 +228,7 @@ static void copy_one(void *argument, unsigned thread) {
                 release(c, t->bytes);
         }
         if (r >= 0)
-                atomic_fetch_add(&c->site->bytes_copied, t->bytes - told);
+                atomic_fetch_add(&c->context->bytes_copied, t->bytes - told);
         if (r != -ECANCELED)
                 conclude(c, t->path, CALL_DATA, r);
 }
@@ -261,31 +262,31 @@ static int submit(int dfd, const char *name, unsigned char type, const char *pat
 /* -ESHUTDOWN: canceled, and threads hang in the kernel. */
 static int wait_all(Copy *c) {
         for (unsigned waited = 0; !pool_wait(c->pool, WAIT_MSEC);) {
-                site_progress(c->site, JOB_RUNNING, 0, 0);
-                if (site_is_canceled(c->site) && ++waited > 50)
+                context_progress(c->context, JOB_RUNNING, 0, 0);
+                if (context_is_canceled(c->context) && ++waited > 50)
                         return -ESHUTDOWN;
         }
-        return site_is_canceled(c->site) ? -ECANCELED : 0;
+        return context_is_canceled(c->context) ? -ECANCELED : 0;
 }
 
-int data_copy_up(Site *site, const char *path, uint64_t max_bytes, Failure *reterr) {
+int data_copy_up(Context *context, const char *path, uint64_t max_bytes, Failure *reterr) {
         Copy *c = calloc(1, sizeof(Copy)); /* threads that hang may outlive this call */
         int r;
 
         if (!c)
                 return -ENOMEM;
-        *c = (Copy){ .site = site, .max_bytes = max_bytes };
+        *c = (Copy){ .context = context, .max_bytes = max_bytes };
         (void) pthread_mutex_init(&c->lock, NULL);
-        r = pool_new(site->options.n_threads, &c->pool);
+        r = pool_new(context->options.n_threads, &c->pool);
         if (r >= 0) {
                 int k;
 
-                site_doing(
-                        site,
+                context_doing(
+                        context,
                         "it copies the content of files, which takes long when they are large; see whether "
                         "the "
                         "lower layers and the upper file system answer");
-                r = audit_upper(site, path, submit, c);
+                r = audit_upper(context, path, submit, c);
                 k = wait_all(c);
                 r = r < 0 && k != -ESHUTDOWN ? r : k;
         }

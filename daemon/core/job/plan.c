@@ -18,10 +18,10 @@
 
 /* Space an entry takes in the upper, at most: inode, directory entry, and where the inode has no
  * room for it a block for the redirect. */
-static uint64_t bytes_per_entry(const Site *site) {
+static uint64_t bytes_per_entry(const Context *context) {
         struct statfs fs;
 
-        if (fstatfs(site->upper_fd, &fs) < 0)
+        if (fstatfs(context->upper_fd, &fs) < 0)
                 return 4096;
         switch (fs.f_type) {
         case XFS_SUPER_MAGIC:
@@ -48,7 +48,7 @@ static unsigned path_depth(const char *path) {
 }
 
 typedef struct Count {
-        const Site *site;
+        const Context *context;
         const WorkHooks *hooks;
         const char *path;
         int upper_fd;
@@ -56,7 +56,7 @@ typedef struct Count {
         bool is_excluded; /* and said so */
 } Count;
 
-static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total);
+static int count_directory(const Context *context, const WorkHooks *hooks, const char *path, Count *total);
 
 static int exclude(const Count *c, const char *path, const char *why) {
         return c->hooks->step(
@@ -71,7 +71,7 @@ static int exclude_self(Count *c, const char *why) {
 }
 
 static int exclude_unreadable(Count *c, int r) {
-        _cleanup_free_ char *full = path_join(c->site->overlay->mount_point, c->path), *reason = NULL;
+        _cleanup_free_ char *full = path_join(c->context->overlay->mount_point, c->path), *reason = NULL;
 
         reason = full ? error_reason(r, CALL_READ, "list the directory", full, -EBADF, NULL) : NULL;
         return reason ? exclude_self(c, reason) : -ENOMEM;
@@ -95,64 +95,65 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
         path = path_join(c->path, name);
         if (!path)
                 return -ENOMEM;
-        m = site_find_inner_mount(c->site, path);
+        m = context_find_inner_mount(c->context, path);
         if (m)
                 return exclude(c, path, why_not[m->kind]);
         c->n_entries++;
         if (c->upper_fd < 0 || fstatat(c->upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 c->n_new++;
-                if (type == DT_REG && !c->site->options.break_hard_links &&
-                    c->site->overlay->index != TRI_YES &&
+                if (type == DT_REG && !c->context->options.break_hard_links &&
+                    c->context->overlay->index != TRI_YES &&
                     fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_nlink > 1)
                         return exclude_self(c, "it holds a file with several hard links (HardLinks=skip)");
         }
-        return type == DT_DIR ? count_directory(c->site, c->hooks, path, c) : 0;
+        return type == DT_DIR ? count_directory(c->context, c->hooks, path, c) : 0;
 }
 
-static int count_directory(const Site *site, const WorkHooks *hooks, const char *path, Count *total) {
-        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path),
-                            upper_fd = open_dir_beneath(site->upper_fd, path);
-        Count c = { .site = site, .hooks = hooks, .path = path, .upper_fd = upper_fd };
+static int count_directory(const Context *context, const WorkHooks *hooks, const char *path, Count *total) {
+        _cleanup_close_ int fd = open_dir_beneath(context->root_fd, path),
+                            upper_fd = open_dir_beneath(context->upper_fd, path);
+        Count c = { .context = context, .hooks = hooks, .path = path, .upper_fd = upper_fd };
         int r = fd < 0 ? fd : dir_foreach(fd, count_entry, &c);
 
         total->n_entries += c.n_entries;
         total->n_new += c.n_new;
         if (r >= 0 || errno_is_gone(r) || r == -EXDEV)
                 return 0;
-        return error_scope(site, CALL_READ, r) == SCOPE_ENTRY ? exclude_unreadable(&c, r) : r;
+        return error_scope(context, CALL_READ, r) == SCOPE_ENTRY ? exclude_unreadable(&c, r) : r;
 }
 
-static int plan_unit(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
+static int plan_unit(Context *context, const char *path, const WorkHooks *hooks, Failure *reterr) {
         Count c = { 0 };
-        int r = count_directory(site, hooks, path, &c);
+        int r = count_directory(context, hooks, path, &c);
 
         for (size_t i = 0; r >= 0 && i < n_exchange_steps; i++) {
                 bool builds = strcmp(exchange_steps[i].name, "copy-up") == 0;
                 PlanStep s = {
                         .name = exchange_steps[i].name,
                         .path = path,
-                        .text = exchange_steps[i].text ?: stand_describe(site->options.standing),
+                        .text = exchange_steps[i].text ?: stand_describe(context->options.standing),
                         .n_entries = builds ? c.n_entries : 0,
-                        .bytes = builds ? c.n_new * bytes_per_entry(site) : 0,
+                        .bytes = builds ? c.n_new * bytes_per_entry(context) : 0,
                         .n_inodes = builds ? c.n_new + path_depth(path) + INODES_BESIDE : 0,
                 };
                 r = hooks->step(&s, hooks->userdata);
         }
-        return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s/%s'", site->overlay->mount_point, path)
-                     : 0;
+        return r < 0
+                ? failure_set_errno(reterr, r, "cannot plan '%s/%s'", context->overlay->mount_point, path)
+                : 0;
 }
 
-static int plan_units(Site *site, char **units, size_t n, const WorkHooks *hooks, Failure *reterr) {
+static int plan_units(Context *context, char **units, size_t n, const WorkHooks *hooks, Failure *reterr) {
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < n; i++)
-                r = plan_unit(site, units[i], hooks, reterr);
+                r = plan_unit(context, units[i], hooks, reterr);
         path_list_free(units, n);
         return r;
 }
 
 static int plan_finalize(
-        Site *site,
+        Context *context,
         const char *path,
         const DirectoryReport *report,
         const WorkHooks *hooks,
@@ -166,38 +167,38 @@ static int plan_finalize(
                         &(PlanStep){ .name = "exclude", .path = "", .text = report->reason },
                         hooks->userdata);
                 if (r >= 0)
-                        r = site_list_directories(site, "", &units, &n);
+                        r = context_list_directories(context, "", &units, &n);
         } else if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
-                return plan_unit(site, path, hooks, reterr);
+                return plan_unit(context, path, hooks, reterr);
         else
-                r = audit_find_merged(site, path, &units, &n);
+                r = audit_find_merged(context, path, &units, &n);
         return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
-                     : plan_units(site, units, n, hooks, reterr);
+                     : plan_units(context, units, n, hooks, reterr);
 }
 
-int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr) {
+int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
         char **units = NULL;
         size_t n = 0;
         int r;
 
-        r = site_load_inner_mounts(site);
+        r = context_load_inner_mounts(context);
         if (r >= 0)
-                r = records_load(site->records_fd, site->upper_fd, &records);
+                r = records_load(context->records_fd, context->upper_fd, &records);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot plan '%s'", path);
-        r = audit_directory(site, records, path, &report, reterr);
+        r = audit_directory(context, records, path, &report, reterr);
         if (r < 0)
                 return r;
-        if (!is_undo && (site_wants_mark(site) || site->options.want_parents)) {
-                r = work_mark_plan(site, path, hooks, reterr);
-                if (r < 0 || site_wants_mark(site))
+        if (!is_undo && (context_wants_mark(context) || context->options.want_parents)) {
+                r = work_mark_plan(context, path, hooks, reterr);
+                if (r < 0 || context_wants_mark(context))
                         return r;
         }
         if (!is_undo)
-                return plan_finalize(site, path, &report, hooks, reterr);
-        r = audit_find_finalized(site, records, path, &units, &n);
+                return plan_finalize(context, path, &report, hooks, reterr);
+        r = audit_find_finalized(context, records, path, &units, &n);
         return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
-                     : plan_units(site, units, n, hooks, reterr);
+                     : plan_units(context, units, n, hooks, reterr);
 }

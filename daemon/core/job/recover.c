@@ -32,7 +32,7 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
                 staged = NULL;
                 return -ENOMEM;
         }
-        fd = file_handle_open(x->site->upper_fd, handle, &ret->path);
+        fd = file_handle_open(x->context->upper_fd, handle, &ret->path);
         if (fd == -ESTALE || fd == -ENOENT || fd == -EXDEV)
                 return 0;
         if (fd < 0)
@@ -83,9 +83,10 @@ static int open_around(Exchange *x, const char *path) {
 
         if (!path)
                 return 0;
-        return parent
-                ? open_both(x->site->root_fd, x->site->upper_fd, parent, &x->parent_fd, &x->parent_upper_fd)
-                : -ENOMEM;
+        return parent ? open_both(
+                                x->context->root_fd, x->context->upper_fd, parent, &x->parent_fd,
+                                &x->parent_upper_fd)
+                      : -ENOMEM;
 }
 
 static int resume(Exchange *x, const Place *old, const Place *new) {
@@ -97,9 +98,10 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         /* What was removed since by those who stand there is not told from what was under way. */
         x->is_kept =
                 x->is_beside || faccessat(x->staging.dir_fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
-        r = open_both(x->site->root_fd, x->site->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
+        r = open_both(x->context->root_fd, x->context->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
         if (r >= 0 && new->path)
-                r = open_both(x->site->root_fd, x->site->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
+                r = open_both(
+                        x->context->root_fd, x->context->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
         if (r >= 0)
                 r = open_around(x, old->is_beside ? old->path : new->path);
         if (r >= 0)
@@ -113,7 +115,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         }
         /* With the tree as it was when we were killed: what was on its way out then is known by it. */
         if (r >= 0)
-                r = grave_clear(x, /* is_final= */ false);
+                r = quarantine_clear(x, /* is_final= */ false);
         return r < 0 ? r : reconcile_all(x);
 }
 
@@ -138,19 +140,19 @@ static int recover(Exchange *x) {
                 return staging_remove(&x->staging);
         x->staging.is_published = true;
         if (!old.is_staged && !old.is_beside) { /* removed already, all but the directory around it */
-                r = grave_clear(x, /* is_final= */ true);
+                r = quarantine_clear(x, /* is_final= */ true);
                 return r < 0 ? r : staging_remove(&x->staging);
         }
         return resume(x, &old, &new);
 }
 
-int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr) {
-        _cleanup_(exchange_freep) Exchange *x = exchange_new(site);
+int recover_one(Context *context, const char *id, Exchange **ret_kept, Failure *reterr) {
+        _cleanup_(exchange_freep) Exchange *x = exchange_new(context);
         int r;
 
         if (!x)
                 return -ENOMEM;
-        r = staging_open(site, id, &x->staging, reterr);
+        r = staging_open(context, id, &x->staging, reterr);
         if (r == -ENOENT) { /* its worker has ended meanwhile */
                 failure_done(reterr);
                 return 0;
@@ -165,7 +167,7 @@ int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot finish the work that a crash left in '%s/%s/%s'",
-                        site->overlay->mount_point, STAGING_NAME, id);
+                        context->overlay->mount_point, STAGING_NAME, id);
         if (x->phase >= PHASE_EXCHANGED && x->old_fd >= 0)
                 *ret_kept = TAKE_PTR(x);
         return 0;

@@ -9,4 +9,4 @@
 /* Looks at the staging directory with this id. A new tree nobody has seen is removed. An old tree is
  * reconciled, and returned in *ret_kept to be retired (NULL if nothing is left to do). -EBUSY: a living
  * worker has it. */
-int recover_one(Site *site, const char *id, Exchange **ret_kept, Failure *reterr);
+int recover_one(Context *context, const char *id, Exchange **ret_kept, Failure *reterr);

@@ -15,7 +15,7 @@
 #define BLOCK_SIZE 65536
 
 typedef struct Reset {
-        const Site *site;
+        const Context *context;
         const Lower *lower;
         uint64_t n_removed;
 } Reset;
@@ -79,7 +79,7 @@ static ssize_t read_block(int fd, char *buffer, off_t offset) {
 }
 
 /* 1 same, 0 not. */
-static int compare_data(const Site *site, int a_fd, int b_fd) {
+static int compare_data(const Context *context, int a_fd, int b_fd) {
         _cleanup_free_ char *a = malloc(BLOCK_SIZE), *b = malloc(BLOCK_SIZE);
         off_t offset = 0;
 
@@ -90,7 +90,7 @@ static int compare_data(const Site *site, int a_fd, int b_fd) {
 
                 if (m < 0)
                         return (int) m;
-                if (site_is_canceled(site))
+                if (context_is_canceled(context))
                         return -ECANCELED;
                 if (n != m || memcmp(a, b, (size_t) n) != 0)
                         return 0;
@@ -107,7 +107,7 @@ static int compare_files(const Pair *x) {
 
         if (upper_fd < 0 || lower_fd < 0)
                 return upper_fd < 0 ? upper_fd : lower_fd;
-        return compare_data(x->place->r->site, upper_fd, lower_fd);
+        return compare_data(x->place->r->context, upper_fd, lower_fd);
 }
 
 static int compare_links(const Pair *x) {
@@ -157,8 +157,8 @@ static int judge(Pair *x) {
         if (r == -ENOMEM || r == -ECANCELED)
                 return r;
         if (r < 0)
-                site_note(
-                        x->place->r->site, x->path,
+                context_note(
+                        x->place->r->context, x->path,
                         "it stays, since it cannot be compared with the lower layer: %s", strerror(-r));
         return r <= 0 ? 0 : remove_copy(x);
 }
@@ -180,8 +180,8 @@ static int visit_entry(const Place *p, int fd, const char *name, const UpperEntr
         Pair x = { .place = p, .upper_fd = fd, .name = name, .path = path, .e = e, .lower = shows };
         int r = path && (shows || !p->lower) ? find_lower(p, name, e, &own) : -ENOMEM;
 
-        throttle_wait(p->r->site->throttle, p->r->site, 1);
-        site_progress(p->r->site, JOB_APPLYING, p->r->n_removed, 0);
+        throttle_wait(p->r->context->throttle, p->r->context, 1);
+        context_progress(p->r->context, JOB_APPLYING, p->r->n_removed, 0);
         if (r >= 0 && e->type == DT_DIR)
                 r = descend(&x, own);
         if (r < 0 || !own || !shows || strcmp(own, shows) != 0)
@@ -194,7 +194,7 @@ static int visit(int fd, const char *name, unsigned char type, void *userdata) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         int r;
 
-        if (site_is_canceled(p->r->site))
+        if (context_is_canceled(p->r->context))
                 return -ECANCELED;
         if (is_staging_name(name))
                 return 0;
@@ -220,10 +220,10 @@ static int reset_entries(const Place *p, int fd, const char *name) {
 /* The entry at path. 0 also when the upper has none. */
 static int reset_at(Reset *s, const char *path, bool is_shallow) {
         _cleanup_free_ char *parent = path_dirname(path), *lower = NULL;
-        _cleanup_close_ int fd = parent ? open_dir_beneath(s->site->upper_fd, parent) : -ENOMEM;
+        _cleanup_close_ int fd = parent ? open_dir_beneath(s->context->upper_fd, parent) : -ENOMEM;
         Place p = { .r = s, .path = parent, .is_shallow = is_shallow };
         bool in_upper;
-        int r = fd < 0 ? fd : upper_lower_path(s->site->upper_fd, parent, &lower, &in_upper);
+        int r = fd < 0 ? fd : upper_lower_path(s->context->upper_fd, parent, &lower, &in_upper);
 
         p.lower = lower;
         if (r >= 0)
@@ -231,8 +231,9 @@ static int reset_at(Reset *s, const char *path, bool is_shallow) {
         return errno_is_gone(r) ? 0 : r;
 }
 
-int reset_run(const Site *site, const Lower *lower, const char *path, uint64_t *ret_n, Failure *reterr) {
-        Reset s = { .site = site, .lower = lower };
+int reset_run(
+        const Context *context, const Lower *lower, const char *path, uint64_t *ret_n, Failure *reterr) {
+        Reset s = { .context = context, .lower = lower };
         _cleanup_free_ char *above = strdup(path);
         int r = above ? reset_at(&s, path, /* is_shallow= */ false) : -ENOMEM;
 

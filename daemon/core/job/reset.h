@@ -4,7 +4,7 @@
  * that. Each removal stands for itself: a kill leaves less to do. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/lower/lower.h"
 
 /* Removes, at and below path, what looks the same without it: files with the lower's owner, mode,
@@ -13,6 +13,7 @@
  * go alike. Whiteouts, names that are linked together here, opaque directories and what was moved stay; what
  * the lower does not tell about is noted and stays. Access times, inode flags but "a" and "i", and times of
  * directories do not count. Raw: no overlay may use the upper. Each removal stands for itself, so a kill
- * leaves less to do. Of the site: upper_fd, throttle, observer. *ret_n: entries removed, also on failure.
+ * leaves less to do. Of the context: upper_fd, throttle, observer. *ret_n: entries removed, also on failure.
  * Blocks on the lower; -ECANCELED. */
-int reset_run(const Site *site, const Lower *lower, const char *path, uint64_t *ret_n, Failure *reterr);
+int reset_run(
+        const Context *context, const Lower *lower, const char *path, uint64_t *ret_n, Failure *reterr);

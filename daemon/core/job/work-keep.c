@@ -56,29 +56,29 @@ void keepers_wait(const Keepers *k, int timeout_msec) {
         (void) poll(p, p ? k->n : 0, timeout_msec);
 }
 
-int keepers_look(Site *site, Keepers *k) {
+int keepers_look(Context *context, Keepers *k) {
         for (size_t i = k->n; i-- > 0;) {
                 int r = exchange_retire(k->items[i]);
 
                 if (r == -ESHUTDOWN)
                         return r;
                 if (r == 1) {
-                        site_kept(site, exchange_path(k->items[i]), exchange_id(k->items[i]), 0, "");
+                        context_kept(context, exchange_path(k->items[i]), exchange_id(k->items[i]), 0, "");
                         drop_keeper(k, i);
                 }
         }
         return 0;
 }
 
-int work_keep_for(Site *site, Keepers *k, uint64_t usec) {
+int work_keep_for(Context *context, Keepers *k, uint64_t usec) {
         uint64_t start = now_monotonic_usec();
 
         for (int pause = KEEP_LOOK_MIN_MSEC; k->n > 0 && now_monotonic_usec() - start < usec;) {
-                int r = keepers_look(site, k);
+                int r = keepers_look(context, k);
 
                 if (r < 0)
                         return r;
-                if (site_is_canceled(site))
+                if (context_is_canceled(context))
                         return -ECANCELED;
                 if (k->n > 0)
                         keepers_wait(k, pause);
@@ -87,6 +87,6 @@ int work_keep_for(Site *site, Keepers *k, uint64_t usec) {
         return 0;
 }
 
-int work_keep(Site *site, Keepers *k) {
-        return work_keep_for(site, k, USEC_INFINITY);
+int work_keep(Context *context, Keepers *k) {
+        return work_keep_for(context, k, USEC_INFINITY);
 }

@@ -10,7 +10,7 @@
 #include "core/mark/mark.h"
 
 static int report_blocked(
-        const Site *site,
+        const Context *context,
         const WorkResult *result,
         const char *target,
         const WorkHooks *hooks,
@@ -26,13 +26,13 @@ static int report_blocked(
                 if (target && strcmp(b->path, target) == 0)
                         (void) failure_set(
                                 ret_target, blocked_kind(b), EBUSY, "'%s/%s' cannot be marked: %s",
-                                site->overlay->mount_point, b->path, b->reason);
+                                context->overlay->mount_point, b->path, b->reason);
         }
         return r;
 }
 
 int work_mark(
-        Site *site,
+        Context *context,
         char **paths,
         size_t n,
         const char *target,
@@ -41,19 +41,19 @@ int work_mark(
         Failure *ret_target,
         Failure *reterr) {
         _cleanup_(work_result_done) WorkResult result = { 0 };
-        int r = mark_run(site, paths, n, &result, reterr), k;
+        int r = mark_run(context, paths, n, &result, reterr), k;
 
         if (r == -ESHUTDOWN)
                 return r;
         counts->n_entries += result.n_entries;
         counts->n_directories += result.n_directories;
         counts->n_excluded += result.n_blocked;
-        k = report_blocked(site, &result, target, hooks, ret_target);
+        k = report_blocked(context, &result, target, hooks, ret_target);
         return r < 0 ? r : k;
 }
 
 int work_mark_subtree(
-        Site *site,
+        Context *context,
         const char *path,
         const WorkHooks *hooks,
         WorkCounts *counts,
@@ -61,14 +61,14 @@ int work_mark_subtree(
         Failure *reterr) {
         char **paths = NULL;
         size_t n = 0;
-        int r = mark_list(site, path, site->options.depth, &paths, &n);
+        int r = mark_list(context, path, context->options.depth, &paths, &n);
 
         if (r < 0)
                 (void) failure_set_errno(
-                        reterr, r, "cannot list what is below '%s/%s'", site->overlay->mount_point, path);
+                        reterr, r, "cannot list what is below '%s/%s'", context->overlay->mount_point, path);
         n = path_list_sort(paths, n);
         if (r >= 0)
-                r = work_mark(site, paths, n, path, hooks, counts, ret_target, reterr);
+                r = work_mark(context, paths, n, path, hooks, counts, ret_target, reterr);
         if (r != -ESHUTDOWN) /* threads that hang use them */
                 path_list_free(paths, n);
         return r;
@@ -86,15 +86,15 @@ static int list_parents(const char *path, char ***items, size_t *n) {
         return r < 0 ? r : path_list_add(items, n, parent);
 }
 
-static int report_parents(Site *site, char **paths, size_t n, const WorkHooks *hooks) {
+static int report_parents(Context *context, char **paths, size_t n, const WorkHooks *hooks) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(site->records_fd, site->upper_fd, &records);
+        int r = records_load(context->records_fd, context->upper_fd, &records);
 
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 _cleanup_(directory_report_done) DirectoryReport report = { 0 };
                 _cleanup_failure_ Failure f = FAILURE_INIT;
 
-                if (audit_directory(site, records, paths[i], &report, &f) >= 0 &&
+                if (audit_directory(context, records, paths[i], &report, &f) >= 0 &&
                     report.state == DIRECTORY_FINALIZED)
                         r = hooks->report(&report, hooks->userdata);
         }
@@ -102,17 +102,17 @@ static int report_parents(Site *site, char **paths, size_t n, const WorkHooks *h
 }
 
 int work_mark_parents(
-        Site *site, const char *path, const WorkHooks *hooks, WorkCounts *counts, Failure *reterr) {
+        Context *context, const char *path, const WorkHooks *hooks, WorkCounts *counts, Failure *reterr) {
         char **paths = NULL;
         size_t n = 0;
         int r = list_parents(path, &paths, &n);
 
         if (r >= 0)
-                r = work_mark(site, paths, n, NULL, hooks, counts, NULL, reterr);
+                r = work_mark(context, paths, n, NULL, hooks, counts, NULL, reterr);
         if (r == -ESHUTDOWN)
                 return r;
         if (r >= 0)
-                r = report_parents(site, paths, n, hooks);
+                r = report_parents(context, paths, n, hooks);
         path_list_free(paths, n);
         return r < 0 ? failure_set_errno(reterr, r, "cannot mark the directories above '%s'", path) : 0;
 }
@@ -132,13 +132,13 @@ static int plan(char **paths, size_t n, const WorkHooks *hooks) {
         return r;
 }
 
-int work_mark_plan(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
+int work_mark_plan(Context *context, const char *path, const WorkHooks *hooks, Failure *reterr) {
         char **paths = NULL;
         size_t n = 0;
-        int r = site->options.want_parents ? list_parents(path, &paths, &n) : 0;
+        int r = context->options.want_parents ? list_parents(path, &paths, &n) : 0;
 
-        if (r >= 0 && site_wants_mark(site))
-                r = mark_list(site, path, site->options.depth, &paths, &n);
+        if (r >= 0 && context_wants_mark(context))
+                r = mark_list(context, path, context->options.depth, &paths, &n);
         if (r >= 0)
                 r = plan(paths, n, hooks);
         path_list_free(paths, n);

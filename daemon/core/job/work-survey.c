@@ -25,7 +25,7 @@
 #define LOOK_MSEC 50
 
 typedef struct Survey {
-        Site *site;
+        Context *context;
         Keepers *kept;
         char **busy; /* ids of work that others have locked */
         size_t n_busy;
@@ -36,14 +36,14 @@ static int survey_one(const char *id, void *userdata) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Survey *s = userdata;
         Exchange *x = NULL;
-        int r = recover_one(s->site, id, &x, &f);
+        int r = recover_one(s->context, id, &x, &f);
 
         if (r == -EBUSY)
                 return path_list_add(&s->busy, &s->n_busy, id);
         if (r < 0) {
                 /* ESTALE: somebody holds what it would be merged with; it goes later. */
                 if (r != -ESTALE)
-                        site_note(s->site, "", "%s", f.message ?: "cannot finish what a crash left");
+                        context_note(s->context, "", "%s", f.message ?: "cannot finish what a crash left");
                 s->n_left++;
                 return 0; /* the others can still be finished */
         }
@@ -55,13 +55,13 @@ static int survey_busy(Survey *s) {
         uint64_t end = now_monotonic_usec() + PATIENCE_USEC;
         int r = 0;
 
-        while (r >= 0 && s->n_busy > 0 && now_monotonic_usec() < end && !site_is_canceled(s->site)) {
+        while (r >= 0 && s->n_busy > 0 && now_monotonic_usec() < end && !context_is_canceled(s->context)) {
                 char **ids = TAKE_PTR(s->busy);
                 size_t n = s->n_busy;
 
                 s->n_busy = 0;
                 keepers_wait(s->kept, LOOK_MSEC);
-                r = keepers_look(s->site, s->kept);
+                r = keepers_look(s->context, s->kept);
                 for (size_t i = 0; r >= 0 && i < n; i++)
                         r = survey_one(ids[i], s);
                 path_list_free(ids, n);
@@ -101,7 +101,7 @@ static bool is_dying(const Survey *s, const char *id) {
         pid_t parent = 0;
 
         (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, id);
-        fd = open_dir_beneath(s->site->root_fd, path);
+        fd = open_dir_beneath(s->context->root_fd, path);
         if (fd < 0 || fstat(fd, &h.st) < 0 ||
             proc_lines_foreach(AT_FDCWD, "/proc/locks", find_holder, &h) < 0 || h.pid <= 0)
                 return false;
@@ -110,9 +110,9 @@ static bool is_dying(const Survey *s, const char *id) {
         return parent != getppid();
 }
 
-static int survey_works(Site *site, Keepers *kept, uint64_t *ret_n_left, Failure *reterr) {
-        Survey s = { .site = site, .kept = kept };
-        int r = staging_foreach(site, survey_one, &s, reterr);
+static int survey_works(Context *context, Keepers *kept, uint64_t *ret_n_left, Failure *reterr) {
+        Survey s = { .context = context, .kept = kept };
+        int r = staging_foreach(context, survey_one, &s, reterr);
 
         if (r >= 0)
                 r = survey_busy(&s);
@@ -123,27 +123,27 @@ static int survey_works(Site *site, Keepers *kept, uint64_t *ret_n_left, Failure
         return r;
 }
 
-static int survey_directories(Site *site, const WorkHooks *hooks, Failure *reterr) {
+static int survey_directories(Context *context, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = work_load(site, "", &records, reterr);
+        int r = work_load(context, "", &records, reterr);
 
         if (r >= 0) /* of what was not finished there may be none any more */
-                r = records_prune(records, site->records_fd, site->upper_fd);
+                r = records_prune(records, context->records_fd, context->upper_fd);
         if (r >= 0)
-                r = audit_tree(site, records, "", hooks->report, hooks->userdata);
+                r = audit_tree(context, records, "", hooks->report, hooks->userdata);
         if (r >= 0)
-                r = audit_note_strays(site);
-        site_forget_inner_mounts(site);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", site->overlay->mount_point) : 0;
+                r = audit_note_strays(context);
+        context_forget_inner_mounts(context);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", context->overlay->mount_point) : 0;
 }
 
 int work_survey(
-        Site *site, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr) {
-        int r = survey_works(site, ret_kept, ret_n_left, reterr);
+        Context *context, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr) {
+        int r = survey_works(context, ret_kept, ret_n_left, reterr);
 
         if (r < 0)
                 return r;
         redirect_max_recover();
-        r = mark_repair(site, reterr);
-        return r < 0 ? r : survey_directories(site, hooks, reterr);
+        r = mark_repair(context, reterr);
+        return r < 0 ? r : survey_directories(context, hooks, reterr);
 }

@@ -41,7 +41,7 @@ static int report_state(const WorkHooks *hooks, const char *path, DirectoryState
 }
 
 typedef struct Work {
-        Site *site;
+        Context *context;
         const char *path; /* what was asked for */
         const WorkHooks *hooks;
         Keepers *kept;
@@ -52,8 +52,8 @@ typedef struct Work {
         Failure failure; /* the first thing that went wrong, but for what keeps the job from its work */
         Failure wait;    /* the first thing that was left out because a lower layer did not answer for it */
         bool may_mark;
-        bool is_hung;  /* threads hang in the kernel: what they use must not be freed */
-        bool has_left; /* a directory stood elsewhere when it was its turn */
+        bool is_hung;        /* threads hang in the kernel: what they use must not be freed */
+        bool has_moved_away; /* a directory stood elsewhere when it was its turn */
         unsigned n_searches;
 } Work;
 
@@ -65,33 +65,34 @@ static void work_done(Work *w) {
         records_free(w->records);
         failure_done(&w->failure);
         failure_done(&w->wait);
-        site_forget_inner_mounts(w->site);
+        context_forget_inner_mounts(w->context);
 }
 
-int work_load(Site *site, const char *path, Records **ret, Failure *reterr) {
+int work_load(Context *context, const char *path, Records **ret, Failure *reterr) {
         int r;
 
-        r = site_load_inner_mounts(site);
-        inner_search_rest(&site->inner_search);
+        r = context_load_inner_mounts(context);
+        inner_search_rest(&context->inner_search);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
-        r = records_load(site->records_fd, site->upper_fd, ret);
+        r = records_load(context->records_fd, context->upper_fd, ret);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
         if (records_n_damaged(*ret) > 0)
-                site_note(
-                        site, path, "%u record%s damaged and ignored, in the state directory",
+                context_note(
+                        context, path, "%u record%s damaged and ignored, in the state directory",
                         records_n_damaged(*ret), records_n_damaged(*ret) == 1 ? " is" : "s are");
         return 0;
 }
 
 static int reload_records(Work *w) {
         w->records = records_free(w->records);
-        return records_load(w->site->records_fd, w->site->upper_fd, &w->records);
+        return records_load(w->context->records_fd, w->context->upper_fd, &w->records);
 }
 
 static const char *full(const Work *w, char *buffer, const char *path) {
-        (void) snprintf(buffer, PATH_MAX, "%s%s%s", w->site->overlay->mount_point, path[0] ? "/" : "", path);
+        (void) snprintf(
+                buffer, PATH_MAX, "%s%s%s", w->context->overlay->mount_point, path[0] ? "/" : "", path);
         return buffer;
 }
 
@@ -105,8 +106,8 @@ static void add_failure(Work *w, Failure *f) {
 
 /* A mount holds all directories above in memory. */
 static bool may_mark(const Work *w, const char *path) {
-        return w->may_mark && !site_has_unplaced_layer(w->site) &&
-                !site_find_inner_mount_below(w->site, path);
+        return w->may_mark && !context_has_unplaced_layer(w->context) &&
+                !context_find_inner_mount_below(w->context, path);
 }
 
 /* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
@@ -175,16 +176,16 @@ static int split(Work *w, const char *tried, const WorkResult *result) {
  * undo. */
 static bool ends_job(const Work *w, const Failure *f, int r) {
         return f->kind == FAILURE_CANCELED || f->kind == FAILURE_NO_SPACE ||
-                f->kind == FAILURE_LOWER_UNREACHABLE || error_scope(w->site, CALL_MAKE, r) >= SCOPE_LOWER;
+                f->kind == FAILURE_LOWER_UNREACHABLE || error_scope(w->context, CALL_MAKE, r) >= SCOPE_LOWER;
 }
 
 /* A directory in the one that was asked for, renamed or removed since it was found. */
-static bool has_left(Work *w, const char *path) {
+static bool has_moved_away(Work *w, const char *path) {
         _cleanup_close_ int fd =
-                strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->site->root_fd, path);
+                strcmp(path, w->path) == 0 ? -EBADF : open_dir_beneath(w->context->root_fd, path);
         bool is_gone = errno_is_gone(fd);
 
-        w->has_left |= is_gone;
+        w->has_moved_away |= is_gone;
         return is_gone;
 }
 
@@ -193,9 +194,9 @@ static int search_again(Work *w, bool is_undo) {
         char buffer[PATH_MAX];
         int r;
 
-        if (w->todo.n > 0 || !w->has_left)
+        if (w->todo.n > 0 || !w->has_moved_away)
                 return w->todo.n > 0;
-        w->has_left = false;
+        w->has_moved_away = false;
         if (w->n_searches++ >= SEARCHES_MAX) {
                 (void) failure_set(
                         &w->failure, FAILURE_BUSY, EBUSY,
@@ -203,8 +204,8 @@ static int search_again(Work *w, bool is_undo) {
                         full(w, buffer, w->path));
                 return 0;
         }
-        r = is_undo ? audit_find_finalized(w->site, w->records, w->path, &w->todo.items, &w->todo.n)
-                    : audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+        r = is_undo ? audit_find_finalized(w->context, w->records, w->path, &w->todo.items, &w->todo.n)
+                    : audit_find_merged(w->context, w->path, &w->todo.items, &w->todo.n);
         return r < 0 ? r : w->todo.n > 0;
 }
 
@@ -216,7 +217,7 @@ static int conclude_one(
                 *ret_has_merged_child = result->has_merged_child;
                 return result->has_merged_child ? 0 : split(w, path, result);
         }
-        if (r >= 0 || (!ends_job(w, f, r) && has_left(w, path)))
+        if (r >= 0 || (!ends_job(w, f, r) && has_moved_away(w, path)))
                 return 0;
         k = ends_job(w, f, r)
                 ? r
@@ -234,7 +235,7 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
 
         if (!result)
                 return -ENOMEM;
-        r = exchange_run(w->site, path, is_undo, w->records, result, &x, &f);
+        r = exchange_run(w->context, path, is_undo, w->records, result, &x, &f);
         if (r == -ESHUTDOWN) {
                 w->is_hung = true;
                 return r;
@@ -274,7 +275,7 @@ static int split_root(Work *w) {
                 &result, "", DIRECTORY_EXCLUDED, /* error= */ 0,
                 "overlayfs always merges the root of an overlay");
         if (r >= 0)
-                r = site_list_directories(w->site, "", &result.children, &result.n_children);
+                r = context_list_directories(w->context, "", &result.children, &result.n_children);
         return r < 0 ? r : split(w, "", &result);
 }
 
@@ -285,9 +286,9 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
         char buffer[PATH_MAX];
         int r;
 
-        r = audit_tree(w->site, w->records, w->path, w->hooks->report, w->hooks->userdata);
+        r = audit_tree(w->context, w->records, w->path, w->hooks->report, w->hooks->userdata);
         if (r >= 0)
-                r = audit_directory(w->site, w->records, w->path, &report, reterr);
+                r = audit_directory(w->context, w->records, w->path, &report, reterr);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot look at '%s'", full(w, buffer, w->path));
         if (w->failure.kind != FAILURE_NONE && w->wait.kind != FAILURE_NONE)
@@ -334,7 +335,7 @@ static int audit_target(Work *w, DirectoryReport *ret, Failure *reterr) {
                         return failure_set(
                                 reterr, FAILURE_NOT_MANAGED, EINVAL, "'%s' belongs to ovlfind itself", p);
         }
-        return audit_directory(w->site, w->records, w->path, ret, reterr);
+        return audit_directory(w->context, w->records, w->path, ret, reterr);
 }
 
 static int find_todo(Work *w, const DirectoryReport *report) {
@@ -343,18 +344,18 @@ static int find_todo(Work *w, const DirectoryReport *report) {
         if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
                 return worklist_add(&w->todo, w->path);
         if (report->state == DIRECTORY_PENDING) { /* marked, and used by somebody then */
-                int r = remount_reconfigure(w->site->root_fd, &w->failure);
+                int r = remount_reconfigure(w->context->root_fd, &w->failure);
 
                 if (r < 0)
                         return r;
         }
         /* In effect already, but for merged directories that were moved in since. */
-        return audit_find_merged(w->site, w->path, &w->todo.items, &w->todo.n);
+        return audit_find_merged(w->context, w->path, &w->todo.items, &w->todo.n);
 }
 
 static int mark_subtree(Work *w) {
         _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
-        int r = work_mark_subtree(w->site, w->path, w->hooks, &w->counts, &target, &f);
+        int r = work_mark_subtree(w->context, w->path, w->hooks, &w->counts, &target, &f);
 
         add_failure(w, &f);
         add_failure(w, &target);
@@ -364,7 +365,8 @@ static int mark_subtree(Work *w) {
 /* What the exchange had to leave, one by one. */
 static int mark_around(Work *w) {
         _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
-        int r = work_mark(w->site, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &target, &f);
+        int r = work_mark(
+                w->context, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &target, &f);
 
         add_failure(w, &f);
         add_failure(w, &target);
@@ -373,7 +375,7 @@ static int mark_around(Work *w) {
 
 static int mark_parents(Work *w) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = work_mark_parents(w->site, w->path, w->hooks, &w->counts, &f);
+        int r = work_mark_parents(w->context, w->path, w->hooks, &w->counts, &f);
 
         add_failure(w, &f);
         return r;
@@ -382,13 +384,13 @@ static int mark_parents(Work *w) {
 static int exchange_subtree(Work *w, const DirectoryReport *report) {
         int r;
 
-        w->may_mark = w->site->options.method == METHOD_AUTO;
+        w->may_mark = w->context->options.method == METHOD_AUTO;
         r = find_todo(w, report);
         if (r >= 0)
                 r = exchange_all(w, /* is_undo= */ false);
         /* An old tree of ours beside a directory is a use of the one around. */
         if (r >= 0 && w->around.n > 0)
-                r = work_keep_for(w->site, w->kept, KEPT_PATIENCE_USEC);
+                r = work_keep_for(w->context, w->kept, KEPT_PATIENCE_USEC);
         if (r >= 0 && w->around.n > 0) {
                 w->around.n = path_list_sort(w->around.items, w->around.n);
                 r = mark_around(w);
@@ -398,31 +400,31 @@ static int exchange_subtree(Work *w, const DirectoryReport *report) {
 
 /* What there is to know before anything is done. */
 static int begin(Work *w, DirectoryReport *report, Failure *reterr) {
-        int r = work_load(w->site, w->path, &w->records, reterr);
+        int r = work_load(w->context, w->path, &w->records, reterr);
 
         return r < 0 ? r : audit_target(w, report, reterr);
 }
 
 int work_finalize(
-        Site *site,
+        Context *context,
         const char *path,
         const WorkHooks *hooks,
         Keepers *ret_kept,
         WorkCounts *ret,
         Failure *reterr) {
-        _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
+        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks, .kept = ret_kept };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
 
-        r = guard_room(site, path, /* bytes= */ 0, reterr);
+        r = guard_room(context, path, /* bytes= */ 0, reterr);
         if (r >= 0)
                 r = begin(&w, &report, reterr);
         if (r < 0)
                 return r;
-        if (globs_match_within(&site->options.exclude, path))
-                globs_done(&site->options.exclude); /* it was named by whoever asked */
-        r = site_wants_mark(site) ? mark_subtree(&w) : exchange_subtree(&w, &report);
-        if (r >= 0 && site->options.want_parents)
+        if (globs_match_within(&context->options.exclude, path))
+                globs_done(&context->options.exclude); /* it was named by whoever asked */
+        r = context_wants_mark(context) ? mark_subtree(&w) : exchange_subtree(&w, &report);
+        if (r >= 0 && context->options.want_parents)
                 r = mark_parents(&w);
         if (r == -ESHUTDOWN)
                 w.is_hung = true;
@@ -436,7 +438,8 @@ int work_finalize(
 static int check_aliases(const Work *w, const DirectoryReport *report, Failure *reterr) {
         _cleanup_free_ char *alias = NULL;
         char buffer[PATH_MAX], alias_buffer[PATH_MAX];
-        int r = report->lower_path ? audit_find_alias(w->site, report->path, report->lower_path, &alias) : 0;
+        int r = report->lower_path ? audit_find_alias(w->context, report->path, report->lower_path, &alias)
+                                   : 0;
 
         if (r <= 0)
                 return r;
@@ -453,7 +456,7 @@ static int check_record(const Work *w, const DirectoryReport *report, Failure *r
 
         if (report->finalized_usec != 0)
                 return 0;
-        if (w->site->options.force)
+        if (w->context->options.force)
                 return check_aliases(w, report, reterr);
         return failure_set(
                 reterr, FAILURE_PRECONDITION, ENODATA,
@@ -466,14 +469,14 @@ static int check_undo(const Work *w, const char *path, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
 
-        r = audit_directory(w->site, w->records, path, &report, reterr);
+        r = audit_directory(w->context, w->records, path, &report, reterr);
         if (r >= 0)
                 r = check_record(w, &report, reterr);
-        if (r < 0 || !report.lower_path || w->site->options.is_private)
+        if (r < 0 || !report.lower_path || w->context->options.is_private)
                 return r;
         /* Known before anything is built: what the kernel refuses it does not let us remove either. */
-        r = audit_check_old_trees(w->site, report.lower_path, reterr);
-        return r < 0 ? r : held_check(w->site, path, report.lower_path, reterr);
+        r = audit_check_old_trees(w->context, report.lower_path, reterr);
+        return r < 0 ? r : held_check(w->context, path, report.lower_path, reterr);
 }
 
 /* An undo rebuilds the tree, and so needs what is below to be exchangeable; a mark did not. */
@@ -492,7 +495,7 @@ static int fail_around(Work *w, const char *path) {
 /* What is finalized below a directory that is not any more. */
 static int add_finalized(Work *w, const char *path) {
         _cleanup_(worklist_done) Worklist below = { 0 };
-        int r = audit_find_finalized(w->site, w->records, path, &below.items, &below.n);
+        int r = audit_find_finalized(w->context, w->records, path, &below.items, &below.n);
 
         for (size_t i = 0; r >= 0 && i < below.n; i++)
                 r = worklist_add(&w->todo, below.items[i]);
@@ -507,22 +510,22 @@ static int undo_one(Work *w, const char *path) {
         int r;
 
         r = check_undo(w, path, &f);
-        if (r < 0 && has_left(w, path))
+        if (r < 0 && has_moved_away(w, path))
                 return 0;
         if (r < 0) {
                 r = ends_job(w, &f, r) ? r : 0;
                 add_failure(w, &f);
                 return r;
         }
-        if (w->site->options.is_private) {
-                r = mark_undo(w->site, path, w->records, &w->failure);
+        if (w->context->options.is_private) {
+                r = mark_undo(w->context, path, w->records, &w->failure);
                 if (r != 0)
                         return r < 0 ? r : add_finalized(w, path);
         }
         r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
         if (r < 0 || !has_merged_child)
                 return r;
-        r = audit_find_merged(w->site, path, &w->todo.items, &w->todo.n);
+        r = audit_find_merged(w->context, path, &w->todo.items, &w->todo.n);
         while (r >= 0 && w->todo.n > done) {
                 _cleanup_free_ char *merged = worklist_take(&w->todo);
 
@@ -547,7 +550,7 @@ static int report_again(Work *w, const Worklist *were_finalized) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
                 int r;
 
-                if (audit_directory(w->site, w->records, were_finalized->items[i], &report, &f) < 0)
+                if (audit_directory(w->context, w->records, were_finalized->items[i], &report, &f) < 0)
                         continue; /* removed meanwhile */
                 r = w->hooks->report(&report, w->hooks->userdata);
                 if (r < 0)
@@ -557,13 +560,13 @@ static int report_again(Work *w, const Worklist *were_finalized) {
 }
 
 int work_unfinalize(
-        Site *site,
+        Context *context,
         const char *path,
         const WorkHooks *hooks,
         Keepers *ret_kept,
         WorkCounts *ret,
         Failure *reterr) {
-        _cleanup_(work_done) Work w = { .site = site, .path = path, .hooks = hooks, .kept = ret_kept };
+        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks, .kept = ret_kept };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(worklist_done) Worklist were_finalized = { 0 };
         int r;
@@ -571,9 +574,9 @@ int work_unfinalize(
         r = begin(&w, &report, reterr);
         if (r < 0)
                 return r;
-        r = audit_tree(site, w.records, path, note_finalized, &were_finalized);
+        r = audit_tree(context, w.records, path, note_finalized, &were_finalized);
         if (r >= 0)
-                r = audit_find_finalized(site, w.records, path, &w.todo.items, &w.todo.n);
+                r = audit_find_finalized(context, w.records, path, &w.todo.items, &w.todo.n);
         while (r >= 0 && (r = search_again(&w, /* is_undo= */ true)) > 0) {
                 _cleanup_free_ char *unit = worklist_take(&w.todo);
 
@@ -583,7 +586,7 @@ int work_unfinalize(
                 r = reload_records(&w);
         /* Those of directories that are gone tell what is held. */
         if (r >= 0 && w.failure.error != FAILURE_ERROR_HELD)
-                r = records_prune(w.records, site->records_fd, site->upper_fd);
+                r = records_prune(w.records, context->records_fd, context->upper_fd);
         if (r >= 0)
                 r = report_again(&w, &were_finalized);
         *ret = w.counts;

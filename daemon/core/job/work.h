@@ -19,7 +19,7 @@ void keepers_done(Keepers *k);
  * FAILURE_PRECONDITION or FAILURE_BUSY when it could not be, though directories below it may have been.
  * -ESHUTDOWN: threads hang in the kernel after a cancel, leave by _exit(). */
 int work_finalize(
-        Site *site,
+        Context *context,
         const char *path,
         const WorkHooks *hooks,
         Keepers *ret_kept,
@@ -27,18 +27,18 @@ int work_finalize(
         Failure *reterr);
 /* The finalized directories at or below path become merged again. 0 also when there are none. */
 int work_unfinalize(
-        Site *site,
+        Context *context,
         const char *path,
         const WorkHooks *hooks,
         Keepers *ret_kept,
         WorkCounts *ret,
         Failure *reterr);
 /* What work_finalize() or work_unfinalize() would do, as steps; changes nothing. */
-int work_plan(Site *site, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr);
+int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr);
 /* Finishes what a crash left, prunes records, reports every finalized directory. Waits two seconds for
  * workers that are about to die. *ret_n_left: pieces of work that could not be finished, or that others than
  * workers of the same daemon still hold. */
 int work_survey(
-        Site *site, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr);
+        Context *context, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr);
 /* Looks at each old tree until all are gone. Blocks until then; -ECANCELED, -ESHUTDOWN. */
-int work_keep(Site *site, Keepers *k);
+int work_keep(Context *context, Keepers *k);

@@ -93,7 +93,7 @@ static int ask_for_room(Copying *c, size_t n, off_t left) {
         uint64_t wanted = (uint64_t) left < ROOM_BYTES ? (uint64_t) left : ROOM_BYTES;
 
         if (c->room < n) {
-                int r = guard_room(c->copy->site, c->copy->path, wanted, c->reterr);
+                int r = guard_room(c->copy->context, c->copy->path, wanted, c->reterr);
 
                 c->copy->is_full = r == -ENOSPC;
                 if (r < 0)
@@ -106,7 +106,7 @@ static int ask_for_room(Copying *c, size_t n, off_t left) {
 
 static ssize_t copy_some(Copying *c, off_t at, off_t end) {
         size_t n = end - at < PIECE_SIZE ? (size_t) (end - at) : PIECE_SIZE;
-        int r = site_is_canceled(c->copy->site) ? -ECANCELED : ask_for_room(c, n, end - at);
+        int r = context_is_canceled(c->copy->context) ? -ECANCELED : ask_for_room(c, n, end - at);
         ssize_t k = r < 0 ? r : copy_range(c, at, n);
 
         return k == 0 ? copy_by_hand(c, at, n) : k;
@@ -119,8 +119,8 @@ static int copy_data(Copying *c, off_t at, off_t end) {
                 if (n < 0)
                         return (int) n;
                 at += n;
-                atomic_fetch_add(&c->copy->site->bytes_copied, (unsigned long long) n);
-                site_progress(c->copy->site, JOB_APPLYING, c->copy->n_done, 0);
+                atomic_fetch_add(&c->copy->context->bytes_copied, (unsigned long long) n);
+                context_progress(c->copy->context, JOB_APPLYING, c->copy->n_done, 0);
         }
         return 0;
 }

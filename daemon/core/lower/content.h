@@ -5,7 +5,7 @@
  * staging, which is the caller's to remove. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 /* What the kernel writes at least of each piece when it copies something up (OVL_COPY_UP_CHUNK_SIZE;
  * docs/overlayfs.md 3.6). */
@@ -15,7 +15,7 @@
 int content_measure(int fd, uint64_t step, uint64_t *ret);
 /* A copy, and what it is for. */
 typedef struct ContentCopy {
-        Site *site;
+        Context *context;
         const char *path; /* from the overlay's root, for messages */
         uint64_t n_done;  /* entries of the job before this one */
         bool is_full;     /* afterwards: the room that is to be left would have been taken */

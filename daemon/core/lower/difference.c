@@ -12,7 +12,7 @@
 #include "core/upper/digest.h"
 #include "core/upper/names.h"
 
-bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e) {
+bool entry_is_locally_modified(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e) {
         struct stat st;
 
         if (!recorded || recorded->base == 0)
@@ -119,7 +119,7 @@ static int is_removed(const Search *s, const char *lower) {
         const Node *n = node_find_identity(s->scope->node);
 
         /* Somebody vouches for it; lower_stat() has said that it is not there. */
-        if (s->scope->site->options.force) {
+        if (s->scope->context->options.force) {
                 struct stat st;
                 int r = lower_stat(s->scope->lower, lower, &st);
 
@@ -142,7 +142,7 @@ bool difference_has_same_content(const DifferenceScope *s, const Difference *d) 
         return d->kind == DIFFERENCE_CHANGED && d->upper.type == DT_REG && S_ISREG(d->st.st_mode) &&
                 fstatat(s->upper_fd, d->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                 digest_content(&st) == digest_content(&d->st) &&
-                (s->site->overlay->index == TRI_NO || difference_is_same_file(s, d) > 0);
+                (s->context->overlay->index == TRI_NO || difference_is_same_file(s, d) > 0);
 }
 
 static bool has_other_xattrs(const Search *s, const Difference *d) {
@@ -193,7 +193,7 @@ static int visit_directory(const Search *s, Difference *d) {
         if (r < 0 || S_ISDIR(d->st.st_mode))
                 return r == -ENOENT ? 0 : r;
         d->kind = DIFFERENCE_CHANGED;
-        d->is_own = d->upper.type != DT_DIR;
+        d->is_locally_modified = d->upper.type != DT_DIR;
         return s->func(d, s->userdata);
 }
 
@@ -210,7 +210,7 @@ static int visit_made_directory(const Search *s, Difference *d) {
 static int visit_file(const Search *s, Difference *d) {
         if (d->entry->base == 0 && d->upper.class != UPPER_METACOPY)
                 return 0; /* made here, perhaps: the record does not tell */
-        d->is_own = entry_is_own(s->scope->upper_fd, d->name, d->entry, &d->upper);
+        d->is_locally_modified = entry_is_locally_modified(s->scope->upper_fd, d->name, d->entry, &d->upper);
         return compare_entry(s, d);
 }
 
@@ -229,11 +229,11 @@ static int visit_entry(const Search *s, const Entry *e) {
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
         if (d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT && !is_from_elsewhere(&d)) {
-                throttle_wait(s->scope->site->throttle, s->scope->site, 1);
-                r = site_is_canceled(s->scope->site) ? -ECANCELED
-                        : e->type == DT_DIR          ? visit_directory(s, &d)
-                        : d.upper.type == DT_DIR     ? visit_made_directory(s, &d)
-                                                     : visit_file(s, &d);
+                throttle_wait(s->scope->context->throttle, s->scope->context, 1);
+                r = context_is_canceled(s->scope->context) ? -ECANCELED
+                        : e->type == DT_DIR                ? visit_directory(s, &d)
+                        : d.upper.type == DT_DIR           ? visit_made_directory(s, &d)
+                                                           : visit_file(s, &d);
         }
         upper_entry_done(&d.upper);
         return r;
@@ -247,9 +247,9 @@ static int compare_directory(const Search *s) {
         if (now == n->base || now == 0)
                 return 0;
         here = digest_directory(s->scope->upper_fd, "");
-        if (here == now && n->base != DIGEST_TAKING)
+        if (here == now && n->base != BASELINE_IN_TRANSIT)
                 return 0;
-        d.is_own = n->base != DIGEST_TAKING && here != n->base;
+        d.is_locally_modified = n->base != BASELINE_IN_TRANSIT && here != n->base;
         return s->func(&d, s->userdata);
 }
 

@@ -5,7 +5,7 @@
  * nothing follows. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/lower/lower.h"
 #include "core/record/tree.h"
 #include "core/upper/layer.h"
@@ -22,17 +22,17 @@ typedef enum DifferenceKind {
 typedef struct Difference {
         DifferenceKind kind;
         const char *name;
-        const char *lower;  /* its lower path */
-        struct stat st;     /* in the lower; not of a removed one */
-        const Entry *entry; /* as recorded; NULL for an unknown name, and for the directory itself */
-        UpperEntry upper;   /* what stands under the name now; of neither of these */
-        bool is_own; /* that carries something of its own: it was changed through the overlay. Of a directory
-                        whose place something else has taken, nothing is said. */
+        const char *lower;        /* its lower path */
+        struct stat st;           /* in the lower; not of a removed one */
+        const Entry *entry;       /* as recorded; NULL for an unknown name, and for the directory itself */
+        UpperEntry upper;         /* what stands under the name now; of neither of these */
+        bool is_locally_modified; /* that carries something of its own: it was changed through the overlay.
+                        Of a directory whose place something else has taken, nothing is said. */
 } Difference;
 
 /* A finalized directory being compared; all borrowed. */
 typedef struct DifferenceScope {
-        const Site *site;
+        const Context *context;
         const Lower *lower;
         const Node *node; /* of its record */
         int upper_fd;
@@ -50,7 +50,7 @@ enum {
 int difference_find(const DifferenceScope *s, difference_func func, void *userdata, Failure *reterr);
 /* Whether an entry differs from what the lower showed when it was recorded. Without a record, a file whose
  * data is in the upper does. */
-bool entry_is_own(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
+bool entry_is_locally_modified(int upper_fd, const char *name, const Entry *recorded, const UpperEntry *e);
 
 /* Whether the lower file is the one that the entry was copied from: 1, 0, or -ENODATA as it cannot be told.
  */

@@ -22,7 +22,7 @@
 
 struct LowerView {
         pthread_mutex_t lock;
-        const Site *site;
+        const Context *context;
         enum { DATA_UNKNOWN, DATA_PROVED, DATA_UNPROVED } data;
         size_t n; /* owners of which it is known that the view shows them as the overlay does */
         struct {
@@ -284,8 +284,8 @@ static int check_maps(const Lower *l, const Overlay *o, Failure *reterr) {
 
 /* The kernel itself says what its merged view is: whiteouts, redirects, opaque directories, data that is in
  * other layers. */
-static int open_view(Lower *l, const Site *site, Failure *reterr) {
-        const Overlay *o = site->overlay;
+static int open_view(Lower *l, const Context *context, Failure *reterr) {
+        const Overlay *o = context->overlay;
         int r = is_plain(l);
 
         if (r < 0)
@@ -299,7 +299,7 @@ static int open_view(Lower *l, const Site *site, Failure *reterr) {
         if (!l->view)
                 return -ENOMEM;
         (void) pthread_mutex_init(&l->view->lock, NULL);
-        l->view->site = site;
+        l->view->context = context;
         for (size_t i = 0; i < l->n_data; i++) {
                 r = open_given(o->data[i], l->data_fds + i, reterr);
                 if (r < 0)
@@ -316,48 +316,48 @@ static int open_view(Lower *l, const Site *site, Failure *reterr) {
                      : 0;
 }
 
-static int open_lower(Lower *l, const Site *site, bool is_given, Failure *reterr) {
-        const Overlay *o = site->overlay;
+static int open_lower(Lower *l, const Context *context, bool is_given, Failure *reterr) {
+        const Overlay *o = context->overlay;
         int r = allocate(l, o);
 
         if (r >= 0)
                 r = is_given ? open_all_given(l, o, reterr)
-                             : proof_open_layers(site, l->layer_fds, l->path_fds, reterr);
+                             : proof_open_layers(context, l->layer_fds, l->path_fds, reterr);
         if (r < 0)
                 return r;
         look_at_layers(l);
-        return open_view(l, site, reterr);
+        return open_view(l, context, reterr);
 }
 
-static int open_or_done(const Site *site, bool is_given, Lower *ret, Failure *reterr) {
+static int open_or_done(const Context *context, bool is_given, Lower *ret, Failure *reterr) {
         _cleanup_(lower_done) Lower l = LOWER_INIT;
-        int r = open_lower(&l, site, is_given, reterr);
+        int r = open_lower(&l, context, is_given, reterr);
 
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot look at the lower layers of '%s'", site->overlay->mount_point);
+                        reterr, r, "cannot look at the lower layers of '%s'", context->overlay->mount_point);
         *ret = l;
         l = LOWER_INIT;
         return 0;
 }
 
-int lower_open(const Site *site, Lower *ret, Failure *reterr) {
-        return open_or_done(site, /* is_given= */ false, ret, reterr);
+int lower_open(const Context *context, Lower *ret, Failure *reterr) {
+        return open_or_done(context, /* is_given= */ false, ret, reterr);
 }
 
-int lower_open_for_record(Site *site, Lower *ret) {
+int lower_open_for_record(Context *context, Lower *ret) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = lower_open(site, ret, &f);
+        int r = lower_open(context, ret, &f);
 
-        if (f.kind == FAILURE_LOWER_UNPROVED && !site->is_unproved_noted) {
-                site->is_unproved_noted = true;
-                site_note(site, "", "what the lower layers hold is not recorded: %s", f.message ?: "");
+        if (f.kind == FAILURE_LOWER_UNPROVED && !context->is_unproved_noted) {
+                context->is_unproved_noted = true;
+                context_note(context, "", "what the lower layers hold is not recorded: %s", f.message ?: "");
         }
         return r;
 }
 
-int lower_open_given(const Site *site, Lower *ret, Failure *reterr) {
-        return open_or_done(site, /* is_given= */ true, ret, reterr);
+int lower_open_given(const Context *context, Lower *ret, Failure *reterr) {
+        return open_or_done(context, /* is_given= */ true, ret, reterr);
 }
 
 void lower_done(Lower *l) {
@@ -387,8 +387,8 @@ static int check_redirected_owner(const Lower *l, const char *path, const struct
                 i++;
         if (i == l->n_layers)
                 return 0;
-        return stat_in(l->view->site->root_fd, path, &shown) >= 0 && is_same_owner(st, &shown) ? 0
-                                                                                               : -EREMCHG;
+        return stat_in(l->view->context->root_fd, path, &shown) >= 0 && is_same_owner(st, &shown) ? 0
+                                                                                                  : -EREMCHG;
 }
 
 /* Inode numbers of directories may be those of the view. */
@@ -415,7 +415,7 @@ int lower_prove_data(const Lower *l) {
                 return 0;
         (void) pthread_mutex_lock(&l->view->lock);
         if (l->view->data == DATA_UNKNOWN)
-                r = proof_data_layers(l->view->site, l);
+                r = proof_data_layers(l->view->context, l);
         if (l->view->data == DATA_UNKNOWN && (r == 0 || r == -EREMCHG))
                 l->view->data = r == 0 ? DATA_PROVED : DATA_UNPROVED;
         if (l->view->data == DATA_UNPROVED)

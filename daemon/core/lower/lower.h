@@ -6,7 +6,7 @@
 
 #include <sys/stat.h>
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 typedef struct LowerView LowerView;
 
@@ -30,12 +30,12 @@ typedef struct Lower {
 
 /* Opens the lower layers of the running overlay, each of them proved to be one (proof.h): what cannot be
  * proved is not read. Needs CAP_SYS_ADMIN. FAILURE_LOWER_UNPROVED, FAILURE_LOWER_UNREACHABLE. */
-int lower_open(const Site *site, Lower *ret, Failure *reterr);
+int lower_open(const Context *context, Lower *ret, Failure *reterr);
 /* The same for a record of what is finalized. A layer that is not proved keeps nobody from that, and is
  * noted, once a job: what depends on the record, refresh and prune, says so then. */
-int lower_open_for_record(Site *site, Lower *ret);
+int lower_open_for_record(Context *context, Lower *ret);
 /* Of an overlay that is not mounted: by the paths a person has given. */
-int lower_open_given(const Site *site, Lower *ret, Failure *reterr);
+int lower_open_given(const Context *context, Lower *ret, Failure *reterr);
 void lower_done(Lower *l);
 
 /* path is relative to the merged view, "" is its root. 0; -ENOENT only where a parent that could be read

@@ -17,7 +17,7 @@
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 
 typedef struct Search {
-        const Site *site;
+        const Context *context;
         const Lower *l;
         bool *is_proved;
         size_t n_proved;
@@ -104,7 +104,7 @@ static int try_file(Search *s, const char *path, const char *redirect) {
                 return 0;
         if (s->n_pairs++ >= PAIRS_MAX)
                 return -EALREADY;
-        fd = open_beneath(s->site->root_fd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
+        fd = open_beneath(s->context->root_fd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
         if (fd < 0 || !is_one_file(s, fd, data_fd))
                 return 0;
         s->is_proved[layer] = true;
@@ -117,7 +117,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         _cleanup_free_ char *path = NULL, *metacopy = NULL, *redirect = NULL;
         Search *s = userdata;
 
-        if (s->n_entries++ >= ENTRIES_MAX || site_is_canceled(s->site))
+        if (s->n_entries++ >= ENTRIES_MAX || context_is_canceled(s->context))
                 return -EALREADY;
         if (type != DT_DIR && type != DT_REG)
                 return 0;
@@ -145,10 +145,10 @@ static int walk(Search *s, const char *path) {
         return r;
 }
 
-int proof_data_layers(const Site *site, const Lower *l) {
+int proof_data_layers(const Context *context, const Lower *l) {
         _cleanup_free_ bool *is_proved = calloc(l->n_data + 1, sizeof(bool));
         _cleanup_close_ int pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-        Search s = { .site = site, .l = l, .is_proved = is_proved, .pagemap_fd = pagemap_fd };
+        Search s = { .context = context, .l = l, .is_proved = is_proved, .pagemap_fd = pagemap_fd };
         int r = 0;
 
         if (!is_proved)

@@ -23,7 +23,7 @@
 #define TRIES_MAX 64U /* of directories below the root */
 
 typedef struct Proof {
-        const Site *site;
+        const Context *context;
         const Overlay *o;
         int *layer_fds;
         int *path_fds;
@@ -80,7 +80,7 @@ static int open_path(Proof *p, size_t i, Failure *reterr) {
         if (p->st[i].st_dev == p->o->device)
                 return unproved(p, i, "the overlay itself is what stands there", reterr);
         /* The overlay reads its upper as well. */
-        return fstat(p->site->upper_fd, &upper) >= 0 && is_same_file(p->st + i, &upper)
+        return fstat(p->context->upper_fd, &upper) >= 0 && is_same_file(p->st + i, &upper)
                 ? unproved(p, i, "that is its upper layer", reterr)
                 : 0;
 }
@@ -155,7 +155,7 @@ static int prove_by_root(Proof *p, Failure *reterr) {
                                 ? unreachable(p, i, -r, reterr)
                                 : unproved(p, i, "the kernel does not tell when it is read", reterr);
         }
-        r = site_read_directory(p->site, p->name);
+        r = context_read_directory(p->context, p->name);
         (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
         if (r < 0)
                 return failure_set(
@@ -189,7 +189,7 @@ static int try_below(int dfd, const struct dirent *de, void *userdata) {
         p->name = de->d_name;
         p->last = p->n_read = 0;
         if (mark_below(p))
-                (void) site_read_directory(p->site, p->name); /* what was not read shows in n_read */
+                (void) context_read_directory(p->context, p->name); /* what was not read shows in n_read */
         (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
         r = take_reads(p);
         p->is_ordered = p->n_read == p->n_below && !p->is_disordered;
@@ -301,7 +301,7 @@ static int run(Proof *p, Failure *reterr) {
         struct stat root;
         int r = 0;
 
-        if (fstat(p->site->root_fd, &root) < 0 || root.st_dev != p->o->device)
+        if (fstat(p->context->root_fd, &root) < 0 || root.st_dev != p->o->device)
                 return unproved(p, 0, "another file system has been mounted there since", reterr);
         if (p->o->is_lower_unknown)
                 return unproved(p, 0, "the mount table does not tell how many layers there are", reterr);
@@ -324,11 +324,11 @@ static int run(Proof *p, Failure *reterr) {
         return r < 0 ? r : conclude(p, reterr);
 }
 
-int proof_open_layers(const Site *site, int *layer_fds, int *path_fds, Failure *reterr) {
-        const Overlay *o = site->overlay;
+int proof_open_layers(const Context *context, int *layer_fds, int *path_fds, Failure *reterr) {
+        const Overlay *o = context->overlay;
         _cleanup_free_ struct stat *st = calloc(o->n_lower + 1, sizeof(struct stat));
         Proof p = {
-                .site = site,
+                .context = context,
                 .o = o,
                 .layer_fds = layer_fds,
                 .path_fds = path_fds,

@@ -8,11 +8,11 @@
  * the layer, which has that one's id map, too. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 /* Sets layer_fds[i] to the root of o->lower[i] on the overlay's own mount (O_PATH), and path_fds[i] to what
  * stands at its path: the same directory, on the mount of the path. Both have o->n_lower members and are
  * the caller's to close, also after a failure. FAILURE_LOWER_UNPROVED: that cannot be shown for a layer, and
  * reterr names it; FAILURE_LOWER_UNREACHABLE: the root of a layer gives no answer, or denies it. Asks each
  * layer for the listing of its root, and blocks for as long as it does not answer. */
-int proof_open_layers(const Site *site, int *layer_fds, int *path_fds, Failure *reterr);
+int proof_open_layers(const Context *context, int *layer_fds, int *path_fds, Failure *reterr);

@@ -31,11 +31,11 @@ int mark_error(
         int dfd,
         const char *name,
         const char *what) {
-        _cleanup_free_ char *path = path_join(m->site->overlay->mount_point, d->path), *full = NULL,
+        _cleanup_free_ char *path = path_join(m->context->overlay->mount_point, d->path), *full = NULL,
                             *reason = NULL;
 
         if ((r == -EUCLEAN && d->blocked) || errno_is_gone(r) ||
-            error_scope(m->site, call, r) != SCOPE_ENTRY)
+            error_scope(m->context, call, r) != SCOPE_ENTRY)
                 return r;
         full = path ? path_join(path, name ?: "") : NULL;
         reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;
@@ -56,7 +56,7 @@ static int same_inode(int a, int b) {
 
 /* Whether the directory still stands at its path in the upper. */
 static int is_in_place(const Mark *m, const MarkDirectory *d) {
-        _cleanup_close_ int fd = open_dir_beneath(m->site->upper_fd, d->path);
+        _cleanup_close_ int fd = open_dir_beneath(m->context->upper_fd, d->path);
 
         if (fd < 0)
                 return errno_is_gone(fd) ? 0 : fd;
@@ -68,7 +68,7 @@ int mark_open(const Mark *m, MarkDirectory *d, int *ret_fd) {
         int r = is_in_place(m, d);
 
         if (r > 0) {
-                fd = open_dir_beneath(m->site->root_fd, d->path);
+                fd = open_dir_beneath(m->context->root_fd, d->path);
                 r = fd < 0 ? (errno_is_gone(fd) || fd == -EXDEV ? 0 : fd) : is_in_place(m, d);
         }
         if (r < 0)

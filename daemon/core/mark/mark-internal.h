@@ -31,7 +31,7 @@ typedef struct MarkDirectory {
 } MarkDirectory;
 
 typedef struct Mark {
-        Site *site;
+        Context *context;
         Staging staging; /* proves that the upper is the mount's; pinned files are linked into it */
         Tree *tree;      /* the record, from the overlay's root */
         Lower lower;     /* for the record; not open if a layer's path leads nowhere */

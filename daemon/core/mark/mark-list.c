@@ -12,31 +12,31 @@
 #include "core/upper/layer.h"
 #include "core/upper/observe.h"
 
-static int list_below(const Site *site, const char *path, uint32_t depth, char ***items, size_t *n) {
+static int list_below(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n) {
         char **children = NULL;
         size_t n_children = 0;
-        int r = site_list_directories(site, path, &children, &n_children);
+        int r = context_list_directories(context, path, &children, &n_children);
 
         /* Removed meanwhile, or mounted upon; or it cannot be listed, which is told when it is to be marked.
          */
-        if (errno_is_gone(r) || r == -EXDEV || (r < 0 && error_scope(site, CALL_READ, r) == SCOPE_ENTRY))
+        if (errno_is_gone(r) || r == -EXDEV || (r < 0 && error_scope(context, CALL_READ, r) == SCOPE_ENTRY))
                 r = 0;
         for (size_t i = 0; r >= 0 && i < n_children; i++)
-                r = mark_list(site, children[i], depth, items, n);
+                r = mark_list(context, children[i], depth, items, n);
         path_list_free(children, n_children);
         return r;
 }
 
-int mark_list(const Site *site, const char *path, uint32_t depth, char ***items, size_t *n) {
+int mark_list(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n) {
         int r = path[0] == '\0' ? 0 : path_list_add(items, n, path);
 
         if (r < 0 || depth == 0)
                 return r;
-        return list_below(site, path, depth == DEPTH_INFINITE ? depth : depth - 1, items, n);
+        return list_below(context, path, depth == DEPTH_INFINITE ? depth : depth - 1, items, n);
 }
 
 typedef struct Repair {
-        const Site *site;
+        const Context *context;
         bool is_needed; /* the kernel has to read something anew */
         unsigned n_repaired;
 } Repair;
@@ -62,22 +62,23 @@ repair_directory(int dfd, const char *name, unsigned char type, const char *path
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
         repair->n_repaired += n;
-        fd = open_dir_beneath(repair->site->root_fd, path);
+        fd = open_dir_beneath(repair->context->root_fd, path);
         repair->is_needed |= n > 0 || (fd >= 0 && observe_directory(fd) == OBSERVED_MERGED);
         return 0;
 }
 
-int mark_repair(Site *site, Failure *reterr) {
-        Repair repair = { .site = site };
-        int r = audit_upper(site, "", repair_directory, &repair);
+int mark_repair(Context *context, Failure *reterr) {
+        Repair repair = { .context = context };
+        int r = audit_upper(context, "", repair_directory, &repair);
 
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot look for marked directories in '%s'", site->overlay->upper);
+                        reterr, r, "cannot look for marked directories in '%s'", context->overlay->upper);
         if (repair.n_repaired > 0)
-                site_note(
-                        site, "", "%u entr%s of marked directories had no absolute redirect, and %s one now",
+                context_note(
+                        context, "",
+                        "%u entr%s of marked directories had no absolute redirect, and %s one now",
                         repair.n_repaired, PLURAL_Y(repair.n_repaired),
                         repair.n_repaired == 1 ? "has" : "have");
-        return repair.is_needed ? remount_reconfigure(site->root_fd, reterr) : 0;
+        return repair.is_needed ? remount_reconfigure(context->root_fd, reterr) : 0;
 }

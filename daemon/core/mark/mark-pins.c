@@ -145,7 +145,7 @@ static int forget_unused(const Mark *m, Failure *reterr) {
         for (unsigned i = 0; r > 0 && i < MAX_TRIES; i++) {
                 if (i > 0)
                         (void) poll(NULL, 0, TRY_PAUSE_MSEC << i);
-                r = remount_reconfigure(m->site->root_fd, reterr);
+                r = remount_reconfigure(m->context->root_fd, reterr);
                 if (r >= 0)
                         r = count_left(m);
         }
@@ -162,7 +162,7 @@ static int find_users(Mark *m, const char *path, bool is_entry, char ret[static 
         size_t used = 0, n = 0;
 
         if (!m->has_users) {
-                int r = blockers_find(m->site->overlay, NULL, NULL, &m->users);
+                int r = blockers_find(m->context->overlay, NULL, NULL, &m->users);
 
                 if (r < 0)
                         return r;
@@ -196,8 +196,8 @@ static int block_used(Mark *m, MarkDirectory *d, const char *name) {
         return r;
 }
 
-static int link_to_grave(const Mark *m, int fd, const char *name) {
-        return linkat(fd, "", m->staging.grave_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+static int link_to_quarantine(const Mark *m, int fd, const char *name) {
+        return linkat(fd, "", m->staging.quarantine_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
 /* The file is taken by its descriptor, so what is linked is what was found in memory. */
@@ -209,12 +209,12 @@ static int link_once(Mark *m, int dfd, const char *name) {
         if (fd < 0)
                 return fd;
         staging_new_name(&m->staging, link);
-        r = link_to_grave(m, fd, link);
-        if (r == -EXDEV && redirect_max_raise(&m->site->redirect_max_hold) >= 0)
-                r = link_to_grave(m, fd, link);
+        r = link_to_quarantine(m, fd, link);
+        if (r == -EXDEV && redirect_max_raise(&m->context->redirect_max_hold) >= 0)
+                r = link_to_quarantine(m, fd, link);
         if (r < 0)
                 return r;
-        return unlinkat(m->staging.grave_fd, link, 0) < 0 ? -errno : 0;
+        return unlinkat(m->staging.quarantine_fd, link, 0) < 0 ? -errno : 0;
 }
 
 static int check_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {
@@ -280,7 +280,7 @@ int mark_pins_check(Mark *m, Failure *reterr) {
 
                 if (k < 0)
                         return failure_set_errno(
-                                reterr, k, "cannot see what uses '%s/%s'", m->site->overlay->mount_point,
+                                reterr, k, "cannot see what uses '%s/%s'", m->context->overlay->mount_point,
                                 d->path);
         }
         return 0;

@@ -20,7 +20,7 @@
 
 /* A mount holds the directory it is made upon, or shows, and with it all directories above. */
 static int check_mounts(const Mark *m, MarkDirectory *d) {
-        const OverlayInnerMount *i = site_find_inner_mount_below(m->site, d->path);
+        const OverlayInnerMount *i = context_find_inner_mount_below(m->context, d->path);
 
         if (!i)
                 return 0;
@@ -32,7 +32,7 @@ static int check_mounts(const Mark *m, MarkDirectory *d) {
 }
 
 static int open_upper(const Mark *m, MarkDirectory *d) {
-        _cleanup_close_ int fd = open_dir_beneath(m->site->root_fd, d->path);
+        _cleanup_close_ int fd = open_dir_beneath(m->context->root_fd, d->path);
         int r;
 
         if (fd == -EXDEV)
@@ -41,20 +41,20 @@ static int open_upper(const Mark *m, MarkDirectory *d) {
                 mark_block(d, DIRECTORY_PENDING, "it is not there any more");
         if (fd < 0)
                 return d->blocked ? -EUCLEAN : fd;
-        d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
+        d->upper_fd = open_dir_beneath(m->context->upper_fd, d->path);
         if (d->upper_fd != -ENOENT)
                 return d->upper_fd < 0 ? d->upper_fd : 0;
         r = meta_copy_up(fd);
         if (r < 0)
                 return mark_error(m, CALL_COPY_UP, r, d, fd, NULL, "copy up the metadata of the directory");
-        d->upper_fd = open_dir_beneath(m->site->upper_fd, d->path);
+        d->upper_fd = open_dir_beneath(m->context->upper_fd, d->path);
         return d->upper_fd < 0 ? d->upper_fd : 0;
 }
 
 /* 1: it answers from the upper alone already, or has no lower counterpart. */
 static int find_lower(const Mark *m, MarkDirectory *d) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        int r = upper_lower_path_of(m->site->upper_fd, d->path, d->upper_fd, &d->node->lower);
+        int r = upper_lower_path_of(m->context->upper_fd, d->path, d->upper_fd, &d->node->lower);
 
         if (r < 0 || !d->node->lower)
                 return r < 0 ? r : 1;
@@ -80,7 +80,7 @@ typedef struct Pass {
 /* Copying up one of several lower names of a file breaks the links between them, unless the index keeps
  * them. */
 static bool is_hard_link(const Mark *m, const struct stat *st) {
-        return !m->site->options.break_hard_links && m->site->overlay->index != TRI_YES &&
+        return !m->context->options.break_hard_links && m->context->overlay->index != TRI_YES &&
                 S_ISREG(st->st_mode) && st->st_nlink > 1;
 }
 
@@ -120,7 +120,7 @@ static int cover_entry(int dfd, const char *name, unsigned char type, void *user
                 return -errno;
         if (is_staging_name(name))
                 return block_own_name(p->d, dfd, name);
-        if (site_is_canceled(p->m->site))
+        if (context_is_canceled(p->m->context))
                 return -ECANCELED;
         r = copy_up(p, dfd, name);
         if (error_is_of_lower(r))
@@ -224,5 +224,5 @@ int mark_prepare(Mark *m, MarkDirectory *d, Failure *reterr) {
         if (d->blocked)
                 return 0;
         return failure_set_errno(
-                reterr, r, "cannot copy up '%s/%s'", m->site->overlay->mount_point, d->path);
+                reterr, r, "cannot copy up '%s/%s'", m->context->overlay->mount_point, d->path);
 }

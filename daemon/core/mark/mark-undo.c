@@ -49,27 +49,27 @@ static int count_name(int dfd, const struct dirent *de, void *userdata) {
 }
 
 /* Names at path, as the overlay shows it. */
-static int count_names(const Site *site, const char *path, size_t *ret) {
-        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path);
+static int count_names(const Context *context, const char *path, size_t *ret) {
+        _cleanup_close_ int fd = open_dir_beneath(context->root_fd, path);
 
         *ret = 0;
         return fd < 0 ? fd : dir_foreach_dirent(fd, count_name, ret);
 }
 
 /* Names of the lower have appeared: programs that keep a listing must see that. */
-static int touch_if_more(const Site *site, const char *path, size_t before) {
+static int touch_if_more(const Context *context, const char *path, size_t before) {
         _cleanup_close_ int fd = -EBADF;
         size_t n;
-        int r = count_names(site, path, &n);
+        int r = count_names(context, path, &n);
 
         if (r < 0 || n == before)
                 return r;
-        fd = open_dir_beneath(site->root_fd, path);
+        fd = open_dir_beneath(context->root_fd, path);
         return fd < 0 ? fd : meta_touch(fd, fd);
 }
 
-int mark_undo(Site *site, const char *path, const Records *records, Failure *reterr) {
-        _cleanup_close_ int upper_fd = open_dir_beneath(site->upper_fd, path);
+int mark_undo(Context *context, const char *path, const Records *records, Failure *reterr) {
+        _cleanup_close_ int upper_fd = open_dir_beneath(context->upper_fd, path);
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         _cleanup_free_ char *handle = NULL;
         const Node *recorded;
@@ -80,7 +80,7 @@ int mark_undo(Site *site, const char *path, const Records *records, Failure *ret
         if (r >= 0 && (e.class != UPPER_OPAQUE || !upper_entry_has_absolute_redirect(&e)))
                 return 0;
         if (r >= 0)
-                r = count_names(site, path, &n_names);
+                r = count_names(context, path, &n_names);
         if (r >= 0)
                 r = file_handle_at(upper_fd, "", &handle);
         recorded = r < 0 ? NULL : records_find(records, handle);
@@ -95,8 +95,8 @@ int mark_undo(Site *site, const char *path, const Records *records, Failure *ret
         if (r >= 0 && fremovexattr(upper_fd, XATTR_OPAQUE) < 0)
                 r = -errno;
         if (r >= 0)
-                r = remount_reconfigure(site->root_fd, reterr);
+                r = remount_reconfigure(context->root_fd, reterr);
         if (r >= 0)
-                r = touch_if_more(site, path, n_names);
+                r = touch_if_more(context, path, n_names);
         return r < 0 ? failure_set_errno(reterr, r, "cannot take the mark from '%s'", path) : 1;
 }

@@ -91,7 +91,7 @@ static int make_record(Mark *m, char *const *paths, size_t n) {
         if (r < 0)
                 return r;
         m->tree->usec = now_realtime_usec();
-        r = file_handle_at(m->site->upper_fd, "", &m->tree->upper);
+        r = file_handle_at(m->context->upper_fd, "", &m->tree->upper);
         m->items = r < 0 ? NULL : calloc(n, sizeof(MarkDirectory));
         if (r >= 0 && !m->items)
                 return -ENOMEM;
@@ -112,12 +112,12 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
 
         if (r >= 0) {
                 m->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-                r = m->inotify_fd < 0 ? -errno : pool_new(m->site->options.n_threads, &m->pool);
+                r = m->inotify_fd < 0 ? -errno : pool_new(m->context->options.n_threads, &m->pool);
         }
         if (r >= 0)
-                r = staging_create(m->site, /* n_scratch= */ 1, &m->staging, reterr);
+                r = staging_create(m->context, /* n_scratch= */ 1, &m->staging, reterr);
         if (r >= 0)
-                (void) lower_open_for_record(m->site, &m->lower);
+                (void) lower_open_for_record(m->context, &m->lower);
         return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;
 }
 
@@ -144,7 +144,7 @@ static void prepare_task(void *task, unsigned thread) {
         Mark *m = t->mark;
         int r;
 
-        if (atomic_load(&m->has_failed) || site_is_canceled(m->site))
+        if (atomic_load(&m->has_failed) || context_is_canceled(m->context))
                 return;
         r = mark_prepare(m, t->d, &f);
         if (r >= 0)
@@ -177,14 +177,14 @@ static int wait_prepared(Mark *m, Failure *reterr) {
         uint64_t canceled_usec = 0;
 
         while (pool_wait(m->pool, 100) == 0) {
-                site_progress(m->site, JOB_RUNNING, atomic_load(&m->n_entries), 0);
-                if (!site_is_canceled(m->site))
+                context_progress(m->context, JOB_RUNNING, atomic_load(&m->n_entries), 0);
+                if (!context_is_canceled(m->context))
                         continue;
                 canceled_usec = canceled_usec ?: now_monotonic_usec();
                 if (now_monotonic_usec() - canceled_usec > CANCEL_PATIENCE_USEC)
                         return -ESHUTDOWN;
         }
-        if (site_is_canceled(m->site))
+        if (context_is_canceled(m->context))
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
         if (!atomic_load(&m->has_failed))
                 return 0;
@@ -247,7 +247,7 @@ static int write_all(Mark *m, moved_func func, Failure *reterr) {
                 d->needs_another_round |= n > 0;
                 if (r < 0 && !d->blocked)
                         return failure_set_errno(
-                                reterr, r, "cannot write redirects in '%s/%s'", m->site->overlay->upper,
+                                reterr, r, "cannot write redirects in '%s/%s'", m->context->overlay->upper,
                                 d->path);
         }
         r = mark_follow(m, func);
@@ -277,7 +277,7 @@ static int settle_rounds(Mark *m, Failure *reterr) {
         int r = 0;
 
         for (unsigned i = 0; r >= 0 && i < MAX_ROUNDS && count_waiting(m) > 0; i++) {
-                if (site_is_canceled(m->site))
+                if (context_is_canceled(m->context))
                         return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
                 r = write_all(m, write_moved, reterr);
                 begin_round(m);
@@ -304,11 +304,11 @@ static int make_durable(Mark *m, Failure *reterr) {
                 if (m->items[i].is_ready)
                         r = file_handle_at(m->items[i].upper_fd, "", &m->items[i].node->new_handle);
         if (r >= 0)
-                r = manifest_write(m->tree, m->site->records_fd, m->tree->id, /* sync= */ true);
+                r = manifest_write(m->tree, m->context->records_fd, m->tree->id, /* sync= */ true);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot write the record of what the directories hold");
-        if (!m->site->overlay->is_volatile && syncfs(m->site->upper_fd) < 0)
-                return failure_set_errno(reterr, -errno, "cannot sync '%s'", m->site->overlay->upper);
+        if (!m->context->overlay->is_volatile && syncfs(m->context->upper_fd) < 0)
+                return failure_set_errno(reterr, -errno, "cannot sync '%s'", m->context->overlay->upper);
         return 0;
 }
 
@@ -323,14 +323,14 @@ static int write_opaque(Mark *m, Failure *reterr) {
                                 "write the mark (trusted.overlay.opaque) of");
                 if (r < 0 && !d->blocked)
                         return failure_set_errno(
-                                reterr, r, "cannot mark '%s/%s'", m->site->overlay->upper, d->path);
+                                reterr, r, "cannot mark '%s/%s'", m->context->overlay->upper, d->path);
                 d->is_marked = d->is_ready && !d->is_out;
         }
         return 0;
 }
 
 static bool is_effective(Mark *m, MarkDirectory *d) {
-        _cleanup_close_ int fd = open_dir_beneath(m->site->root_fd, d->path);
+        _cleanup_close_ int fd = open_dir_beneath(m->context->root_fd, d->path);
 
         return fd < 0 || observe_directory(fd) != OBSERVED_MERGED;
 }
@@ -342,7 +342,7 @@ static int take_effect(Mark *m, Failure *reterr) {
         int r = 0;
 
         for (unsigned i = 0; r >= 0 && n_waiting > 0 && i < MAX_ROUNDS; i++) {
-                r = remount_reconfigure(m->site->root_fd, reterr);
+                r = remount_reconfigure(m->context->root_fd, reterr);
                 n_waiting = 0;
                 for (size_t k = 0; k < m->n; k++)
                         n_waiting += m->items[k].is_marked && !is_effective(m, m->items + k);
@@ -360,11 +360,11 @@ static int look_again(Mark *m, Failure *reterr) {
 
                 if (r < 0)
                         return failure_set_errno(
-                                reterr, r, "cannot look through '%s/%s'", m->site->overlay->upper,
+                                reterr, r, "cannot look through '%s/%s'", m->context->overlay->upper,
                                 m->items[i].path);
                 total += n;
         }
-        return total > 0 ? remount_reconfigure(m->site->root_fd, reterr) : 0;
+        return total > 0 ? remount_reconfigure(m->context->root_fd, reterr) : 0;
 }
 
 static bool any_is_ready(const Mark *m) {
@@ -379,7 +379,7 @@ static int apply(Mark *m, Failure *reterr) {
 
         if (!any_is_ready(m))
                 return 0;
-        site_progress(m->site, JOB_APPLYING, atomic_load(&m->n_entries), atomic_load(&m->n_entries));
+        context_progress(m->context, JOB_APPLYING, atomic_load(&m->n_entries), atomic_load(&m->n_entries));
         r = make_durable(m, reterr);
         if (r >= 0)
                 r = write_opaque(m, reterr);
@@ -417,7 +417,7 @@ static int run_batch(Mark *m, char *const *paths, size_t n, WorkResult *ret, Fai
         return r < 0 ? r : k;
 }
 
-int mark_run(Site *site, char *const *paths, size_t n, WorkResult *ret, Failure *reterr) {
+int mark_run(Context *context, char *const *paths, size_t n, WorkResult *ret, Failure *reterr) {
         for (size_t done = 0; done < n; done += BATCH_DIRECTORIES) {
                 size_t batch = n - done < BATCH_DIRECTORIES ? n - done : BATCH_DIRECTORIES;
                 Mark *m = calloc(1, sizeof(Mark));
@@ -425,7 +425,7 @@ int mark_run(Site *site, char *const *paths, size_t n, WorkResult *ret, Failure 
 
                 if (!m)
                         return -ENOMEM;
-                m->site = site;
+                m->context = context;
                 m->staging = STAGING_INIT;
                 m->lower = LOWER_INIT;
                 m->inotify_fd = m->fanotify_fd = -EBADF;

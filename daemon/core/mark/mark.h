@@ -10,27 +10,27 @@
  * crash at any instant leaves nothing that has to be repaired. */
 #pragma once
 
+#include "core/context/context.h"
 #include "core/context/result.h"
-#include "core/context/site.h"
 #include "core/record/manifest.h"
 
 /* Paths of the directories at path and down to depth levels below it (0: path alone), through the overlay,
  * parents first. What belongs to ovlfind, or to another mount, is left out. Appended to *items. Blocks on
  * the lower. */
-int mark_list(const Site *site, const char *path, uint32_t depth, char ***items, size_t *n);
+int mark_list(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n);
 
 /* Marks these directories (relative to the overlay's root, never the root itself), many with one
  * reconfigure. ret->blocked says which ones were left as they are, and why; the others are marked and, but
  * for somebody who began to use one in the last moment, in effect. What is pure already is skipped. Errors
  * are about all of them: reterr says why, those not marked yet are unchanged. -ESHUTDOWN: threads hang in
  * the kernel after a cancel, leave by _exit(). Blocks. */
-int mark_run(Site *site, char *const *paths, size_t n, WorkResult *ret, Failure *reterr);
+int mark_run(Context *context, char *const *paths, size_t n, WorkResult *ret, Failure *reterr);
 
-/* Takes the mark from a directory of an overlay that nobody else uses (site->options.is_private). What users
- * deleted since stays deleted, as far as the record tells. 1 done, 0 it has no mark. */
-int mark_undo(Site *site, const char *path, const Records *records, Failure *reterr);
+/* Takes the mark from a directory of an overlay that nobody else uses (context->options.is_private). What
+ * users deleted since stays deleted, as far as the record tells. 1 done, 0 it has no mark. */
+int mark_undo(Context *context, const char *path, const Records *records, Failure *reterr);
 
 /* After a crash, or an older program: entries of marked directories that need a lower layer and have a
  * relative redirect, which an opaque directory cannot resolve, get the absolute one. Then the overlay is
  * reconfigured if a marked directory is not in effect. Walks the upper. */
-int mark_repair(Site *site, Failure *reterr);
+int mark_repair(Context *context, Failure *reterr);

@@ -101,5 +101,5 @@ bool overlay_is_successor(const Overlay *a, const Overlay *b) _pure_;
 #define SWAP_WORK_ID_LENGTH 16 /* hex digits */
 /* The length of the name without that. */
 size_t overlay_work_base_length(const char *name) _pure_;
-/* Whether two work directories are generations of one overlay (or the one it was mounted with). */
+/* Whether two work directories are workdirs of one overlay (or the one it was mounted with). */
 bool overlay_work_is_sibling(const char *work, const char *other) _pure_;

@@ -151,7 +151,7 @@ static int read_node(Reader *r, const char *path) {
                 return -EBADMSG;
         node_set_old_inode(n, old_inode);
         r->node = n;
-        n->is_undressed = false; /* an exchanged tree has its attributes; they are its users' now */
+        n->is_attributes_dirty = false; /* an exchanged tree has its attributes; they are its users' now */
         if (dup_nonempty(old, &n->old_handle) < 0 || dup_nonempty(new, &n->new_handle) < 0)
                 return -ENOMEM;
         if (lower[0] == '/' && !(n->lower = strdup(lower + 1)))

@@ -16,7 +16,7 @@ static Node *node_new(Tree *t) {
                 return NULL;
         n->tree = t;
         n->watch = -1;
-        n->is_undressed = true;
+        n->is_attributes_dirty = true;
         (void) pthread_mutex_lock(&t->lock);
         t->n_nodes++;
         (void) pthread_mutex_unlock(&t->lock);
@@ -517,7 +517,7 @@ static int resume_deferred(Node *n, void *userdata) {
         if (n->is_deferred)
                 node_recheck(n);
         n->is_deferred = false;
-        *any |= node_has_changes(n) || n->is_undressed || n->is_untimed;
+        *any |= node_has_changes(n) || n->is_attributes_dirty || n->is_times_dirty;
         return 0;
 }
 

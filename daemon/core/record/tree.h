@@ -59,24 +59,25 @@ struct Node {
         Entry *entries;                /* by name */
         char *lower;                   /* lower path, NULL for a directory without lower counterpart */
         char *lower_identity;          /* lower_identify() of lower; NULL: that of a parent says as much */
-        uint64_t base;                 /* digest_directory() of lower then; 0 unknown, DIGEST_TAKING */
+        uint64_t base;                 /* digest_directory() of lower then; 0 unknown, BASELINE_IN_TRANSIT */
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
         struct timespec
-                mtime;    /* of the old directory when it was watched, before anything in it was copied up */
-        int watch;        /* inotify descriptor, -1 none */
-        unsigned grave;   /* detached: its name in the grave */
-        bool is_merged;   /* the old directory has a lower part */
-        Changes changes;  /* what to compare again */
-        bool is_deferred; /* it was not where it was: compare again when its parents have been */
-        bool is_undressed;  /* owner, mode, xattrs and times are still to be copied to the new directory */
-        bool is_untimed;    /* only its times are, because names in the old one have changed */
-        bool has_new_names; /* of an undo: the lower has gained names, which show from now on */
-        bool is_touched;    /* somebody changed names or attributes since mtime was read */
-        bool is_removed;    /* the old directory is gone */
-        char *blocked;      /* why this directory cannot be exchanged */
-        int blocked_state;  /* DirectoryState that goes with it */
-        int blocked_error;  /* positive errno, 0 if it was none */
+                mtime; /* of the old directory when it was watched, before anything in it was copied up */
+        int watch;     /* inotify descriptor, -1 none */
+        unsigned quarantine;      /* detached: its name in the quarantine */
+        bool is_merged;           /* the old directory has a lower part */
+        Changes changes;          /* what to compare again */
+        bool is_deferred;         /* it was not where it was: compare again when its parents have been */
+        bool is_attributes_dirty; /* owner, mode, xattrs and times are still to be copied to the new
+                                     directory */
+        bool is_times_dirty;      /* only its times are, because names in the old one have changed */
+        bool has_new_names;       /* of an undo: the lower has gained names, which show from now on */
+        bool is_touched;          /* somebody changed names or attributes since mtime was read */
+        bool is_removed;          /* the old directory is gone */
+        char *blocked;            /* why this directory cannot be exchanged */
+        int blocked_state;        /* DirectoryState that goes with it */
+        int blocked_error;        /* positive errno, 0 if it was none */
 };
 
 /* A directory of the old tree that was copied up with all it holds, and stands nowhere in the tree by now.

@@ -13,7 +13,7 @@
 #include "core/release/refresh-identity.h"
 
 typedef struct Compare {
-        Site *site;
+        Context *context;
         const char *path;
         const WorkHooks *hooks;
         Records *records;
@@ -42,7 +42,7 @@ static int count(const Difference *d, void *userdata) {
         Count *c = userdata;
 
         /* What a user has changed is the user's; a name that is gone below changes nothing for it. */
-        if (d->kind != DIFFERENCE_NEW && d->is_own)
+        if (d->kind != DIFFERENCE_NEW && d->is_locally_modified)
                 return 0;
         c->n[d->kind]++;
         refresh_cost_add(&c->cost, refresh_measure(c->scope, d));
@@ -86,7 +86,7 @@ static int describe_much(const Compare *c, const Count *k, const Node *n, const 
                 "of data are to be copied, more than is done unasked (Data=, MinFreeSpace=): run 'ovlfinctl "
                 "refresh %s/%s'",
                 n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
-                k->example, (unsigned long long) k->cost.bytes, c->site->overlay->mount_point, path);
+                k->example, (unsigned long long) k->cost.bytes, c->context->overlay->mount_point, path);
 
         if (r < 0)
                 *ret = NULL;
@@ -133,8 +133,9 @@ static int conclude(Compare *c, const Node *n, const char *path, int r, const Co
                 r = describe_missing(n, r == DIFFERENCES_REPLACED, &reason);
         } else if (k->example) {
                 state = DIRECTORY_STALE;
-                r = refresh_cost_is_too_much(&k->cost, c->site, path) ? describe_much(c, k, n, path, &reason)
-                                                                      : describe(k, n, &reason);
+                r = refresh_cost_is_too_much(&k->cost, c->context, path)
+                        ? describe_much(c, k, n, path, &reason)
+                        : describe(k, n, &reason);
         } else if (is_another(c, n)) {
                 state = DIRECTORY_STALE;
                 r = describe_another(n, &reason);
@@ -149,19 +150,19 @@ static int conclude(Compare *c, const Node *n, const char *path, int r, const Co
 static int compare_one(const Node *n, const char *path, int upper_fd, void *userdata) {
         Compare *c = userdata;
         const DifferenceScope scope = {
-                .site = c->site, .lower = &c->lower, .node = n, .upper_fd = upper_fd
+                .context = c->context, .lower = &c->lower, .node = n, .upper_fd = upper_fd
         };
         const Finding *before = records_find_finding(c->records, n->new_handle);
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Count k = { .scope = &scope };
         int r;
 
-        throttle_wait(c->site->throttle, c->site, 1);
-        if (site_is_canceled(c->site))
+        throttle_wait(c->context->throttle, c->context, 1);
+        if (context_is_canceled(c->context))
                 return -ECANCELED;
         r = difference_find(&scope, count, &k, &f);
         if (r < 0) {
-                site_note(c->site, path, "%s", f.message ?: "cannot compare with the lower layers");
+                context_note(c->context, path, "%s", f.message ?: "cannot compare with the lower layers");
                 r = before ? keep_finding(c, before->handle, before->state, before->reason) : 0;
         } else
                 r = conclude(c, n, path, r, &k);
@@ -219,12 +220,12 @@ static void drop_outdated(const Merge *m) {
 
 static int report_changed(Compare *c) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = c->n_changed > 0 ? records_load(c->site->records_fd, c->site->upper_fd, &records) : 0;
+        int r = c->n_changed > 0 ? records_load(c->context->records_fd, c->context->upper_fd, &records) : 0;
 
         for (size_t i = 0; r >= 0 && i < c->n_changed; i++) {
                 _cleanup_(directory_report_done) DirectoryReport report = { 0 };
 
-                if (audit_directory(c->site, records, c->changed[i], &report, NULL) >= 0)
+                if (audit_directory(c->context, records, c->changed[i], &report, NULL) >= 0)
                         r = c->hooks->report(&report, c->hooks->userdata);
         }
         return r;
@@ -232,7 +233,7 @@ static int report_changed(Compare *c) {
 
 /* Jobs run beside a comparison, and compare what they have changed themselves. */
 static int write_findings(Compare *c) {
-        _cleanup_close_ int lock_fd = open_dir_beneath(c->site->records_fd, "");
+        _cleanup_close_ int lock_fd = open_dir_beneath(c->context->records_fd, "");
         _cleanup_(records_freep) Records *now = NULL;
         Merge m = { .c = c };
         int r = lock_fd;
@@ -240,30 +241,30 @@ static int write_findings(Compare *c) {
         if (lock_fd >= 0 && flock(lock_fd, LOCK_EX) < 0)
                 r = -errno;
         if (r >= 0)
-                r = records_load(c->site->records_fd, c->site->upper_fd, &now);
+                r = records_load(c->context->records_fd, c->context->upper_fd, &now);
         if (r < 0)
                 return r;
         m.now = now;
         drop_outdated(&m);
-        r = recorded_foreach(c->site->upper_fd, now, "", /* children_first= */ false, keep_others, &m);
-        return r < 0 ? r : findings_write(c->site->records_fd, c->items, c->n);
+        r = recorded_foreach(c->context->upper_fd, now, "", /* children_first= */ false, keep_others, &m);
+        return r < 0 ? r : findings_write(c->context->records_fd, c->items, c->n);
 }
 
-int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr) {
+int compare_run(Context *context, const char *path, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(compare_done)
-                Compare c = { .site = site, .path = path, .hooks = hooks, .lower = LOWER_INIT };
-        int r = records_load(site->records_fd, site->upper_fd, &c.records);
+                Compare c = { .context = context, .path = path, .hooks = hooks, .lower = LOWER_INIT };
+        int r = records_load(context->records_fd, context->upper_fd, &c.records);
 
         if (r >= 0)
-                r = lower_open(site, &c.lower, reterr);
+                r = lower_open(context, &c.lower, reterr);
         if (r >= 0)
                 r = recorded_foreach(
-                        site->upper_fd, c.records, path, /* children_first= */ false, compare_one, &c);
+                        context->upper_fd, c.records, path, /* children_first= */ false, compare_one, &c);
         if (r >= 0)
                 r = write_findings(&c);
         if (r >= 0)
                 r = report_changed(&c);
         return r < 0
-                ? failure_set_errno(reterr, r, "cannot compare '%s/%s'", site->overlay->mount_point, path)
+                ? failure_set_errno(reterr, r, "cannot compare '%s/%s'", context->overlay->mount_point, path)
                 : 0;
 }

@@ -9,5 +9,5 @@
 /* Compares every finalized directory at or below path with the lower layers, keeps what it finds beside the
  * records (audits tell from then on), and reports directories that are stale or gone, or were so before. A
  * directory for which the lower layers do not tell keeps the state it had. Blocks on the lower; slow on
- * purpose where the site has a throttle. */
-int compare_run(Site *site, const char *path, const WorkHooks *hooks, Failure *reterr);
+ * purpose where the context has a throttle. */
+int compare_run(Context *context, const char *path, const WorkHooks *hooks, Failure *reterr);

@@ -33,12 +33,12 @@ static int is_lower_gone(const Merged *m, const char *path, const char *lower) {
 
         if (r >= 0 || m->is_gone)
                 return r < 0;
-        r = m->p->site->options.force && r == -ENOENT
+        r = m->p->context->options.force && r == -ENOENT
                 ? 1
                 : lower_is_removed(m->p->lower, lower, known, identity, &f);
         if (r >= 0)
                 return r;
-        site_note(m->p->site, path, "%s", f.message ?: "the lower layers do not tell");
+        context_note(m->p->context, path, "%s", f.message ?: "the lower layers do not tell");
         m->p->counts.n_excluded++;
         failure_move(m->unknown, &f);
         return 0;
@@ -84,7 +84,8 @@ static int visit_file(Merged *m, const char *name, const char *path, const Upper
         r = find_lower(m, name, e, &lower);
         if (r >= 0)
                 r = is_lower_gone(m, path, lower);
-        return r <= 0 ? r : prune_entry(m->p, m->upper_fd, m->path, name, e, /* is_own= */ false);
+        return r <= 0 ? r
+                      : prune_entry(m->p, m->upper_fd, m->path, name, e, /* is_locally_modified= */ false);
 }
 
 static int visit(int upper_fd, const char *name, unsigned char type, void *userdata) {
@@ -95,7 +96,7 @@ static int visit(int upper_fd, const char *name, unsigned char type, void *userd
 
         if (!path)
                 return -ENOMEM;
-        if (site_is_canceled(m->p->site))
+        if (context_is_canceled(m->p->context))
                 return -ECANCELED;
         if (is_staging_name(name))
                 return 0;
@@ -128,11 +129,11 @@ int prune_merged(Prune *p, const char *path, Failure *unknown) {
 
         if (!parent)
                 return -ENOMEM;
-        r = upper_lower_path(p->site->upper_fd, parent, &lower, &in_upper);
+        r = upper_lower_path(p->context->upper_fd, parent, &lower, &in_upper);
         if (r < 0 || !in_upper)
                 return errno_is_gone(r) ? 0 : r;
         m.lower = lower;
-        m.upper_fd = open_dir_beneath(p->site->upper_fd, parent);
+        m.upper_fd = open_dir_beneath(p->context->upper_fd, parent);
         if (m.upper_fd < 0)
                 return errno_is_gone(m.upper_fd) ? 0 : m.upper_fd;
         r = path[0] == '\0' ? walk(&m) : walk_alone(&m, path_basename(path), path);

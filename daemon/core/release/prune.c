@@ -6,7 +6,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/error-scope.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/context/staging.h"
 #include "core/lower/difference.h"
 #include "core/record/record-edit.h"
@@ -16,7 +16,7 @@
 
 /* Through the overlay; -EBADF where there is nothing to be done by it. */
 static int open_merged(const Prune *p, const char *path) {
-        return p->is_dry_run ? -EBADF : open_dir_beneath(p->site->root_fd, path);
+        return p->is_dry_run ? -EBADF : open_dir_beneath(p->context->root_fd, path);
 }
 
 static int tell_step(Prune *p, const char *path, const char *text) {
@@ -25,18 +25,23 @@ static int tell_step(Prune *p, const char *path, const char *text) {
         return p->is_dry_run ? p->hooks->step(&step, p->hooks->userdata) : 0;
 }
 
-static void keep(const Prune *p, const char *path, const char *why) {
-        site_note(p->site, path, "%s", why);
+static void note_kept(const Prune *p, const char *path, const char *why) {
+        context_note(p->context, path, "%s", why);
 }
 
 static int stays(Prune *p, const char *path, const char *why) {
         p->counts.n_excluded++;
-        keep(p, path, why);
+        note_kept(p, path, why);
         return 0;
 }
 
 int prune_entry(
-        Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own) {
+        Prune *p,
+        int upper_fd,
+        const char *path,
+        const char *name,
+        const UpperEntry *e,
+        bool is_locally_modified) {
         _cleanup_free_ char *full = path_join(path, name);
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -44,9 +49,9 @@ int prune_entry(
         if (!full)
                 return -ENOMEM;
         /* Its attributes were changed, but there is no content any more that they could be of. */
-        if (is_own && p->site->options.force && e->class == UPPER_METACOPY)
-                is_own = false;
-        if (is_own)
+        if (is_locally_modified && p->context->options.force && e->class == UPPER_METACOPY)
+                is_locally_modified = false;
+        if (is_locally_modified)
                 return stays(p, full, "it was removed from the lower layer, but changed here: it stays");
         r = tell_step(p, full, "its lower counterpart was removed, and nothing was changed here");
         if (r < 0 || p->is_dry_run) {
@@ -59,7 +64,7 @@ int prune_entry(
         if (e->class == UPPER_COMPLETE && file_has_writer(fd, name))
                 return stays(
                         p, full, "it was removed from the lower layer, but somebody writes to it: it stays");
-        r = lost_remove(p->site->root_fd, fd, upper_fd, name, e->inode);
+        r = orphan_remove(p->context->root_fd, fd, upper_fd, name, e->inode);
         if (r == -EAGAIN)
                 return stays(p, full, "it was replaced just now: it stays");
         if (r == -EBUSY)
@@ -82,14 +87,15 @@ int prune_directory_gone(Prune *p, const char *path) {
         r = tell_step(p, path, "its lower directory was removed");
         if (r < 0 || p->is_dry_run)
                 return r;
-        fd = open_dir_beneath(p->site->root_fd, parent);
-        upper_fd = open_dir_beneath(p->site->upper_fd, parent);
+        fd = open_dir_beneath(p->context->root_fd, parent);
+        upper_fd = open_dir_beneath(p->context->upper_fd, parent);
         if (fd < 0 || upper_fd < 0)
                 return errno_is_gone(fd < 0 ? fd : upper_fd) ? 0 : fd < 0 ? fd : upper_fd;
-        r = lost_remove_directory(fd, upper_fd, path_basename(path));
+        r = orphan_remove_directory(fd, upper_fd, path_basename(path));
         if (r == -ENOTEMPTY || r == -EBUSY) {
-                keep(p, path,
-                     "its lower directory was removed, but it holds something of its own: it stays");
+                note_kept(
+                        p, path,
+                        "its lower directory was removed, but it holds something of its own: it stays");
                 return 0;
         }
         if (r < 0)
@@ -142,13 +148,14 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
                         g->p, full,
                         "it was made or moved here, into a directory that was removed from the lower layer: "
                         "it stays");
-        return prune_entry(g->p, upper_fd, g->path, name, &e, entry_is_own(upper_fd, name, recorded, &e));
+        return prune_entry(
+                g->p, upper_fd, g->path, name, &e, entry_is_locally_modified(upper_fd, name, recorded, &e));
 }
 
 /* In the record of the directory around it, which may be another one than its own. */
 static int forget_directory(const Prune *p, const Node *n, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path), *handle = NULL;
-        _cleanup_close_ int fd = parent ? open_dir_beneath(p->site->upper_fd, parent) : -ENOMEM;
+        _cleanup_close_ int fd = parent ? open_dir_beneath(p->context->upper_fd, parent) : -ENOMEM;
         const Node *around;
         int r = fd < 0 ? fd : file_handle_at(fd, "", &handle);
 
@@ -158,7 +165,7 @@ static int forget_directory(const Prune *p, const Node *n, const char *path) {
         if (!around)
                 return 0;
         return record_edit(
-                p->site->records_fd, around->tree->id, handle, record_forget,
+                p->context->records_fd, around->tree->id, handle, record_forget,
                 (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
@@ -187,7 +194,7 @@ static int on_difference(const Difference *d, void *userdata) {
 
         if (d->kind != DIFFERENCE_REMOVED)
                 return 0;
-        r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_own);
+        r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_locally_modified);
         return r <= 0 ? r : path_list_add(&s->removed, &s->n_removed, d->name);
 }
 
@@ -200,7 +207,7 @@ static int forget_names(Node *n, void *userdata) {
 }
 
 static void note_unknown(Prune *p, const char *path, Failure *f, Failure *reterr) {
-        site_note(p->site, path, "%s", f->message ?: "the lower layers do not tell");
+        context_note(p->context, path, "%s", f->message ?: "the lower layers do not tell");
         p->counts.n_excluded++;
         failure_move(reterr, f);
 }
@@ -214,27 +221,28 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         Run *run = userdata;
         Prune *p = run->p;
         const DifferenceScope scope = {
-                .site = p->site, .lower = p->lower, .node = n, .upper_fd = upper_fd
+                .context = p->context, .lower = p->lower, .node = n, .upper_fd = upper_fd
         };
         Scope s = { .p = p, .path = path, .upper_fd = upper_fd };
         _cleanup_failure_ Failure f = FAILURE_INIT;
         int r;
 
-        if (site_is_canceled(p->site))
+        if (context_is_canceled(p->context))
                 return -ECANCELED;
         r = difference_find(&scope, on_difference, &s, &f);
         if (r < 0 &&
-            (f.kind == FAILURE_LOWER_UNREACHABLE || error_scope(p->site, CALL_READ, r) == SCOPE_ENTRY)) {
+            (f.kind == FAILURE_LOWER_UNREACHABLE || error_scope(p->context, CALL_READ, r) == SCOPE_ENTRY)) {
                 note_unknown(p, path, &f, run->reterr);
                 r = 0;
         } else if (r == DIFFERENCES_GONE)
                 r = prune_gone(p, n, path, upper_fd);
         else if (r == DIFFERENCES_REPLACED)
-                keep(p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
+                note_kept(
+                        p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
         if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
-                r = record_edit(p->site->records_fd, n->tree->id, n->new_handle, forget_names, &s);
+                r = record_edit(p->context->records_fd, n->tree->id, n->new_handle, forget_names, &s);
         path_list_free(s.removed, s.n_removed);
-        site_progress(p->site, JOB_RUNNING, p->counts.n_entries, 0);
+        context_progress(p->context, JOB_RUNNING, p->counts.n_entries, 0);
         return r;
 }
 
@@ -242,13 +250,13 @@ int prune_run(Prune *p, const char *path, Failure *reterr) {
         _cleanup_failure_ Failure unknown = FAILURE_INIT;
         Run run = { .p = p, .reterr = &unknown };
         int r = recorded_foreach(
-                p->site->upper_fd, p->records, path, /* children_first= */ true, prune_recorded, &run);
+                p->context->upper_fd, p->records, path, /* children_first= */ true, prune_recorded, &run);
 
         if (r >= 0)
                 r = prune_merged(p, path, &unknown);
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot prune '%s/%s'", p->site->overlay->mount_point, path);
+                        reterr, r, "cannot prune '%s/%s'", p->context->overlay->mount_point, path);
         r = -unknown.error;
         failure_move(reterr, &unknown);
         return r;

@@ -9,7 +9,7 @@
 #include "core/upper/layer.h"
 
 typedef struct Prune {
-        Site *site;
+        Context *context;
         const Records *records;
         const Lower *lower;
         const WorkHooks *hooks;
@@ -29,4 +29,9 @@ int prune_merged(Prune *p, const char *path, Failure *unknown);
 int prune_directory_gone(Prune *p, const char *path);
 /* What is to be done with one entry: removed (1), or only told, or it stays, and that is noted (0). */
 int prune_entry(
-        Prune *p, int upper_fd, const char *path, const char *name, const UpperEntry *e, bool is_own);
+        Prune *p,
+        int upper_fd,
+        const char *path,
+        const char *name,
+        const UpperEntry *e,
+        bool is_locally_modified);

@@ -7,7 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/release/judgement.h"
 #include "core/release/refresh-internal.h"
 #include "core/upper/names.h"
@@ -101,8 +101,8 @@ static bool is_as_built(const Note *n, int fd, int upper_fd) {
  * has stood in the directory for a moment, where everybody could change it. A file that is still as it was
  * built is deleted; whether a directory is cannot be told, so that stays in kept/. */
 static int exchange_back(Staging *s, const Note *n, const char *parent, const char *kept) {
-        _cleanup_close_ int fd = open_dir_beneath(s->site->root_fd, parent);
-        _cleanup_close_ int upper_fd = open_dir_beneath(s->site->upper_fd, parent);
+        _cleanup_close_ int fd = open_dir_beneath(s->context->root_fd, parent);
+        _cleanup_close_ int upper_fd = open_dir_beneath(s->context->upper_fd, parent);
         _cleanup_close_ int kept_upper_fd = open_dir_beneath(s->upper_fd, "kept");
 
         if (fd < 0 || upper_fd < 0 || kept_upper_fd < 0)
@@ -117,7 +117,7 @@ static int exchange_back(Staging *s, const Note *n, const char *parent, const ch
 /* By way of kept/, where nothing is ever deleted: whenever we are killed, nothing is lost. */
 static int put_back(Staging *s, const Note *n) {
         _cleanup_free_ char *parent = NULL, *path = NULL;
-        _cleanup_close_ int fd = file_handle_open(s->site->upper_fd, n->handle, &parent);
+        _cleanup_close_ int fd = file_handle_open(s->context->upper_fd, n->handle, &parent);
         char kept[16];
         int r = staging_keep(s, s->dir_fd, STAGING_REPLACED, kept);
 
@@ -127,13 +127,13 @@ static int put_back(Staging *s, const Note *n) {
         if (!path)
                 return -ENOMEM;
         if (fd >= 0 && exchange_back(s, n, parent, kept) > 0)
-                site_note(s->site, path, "it is being changed here right now: it stays as it is here");
+                context_note(s->context, path, "it is being changed here right now: it stays as it is here");
         if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                site_note(
-                        s->site, path,
+                context_note(
+                        s->context, path,
                         "it was changed here while it was replaced by what the lower layer has now: the one "
                         "that is not there any more is kept as '%s/%s/%s/kept/%s'",
-                        s->site->overlay->mount_point, STAGING_NAME, s->id, kept);
+                        s->context->overlay->mount_point, STAGING_NAME, s->id, kept);
         return 0;
 }
 
@@ -151,7 +151,7 @@ int aside_settle(Staging *s, const Records *records) {
         is_ours = st.st_ino == n.own.inode; /* nobody has seen it: what was seen goes to kept/ */
         if (!is_ours && (st.st_ino != n.judged.inode || !is_nobodys(s, &n, records)))
                 return put_back(s, &n);
-        r = lost_remove_tree(s->site->root_fd, s->dir_fd, s->upper_fd, STAGING_REPLACED);
+        r = orphan_remove_tree(s->context->root_fd, s->dir_fd, s->upper_fd, STAGING_REPLACED);
         return r < 0 ? r : !is_ours;
 }
 
@@ -161,7 +161,7 @@ int aside_recover(Staging *s) {
 
         if (faccessat(s->dir_fd, NOTE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        r = records_load(s->site->records_fd, s->site->upper_fd, &records);
+        r = records_load(s->context->records_fd, s->context->upper_fd, &records);
         if (r >= 0)
                 r = aside_settle(s, records);
         return r == -EBADMSG ? 0 : r; /* staging_remove() keeps what nobody can judge */

@@ -27,9 +27,10 @@ void refresh_cost_add(RefreshCost *c, uint64_t bytes) {
         c->largest = bytes > c->largest ? bytes : c->largest;
 }
 
-bool refresh_cost_is_too_much(const RefreshCost *c, const Site *site, const char *path) {
+bool refresh_cost_is_too_much(const RefreshCost *c, const Context *context, const char *path) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
 
         return c->bytes > 0 &&
-                (c->largest > site->options.refresh_max_bytes || guard_room(site, path, c->bytes, &f) < 0);
+                (c->largest > context->options.refresh_max_bytes ||
+                 guard_room(context, path, c->bytes, &f) < 0);
 }

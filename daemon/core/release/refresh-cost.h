@@ -14,4 +14,4 @@ typedef struct RefreshCost {
 uint64_t refresh_measure(const DifferenceScope *s, const Difference *x);
 void refresh_cost_add(RefreshCost *c, uint64_t bytes);
 /* By refresh_max_bytes, and by what is to stay free. */
-bool refresh_cost_is_too_much(const RefreshCost *c, const Site *site, const char *path);
+bool refresh_cost_is_too_much(const RefreshCost *c, const Context *context, const char *path);

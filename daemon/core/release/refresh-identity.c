@@ -79,7 +79,8 @@ int identities_take(const Identities *i, const Prune *p) {
                 _cleanup_free_ char *now = NULL;
 
                 if (!is_doubtful(i, n) && identity_is_another(p->lower, n, &now))
-                        r = record_edit(p->site->records_fd, n->tree->id, n->new_handle, set_identity, now);
+                        r = record_edit(
+                                p->context->records_fd, n->tree->id, n->new_handle, set_identity, now);
         }
         return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of refresh share: refresh.c (a directory's differences), refresh-take.c (new names),
- * refresh-replace.c (changed entries), refresh-dress.c (their owner, mode and xattrs), refresh-aside.c (what
- * stood there), refresh-record.c (what the record is to say). */
+ * refresh-replace.c (changed entries), refresh-attributes.c (their owner, mode and xattrs), refresh-aside.c
+ * (what stood there), refresh-record.c (what the record is to say). */
 #pragma once
 
 #include "core/context/staging.h"
@@ -56,12 +56,12 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c);
 int refresh_drop_copy(const RefreshDirectory *d);
 /* Builds the lower directory of c as REFRESH_COPY in staging; the caller drops what was built on failure. */
 int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
-/* refresh-dress.c: owner, mode and xattrs, of the directory itself and of a file. */
-int refresh_dress(RefreshDirectory *d, RefreshChange *c);
-int refresh_dress_file(RefreshDirectory *d, RefreshChange *c);
-bool refresh_is_dressed(const RefreshChange *c) _pure_;
+/* refresh-attributes.c: owner, mode and xattrs, of the directory itself and of a file. */
+int refresh_attributes(RefreshDirectory *d, RefreshChange *c);
+int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c);
+bool refresh_has_attributes(const RefreshChange *c) _pure_;
 /* Before files are dressed: what a kill leaves is nobody's. */
-int refresh_record_dressing(RefreshDirectory *d);
+int refresh_record_attributes(RefreshDirectory *d);
 /* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
 int refresh_holds_own(const Records *records, int upper_fd);
 /* record_edit_func; d is a RefreshDirectory. */

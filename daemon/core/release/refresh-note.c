@@ -7,5 +7,5 @@ void refresh_note(const RefreshDirectory *d, const char *name, const char *why) 
         _cleanup_free_ char *path = path_join(d->path, name);
 
         d->p->counts.n_excluded++;
-        site_note(d->p->site, path ?: name, "%s", why);
+        context_note(d->p->context, path ?: name, "%s", why);
 }

@@ -42,7 +42,7 @@ static int record_tree(const RefreshDirectory *d, Node *n, int upper_fd, const c
         if (r < 0)
                 return r;
         n->lower = strdup(lower);
-        n->is_undressed = false;
+        n->is_attributes_dirty = false;
         if (!n->lower)
                 return -ENOMEM;
         difference_note_directory(n, d->p->lower);
@@ -105,7 +105,7 @@ int refresh_record(Node *n, void *userdata) {
         for (size_t i = 0; r >= 0 && i < d->n; i++)
                 if (d->items[i].is_done)
                         r = record_change(n, d, d->items + i);
-                else if (refresh_is_dressed(d->items + i) && !d->items[i].is_begun)
+                else if (refresh_has_attributes(d->items + i) && !d->items[i].is_begun)
                         record_as_before(n, d->items + i);
         return r;
 }
@@ -131,7 +131,7 @@ static int find_own(int upper_fd, const char *name, unsigned char type, void *us
         if (h->node ? !recorded || recorded->is_local : e.redirect != NULL)
                 return HOLDS_OWN;
         if (e.type != DT_DIR)
-                return entry_is_own(upper_fd, name, recorded, &e) ? HOLDS_OWN : 0;
+                return entry_is_locally_modified(upper_fd, name, recorded, &e) ? HOLDS_OWN : 0;
         fd = open_dir_beneath(upper_fd, name);
         r = fd < 0 ? fd : refresh_holds_own(h->records, fd);
         return r > 0 ? HOLDS_OWN : r;

@@ -7,7 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/context/throttle.h"
 #include "core/lower/content.h"
 #include "core/mount/reconfigure.h"
@@ -31,28 +31,28 @@ static void tell_copy(const RefreshDirectory *d, const char *path, uint64_t byte
                     &text,
                     "it copies the content of '%s/%s', %llu MiB; see whether the lower layers and the upper "
                     "file system answer",
-                    d->p->site->overlay->mount_point, path, (unsigned long long) bytes >> 20) >= 0)
-                site_doing(d->p->site, text);
+                    d->p->context->overlay->mount_point, path, (unsigned long long) bytes >> 20) >= 0)
+                context_doing(d->p->context, text);
 }
 
 /* Room is asked for what is written: holes take none. */
 static int copy_data(RefreshDirectory *d, const RefreshChange *c, int from_fd, int to_fd) {
         _cleanup_free_ char *path = path_join(d->path, c->name);
-        ContentCopy copy = { .site = d->p->site, .path = path, .n_done = d->p->counts.n_entries };
+        ContentCopy copy = { .context = d->p->context, .path = path, .n_done = d->p->counts.n_entries };
         uint64_t bytes;
         int r = path ? content_measure(from_fd, 1, &bytes) : -ENOMEM;
 
         if (r < 0)
                 return r;
         tell_copy(d, path, bytes);
-        r = guard_room(d->p->site, path, bytes, d->reterr);
+        r = guard_room(d->p->context, path, bytes, d->reterr);
         d->is_full = r == -ENOSPC;
         if (r >= 0) {
                 r = content_copy(&copy, from_fd, to_fd, d->reterr);
                 d->is_full = copy.is_full;
         }
         if (bytes >= LARGE_BYTES)
-                site_doing(d->p->site, REFRESH_DOING);
+                context_doing(d->p->context, REFRESH_DOING);
         return r;
 }
 
@@ -163,10 +163,10 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
  * between the steps, it is one that is new in the lower. */
 static int put_in(const RefreshDirectory *d, RefreshChange *c) {
         int r = record_edit(
-                d->p->site->records_fd, d->node->tree->id, d->node->new_handle, record_forget, c->name);
+                d->p->context->records_fd, d->node->tree->id, d->node->new_handle, record_forget, c->name);
 
         if (r >= 0)
-                r = lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
+                r = orphan_remove(d->p->context->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
         if (r >= 0 && renameat2(d->staging.dir_fd, STAGING_REPLACED, d->fd, c->name, RENAME_NOREPLACE) < 0)
                 r = -errno;
         c->is_done = r >= 0;
@@ -179,11 +179,11 @@ static int exchange(const RefreshDirectory *d, const RefreshChange *c) {
 }
 
 /* On network file systems, what is in the kernel's cache says ESTALE until it is forgotten, when another
- * kind of entry stands in its place (lost.c). */
+ * kind of entry stands in its place (orphan.c). */
 static int exchange_fresh(const RefreshDirectory *d, const RefreshChange *c) {
         int r = exchange(d, c);
 
-        return r == -ESTALE && remount_reconfigure(d->p->site->root_fd, NULL) >= 0 ? exchange(d, c) : r;
+        return r == -ESTALE && remount_reconfigure(d->p->context->root_fd, NULL) >= 0 ? exchange(d, c) : r;
 }
 
 /* Long after it was judged: much is copied in between. */
@@ -231,7 +231,7 @@ static int exchange_and_settle(RefreshDirectory *d, RefreshChange *c) {
 
 static int build(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_free_ char *path = path_join(d->path, c->name);
-        int r = path ? guard_room(d->p->site, path, /* bytes= */ 0, d->reterr) : -ENOMEM;
+        int r = path ? guard_room(d->p->context, path, /* bytes= */ 0, d->reterr) : -ENOMEM;
 
         d->is_full = r == -ENOSPC;
         if (r >= 0)
@@ -256,7 +256,7 @@ static int report_directories(const RefreshDirectory *d, const RefreshChange *c)
         if (!path || c->type != DT_DIR)
                 return path ? 0 : -ENOMEM;
         return recorded_foreach(
-                d->p->site->upper_fd, d->p->records, path, /* children_first= */ true, report_gone,
+                d->p->context->upper_fd, d->p->records, path, /* children_first= */ true, report_gone,
                 (void *) d->p->hooks);
 }
 
@@ -267,7 +267,7 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
                 r = report_directories(d, c);
         if (r >= 0)
                 r = exchange_and_settle(d, c);
-        else if (d->staging.site)
+        else if (d->staging.context)
                 (void) refresh_drop_copy(d);
         if (r == -EAGAIN) {
                 refresh_note(

@@ -7,7 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 #include "core/release/refresh-internal.h"
 #include "core/state/audit.h"
 #include "core/upper/digest.h"
@@ -19,15 +19,16 @@
 int refresh_open_staging(RefreshDirectory *d) {
         int r;
 
-        if (d->staging.site)
+        if (d->staging.context)
                 return 0;
-        r = staging_create(d->p->site, 1, &d->staging, d->reterr);
+        r = staging_create(d->p->context, 1, &d->staging, d->reterr);
         /* What is made there is to stand in the directory. */
         return r < 0 ? r : fileattr_hand_on(d->fd, d->staging.dir_fd);
 }
 
 int refresh_drop_copy(const RefreshDirectory *d) {
-        return lost_remove_tree(d->p->site->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+        return orphan_remove_tree(
+                d->p->context->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
 }
 
 typedef struct Cover {
@@ -60,7 +61,7 @@ static int open_view(RefreshDirectory *d) {
                 return 0;
         /* The kernel merges a lower directory once (docs/overlayfs.md 4.1): an old tree that is still there
          * has it. */
-        r = audit_check_old_trees(d->p->site, d->node->lower, d->reterr);
+        r = audit_check_old_trees(d->p->context, d->node->lower, d->reterr);
         if (r >= 0)
                 r = refresh_open_staging(d);
         if (r < 0)
@@ -81,7 +82,7 @@ static int open_view(RefreshDirectory *d) {
 static int link_raised(RefreshDirectory *d, int from_fd, const char *name, int to_fd) {
         if (linkat(from_fd, name, to_fd, name, 0) >= 0)
                 return 0;
-        if (errno != EXDEV || redirect_max_raise(&d->p->site->redirect_max_hold) < 0)
+        if (errno != EXDEV || redirect_max_raise(&d->p->context->redirect_max_hold) < 0)
                 return -errno;
         return linkat(from_fd, name, to_fd, name, 0) < 0 ? -errno : 0;
 }
@@ -97,7 +98,7 @@ static int rebuild_entry(int dfd, const char *name, unsigned char type, void *us
         const Rebuild *b = userdata;
         _cleanup_close_ int from_fd = -EBADF, to_fd = -EBADF;
 
-        if (site_is_canceled(b->d->p->site))
+        if (context_is_canceled(b->d->p->context))
                 return -ECANCELED;
         if (type != DT_DIR)
                 return link_raised(b->d, b->from_fd, name, b->to_fd);
@@ -139,7 +140,7 @@ static int take_directory(RefreshDirectory *d, const RefreshChange *c) {
 
         if (r >= 0 && renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) < 0)
                 r = -errno;
-        if (r < 0 && d->staging.site)
+        if (r < 0 && d->staging.context)
                 (void) refresh_drop_copy(d);
         return r;
 }
@@ -208,7 +209,7 @@ static int adopt(RefreshDirectory *d, RefreshChange *c) {
                 return errno_is_gone(r) ? 0 : r;
         /* A crash came in between when it was to be replaced. */
         if (is_made_of(c, &e) && e.type != IFTODT(c->st.st_mode))
-                return lost_remove(d->p->site->root_fd, d->fd, d->upper_fd, c->name, e.inode);
+                return orphan_remove(d->p->context->root_fd, d->fd, d->upper_fd, c->name, e.inode);
         c->is_done = true;
         c->is_local = !is_taken(d, c, &e);
         if (c->is_local)

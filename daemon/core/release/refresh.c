@@ -19,7 +19,7 @@
 
 static DifferenceScope difference_scope(const RefreshDirectory *d) {
         return (DifferenceScope){
-                .site = d->p->site,
+                .context = d->p->context,
                 .lower = d->p->lower,
                 .node = d->node,
                 .upper_fd = d->upper_fd,
@@ -34,7 +34,7 @@ static void directory_done(RefreshDirectory *d) {
         free(d->items);
         (void) fd_close(d->fd);
         d->view_fd = fd_close(d->view_fd);
-        if (d->staging.site)
+        if (d->staging.context)
                 (void) staging_remove(&d->staging);
         staging_done(&d->staging);
 }
@@ -74,11 +74,12 @@ judge_content(const RefreshDirectory *d, const Difference *x, RefreshChange *c, 
 }
 
 /* What a change amounts to, besides what was found. */
-static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *ret_is_own) {
+static int
+judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *ret_is_locally_modified) {
         struct stat here = { 0 };
         int r = 0;
 
-        *ret_is_own = x->is_own;
+        *ret_is_locally_modified = x->is_locally_modified;
         if (x->kind == DIFFERENCE_NEW || x->kind == DIFFERENCE_CHANGED)
                 c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
         if (x->kind != DIFFERENCE_CHANGED && x->kind != DIFFERENCE_REMOVED)
@@ -90,21 +91,21 @@ static int judge(const RefreshDirectory *d, const Difference *x, RefreshChange *
                 _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
 
                 r = fd < 0 ? fd : refresh_holds_own(d->p->records, fd);
-                *ret_is_own = r > 0;
+                *ret_is_locally_modified = r > 0;
                 return r < 0 ? r : 0;
         }
         /* Once more, of the very state that the judgement is about. */
-        *ret_is_own |= entry_is_own(d->upper_fd, x->name, x->entry, &x->upper);
+        *ret_is_locally_modified |= entry_is_locally_modified(d->upper_fd, x->name, x->entry, &x->upper);
         if (x->kind == DIFFERENCE_REMOVED)
                 return 0;
         if (fstatat(d->upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         /* Copied before a crash, and not recorded. */
-        c->is_done =
-                *ret_is_own && digest_stat(&here) == digest_stat(&x->st) && c->judged.xattrs == c->xattrs;
-        *ret_is_own &= !c->is_done;
-        c->keeps_attributes = *ret_is_own && has_other_content(x, &here);
-        if (!*ret_is_own && !c->is_done)
+        c->is_done = *ret_is_locally_modified && digest_stat(&here) == digest_stat(&x->st) &&
+                c->judged.xattrs == c->xattrs;
+        *ret_is_locally_modified &= !c->is_done;
+        c->keeps_attributes = *ret_is_locally_modified && has_other_content(x, &here);
+        if (!*ret_is_locally_modified && !c->is_done)
                 judge_content(d, x, c, &here);
         return 0;
 }
@@ -114,15 +115,15 @@ static int collect(const Difference *x, void *userdata) {
         const DifferenceScope scope = difference_scope(d);
         RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
         RefreshChange *grown;
-        bool is_own;
+        bool is_locally_modified;
         int r;
 
         d->has_removed |= x->kind == DIFFERENCE_REMOVED;
-        r = judge(d, x, &c, &is_own);
+        r = judge(d, x, &c, &is_locally_modified);
 
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
-        if (is_own) {
+        if (is_locally_modified) {
                 note_own(d, x, c.keeps_attributes);
                 if (!c.keeps_attributes)
                         return 0;
@@ -130,7 +131,7 @@ static int collect(const Difference *x, void *userdata) {
         /* So that they count as somebody's also from now on. */
         if (c.keeps_attributes)
                 c.xattrs = x->entry->xattrs;
-        if (!c.is_done && (d->p->is_dry_run || !d->p->site->options.is_asked)) {
+        if (!c.is_done && (d->p->is_dry_run || !d->p->context->options.is_asked)) {
                 c.bytes = refresh_measure(&scope, x);
                 refresh_cost_add(&d->cost, c.bytes);
         }
@@ -152,7 +153,7 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
                 refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
                 return 0;
         }
-        r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_own= */ false);
+        r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_locally_modified= */ false);
         c->is_done = r > 0;
         return r;
 }
@@ -184,7 +185,7 @@ static int tell_step(const RefreshDirectory *d, const RefreshChange *c) {
 static int apply_one(RefreshDirectory *d, RefreshChange *c) {
         int r;
 
-        if (site_is_canceled(d->p->site))
+        if (context_is_canceled(d->p->context))
                 return -ECANCELED;
         if (c->is_done)
                 return 0;
@@ -199,11 +200,11 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 return 0;
         }
         r = c->kind == DIFFERENCE_NEW              ? refresh_take(d, c)
-                : c->kind == DIFFERENCE_ATTRIBUTES ? refresh_dress(d, c)
-                : refresh_is_dressed(c)            ? refresh_dress_file(d, c)
+                : c->kind == DIFFERENCE_ATTRIBUTES ? refresh_attributes(d, c)
+                : refresh_has_attributes(c)        ? refresh_file_attributes(d, c)
                                                    : refresh_replace(d, c);
         d->p->counts.n_entries += c->is_done;
-        site_progress(d->p->site, JOB_APPLYING, d->p->counts.n_entries, 0);
+        context_progress(d->p->context, JOB_APPLYING, d->p->counts.n_entries, 0);
         return r;
 }
 
@@ -216,10 +217,10 @@ static bool is_held_up(const RefreshDirectory *d, int r) {
 static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
         _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
 
-        if (d->is_full || is_held_up(d, r) || error_scope(d->p->site, CALL_DATA, r) != SCOPE_ENTRY)
+        if (d->is_full || is_held_up(d, r) || error_scope(d->p->context, CALL_DATA, r) != SCOPE_ENTRY)
                 return r;
         path = path_join(d->path, name);
-        full = path ? path_join(d->p->site->overlay->mount_point, path) : NULL;
+        full = path ? path_join(d->p->context->overlay->mount_point, path) : NULL;
         reason = full
                 ? error_reason(
                           r, CALL_DATA, "take up what has changed of", full, d->p->lower->view_fd, lower)
@@ -235,7 +236,7 @@ static int apply(RefreshDirectory *d) {
         int r = 0, k = 0;
 
         if (!d->p->is_dry_run) {
-                d->fd = open_dir_beneath(d->p->site->root_fd, d->path);
+                d->fd = open_dir_beneath(d->p->context->root_fd, d->path);
                 if (d->fd < 0)
                         return errno_is_gone(d->fd) ? 0 : d->fd;
                 /* Marked, and not in effect: the kernel would not merge the lower directory once more
@@ -248,7 +249,7 @@ static int apply(RefreshDirectory *d) {
                 }
         }
         if (!d->p->is_dry_run)
-                r = refresh_record_dressing(d);
+                r = refresh_record_attributes(d);
         for (size_t i = 0; r >= 0 && i < d->n; i++) {
                 r = apply_one(d, d->items + i);
                 r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
@@ -256,7 +257,8 @@ static int apply(RefreshDirectory *d) {
         /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
                 k = record_edit(
-                        d->p->site->records_fd, d->node->tree->id, d->node->new_handle, refresh_record, d);
+                        d->p->context->records_fd, d->node->tree->id, d->node->new_handle, refresh_record,
+                        d);
         d->p->counts.n_directories++;
         return r < 0 ? r : k;
 }
@@ -270,7 +272,7 @@ static int refuse_cost(const RefreshDirectory *d) {
                     "to take up what changed in the lower layer, %llu bytes are to be copied, more than a "
                     "refresh does that nobody asked for (Data=, MinFreeSpace=): run 'ovlfinctl refresh "
                     "%s/%s'",
-                    (unsigned long long) d->cost.bytes, d->p->site->overlay->mount_point, d->path) < 0) {
+                    (unsigned long long) d->cost.bytes, d->p->context->overlay->mount_point, d->path) < 0) {
                 why = NULL;
                 return -ENOMEM;
         }
@@ -290,7 +292,7 @@ static int refuse_gone(const Run *run, const Node *n, const char *path) {
                 run->reterr, FAILURE_PRECONDITION, ENOENT,
                 "'/%s', the lower directory of '%s/%s', was removed: there is nothing to take up; 'prune' "
                 "removes what is left of it",
-                n->lower, run->p->site->overlay->mount_point, path);
+                n->lower, run->p->context->overlay->mount_point, path);
 }
 
 static int refuse_replaced(const Run *run, const Node *n, const char *path) {
@@ -300,7 +302,7 @@ static int refuse_replaced(const Run *run, const Node *n, const char *path) {
                 "the "
                 "directory around it; if that is not finalized, move away what is needed of '%s/%s', and "
                 "remove it from the upper layer with the overlay unmounted",
-                n->lower, run->p->site->overlay->mount_point, path, run->p->site->overlay->mount_point,
+                n->lower, run->p->context->overlay->mount_point, path, run->p->context->overlay->mount_point,
                 path);
 }
 
@@ -319,7 +321,7 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
         const DifferenceScope scope = difference_scope(&d);
         int r, k;
 
-        if (site_is_canceled(run->p->site))
+        if (context_is_canceled(run->p->context))
                 return -ECANCELED;
         r = difference_find(&scope, collect, &d, run->reterr);
         k = identities_note(&run->identities, n, r != DIFFERENCES_FOUND || d.has_removed);
@@ -329,14 +331,14 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
         else if (r == DIFFERENCES_REPLACED) /* else the directory around it does */
                 r = strcmp(path, run->path) == 0 ? refuse_replaced(run, n, path) : 0;
         else if (r >= 0 && d.n > 0)
-                r = !run->p->site->options.is_asked && !run->p->is_dry_run &&
-                                refresh_cost_is_too_much(&d.cost, run->p->site, path)
+                r = !run->p->context->options.is_asked && !run->p->is_dry_run &&
+                                refresh_cost_is_too_much(&d.cost, run->p->context, path)
                         ? refuse_cost(&d)
                         : apply(&d);
         else if (r < 0 && strcmp(path, run->path) != 0)
                 r = leave_out(&d, "", n->lower, r);
         directory_done(&d);
-        redirect_max_release(&run->p->site->redirect_max_hold);
+        redirect_max_release(&run->p->context->redirect_max_hold);
         return r < 0 ? r : k;
 }
 
@@ -344,16 +346,16 @@ int refresh_run(Prune *p, const char *path, Failure *reterr) {
         Run run = { .p = p, .path = path, .reterr = reterr };
         int r;
 
-        site_doing(p->site, REFRESH_DOING);
+        context_doing(p->context, REFRESH_DOING);
         r = recorded_foreach(
-                p->site->upper_fd, p->records, path, /* children_first= */ true, refresh_one, &run);
+                p->context->upper_fd, p->records, path, /* children_first= */ true, refresh_one, &run);
         /* What is in memory still leads to the files of before. */
         if (r >= 0 && p->has_others)
-                r = remount_reconfigure(p->site->root_fd, reterr);
+                r = remount_reconfigure(p->context->root_fd, reterr);
         if (r >= 0 && !p->is_dry_run)
                 r = identities_take(&run.identities, p);
         identities_done(&run.identities);
-        return r < 0
-                ? failure_set_errno(reterr, r, "cannot refresh '%s/%s'", p->site->overlay->mount_point, path)
-                : 0;
+        return r < 0 ? failure_set_errno(
+                               reterr, r, "cannot refresh '%s/%s'", p->context->overlay->mount_point, path)
+                     : 0;
 }

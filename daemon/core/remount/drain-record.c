@@ -42,8 +42,8 @@ static int read_boot_id(char ret[static BOOT_ID_LENGTH + 1]) {
         return fgets(ret, BOOT_ID_LENGTH + 1, f) && strlen(ret) == BOOT_ID_LENGTH ? 0 : -EIO;
 }
 
-static int lock_record(const Site *site, const char *name, int flags) {
-        int fd = openat(site->drains_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600), r;
+static int lock_record(const Context *context, const char *name, int flags) {
+        int fd = openat(context->drains_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600), r;
 
         if (fd < 0)
                 return -errno;
@@ -54,12 +54,12 @@ static int lock_record(const Site *site, const char *name, int flags) {
         return r;
 }
 
-int drain_record(const Site *site, Drain *d) {
+int drain_record(const Context *context, Drain *d) {
         char boot[BOOT_ID_LENGTH + 1], text[RECORD_MAX];
         uint64_t id = unique_id(d->root_fd);
         int n, r = read_boot_id(boot);
 
-        if (r < 0 || id == 0 || site->drains_fd < 0)
+        if (r < 0 || id == 0 || context->drains_fd < 0)
                 return r;
         if (asprintf(&d->name, "%s.%llu", boot, (unsigned long long) id) < 0) {
                 d->name = NULL;
@@ -67,13 +67,13 @@ int drain_record(const Site *site, Drain *d) {
         }
         n = snprintf(
                 text, sizeof(text), "%d %u:%u %s", d->mount_id, major(d->device), minor(d->device), d->work);
-        r = d->record_fd = lock_record(site, d->name, O_CREAT);
+        r = d->record_fd = lock_record(context, d->name, O_CREAT);
         return r < 0 ? r : fd_write_all(d->record_fd, text, (size_t) n);
 }
 
-void drain_forget(const Site *site, Drain *d) {
+void drain_forget(const Context *context, Drain *d) {
         if (d->name)
-                (void) unlinkat(site->drains_fd, d->name, 0);
+                (void) unlinkat(context->drains_fd, d->name, 0);
 }
 
 /* Looking for it. */
@@ -186,14 +186,14 @@ static int parse(const char *text, Drain *d) {
 }
 
 typedef struct TakeUp {
-        const Site *site;
+        const Context *context;
         char boot[BOOT_ID_LENGTH + 1];
         MountTable table;
         Drain *found;
 } TakeUp;
 
 /* 1: d is alive. */
-static int take_up(const TakeUp *u, const char *name, Drain *d) {
+static int apply_addition(const TakeUp *u, const char *name, Drain *d) {
         uint64_t id = strtoull(name + BOOT_ID_LENGTH + 1, NULL, 10);
         _cleanup_free_ char *text = NULL;
         size_t size;
@@ -201,7 +201,7 @@ static int take_up(const TakeUp *u, const char *name, Drain *d) {
 
         if (strncmp(name, u->boot, BOOT_ID_LENGTH) != 0 || id == 0)
                 return 0;
-        r = file_read(u->site->drains_fd, name, RECORD_MAX, &text, &size);
+        r = file_read(u->context->drains_fd, name, RECORD_MAX, &text, &size);
         if (r >= 0)
                 r = parse(text, d);
         if (r < 0)
@@ -217,31 +217,31 @@ static int visit_record(int dfd, const char *name, unsigned char type, void *use
 
         if (!d)
                 return -ENOMEM;
-        d->record_fd = strlen(name) > BOOT_ID_LENGTH ? lock_record(u->site, name, 0) : -EBADF;
+        d->record_fd = strlen(name) > BOOT_ID_LENGTH ? lock_record(u->context, name, 0) : -EBADF;
         if (d->record_fd < 0) /* -EWOULDBLOCK: it has its worker */
                 return 0;
         d->name = strdup(name);
-        r = d->name ? take_up(u, name, d) : -ENOMEM;
+        r = d->name ? apply_addition(u, name, d) : -ENOMEM;
         if (r > 0) {
                 u->found = TAKE_PTR(d);
                 return -EALREADY;
         }
         if (r == 0 || r == -EINVAL)
-                drain_forget(u->site, d);
+                drain_forget(u->context, d);
         return 0;
 }
 
-int drain_take_up(const Site *site, Drain **ret) {
-        TakeUp u = { .site = site };
+int drain_take_up(const Context *context, Drain **ret) {
+        TakeUp u = { .context = context };
         int r;
 
-        if (site->drains_fd < 0)
+        if (context->drains_fd < 0)
                 return 0;
         r = read_boot_id(u.boot);
         if (r >= 0)
                 r = mount_table_read("/proc/self/mountinfo", &u.table);
         if (r >= 0)
-                r = dir_foreach(site->drains_fd, visit_record, &u);
+                r = dir_foreach(context->drains_fd, visit_record, &u);
         mount_table_done(&u.table);
         if (r < 0 && r != -EALREADY)
                 return r;

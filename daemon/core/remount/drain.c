@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/mount/reconfigure.h"
-#include "core/remount/generation.h"
 #include "core/remount/remount-internal.h"
+#include "core/remount/workdir.h"
 #include "core/users/blockers.h"
 
 #define LOOK_MIN_USEC (100 * USEC_PER_MSEC)
@@ -59,8 +59,8 @@ static int holders_find(const Overlay *old, Holders *ret) {
 }
 
 /* A cancel, or the end of whoever asked, ends the pause within its steps. */
-static void pause_for(const Site *site, uint64_t usec) {
-        for (uint64_t t = 0; t < usec && !site_is_canceled(site); t += LOOK_MIN_USEC)
+static void pause_for(const Context *context, uint64_t usec) {
+        for (uint64_t t = 0; t < usec && !context_is_canceled(context); t += LOOK_MIN_USEC)
                 (void) poll(NULL, 0, (int) (LOOK_MIN_USEC / USEC_PER_MSEC));
 }
 
@@ -68,7 +68,7 @@ static void report(Drain *d, const Holders *h, bool is_read_only, drain_func fun
         func(d, h->n, h->who, is_read_only, userdata);
 }
 
-static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdata) {
+static int wait_for_holders(Context *context, Drain *d, drain_func func, void *userdata) {
         const Overlay old = { .mount_id = d->mount_id, .device = d->device };
         bool is_read_only = false, was_read_only = false;
         Holders h = { 0 }, before = { 0 };
@@ -86,50 +86,50 @@ static int wait_for_holders(Site *site, Drain *d, drain_func func, void *userdat
                 }
                 before = h;
                 was_read_only = is_read_only;
-                if (site_is_canceled(site))
+                if (context_is_canceled(context))
                         return -ECANCELED;
-                pause_for(site, pause);
+                pause_for(context, pause);
         }
 }
 
 /* The last reference to a superblock is dropped by a task on its way out of the kernel, and some references
  * no /proc shows: the kernel says when it is over. Work directories that are not ours stay. */
-static int wait_for_work(Site *site, Drain *d, drain_func func, void *userdata) {
+static int wait_for_work(Context *context, Drain *d, drain_func func, void *userdata) {
         const Holders unknown = { .n = 1, .who = "something that /proc does not show" };
-        Overlay old = { .mount_point = site->overlay->mount_point, .work = d->work };
+        Overlay old = { .mount_point = context->overlay->mount_point, .work = d->work };
 
         for (uint64_t pause = LOOK_MIN_USEC;;
              pause = pause * 4 < LOOK_MAX_USEC ? pause * 4 : LOOK_MAX_USEC) {
-                _cleanup_(generation_done) Generation g = GENERATION_INIT;
-                int r = generation_open_current(&old, &g);
+                _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
+                int r = workdir_open_current(&old, &g);
 
                 if (r > 0)
-                        r = generation_remove(&g);
+                        r = workdir_remove(&g);
                 else if (r == 0 || errno_is_gone(r))
                         return 0;
                 if (r != 0)
                         return r < 0 ? r : 0;
                 if (pause >= USEC_PER_SEC)
                         report(d, &unknown, true, func, userdata);
-                if (site_is_canceled(site))
+                if (context_is_canceled(context))
                         return -ECANCELED;
-                pause_for(site, pause);
+                pause_for(context, pause);
         }
 }
 
-int drain_wait(Site *site, Drain *d, drain_func func, void *userdata) {
+int drain_wait(Context *context, Drain *d, drain_func func, void *userdata) {
         const Holders none = { 0 };
         int r;
 
-        site->root_fd = fd_close(site->root_fd);
-        site->upper_fd = fd_close(site->upper_fd);
+        context->root_fd = fd_close(context->root_fd);
+        context->upper_fd = fd_close(context->upper_fd);
         r = d->is_covered ? (superblock_make_read_only(d->root_fd), 0)
-                          : wait_for_holders(site, d, func, userdata);
+                          : wait_for_holders(context, d, func, userdata);
         if (r < 0)
                 return r;
         d->root_fd = fd_close(d->root_fd);
-        drain_forget(site, d);
-        r = d->is_covered ? 0 : wait_for_work(site, d, func, userdata);
+        drain_forget(context, d);
+        r = d->is_covered ? 0 : wait_for_work(context, d, func, userdata);
         if (r >= 0)
                 report(d, &none, true, func, userdata);
         return r;

@@ -126,8 +126,8 @@ static int check_kept(int dfd, const char *name, unsigned char type, void *userd
 
 /* A worker of ours that keeps an old tree watches it through the old superblock, which would tell it nothing
  * any more. Staging directories are locked as long as their worker lives (staging.h). */
-static int check_old_trees(const Site *site, Failure *reterr) {
-        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, STAGING_NAME);
+static int check_old_trees(const Context *context, Failure *reterr) {
+        _cleanup_close_ int fd = open_dir_beneath(context->root_fd, STAGING_NAME);
 
         if (fd < 0 || dir_foreach(fd, check_kept, NULL) != -EBUSY)
                 return 0;
@@ -136,11 +136,11 @@ static int check_old_trees(const Site *site, Failure *reterr) {
                 "'%s' cannot be swapped while old trees are kept for processes that stand in them; "
                 "'ovlfinctl "
                 "blockers' names these",
-                site->overlay->mount_point);
+                context->overlay->mount_point);
 }
 
-int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr) {
-        const Overlay *o = site->overlay;
+int remount_check(Context *context, const RemountRequest *q, OverlayOptions *ret, Failure *reterr) {
+        const Overlay *o = context->overlay;
         uint64_t attributes;
         int r;
 
@@ -156,51 +156,51 @@ int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Fail
                 r = check_layers(o, reterr);
         if (r >= 0)
                 r = check_findings(o, reterr);
-        return r < 0 ? r : check_old_trees(site, reterr);
+        return r < 0 ? r : check_old_trees(context, reterr);
 }
 
 /* Told once for each set of them. */
-static void tell_blockers(const Site *site, const char *who, char told[static BLOCKERS_TEXT_SIZE]) {
+static void tell_blockers(const Context *context, const char *who, char told[static BLOCKERS_TEXT_SIZE]) {
         if (strcmp(who, told) == 0)
                 return;
         strcpy(told, who);
-        site_note(site, "", "waiting for %s, which a swap would cut apart; --force goes ahead", who);
+        context_note(context, "", "waiting for %s, which a swap would cut apart; --force goes ahead", who);
 }
 
 /* Who waits keeps nobody from unmounting it. */
-static void let_go(Site *site) {
-        site->root_fd = fd_close(site->root_fd);
-        site->upper_fd = fd_close(site->upper_fd);
+static void let_go(Context *context) {
+        context->root_fd = fd_close(context->root_fd);
+        context->upper_fd = fd_close(context->upper_fd);
 }
 
 /* Looks again often enough that who has waited for them to end hardly notices, and costs little when there
  * are many processes. */
-int remount_wait_for_blockers(Site *site, Failure *reterr) {
+int remount_wait_for_blockers(Context *context, Failure *reterr) {
         char who[BLOCKERS_TEXT_SIZE], told[BLOCKERS_TEXT_SIZE] = "";
 
-        site_doing(
-                site,
+        context_doing(
+                context,
                 "it looks through /proc for processes that use the overlay; see whether one of them hangs");
 
         for (;;) {
                 uint64_t before = now_monotonic_usec(), took;
                 Blockers b = { 0 };
                 size_t n;
-                int r = blockers_find(site->overlay, NULL, NULL, &b);
+                int r = blockers_find(context->overlay, NULL, NULL, &b);
 
                 if (r < 0)
                         return failure_set_errno(
-                                reterr, r, "cannot find out who uses '%s'", site->overlay->mount_point);
+                                reterr, r, "cannot find out who uses '%s'", context->overlay->mount_point);
                 n = b.n_blocking;
                 blockers_to_text(&b, who);
                 blockers_done(&b);
                 if (n == 0)
-                        return site->root_fd < 0 ? -EAGAIN : 0;
-                let_go(site);
-                site_progress(site, JOB_WAITING, 0, 0);
-                tell_blockers(site, who, told);
+                        return context->root_fd < 0 ? -EAGAIN : 0;
+                let_go(context);
+                context_progress(context, JOB_WAITING, 0, 0);
+                tell_blockers(context, who, told);
                 took = now_monotonic_usec() - before;
-                if (site_is_canceled(site))
+                if (context_is_canceled(context))
                         return failure_set(
                                 reterr, FAILURE_CANCELED, ECANCELED, "canceled while it waited for %s", who);
                 (void) poll(

@@ -4,8 +4,8 @@
 
 #include "core/mount/mount-table.h"
 #include "core/mount/overlay-options.h"
-#include "core/remount/generation.h"
 #include "core/remount/remount.h"
+#include "core/remount/workdir.h"
 
 #ifndef MOVE_MOUNT_BENEATH
 #define MOVE_MOUNT_BENEATH 0x00000200
@@ -18,23 +18,23 @@
 typedef struct Successor {
         const Overlay *old;
         OverlayOptions options;
-        Generation generation;
+        Workdir workdir;
         int mount_fd; /* the tree of mounts that is to be attached: the overlay, and what is mounted in it */
 } Successor;
 
 /* remount-check.c. */
 bool kernel_mounts_beneath(void);
 /* All that must hold, and the options for the new superblock. */
-int remount_check(Site *site, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
+int remount_check(Context *context, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
 /* 0: nobody uses the overlay in a way that a swap would cut apart. -EAGAIN: somebody did, and does no
- * longer; the site has been let go of. */
-int remount_wait_for_blockers(Site *site, Failure *reterr);
+ * longer; the context has been let go of. */
+int remount_wait_for_blockers(Context *context, Failure *reterr);
 
 /* drain.c. */
 Drain *drain_new(void);
 /* drain-record.c. So that another worker can wait for d if this one does not get to the end. */
-int drain_record(const Site *site, Drain *d);
-void drain_forget(const Site *site, Drain *d);
+int drain_record(const Context *context, Drain *d);
+void drain_forget(const Context *context, Drain *d);
 
 /* remount.c. Detaches the topmost mount; root_fd is its root. */
 int mount_detach_top(int root_fd);

@@ -16,7 +16,7 @@
  * two steps. */
 static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry *top, Failure *reterr) {
         const MountEntry *below = mount_table_find(t, top->parent_id);
-        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *work = NULL;
         Overlay o_below = { 0 };
@@ -29,7 +29,7 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
         if (!overlay_work_is_sibling(work, o->work))
                 return 0;
         o_below.work = work;
-        r = generation_open_current(&o_below, &g);
+        r = workdir_open_current(&o_below, &g);
         if (r <= 0 || faccessat(g.fd, GENERATION_UNCOVER, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return r < 0 && r != -EWOULDBLOCK ? r : 0;
         if (!child_mounts_same(t, top->id, t, below->id))
@@ -69,7 +69,7 @@ int remount_recover(const Overlay *o, Failure *reterr) {
         if (o->work)
                 (void) removexattr(o->mount_point, MARK_XATTR);
         /* What cannot be removed now may be later, and harms nobody. */
-        k = o->work ? generation_sweep(o) : 0;
+        k = o->work ? workdir_sweep(o) : 0;
         return k < 0 && k != -EACCES && k != -EROFS && k != -EPERM && k != -ENOENT
                 ? failure_set_errno(
                           reterr, k, "cannot remove work directories that nobody uses beside '%s'", o->work)

@@ -24,7 +24,7 @@
 static void successor_done(Successor *s) {
         s->mount_fd = fd_close(s->mount_fd);
         overlay_options_done(&s->options);
-        generation_done(&s->generation);
+        workdir_done(&s->workdir);
 }
 
 /* Proofs, before anybody can see the new superblock. */
@@ -43,17 +43,17 @@ static bool has_mark(int fd, const char *id) {
 
 /* What is written through the old one must be in the upper and in the new one. An attribute of the root, as
  * no name has to be made, looked up and forgotten for it. */
-static int prove_upper(const Site *site, int new_fd, Failure *reterr) {
-        const Overlay *o = site->overlay;
+static int prove_upper(const Context *context, int new_fd, Failure *reterr) {
+        const Overlay *o = context->overlay;
         char id[32];
         bool is_same;
 
         (void) snprintf(
                 id, sizeof(id), "%i.%llx", (int) getpid(), (unsigned long long) now_monotonic_usec());
-        if (fsetxattr(site->root_fd, MARK_XATTR, id, strlen(id), 0) < 0)
+        if (fsetxattr(context->root_fd, MARK_XATTR, id, strlen(id), 0) < 0)
                 return failure_set_errno(reterr, -errno, "cannot mark the root of '%s'", o->mount_point);
-        is_same = has_mark(site->upper_fd, id) && has_mark(new_fd, id);
-        (void) fremovexattr(site->root_fd, MARK_XATTR);
+        is_same = has_mark(context->upper_fd, id) && has_mark(new_fd, id);
+        (void) fremovexattr(context->root_fd, MARK_XATTR);
         if (is_same)
                 return 0;
         return failure_set(
@@ -101,8 +101,8 @@ static int compare_entry(int dfd, const char *name, unsigned char type, void *us
 
 /* Whether the lower layers are those of old: their paths may lead elsewhere by now. The root's entries tell,
  * and users may change some meanwhile; a name that differs three times in a row is no such change. */
-static int prove_lower(const Site *site, int new_fd, Failure *reterr) {
-        Roots roots = { .old_fd = site->root_fd, .new_fd = new_fd };
+static int prove_lower(const Context *context, int new_fd, Failure *reterr) {
+        Roots roots = { .old_fd = context->root_fd, .new_fd = new_fd };
         int r = 0;
 
         for (unsigned tries = 0; tries < 3; tries++) {
@@ -119,33 +119,34 @@ static int prove_lower(const Site *site, int new_fd, Failure *reterr) {
                         "'%s' cannot be swapped: a new superblock of the same layers shows another '%s'; a "
                         "layer was moved "
                         "or mounted over since, or changed below the running overlay",
-                        site->overlay->mount_point, roots.differing);
+                        context->overlay->mount_point, roots.differing);
         free(roots.differing);
         return r < 0 ? failure_set_errno(
                                reterr, r, "cannot compare the new superblock with '%s'",
-                               site->overlay->mount_point)
+                               context->overlay->mount_point)
                      : 0;
 }
 
 /* Whatever the proofs made the new one remember is forgotten: a name it had looked up would stay as it was
  * then. */
-static int prove(Site *site, int mount_fd, Failure *reterr) {
+static int prove(Context *context, int mount_fd, Failure *reterr) {
         _cleanup_close_ int fd = open_root(mount_fd);
         int r;
 
         if (fd < 0)
                 return failure_set_errno(
-                        reterr, fd, "cannot open the new superblock for '%s'", site->overlay->mount_point);
-        r = prove_upper(site, fd, reterr);
+                        reterr, fd, "cannot open the new superblock for '%s'",
+                        context->overlay->mount_point);
+        r = prove_upper(context, fd, reterr);
         if (r >= 0)
-                r = prove_lower(site, fd, reterr);
+                r = prove_lower(context, fd, reterr);
         return r < 0 ? r : remount_reconfigure(fd, reterr);
 }
 
 /* Making. */
 
 static int rehearse_once(Successor *s, Failure *reterr) {
-        _cleanup_close_ int fd = superblock_create(s->old, &s->options, s->generation.path, reterr);
+        _cleanup_close_ int fd = superblock_create(s->old, &s->options, s->workdir.path, reterr);
         int r = fd < 0 ? fd : remount_rehearse(s->old, &s->options, fd, reterr);
 
         if (r < 0)
@@ -157,9 +158,9 @@ static int rehearse_once(Successor *s, Failure *reterr) {
 /* A superblock that was never attached leaves nothing but its directory. */
 static void discard(Successor *s) {
         s->mount_fd = fd_close(s->mount_fd);
-        if (s->generation.fd >= 0)
-                (void) generation_remove(&s->generation);
-        generation_done(&s->generation);
+        if (s->workdir.fd >= 0)
+                (void) workdir_remove(&s->workdir);
+        workdir_done(&s->workdir);
 }
 
 /* Again if mounts below were changed while they were copied, with another work directory: of two superblocks
@@ -167,7 +168,7 @@ static void discard(Successor *s) {
 static int rehearse(Successor *s, Failure *reterr) {
         for (unsigned n = 1;; n++) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
-                int r = generation_create(s->old, &s->generation, &f);
+                int r = workdir_create(s->old, &s->workdir, &f);
 
                 if (r >= 0)
                         r = rehearse_once(s, &f);
@@ -186,69 +187,69 @@ static int rehearse(Successor *s, Failure *reterr) {
 static int check_work(const Successor *s, Failure *reterr) {
         struct stat st;
 
-        if (fstatat(s->generation.fd, "work", &st, AT_SYMLINK_NOFOLLOW) >= 0)
+        if (fstatat(s->workdir.fd, "work", &st, AT_SYMLINK_NOFOLLOW) >= 0)
                 return 0;
         return failure_set(
                 reterr, FAILURE_BUSY, ESTALE,
                 "the work directory '%s' was moved while it was mounted; see who changes the directory "
                 "around it",
-                s->generation.path);
+                s->workdir.path);
 }
 
-static int make_successor(Site *site, Successor *s, Failure *reterr) {
+static int make_successor(Context *context, Successor *s, Failure *reterr) {
         int r;
 
         r = rehearse(s, reterr);
         if (r >= 0)
                 r = check_work(s, reterr);
         if (r >= 0)
-                r = prove(site, s->mount_fd, reterr);
-        if (r >= 0 && site_is_canceled(site))
+                r = prove(context, s->mount_fd, reterr);
+        if (r >= 0 && context_is_canceled(context))
                 r = failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled before anything was changed");
         return r;
 }
 
 /* Taking the place. */
 
-static int attach(const Site *site, int mount_fd, unsigned flags, Failure *reterr) {
+static int attach(const Context *context, int mount_fd, unsigned flags, Failure *reterr) {
         if (move_mount(
-                    mount_fd, "", site->root_fd, "",
+                    mount_fd, "", context->root_fd, "",
                     MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | flags) >= 0)
                 return 0;
         return failure_set_errno(
                 reterr, -errno, "cannot mount the new superblock %s '%s'; the running one was left alone",
-                flags ? "beneath" : "upon", site->overlay->mount_point);
+                flags ? "beneath" : "upon", context->overlay->mount_point);
 }
 
 /* 1: what is mounted in the old one is mounted in the new one. */
-static int catch_up_once(const Site *site, int new_fd, int new_id, Failure *reterr) {
+static int catch_up_once(const Context *context, int new_fd, int new_id, Failure *reterr) {
         _cleanup_table_ MountTable t = { 0 };
         const MountEntry *top;
         int r = mount_table_read(MOUNTINFO, &t);
 
         if (r < 0)
                 return r;
-        top = mount_table_reach(&t, site->overlay->mount_point);
-        if (!top || top->id != site->overlay->mount_id || top->parent_id != new_id)
+        top = mount_table_reach(&t, context->overlay->mount_point);
+        if (!top || top->id != context->overlay->mount_id || top->parent_id != new_id)
                 return failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
                         "somebody else mounts at '%s'; the new superblock waits beneath, until ovlfind "
                         "looks at it again",
-                        site->overlay->mount_point);
+                        context->overlay->mount_point);
         if (child_mounts_same(&t, top->id, &t, new_id))
                 return 1;
         r = child_mounts_drop(&t, top->id, new_fd, reterr);
         if (r >= 0) /* a directory on the way may have been renamed */
                 r = remount_reconfigure(new_fd, reterr);
-        return r < 0 ? r : child_mounts_copy(&t, top->id, site->root_fd, new_fd, reterr);
+        return r < 0 ? r : child_mounts_copy(&t, top->id, context->root_fd, new_fd, reterr);
 }
 
 /* What was mounted in the overlay since the rehearsal would go with the old mount, and what was unmounted
  * would come back. */
-static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
+static int catch_up(const Context *context, int new_fd, int new_id, Failure *reterr) {
         for (unsigned n = 1;; n++) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
-                int r = catch_up_once(site, new_fd, new_id, &f);
+                int r = catch_up_once(context, new_fd, new_id, &f);
 
                 if (r > 0)
                         return 0;
@@ -261,35 +262,35 @@ static int catch_up(const Site *site, int new_fd, int new_id, Failure *reterr) {
                                        reterr, FAILURE_BUSY, EBUSY,
                                        "what is mounted in '%s' changes all the time; the new superblock "
                                        "waits beneath, until ovlfind looks at it again",
-                                       site->overlay->mount_point);
+                                       context->overlay->mount_point);
         }
 }
 
 /* The new one has taken the place, whoever has mounted there since. */
-static void tell_place(const Site *site, int new_id) {
+static void tell_place(const Context *context, int new_id) {
         _cleanup_table_ MountTable t = { 0 };
         const MountEntry *e;
 
         if (mount_table_read(MOUNTINFO, &t) < 0)
                 return;
-        e = mount_table_reach(&t, site->overlay->mount_point);
+        e = mount_table_reach(&t, context->overlay->mount_point);
         if (!e || e->id != new_id)
-                site_note(site, "", "the new mount is covered by another one already; see findmnt");
+                context_note(context, "", "the new mount is covered by another one already; see findmnt");
 }
 
-static int uncover(Site *site, Successor *s, int new_id, uint64_t *ret_pause, Failure *reterr) {
+static int uncover(Context *context, Successor *s, int new_id, uint64_t *ret_pause, Failure *reterr) {
         uint64_t before;
-        int r = catch_up(site, s->mount_fd, new_id, reterr);
+        int r = catch_up(context, s->mount_fd, new_id, reterr);
 
         if (r < 0)
                 return r;
         before = now_monotonic_usec();
-        r = mount_detach_top(site->root_fd);
+        r = mount_detach_top(context->root_fd);
         *ret_pause = now_monotonic_usec() - before;
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot detach the old mount at '%s'", site->overlay->mount_point);
-        (void) unlinkat(s->generation.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+                        reterr, r, "cannot detach the old mount at '%s'", context->overlay->mount_point);
+        (void) unlinkat(s->workdir.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
         return 0;
 }
 
@@ -303,7 +304,7 @@ static int check_unchanged(const Overlay *o, const MountEntry *e, Failure *reter
 }
 
 /* 1: it is attached, but does not answer yet. */
-static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_pause, Failure *reterr) {
+static int take_place(Context *context, Successor *s, bool beneath, uint64_t *ret_pause, Failure *reterr) {
         _cleanup_table_ MountTable before = { 0 };
         int r, new_id = fd_mount_id(s->mount_fd);
         uint64_t start;
@@ -316,69 +317,69 @@ static int take_place(Site *site, Successor *s, bool beneath, uint64_t *ret_paus
         r = check_unchanged(s->old, mount_table_find(&before, s->old->mount_id), reterr);
         if (r < 0)
                 return r;
-        if (beneath && mkdirat(s->generation.fd, GENERATION_UNCOVER, 0700) < 0)
-                return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->generation.path);
+        if (beneath && mkdirat(s->workdir.fd, GENERATION_UNCOVER, 0700) < 0)
+                return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->workdir.path);
         start = now_monotonic_usec();
-        r = attach(site, s->mount_fd, beneath ? MOVE_MOUNT_BENEATH : 0, reterr);
+        r = attach(context, s->mount_fd, beneath ? MOVE_MOUNT_BENEATH : 0, reterr);
         if (r < 0)
                 return r;
         *ret_pause = now_monotonic_usec() - start;
-        if (beneath && uncover(site, s, new_id, ret_pause, reterr) < 0)
+        if (beneath && uncover(context, s, new_id, ret_pause, reterr) < 0)
                 return 1;
         r = mounts_copy_propagation(&before, s->old->mount_id, s->mount_fd);
         if (r < 0) /* it has the one of its parent, which nobody who looks up a path notices */
-                site_note(
-                        site, "", "the new mount could not be given the propagation of the old one: %s",
+                context_note(
+                        context, "", "the new mount could not be given the propagation of the old one: %s",
                         strerror(-r));
         return 0;
 }
 
-static int open_drain(const Site *site, bool is_covered, Drain **ret) {
+static int open_drain(const Context *context, bool is_covered, Drain **ret) {
         _cleanup_(drain_freep) Drain *d = drain_new();
 
         if (!d)
                 return -ENOMEM;
         d->is_covered = is_covered;
-        d->mount_id = site->overlay->mount_id;
-        d->device = site->overlay->device;
-        d->work = strdup(site->overlay->work);
-        d->root_fd = openat(site->root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        d->mount_id = context->overlay->mount_id;
+        d->device = context->overlay->device;
+        d->work = strdup(context->overlay->work);
+        d->root_fd = openat(context->root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (d->root_fd < 0 || !d->work)
                 return d->root_fd < 0 ? -errno : -ENOMEM;
         *ret = TAKE_PTR(d);
         return 0;
 }
 
-int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failure *reterr) {
+int remount_swap(Context *context, const RemountRequest *q, RemountResult *ret, Failure *reterr) {
         _cleanup_(successor_done)
-                Successor s = { .old = site->overlay, .generation = GENERATION_INIT, .mount_fd = -EBADF };
+                Successor s = { .old = context->overlay, .workdir = WORKDIR_INIT, .mount_fd = -EBADF };
         bool beneath = kernel_mounts_beneath();
         _cleanup_(drain_freep) Drain *d = NULL;
         int r;
 
-        r = remount_check(site, q, &s.options, reterr);
+        r = remount_check(context, q, &s.options, reterr);
         if (r >= 0 && !q->ignore_blockers)
-                r = remount_wait_for_blockers(site, reterr);
+                r = remount_wait_for_blockers(context, reterr);
         if (r >= 0)
-                r = open_drain(site, !beneath, &d);
+                r = open_drain(context, !beneath, &d);
         if (r >= 0)
-                r = make_successor(site, &s, reterr);
+                r = make_successor(context, &s, reterr);
         if (r < 0) {
                 discard(&s);
                 return r;
         }
-        site_progress(site, JOB_APPLYING, 0, 0);
-        if (beneath && drain_record(site, d) < 0)
-                site_note(site, "", "another daemon will not know of the old superblock");
-        r = take_place(site, &s, beneath, &ret->pause_usec, reterr);
+        context_progress(context, JOB_APPLYING, 0, 0);
+        if (beneath && drain_record(context, d) < 0)
+                context_note(context, "", "another daemon will not know of the old superblock");
+        r = take_place(context, &s, beneath, &ret->pause_usec, reterr);
         if (r < 0) {
-                drain_forget(site, d);
+                drain_forget(context, d);
                 discard(&s);
         }
         if (r != 0)
                 return r < 0 ? r : -EBUSY;
         ret->drain = TAKE_PTR(d);
-        tell_place(site, fd_mount_id(s.mount_fd));
+        tell_place(context, fd_mount_id(s.mount_fd));
         return 0;
 }
 
@@ -417,15 +418,15 @@ static char *options_text(const OverlayOptions *l) {
 }
 
 int remount_plan(
-        Site *site, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr) {
+        Context *context, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr) {
         _cleanup_(overlay_options_done) OverlayOptions l = { 0 };
         Steps s = { .func = step, .userdata = userdata };
-        const Overlay *o = site->overlay;
+        const Overlay *o = context->overlay;
         bool beneath = kernel_mounts_beneath();
         _cleanup_free_ char *options = NULL;
         int r;
 
-        r = remount_check(site, q, &l, reterr);
+        r = remount_check(context, q, &l, reterr);
         if (r < 0)
                 return r;
         options = options_text(&l);

@@ -8,7 +8,7 @@
  * Whoever has something open in the old one keeps it. */
 #pragma once
 
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 /* Where the options to be set come from, and what may be done. Borrowed. */
 typedef struct RemountRequest {
@@ -37,15 +37,15 @@ typedef struct RemountResult {
 /* A step of what remount_swap() would do: name (static), text. */
 typedef int (*remount_step_func)(const char *name, const char *text, void *userdata);
 
-/* Swaps the superblock of site, whose descriptors are of the old one afterwards. 0; FAILURE_PRECONDITION: it
- * cannot be done, FAILURE_BUSY: somebody stands in the way; in all failures the running mount is as it was.
- * Waits for blockers (state waiting) as long as it takes, or until the site is canceled, with no descriptor
- * of the overlay; then -EAGAIN with no failure: whatever was known of the overlay may have changed, begin
- * anew. Blocks on the upper, and on the root of the overlay. */
-int remount_swap(Site *site, const RemountRequest *q, RemountResult *ret, Failure *reterr);
+/* Swaps the superblock of context, whose descriptors are of the old one afterwards. 0; FAILURE_PRECONDITION:
+ * it cannot be done, FAILURE_BUSY: somebody stands in the way; in all failures the running mount is as it
+ * was. Waits for blockers (state waiting) as long as it takes, or until the context is canceled, with no
+ * descriptor of the overlay; then -EAGAIN with no failure: whatever was known of the overlay may have
+ * changed, begin anew. Blocks on the upper, and on the root of the overlay. */
+int remount_swap(Context *context, const RemountRequest *q, RemountResult *ret, Failure *reterr);
 /* The steps, or why not; changes nothing. */
 int remount_plan(
-        Site *site, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr);
+        Context *context, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr);
 /* Brings to its end what a killed remount_swap() left: detaches an old mount that covers its finished
  * successor, removes work directories that no superblock uses. Returns 1 if the mount at the mount point is
  * another one now: load the overlay again. */
@@ -55,11 +55,11 @@ Drain *drain_free(Drain *d);
 DEFINE_CLEANUP(Drain *, drain_free);
 /* The next old superblock of an earlier worker, that nobody waits for any more: 1, or 0. What is known of
  * those that are gone is removed. Blocks on /proc, and on the old superblock. */
-int drain_take_up(const Site *site, Drain **ret);
+int drain_take_up(const Context *context, Drain **ret);
 /* Told when it changes: processes that hold the old superblock, and whether it is read-only by now. 0
  * processes: the end. */
 typedef void (*drain_func)(
         const Drain *d, unsigned n_processes, const char *who, bool is_read_only, void *userdata);
-/* Closes the site's root and waits until the old superblock is gone; makes it read-only as soon as nobody
+/* Closes the context's root and waits until the old superblock is gone; makes it read-only as soon as nobody
  * writes through it. -ECANCELED. */
-int drain_wait(Site *site, Drain *d, drain_func func, void *userdata);
+int drain_wait(Context *context, Drain *d, drain_func func, void *userdata);

@@ -12,7 +12,7 @@
 #include "core/upper/layer.h"
 #include "core/upper/names.h"
 #include "core/upper/observe.h"
-#include "core/users/standing.h"
+#include "core/users/occupants.h"
 
 void directory_report_done(DirectoryReport *r) {
         free(r->reason);
@@ -76,10 +76,10 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
 
 /* Whether the upper directory at path answers by itself: opaque, or below one that does without a redirect
  * of its own. */
-static int is_pure(const Site *site, const char *path) {
+static int is_pure(const Context *context, const char *path) {
         _cleanup_free_ char *lower = NULL;
         bool in_upper;
-        int r = upper_lower_path(site->upper_fd, path, &lower, &in_upper);
+        int r = upper_lower_path(context->upper_fd, path, &lower, &in_upper);
 
         return r < 0 ? r : in_upper && !lower;
 }
@@ -141,13 +141,13 @@ static int cover_entry(int dfd, const char *name, unsigned char type, void *user
         return 0;
 }
 
-static int judge_merged(const Site *site, int fd, const char *path, DirectoryReport *r) {
-        _cleanup_close_ int upper_fd = open_dir_beneath(site->upper_fd, path);
+static int judge_merged(const Context *context, int fd, const char *path, DirectoryReport *r) {
+        _cleanup_close_ int upper_fd = open_dir_beneath(context->upper_fd, path);
         Coverage c = { .upper_fd = upper_fd, .is_covered = true };
         bool in_upper;
         int k;
 
-        k = upper_lower_path(site->upper_fd, path, &r->lower_path, &in_upper);
+        k = upper_lower_path(context->upper_fd, path, &r->lower_path, &in_upper);
         if (k >= 0)
                 k = dir_foreach(fd, cover_entry, &c);
         r->n_entries = c.n_entries;
@@ -170,34 +170,39 @@ static int audit_pure(const Records *records, int fd, int upper_fd, const char *
                           fd, records_find(records, handle), records_find_finding(records, handle), &c, ret);
 }
 
-static int judge(const Site *site, const Records *records, int fd, const char *path, DirectoryReport *ret) {
+static int
+judge(const Context *context, const Records *records, int fd, const char *path, DirectoryReport *ret) {
         _cleanup_close_ int upper_fd = -EBADF;
-        int r = is_pure(site, path);
+        int r = is_pure(context, path);
 
         if (r <= 0)
-                return r < 0 ? r : judge_merged(site, fd, path, ret);
-        upper_fd = open_dir_beneath(site->upper_fd, path);
+                return r < 0 ? r : judge_merged(context, fd, path, ret);
+        upper_fd = open_dir_beneath(context->upper_fd, path);
         return upper_fd < 0 ? upper_fd : audit_pure(records, fd, upper_fd, path, ret);
 }
 
 int audit_directory(
-        const Site *site, const Records *records, const char *path, DirectoryReport *ret, Failure *reterr) {
+        const Context *context,
+        const Records *records,
+        const char *path,
+        DirectoryReport *ret,
+        Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { .path = path };
-        _cleanup_close_ int fd = open_dir_beneath(site->root_fd, path);
+        _cleanup_close_ int fd = open_dir_beneath(context->root_fd, path);
         int r = fd;
 
         if (fd == -EXDEV)
                 return failure_set(
                         reterr, FAILURE_NOT_MANAGED, EXDEV, "'%s/%s' belongs to another file system",
-                        site->overlay->mount_point, path);
+                        context->overlay->mount_point, path);
         if (fd >= 0 && path[0] == '\0')
                 r = set_reason(
                         &report, DIRECTORY_EXCLUDED, "overlayfs always merges the root of an overlay");
         else if (fd >= 0)
-                r = judge(site, records, fd, path, &report);
+                r = judge(context, records, fd, path, &report);
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot look at '%s/%s'", site->overlay->mount_point, path);
+                        reterr, r, "cannot look at '%s/%s'", context->overlay->mount_point, path);
         *ret = report;
         report = (DirectoryReport){ 0 };
         return 0;
@@ -205,32 +210,33 @@ int audit_directory(
 
 /* r: of opening or listing one directory of the upper. What belongs to that one alone is told, and the
  * others are looked at: 0. */
-static int pass_over(const Site *site, const char *path, int r) {
+static int pass_over(const Context *context, const char *path, int r) {
         _cleanup_free_ char *full = NULL, *reason = NULL;
 
         if (r >= 0 || is_gone(r))
                 return 0;
-        if (error_scope(site, CALL_READ, r) != SCOPE_ENTRY)
+        if (error_scope(context, CALL_READ, r) != SCOPE_ENTRY)
                 return r;
-        full = path_join(site->overlay->upper, path);
+        full = path_join(context->overlay->upper, path);
         reason = full ? error_reason(r, CALL_READ, "list the directory", full, -EBADF, NULL) : NULL;
         if (!reason)
                 return -ENOMEM;
-        site_note(site, path, "what is below is not looked at: %s", reason);
+        context_note(context, path, "what is below is not looked at: %s", reason);
         return 0;
 }
 
 /* No system call takes such a path. What stands there cannot be finalized, and nobody can name it. */
-static bool is_too_long(const Site *site, const char *parent, const char *path) {
+static bool is_too_long(const Context *context, const char *parent, const char *path) {
         if (strlen(path) < PATH_MAX)
                 return false;
-        site_note(
-                site, parent, "what it holds is not looked at: its path is longer than %d bytes", PATH_MAX);
+        context_note(
+                context, parent, "what it holds is not looked at: its path is longer than %d bytes",
+                PATH_MAX);
         return true;
 }
 
 typedef struct Walk {
-        const Site *site;
+        const Context *context;
         const Records *records;
         report_func func;
         void *userdata;
@@ -258,11 +264,11 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
         path = path_join(l->path, name);
         if (!path)
                 return -ENOMEM;
-        if (is_too_long(l->walk->site, l->path, path))
+        if (is_too_long(l->walk->context, l->path, path))
                 return 0;
         fd = open_dir_beneath(dfd, name);
         if (fd < 0)
-                return pass_over(l->walk->site, path, fd);
+                return pass_over(l->walk->context, path, fd);
         r = upper_entry_read(fd, "", &e);
         if (r >= 0)
                 r =
@@ -274,7 +280,7 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
 
 static int report_pure(const Walk *w, int upper_fd, const char *path) {
         _cleanup_(directory_report_done) DirectoryReport r = { .path = path };
-        _cleanup_close_ int fd = open_dir_beneath(w->site->root_fd, path);
+        _cleanup_close_ int fd = open_dir_beneath(w->context->root_fd, path);
         int k = fd < 0 ? fd : audit_pure(w->records, fd, upper_fd, path, &r);
 
         if (k < 0)
@@ -289,20 +295,20 @@ static int walk(const Walk *w, int fd, const char *path, bool is_pure) {
         if (r != 0)
                 return r < 0 ? r : 0;
         r = dir_foreach(fd, walk_child, &l);
-        return l.has_failed ? r : pass_over(w->site, path, r);
+        return l.has_failed ? r : pass_over(w->context, path, r);
 }
 
 int audit_tree(
-        const Site *site, const Records *records, const char *path, report_func func, void *userdata) {
-        const Walk w = { .site = site, .records = records, .func = func, .userdata = userdata };
-        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
-        int r = fd < 0 ? fd : is_pure(site, path);
+        const Context *context, const Records *records, const char *path, report_func func, void *userdata) {
+        const Walk w = { .context = context, .records = records, .func = func, .userdata = userdata };
+        _cleanup_close_ int fd = open_dir_beneath(context->upper_fd, path);
+        int r = fd < 0 ? fd : is_pure(context, path);
 
         return r < 0 ? (is_gone(r) ? 0 : r) : walk(&w, fd, path, r);
 }
 
 typedef struct Found {
-        const Site *site;
+        const Context *context;
         const char *top;
         char ***items;
         size_t *n;
@@ -313,9 +319,9 @@ static int add_found(const DirectoryReport *r, void *userdata) {
         Found *f = userdata;
         int k;
 
-        if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->site->options.force) {
-                site_note(
-                        f->site, r->path,
+        if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->context->options.force) {
+                context_note(
+                        f->context, r->path,
                         "it looks finalized, but its record is lost: it stays as it is, unless it is "
                         "unfinalized by itself with --force");
                 return 0;
@@ -325,10 +331,10 @@ static int add_found(const DirectoryReport *r, void *userdata) {
 }
 
 int audit_find_finalized(
-        const Site *site, const Records *records, const char *path, char ***items, size_t *n) {
-        Found found = { .site = site, .top = path, .items = items, .n = n };
+        const Context *context, const Records *records, const char *path, char ***items, size_t *n) {
+        Found found = { .context = context, .top = path, .items = items, .n = n };
 
-        return audit_tree(site, records, path, add_found, &found);
+        return audit_tree(context, records, path, add_found, &found);
 }
 
 int audit_guess_lower(int upper_fd, char **ret) {
@@ -350,7 +356,7 @@ int audit_guess_lower(int upper_fd, char **ret) {
 
 /* A directory of the upper being listed. */
 typedef struct Listing {
-        const Site *site;
+        const Context *context;
         const char *path;
         upper_func func;
         void *userdata;
@@ -362,18 +368,18 @@ static int walk_upper(Listing *l, int fd);
 static int visit_upper(int dfd, const char *name, unsigned char type, void *userdata) {
         Listing *l = userdata;
         _cleanup_free_ char *path = path_join(l->path, name);
-        Listing below = { .site = l->site, .path = path, .func = l->func, .userdata = l->userdata };
+        Listing below = { .context = l->context, .path = path, .func = l->func, .userdata = l->userdata };
         _cleanup_close_ int fd = -EBADF;
         int r;
 
         if (!path)
                 return -ENOMEM;
-        if (is_too_long(l->site, l->path, path))
+        if (is_too_long(l->context, l->path, path))
                 return 0;
         r = l->func(dfd, name, type, path, l->userdata);
         if (r == 0 && type == DT_DIR && !is_staging_name(name)) {
                 fd = open_dir_beneath(dfd, name);
-                r = fd < 0 ? pass_over(l->site, path, fd) : walk_upper(&below, fd);
+                r = fd < 0 ? pass_over(l->context, path, fd) : walk_upper(&below, fd);
         }
         l->has_failed = r < 0;
         return r < 0 ? r : 0;
@@ -382,12 +388,12 @@ static int visit_upper(int dfd, const char *name, unsigned char type, void *user
 static int walk_upper(Listing *l, int fd) {
         int r = dir_foreach(fd, visit_upper, l);
 
-        return is_gone(r) ? 0 : l->has_failed ? r : pass_over(l->site, l->path, r);
+        return is_gone(r) ? 0 : l->has_failed ? r : pass_over(l->context, l->path, r);
 }
 
-int audit_upper(const Site *site, const char *path, upper_func func, void *userdata) {
-        _cleanup_close_ int fd = open_dir_beneath(site->upper_fd, path);
-        Listing l = { .site = site, .path = path, .func = func, .userdata = userdata };
+int audit_upper(const Context *context, const char *path, upper_func func, void *userdata) {
+        _cleanup_close_ int fd = open_dir_beneath(context->upper_fd, path);
+        Listing l = { .context = context, .path = path, .func = func, .userdata = userdata };
 
         return fd < 0 ? (is_gone(fd) ? 0 : fd) : walk_upper(&l, fd);
 }
@@ -411,10 +417,10 @@ static int search_merged(int dfd, const char *name, unsigned char type, const ch
         return r < 0 ? r : 1;
 }
 
-int audit_find_merged(const Site *site, const char *path, char ***items, size_t *n) {
+int audit_find_merged(const Context *context, const char *path, char ***items, size_t *n) {
         MergedSearch m = { .items = items, .n = n };
 
-        return audit_upper(site, path, search_merged, &m);
+        return audit_upper(context, path, search_merged, &m);
 }
 
 typedef struct AliasSearch {
@@ -446,28 +452,28 @@ static int search_alias(int dfd, const char *name, unsigned char type, const cha
         return *a->ret ? -EEXIST : -ENOMEM;
 }
 
-int audit_find_alias(const Site *site, const char *path, const char *lower, char **ret) {
+int audit_find_alias(const Context *context, const char *path, const char *lower, char **ret) {
         AliasSearch a = { .path = path, .lower = lower, .ret = ret };
-        int r = audit_upper(site, "", search_alias, &a);
+        int r = audit_upper(context, "", search_alias, &a);
 
         return r == -EEXIST ? 1 : r;
 }
 
 static int note_stray(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
         char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
-        const Site *site = userdata;
+        const Context *context = userdata;
         const char *id;
 
         id = type == DT_DIR ? old_tree_id(name) : NULL;
         if (!id)
                 return 0;
         (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
-        if (faccessat(site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+        if (faccessat(context->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
                 return 0;
         /* Its own worker removes the tree first, then its staging directory. */
         if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                site_note(
-                        site, path,
+                context_note(
+                        context, path,
                         "an old tree that was kept for processes standing in it, and what was known about "
                         "it "
                         "('" STAGING_NAME
@@ -476,32 +482,32 @@ static int note_stray(int dfd, const char *name, unsigned char type, const char 
         return 0;
 }
 
-int audit_note_strays(const Site *site) {
-        return audit_upper(site, "", note_stray, (void *) site);
+int audit_note_strays(const Context *context) {
+        return audit_upper(context, "", note_stray, (void *) context);
 }
 
 typedef struct OldTrees {
-        const Site *site;
+        const Context *context;
         const char *lower; /* of the directory to be merged again */
         Failure *reterr;
 } OldTrees;
 
-static int read_snapshot(const Site *site, const char *id, Tree **ret) {
+static int read_snapshot(const Context *context, const char *id, Tree **ret) {
         char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
         _cleanup_close_ int fd = -EBADF;
 
         (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", id);
-        fd = open_dir_beneath(site->upper_fd, path);
+        fd = open_dir_beneath(context->upper_fd, path);
         if (fd < 0)
                 return fd;
         return staging_read_snapshot(fd, ret);
 }
 
 static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {
-        const char *point = o->site->overlay->mount_point;
-        Standing standing;
+        const char *point = o->context->overlay->mount_point;
+        Occupants standing;
 
-        if (standing_find(component, NULL, &standing) < 0 || standing.n == 0)
+        if (occupants_find(component, NULL, &standing) < 0 || standing.n == 0)
                 return failure_set(
                         o->reterr, FAILURE_BUSY, FAILURE_ERROR_HELD,
                         "what '%s/%s' was before it was finalized is still being removed (or is kept for an "
@@ -523,12 +529,12 @@ static int check_old_tree(const char *id, void *userdata) {
         const OldTrees *o = userdata;
         const char *lower, *name;
 
-        if (read_snapshot(o->site, id, &t) < 0 || t->is_undo || !t->root->lower || !t->root->old_handle)
+        if (read_snapshot(o->context, id, &t) < 0 || t->is_undo || !t->root->lower || !t->root->old_handle)
                 return 0;
         lower = t->root->lower;
         if (!path_startswith(lower, o->lower) && !path_startswith(o->lower, lower))
                 return 0;
-        fd = file_handle_open(o->site->upper_fd, t->root->old_handle, &path);
+        fd = file_handle_open(o->context->upper_fd, t->root->old_handle, &path);
         if (fd < 0)
                 return 0;
         name = path_basename(path);
@@ -537,8 +543,8 @@ static int check_old_tree(const char *id, void *userdata) {
         return refuse_old_tree(o, t, is_staging_name(name) ? name : id);
 }
 
-int audit_check_old_trees(const Site *site, const char *lower, Failure *reterr) {
-        OldTrees o = { .site = site, .lower = lower, .reterr = reterr };
+int audit_check_old_trees(const Context *context, const char *lower, Failure *reterr) {
+        OldTrees o = { .context = context, .lower = lower, .reterr = reterr };
 
-        return staging_foreach(site, check_old_tree, &o, reterr);
+        return staging_foreach(context, check_old_tree, &o, reterr);
 }

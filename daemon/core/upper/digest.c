@@ -78,7 +78,7 @@ uint64_t digest_directory(int dfd, const char *path) {
         if (xattrs == 0 || fstat(fd, &st) < 0)
                 return 0;
         d = hash_bytes((uint64_t[]){ st.st_mode, st.st_uid, st.st_gid, xattrs }, 4 * sizeof(uint64_t));
-        return d > DIGEST_TAKING ? d : DIGEST_TAKING + 1;
+        return d > BASELINE_IN_TRANSIT ? d : BASELINE_IN_TRANSIT + 1;
 }
 
 uint64_t digest_ctime(const struct stat *st) {

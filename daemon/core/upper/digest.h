@@ -25,6 +25,6 @@ uint64_t digest_xattrs(int dfd, const char *name);
 uint64_t digest_directory(int dfd, const char *path);
 /* In place of that in a record, while a refresh sets these one after the other: what a kill leaves half done
  * is nobody's then. digest_directory() never returns it. */
-#define DIGEST_TAKING 1
+#define BASELINE_IN_TRANSIT 1
 /* Of the last change to content or attributes, in nanoseconds. */
 uint64_t digest_ctime(const struct stat *st) _pure_;

@@ -117,7 +117,7 @@ static int give(int fd, const struct stat *old, const struct stat *new) {
 
 /* Nobody may do meanwhile what neither the old mode nor the new one allows. A new owner takes the set-id
  * bits away in any case. */
-int meta_dress(int from_fd, int to_fd) {
+int meta_copy_all(int from_fd, int to_fd) {
         struct stat new, old;
         mode_t both;
         int r;

@@ -14,7 +14,7 @@ int meta_copy(int from_fd, int to_fd);
 int meta_copy_but_labels(int from_fd, int to_fd);
 /* The same of a file that is in use: it never grants what neither has, its set-id bits stay where its owner
  * does, and its mode is right in the end also when an xattr cannot be had. */
-int meta_dress(int from_fd, int to_fd);
+int meta_copy_all(int from_fd, int to_fd);
 /* The xattrs and ACLs but labels of an entry that cannot be opened, or is a symlink; its labels. */
 int meta_copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to);
 int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *to);

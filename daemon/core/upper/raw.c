@@ -37,7 +37,7 @@ int raw_make_merged(int staging_upper_fd, const char *name, const char *lower) {
         return r < 0 ? r : TAKE_FD(fd);
 }
 
-int raw_remove_lost(int upper_fd, const char *name) {
+int raw_remove_orphan(int upper_fd, const char *name) {
         return unlinkat(upper_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 

@@ -12,7 +12,7 @@ int raw_make_whiteout(int upper_fd, const char *name);
 /* Removes a file of which only metadata was copied up, on the upper. Only for one whose lookup through the
  * overlay fails (EIO, as its lower file is gone; docs/overlayfs.md 3.7), so that the kernel has no dentry of
  * it, and whose metadata nobody has changed. */
-int raw_remove_lost(int upper_fd, const char *name);
+int raw_remove_orphan(int upper_fd, const char *name);
 /* Removes a tree that an undo was building, on the upper. Only for a tree in staging that was never
  * exchanged and that the overlay refuses to look up (ESTALE: its inode in memory still stands for what the
  * directory was before; docs/overlayfs.md 4.1) or to list (the lower denies it), so that there is no other

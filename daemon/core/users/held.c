@@ -21,7 +21,7 @@ void held_trees_done(HeldTrees *t) {
         *t = (HeldTrees){ .records_fd = t->records_fd };
 }
 
-/* ".ovlfind/ID/tree/sub/file (deleted)": the id, and "sub/file". Of the grave the names say nothing. */
+/* ".ovlfind/ID/tree/sub/file (deleted)": the id, and "sub/file". Of the quarantine the names say nothing. */
 static bool parse(const char *path, char id[static STAGING_ID_LENGTH + 1], char **ret_rest) {
         const char *p = path_startswith(path, STAGING_NAME), *rest;
         size_t n;
@@ -101,7 +101,7 @@ int held_resolve(HeldTrees *t, const char *blocker_path, char **ret_path, char *
 }
 
 typedef struct Holders {
-        const Site *site;
+        const Context *context;
         const char *lower;         /* NULL: of anything */
         const char *sockets_below; /* also who may hold it by the name of a socket there; NULL: not */
         HeldTrees trees;
@@ -137,7 +137,7 @@ static int compare_pid(const void *a, const void *b) {
 static int find_holders(Holders *h) {
         Blockers *f = &h->found;
         const char *below = h->sockets_below ? NULL : STAGING_NAME;
-        int r = blockers_find(h->site->overlay, /* proc= */ NULL, below, &h->all);
+        int r = blockers_find(h->context->overlay, /* proc= */ NULL, below, &h->all);
 
         if (r < 0)
                 return r;
@@ -156,10 +156,11 @@ static int find_holders(Holders *h) {
         return 0;
 }
 
-int held_check(const Site *site, const char *path, const char *lower, Failure *reterr) {
-        _cleanup_(holders_done)
-                Holders h = { .site = site, .lower = lower, .trees = { .records_fd = site->records_fd } };
-        const char *point = site->overlay->mount_point;
+int held_check(const Context *context, const char *path, const char *lower, Failure *reterr) {
+        _cleanup_(holders_done) Holders h = { .context = context,
+                                              .lower = lower,
+                                              .trees = { .records_fd = context->records_fd } };
+        const char *point = context->overlay->mount_point;
         char who[BLOCKERS_TEXT_SIZE];
         int r = find_holders(&h);
 
@@ -176,10 +177,10 @@ int held_check(const Site *site, const char *path, const char *lower, Failure *r
                 point, path, who, point, path);
 }
 
-int held_explain(const Site *site, const char *path, Failure *reterr) {
-        _cleanup_(holders_done) Holders h = { .site = site,
+int held_explain(const Context *context, const char *path, Failure *reterr) {
+        _cleanup_(holders_done) Holders h = { .context = context,
                                               .sockets_below = path,
-                                              .trees = { .records_fd = site->records_fd } };
+                                              .trees = { .records_fd = context->records_fd } };
         char who[BLOCKERS_TEXT_SIZE] = "";
 
         if (find_holders(&h) >= 0)
@@ -188,6 +189,6 @@ int held_explain(const Site *site, const char *path, Failure *reterr) {
                 reterr, FAILURE_BUSY, EBUSY,
                 "something still holds what '%s/%s' was before it was finalized, %s%s; try again when those "
                 "who used it then have left",
-                site->overlay->mount_point, path,
+                context->overlay->mount_point, path,
                 who[0] ? "perhaps " : "nobody that /proc shows (a loop device on a file of it?)", who);
 }

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "base/failure.h"
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/record/tree.h"
 
 /* The records of trees that were asked for. */
@@ -27,7 +27,7 @@ int held_resolve(HeldTrees *t, const char *blocker_path, char **ret_path, char *
 
 /* Whether an undo of the directory at path, merged with lower before, can be built as far as /proc tells:
  * 0, or -FAILURE_ERROR_HELD with a failure that names who holds what it was. */
-int held_check(const Site *site, const char *path, const char *lower, Failure *reterr);
+int held_check(const Context *context, const char *path, const char *lower, Failure *reterr);
 /* After the kernel has refused: a failure that names whom /proc shows to hold anything of old trees, or
  * to have a socket there: its name is in the tree that it was bound in, and nothing tells which that is. */
-int held_explain(const Site *site, const char *path, Failure *reterr);
+int held_explain(const Context *context, const char *path, Failure *reterr);

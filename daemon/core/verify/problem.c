@@ -84,10 +84,10 @@ const ProblemInfo *problem_info(ProblemKind kind) {
         return kind >= 0 && kind < _PROBLEM_KIND_MAX ? infos + kind : NULL;
 }
 
-int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_mended) {
-        const Problem p = { .kind = kind, .path = path, .detail = detail, .is_mended = is_mended };
+int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_repaired) {
+        const Problem p = { .kind = kind, .path = path, .detail = detail, .is_repaired = is_repaired };
 
         v->n_problems++;
-        v->n_mended += is_mended;
+        v->n_repaired += is_repaired;
         return v->func(&p, v->userdata);
 }

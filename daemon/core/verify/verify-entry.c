@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One entry of the upper: whether the kernel resolves it, and to what. It goes by the kernel's own rules of
- * lookup (layer.h). It finds; a repair is made by mend.c, and asked for only where the right value is
+ * lookup (layer.h). It finds; a repair is made by repair.c, and asked for only where the right value is
  * proved by type, size and, where there are handles, origin. */
 #include <fcntl.h>
 #include <string.h>
@@ -11,10 +11,10 @@
 #include "core/verify/verify-internal.h"
 
 static int
-found(const VerifyEntry *x, ProblemKind kind, mend_func mend, const char *value, const char *detail) {
-        bool is_mended = x->v->want_repair && mend && mend(x, value) > 0;
+found(const VerifyEntry *x, ProblemKind kind, repair_func mend, const char *value, const char *detail) {
+        bool is_repaired = x->v->want_repair && mend && mend(x, value) > 0;
 
-        return verify_found(x->v, kind, x->path, detail, is_mended);
+        return verify_found(x->v, kind, x->path, detail, is_repaired);
 }
 
 /* The lower path an entry has by its name, NULL if its directory has none. */
@@ -48,7 +48,7 @@ static int found_redirect(const VerifyEntry *x, ProblemKind kind, const char *lo
                 value = NULL;
                 return -ENOMEM;
         }
-        return found(x, kind, mend_redirect, value, value);
+        return found(x, kind, repair_redirect, value, value);
 }
 
 /* The kernel takes "/a/b" and "name" (layer.c has the same rule for walks). */
@@ -162,14 +162,14 @@ static int check_whiteout(const VerifyEntry *x) {
 
         if (x->dir->is_pure)
                 return x->dir->has_origin ? 0
-                                          : found(x, PROBLEM_VISIBLE_WHITEOUT, mend_whiteout, NULL, NULL);
+                                          : found(x, PROBLEM_VISIBLE_WHITEOUT, repair_whiteout, NULL, NULL);
         r = lower_by_name(x, x->name, &lower);
         if (r < 0)
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
         if (r < 0 && r != -ENOENT)
                 return found_unknown(x, r);
-        return r == -ENOENT ? found(x, PROBLEM_IDLE_WHITEOUT, mend_whiteout, NULL, NULL) : 0;
+        return r == -ENOENT ? found(x, PROBLEM_IDLE_WHITEOUT, repair_whiteout, NULL, NULL) : 0;
 }
 
 int verify_entry(VerifyEntry *x) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of the audit share: verify.c (the walk), verify-entry.c (one entry), verify-leftovers.c
- * (what is no entry), mend.c (the repairs). */
+ * (what is no entry), repair.c (the repairs). */
 #pragma once
 
 #include "core/upper/layer.h"
@@ -28,15 +28,15 @@ typedef struct VerifyEntry {
         char *origin; /* xattr, NULL none */
         ssize_t origin_size;
 } VerifyEntry;
-typedef int (*mend_func)(const VerifyEntry *x, const char *value);
+typedef int (*repair_func)(const VerifyEntry *x, const char *value);
 
-int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_mended);
+int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_repaired);
 int verify_entry(VerifyEntry *x);
 int verify_leftovers(Verify *v);
 /* name begins as one of ours. */
 int verify_old_tree(Verify *v, const char *name, const char *path);
 
-/* mend.c. value: the absolute redirect. */
-int mend_redirect(const VerifyEntry *x, const char *value);
-int mend_whiteout(const VerifyEntry *x, const char *value);
-int mend_impure(const VerifyDirectory *d);
+/* repair.c. value: the absolute redirect. */
+int repair_redirect(const VerifyEntry *x, const char *value);
+int repair_whiteout(const VerifyEntry *x, const char *value);
+int repair_impure(const VerifyDirectory *d);

@@ -21,25 +21,25 @@ static int is_node_in_use(Node *n, void *userdata) {
 
         if (!n->new_handle)
                 return 0;
-        fd = file_handle_open(v->site->upper_fd, n->new_handle, &path);
+        fd = file_handle_open(v->context->upper_fd, n->new_handle, &path);
         if (fd == -ESTALE || fd == -ENOENT)
                 return 0;
         (void) fd_close(fd);
         /* What cannot be looked at is not called idle. */
-        if (fd < 0 || upper_lower_path(v->site->upper_fd, path, &lower, &in_upper) < 0)
+        if (fd < 0 || upper_lower_path(v->context->upper_fd, path, &lower, &in_upper) < 0)
                 return -EEXIST;
         return lower ? 0 : -EEXIST;
 }
 
 static int check_record(const Tree *t, void *userdata) {
         Verify *v = userdata;
-        bool is_mended = false;
+        bool is_repaired = false;
 
         if (tree_foreach((Tree *) t, is_node_in_use, v) < 0)
                 return 0;
-        if (v->want_repair && syncfs(v->site->upper_fd) >= 0)
-                is_mended = unlinkat(v->site->records_fd, t->id, 0) >= 0 || errno == ENOENT;
-        return verify_found(v, PROBLEM_IDLE_RECORD, t->path, t->id, is_mended);
+        if (v->want_repair && syncfs(v->context->upper_fd) >= 0)
+                is_repaired = unlinkat(v->context->records_fd, t->id, 0) >= 0 || errno == ENOENT;
+        return verify_found(v, PROBLEM_IDLE_RECORD, t->path, t->id, is_repaired);
 }
 
 static int check_damaged(Verify *v) {
@@ -50,16 +50,16 @@ static int check_damaged(Verify *v) {
         (void) snprintf(detail, sizeof(detail), "%u", records_n_damaged(v->records));
         return verify_found(
                 v, PROBLEM_DAMAGED_RECORD, "", detail,
-                v->want_repair && records_set_damaged_aside(v->site->records_fd) >= 0);
+                v->want_repair && records_set_damaged_aside(v->context->records_fd) >= 0);
 }
 
 /* A worker that is alive holds the lock of its directory. */
 static bool is_worked_on(const Verify *v, const char *path) {
         _cleanup_close_ int fd = -EBADF;
 
-        if (v->site->root_fd < 0)
+        if (v->context->root_fd < 0)
                 return false;
-        fd = open_dir_beneath(v->site->root_fd, path);
+        fd = open_dir_beneath(v->context->root_fd, path);
         return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0;
 }
 
@@ -71,7 +71,7 @@ static int find_any(int dfd, const char *name, unsigned char type, void *userdat
  * overlay is not mounted. */
 static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
         static const char *const lasting[] = { STAGING_SNAPSHOT, STAGING_REPLACED };
-        _cleanup_close_ int fd = v->site->root_fd >= 0 ? open_dir_beneath(base_fd, name) : -EBADF,
+        _cleanup_close_ int fd = v->context->root_fd >= 0 ? open_dir_beneath(base_fd, name) : -EBADF,
                             kept_fd = -EBADF;
 
         if (fd < 0)
@@ -96,7 +96,7 @@ static int check_work(int dfd, const char *name, unsigned char type, void *userd
 }
 
 static int check_staging(Verify *v) {
-        _cleanup_close_ int fd = open_dir_beneath(v->site->upper_fd, STAGING_NAME);
+        _cleanup_close_ int fd = open_dir_beneath(v->context->upper_fd, STAGING_NAME);
 
         if (fd < 0)
                 return errno_is_gone(fd) ? 0 : fd;
@@ -105,7 +105,7 @@ static int check_staging(Verify *v) {
 
 static int check_leftover(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_close_ int fd = -EBADF;
-        bool is_mended = false;
+        bool is_repaired = false;
         Verify *v = userdata;
         struct stat st;
 
@@ -116,16 +116,16 @@ static int check_leftover(int dfd, const char *name, unsigned char type, void *u
         if (v->want_repair && type == DT_DIR)
                 fd = open_dir_beneath(dfd, name);
         if (v->want_repair && (fd < 0 || dir_empty(fd) >= 0))
-                is_mended = unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) >= 0;
-        return verify_found(v, PROBLEM_LEFTOVER_WORK, "", name, is_mended);
+                is_repaired = unlinkat(dfd, name, type == DT_DIR ? AT_REMOVEDIR : 0) >= 0;
+        return verify_found(v, PROBLEM_LEFTOVER_WORK, "", name, is_repaired);
 }
 
 /* On a mounted overlay the kernel is at work there. */
 static int check_work_directory(Verify *v) {
-        const char *work = v->site->overlay->work;
+        const char *work = v->context->overlay->work;
         _cleanup_close_ int fd = -EBADF, work_fd = -EBADF;
 
-        if (v->site->root_fd >= 0 || !work)
+        if (v->context->root_fd >= 0 || !work)
                 return 0;
         fd = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
@@ -153,7 +153,7 @@ int verify_old_tree(Verify *v, const char *name, const char *path) {
         if (!id)
                 return 0;
         (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
-        if (faccessat(v->site->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+        if (faccessat(v->context->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
                 return 0;
         return verify_found(v, PROBLEM_LEFTOVER_OLD_TREE, path, NULL, false);
 }

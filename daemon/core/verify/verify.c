@@ -112,7 +112,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
 
         if (!path)
                 return -ENOMEM;
-        if (site_is_canceled(at->v->site))
+        if (context_is_canceled(at->v->context))
                 return -ECANCELED;
         if (is_staging_name(name))
                 return verify_old_tree(at->v, name, path);
@@ -122,11 +122,11 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         if (e.class == UPPER_MISSING)
                 return 0;
         at->v->n_entries++;
-        throttle_wait(at->v->site->throttle, at->v->site, 1);
+        throttle_wait(at->v->context->throttle, at->v->context, 1);
         x.origin_size = xattr_read_at(dfd, name, XATTR_ORIGIN, &x.origin);
         /* A marked directory keeps its origin, but is not merged: the kernel takes it for pure. */
         at->d->needs_impure |= x.origin_size > 0 && e.class != UPPER_OPAQUE;
-        site_progress(at->v->site, JOB_RUNNING, at->v->n_entries, 0);
+        context_progress(at->v->context, JOB_RUNNING, at->v->n_entries, 0);
         r = verify_entry(&x);
         return r < 0 || e.type != DT_DIR ? r : descend(&x);
 }
@@ -137,7 +137,7 @@ static int check_impure(Verify *v, const VerifyDirectory *d) {
 
         if (!d->needs_impure || xattr_read_fd(d->upper_fd, XATTR_IMPURE, &value) > 0)
                 return 0;
-        return verify_found(v, PROBLEM_WRONG_IMPURE, d->path, NULL, v->want_repair && mend_impure(d) > 0);
+        return verify_found(v, PROBLEM_WRONG_IMPURE, d->path, NULL, v->want_repair && repair_impure(d) > 0);
 }
 
 static int walk(Verify *v, VerifyDirectory *d) {
@@ -156,10 +156,10 @@ static int open_start(Verify *v, VerifyDirectory *d) {
         int r;
 
         d->path = v->path;
-        d->upper_fd = open_dir_beneath(v->site->upper_fd, v->path);
+        d->upper_fd = open_dir_beneath(v->context->upper_fd, v->path);
         if (d->upper_fd < 0)
                 return d->upper_fd;
-        r = upper_lower_path(v->site->upper_fd, v->path, &d->lower, &in_upper);
+        r = upper_lower_path(v->context->upper_fd, v->path, &d->lower, &in_upper);
         if (r >= 0)
                 r = upper_entry_read(d->upper_fd, "", &e);
         if (r < 0)
@@ -171,7 +171,7 @@ static int open_start(Verify *v, VerifyDirectory *d) {
 
 int verify_run(Verify *v, Failure *reterr) {
         _cleanup_(directory_done) VerifyDirectory top = { .upper_fd = -EBADF };
-        const char *point = v->site->overlay->mount_point;
+        const char *point = v->context->overlay->mount_point;
         int r = open_start(v, &top);
 
         if (is_gone(r)) /* nothing of it in the upper: nothing that could be wrong */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An audit of an upper layer against its lower layers and our records: what cannot be resolved, what changed
  * below, what was left behind. Reads only, unless it is to repair; a repair loses nothing, and is made only
- * where it is known what is right. Works on a mounted overlay and on an unmounted one (site->root_fd is then
- * -EBADF). */
+ * where it is known what is right. Works on a mounted overlay and on an unmounted one (context->root_fd is
+ * then -EBADF). */
 #pragma once
 
 #include "base/failure.h"
-#include "core/context/site.h"
+#include "core/context/context.h"
 #include "core/lower/lower.h"
 #include "core/record/manifest.h"
 
@@ -47,21 +47,21 @@ typedef struct Problem {
         const char
                 *path; /* relative to the overlay's root; of a record or work directory, what it is about */
         const char *detail; /* NULL: the kind says it all */
-        bool is_mended;
+        bool is_repaired;
 } Problem;
 
 /* A negative return ends the audit. */
 typedef int (*problem_func)(const Problem *p, void *userdata);
 
 typedef struct Verify {
-        Site *site;
+        Context *context;
         const Records *records; /* NULL: not looked at, as for an overlay that is not configured */
         const Lower *lower;
         const char *path; /* what is looked at; "" is all of it, with records and leftovers */
         bool want_repair;
         problem_func func;
         void *userdata;
-        uint64_t n_entries, n_problems, n_mended; /* results */
+        uint64_t n_entries, n_problems, n_repaired; /* results */
 } Verify;
 
 /* 0 also when problems were found. -ECANCELED. Blocks: asks the lower for each entry that needs it. */

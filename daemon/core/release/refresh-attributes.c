@@ -13,19 +13,19 @@
 #include "core/upper/meta.h"
 
 static int set_taking(Node *n, void *userdata) {
-        n->base = DIGEST_TAKING;
+        n->base = BASELINE_IN_TRANSIT;
         return 0;
 }
 
 /* Owner, mode and xattrs come one after the other: what a kill leaves half done counts as nobody's. */
-int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
+int refresh_attributes(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_close_ int fd = lower_open_dir(d->p->lower, c->lower);
         int r = fd;
 
         c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
         if (r >= 0)
                 r = record_edit(
-                        d->p->site->records_fd, d->node->tree->id, d->node->new_handle, set_taking, NULL);
+                        d->p->context->records_fd, d->node->tree->id, d->node->new_handle, set_taking, NULL);
         if (r >= 0)
                 r = meta_copy_but_labels(fd, d->fd);
         c->is_done = r >= 0;
@@ -37,7 +37,7 @@ int refresh_dress(RefreshDirectory *d, RefreshChange *c) {
 
 #define OPEN_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME)
 
-bool refresh_is_dressed(const RefreshChange *c) {
+bool refresh_has_attributes(const RefreshChange *c) {
         return c->kind == DIFFERENCE_CHANGED && c->has_same_content && !c->is_same && !c->is_done;
 }
 
@@ -46,7 +46,7 @@ static int set_dressing(Node *n, void *userdata) {
 
         for (size_t i = 0; i < d->n; i++) {
                 RefreshChange *c = d->items + i;
-                Entry *e = refresh_is_dressed(c) ? node_find(n, c->name) : NULL;
+                Entry *e = refresh_has_attributes(c) ? node_find(n, c->name) : NULL;
 
                 if (!e)
                         continue;
@@ -56,12 +56,12 @@ static int set_dressing(Node *n, void *userdata) {
         return 0;
 }
 
-int refresh_record_dressing(RefreshDirectory *d) {
+int refresh_record_attributes(RefreshDirectory *d) {
         for (size_t i = 0; i < d->n; i++)
-                if (refresh_is_dressed(d->items + i))
+                if (refresh_has_attributes(d->items + i))
                         return record_edit(
-                                d->p->site->records_fd, d->node->tree->id, d->node->new_handle, set_dressing,
-                                d);
+                                d->p->context->records_fd, d->node->tree->id, d->node->new_handle,
+                                set_dressing, d);
         return 0;
 }
 
@@ -69,7 +69,7 @@ int refresh_record_dressing(RefreshDirectory *d) {
 static int open_here(const RefreshDirectory *d, const char *name) {
         int fd = open_beneath(d->fd, name, OPEN_FILE);
 
-        if (fd != -ESTALE || remount_reconfigure(d->p->site->root_fd, NULL) < 0)
+        if (fd != -ESTALE || remount_reconfigure(d->p->context->root_fd, NULL) < 0)
                 return fd;
         return open_beneath(d->fd, name, OPEN_FILE);
 }
@@ -82,7 +82,7 @@ static bool is_as_in_lower(const RefreshDirectory *d, const RefreshChange *c, in
                 digest_stat(&st) == digest_stat(&c->st) && digest_xattrs(d->upper_fd, c->name) == c->xattrs;
 }
 
-int refresh_dress_file(RefreshDirectory *d, RefreshChange *c) {
+int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_close_ int from_fd = open_beneath(d->p->lower->view_fd, c->lower, OPEN_FILE);
         _cleanup_close_ int to_fd = from_fd < 0 ? -EBADF : open_here(d, c->name);
         int r = from_fd < 0 ? from_fd : to_fd < 0 ? to_fd : 0;
@@ -93,7 +93,7 @@ int refresh_dress_file(RefreshDirectory *d, RefreshChange *c) {
         }
         if (r >= 0) {
                 c->is_begun = true;
-                r = meta_dress(from_fd, to_fd);
+                r = meta_copy_all(from_fd, to_fd);
         }
         if (r < 0)
                 return failure_set_errno(

@@ -28,7 +28,7 @@ typedef struct Observer {
 
 #define DEPTH_INFINITE UINT32_MAX
 
-typedef struct SiteOptions {
+typedef struct ContextOptions {
         uint64_t quiet_usec; /* names must not have changed for so long before a directory is exchanged */
         unsigned n_threads;
         StandingPolicy standing;
@@ -44,9 +44,9 @@ typedef struct SiteOptions {
         uint64_t max_entries;       /* of one exchange; UINT64_MAX: any number */
         uint64_t refresh_max_bytes; /* of data of one file, as long as nobody asks; UINT64_MAX: any */
         Globs exclude; /* directories that stay as they are, but for one that was asked for itself */
-} SiteOptions;
+} ContextOptions;
 
-struct Site {
+struct Context {
         const Overlay *overlay; /* borrowed */
         const char *name;       /* of the configured overlay; borrowed */
         int root_fd;            /* the overlay's root, as mount-clone.h opens it */
@@ -54,21 +54,21 @@ struct Site {
                        */
         int records_fd; /* directory of this overlay's records */
         int drains_fd;  /* directory of the records of its old superblocks */
-        SiteOptions options;
+        ContextOptions options;
         Observer observer;
-        OverlayInnerMount *inner_mounts; /* as of the last site_load_inner_mounts() */
+        OverlayInnerMount *inner_mounts; /* as of the last context_load_inner_mounts() */
         size_t n_inner_mounts;
         bool is_unproved_noted; /* that the lower layers are not looked at */
         InnerSearch inner_search;
-        int redirect_max_hold;      /* redirect-max.h; let go by site_done() */
+        int redirect_max_hold;      /* redirect-max.h; let go by context_done() */
         atomic_ullong bytes_copied; /* data, for progress */
         atomic_bool is_canceled; /* set by a signal or another thread; looked at before anything users would
                                     see */
         Throttle *throttle;      /* NULL: no restraint */
 };
 
-#define SITE_INIT                                                                                           \
-        (Site) {                                                                                            \
+#define CONTEXT_INIT                                                                                        \
+        (Context) {                                                                                         \
                 .root_fd = -EBADF, .upper_fd = -EBADF, .records_fd = -EBADF, .drains_fd = -EBADF,           \
                 .redirect_max_hold = -EBADF, .inner_search = INNER_SEARCH_INIT,                             \
                 .options = { .quiet_usec = 2 * USEC_PER_SEC,                                                \
@@ -78,43 +78,43 @@ struct Site {
                              .refresh_max_bytes = UINT64_MAX },                                             \
         }
 
-/* Opens the layers of a site set to SITE_INIT (it may have been canceled since), makes the directory of
- * records below state_dir. Blocks on the overlay. */
-int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
-void site_done(Site *s);
+/* Opens the layers of a context set to CONTEXT_INIT (it may have been canceled since), makes the directory
+ * of records below state_dir. Blocks on the overlay. */
+int context_open(Context *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
+void context_done(Context *s);
 /* The overlay's root is opened through its mount itself from here on, for those who move that. */
-int site_open_mount(Site *s, Failure *reterr);
+int context_open_mount(Context *s, Failure *reterr);
 
 /* Mounts inside of the overlay, bind mounts of parts of it, and overlays that have parts of it for layers,
  * in every mount namespace. */
-int site_load_inner_mounts(Site *s);
-void site_forget_inner_mounts(Site *s);
+int context_load_inner_mounts(Context *s);
+void context_forget_inner_mounts(Context *s);
 /* The one at path, or NULL. */
-const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) _pure_;
+const OverlayInnerMount *context_find_inner_mount(const Context *s, const char *path) _pure_;
 /* One at or below path. */
-const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) _pure_;
+const OverlayInnerMount *context_find_inner_mount_below(const Context *s, const char *path) _pure_;
 /* Whether there is a layer anywhere of which the path is not known. */
-bool site_has_unplaced_layer(const Site *s) _pure_;
+bool context_has_unplaced_layer(const Context *s) _pure_;
 /* One that is a layer of another overlay: the directory above path that it is, or any. Asks the overlay for
  * inode numbers, if there is one of which only that is known. 1, 0 or an error. */
-int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret);
+int context_find_layer_around(const Context *s, const char *path, const OverlayInnerMount **ret);
 /* The layer that the directory at path, open as fd, is: 1, 0 or an error. */
-int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret);
+int context_find_layer_at(const Context *s, const char *path, int fd, const OverlayInnerMount **ret);
 /* Whether what was asked for is to be marked, rather than exchanged. */
-bool site_wants_mark(const Site *s) _pure_;
+bool context_wants_mark(const Context *s) _pure_;
 /* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */
-int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n);
+int context_list_directories(const Context *s, const char *path, char ***ret, size_t *ret_n);
 
 /* Has the kernel read the beginning of a directory, and thereby that in each lower layer it is merged of,
  * unless somebody holds such a listing (ovl_cache_get()). */
-int site_read_directory(const Site *s, const char *path);
+int context_read_directory(const Context *s, const char *path);
 
-bool site_is_canceled(const Site *s);
-void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total);
+bool context_is_canceled(const Context *s);
+void context_progress(const Context *s, JobState state, uint64_t done, uint64_t total);
 /* What the job is at from now on, and what may hold it up there: told when it does not get on. */
-void site_doing(const Site *s, const char *what);
+void context_doing(const Context *s, const char *what);
 /* It waits for somebody to leave. */
-void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why);
-void site_note(const Site *s, const char *path, const char *format, ...) _printf_(3, 4);
+void context_wait(const Context *s, uint64_t done, uint64_t total, const char *why);
+void context_note(const Context *s, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
-void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who);
+void context_kept(const Context *s, const char *path, const char *id, unsigned n_processes, const char *who);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/remount/generation.h"
+#include "core/remount/workdir.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -13,12 +13,12 @@
 
 #define PROBE_SUFFIX ".probe"
 
-void generation_done(Generation *g) {
+void workdir_done(Workdir *g) {
         g->parent_fd = fd_close(g->parent_fd);
         g->fd = fd_close(g->fd);
         free(g->name);
         free(g->path);
-        *g = GENERATION_INIT;
+        *g = WORKDIR_INIT;
 }
 
 static int open_parent(const Overlay *o, char **ret_path) {
@@ -35,7 +35,7 @@ static int open_parent(const Overlay *o, char **ret_path) {
 }
 
 /* Sets the names; base is that of the work directory. */
-static int generation_name(Generation *g, const char *parent, const char *base, size_t base_size) {
+static int workdir_name(Workdir *g, const char *parent, const char *base, size_t base_size) {
         uint64_t id;
 
         if (getrandom(&id, sizeof(id), 0) != sizeof(id))
@@ -52,7 +52,7 @@ static int generation_name(Generation *g, const char *parent, const char *base, 
         return g->path ? 0 : -ENOMEM;
 }
 
-static int open_locked(Generation *g) {
+static int open_locked(Workdir *g) {
         g->fd = open_dir_beneath(g->parent_fd, g->name);
         if (g->fd < 0)
                 return g->fd;
@@ -60,7 +60,7 @@ static int open_locked(Generation *g) {
 }
 
 /* The new directory must be reached without crossing a mount from where the old one is: RESOLVE_NO_XDEV. */
-static int create(const Overlay *o, Generation *g) {
+static int create(const Overlay *o, Workdir *g) {
         const char *base = path_basename(o->work);
         _cleanup_close_ int old_fd = -EBADF;
         _cleanup_free_ char *parent = NULL;
@@ -72,7 +72,7 @@ static int create(const Overlay *o, Generation *g) {
         old_fd = open_dir_beneath(g->parent_fd, base);
         if (old_fd < 0)
                 return old_fd;
-        r = generation_name(g, parent, base, overlay_work_base_length(base));
+        r = workdir_name(g, parent, base, overlay_work_base_length(base));
         if (r < 0)
                 return r;
         if (mkdirat(g->parent_fd, g->name, 0700) < 0)
@@ -83,8 +83,8 @@ static int create(const Overlay *o, Generation *g) {
         return r;
 }
 
-int generation_create(const Overlay *o, Generation *ret, Failure *reterr) {
-        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr) {
+        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
         int r = create(o, &g);
 
         if (r == -EXDEV)
@@ -98,7 +98,7 @@ int generation_create(const Overlay *o, Generation *ret, Failure *reterr) {
                 return failure_set_errno(
                         reterr, r, "cannot make a work directory beside '%s' for a new superblock", o->work);
         *ret = g;
-        g = GENERATION_INIT;
+        g = WORKDIR_INIT;
         return 0;
 }
 
@@ -119,7 +119,7 @@ static int try_mount(const char *lower, const char *upper, const char *work) {
         return fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ? -errno : 0;
 }
 
-static int probe(const Generation *g, int dfd) {
+static int probe(const Workdir *g, int dfd) {
         char lower[64], upper[64], work[64];
 
         if ((mkdirat(dfd, "lower", 0700) < 0 || mkdirat(dfd, "upper", 0700) < 0) && errno != EEXIST)
@@ -142,7 +142,7 @@ static int remove_tree(int parent_fd, const char *name, int fd) {
 
 /* Whether a superblock uses it: 1, 0. Only for one that nobody else is about to mount; an unused one is
  * emptied. */
-static int is_used(const Generation *g) {
+static int is_used(const Workdir *g) {
         _cleanup_free_ char *name = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -163,7 +163,7 @@ static int is_used(const Generation *g) {
         return r == -EBUSY ? 1 : r;
 }
 
-int generation_remove(const Generation *g) {
+int workdir_remove(const Workdir *g) {
         int r = is_used(g);
 
         if (r != 0)
@@ -172,8 +172,8 @@ int generation_remove(const Generation *g) {
         return r < 0 ? r : 1;
 }
 
-int generation_open_current(const Overlay *o, Generation *ret) {
-        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+int workdir_open_current(const Overlay *o, Workdir *ret) {
+        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
         const char *base = path_basename(o->work);
         _cleanup_free_ char *parent = NULL;
         int r;
@@ -191,7 +191,7 @@ int generation_open_current(const Overlay *o, Generation *ret) {
         if (r < 0)
                 return r == -EWOULDBLOCK ? 0 : r;
         *ret = g;
-        g = GENERATION_INIT;
+        g = WORKDIR_INIT;
         return 1;
 }
 
@@ -211,7 +211,7 @@ static int sweep_probe(const Sweep *s, const char *name) {
 static int sweep_one(int dfd, const char *name, unsigned char type, void *userdata) {
         const char *current = path_basename(((Sweep *) userdata)->o->work);
         size_t n = overlay_work_base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
-        _cleanup_(generation_done) Generation g = GENERATION_INIT;
+        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
         Sweep *s = userdata;
         int r;
 
@@ -228,13 +228,13 @@ static int sweep_one(int dfd, const char *name, unsigned char type, void *userda
                 return -ENOMEM;
         r = open_locked(&g);
         if (r >= 0)
-                r = generation_remove(&g);
+                r = workdir_remove(&g);
         if (r > 0)
                 s->n++;
         return r == -EWOULDBLOCK || errno_is_gone(r) ? 0 : r;
 }
 
-int generation_sweep(const Overlay *o) {
+int workdir_sweep(const Overlay *o) {
         _cleanup_free_ char *parent = NULL;
         _cleanup_close_ int fd = open_parent(o, &parent);
         Sweep s = { .o = o, .parent_fd = fd };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/users/standing.h"
+#include "core/users/occupants.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -16,7 +16,7 @@ typedef struct Look {
         bool locks_only;
         pid_t process; /* whose mount namespace this is */
         char namespace[PATH_MAX];
-        Standing *found;
+        Occupants *found;
         bool stands;      /* the process that is looked at does */
         const char *kind; /* of the link by which it is one who is asked for, NULL as long as none is */
         char target[PATH_MAX];
@@ -116,11 +116,11 @@ static void look_at_fds(Look *l, const ProcTask *t) {
                 (void) dir_foreach(fd, visit_fd, &d);
 }
 
-static void count(Standing *found, const ProcTask *t, const char *kind) {
+static void count(Occupants *found, const ProcTask *t, const char *kind) {
         char command[PROC_COMMAND_SIZE];
         size_t used = strlen(found->who);
 
-        if (found->n++ >= STANDING_NAMED)
+        if (found->n++ >= OCCUPANTS_NAMED)
                 return;
         proc_read_command(t->process_fd, command);
         (void) snprintf(
@@ -149,22 +149,22 @@ static int find_in(Look *l, const Overlay *o) {
         _cleanup_(places_done) Places places = { 0 };
         int r = places_load(o, "/proc", &places);
 
-        *l->found = (Standing){ 0 };
+        *l->found = (Occupants){ 0 };
         l->places = &places;
         return r < 0 ? r : proc_tasks_foreach(/* proc= */ NULL, visit_task, l);
 }
 
-int standing_find_in(const Overlay *o, const char *path, Writers *writers, Standing *ret) {
+int occupants_find_in(const Overlay *o, const char *path, Writers *writers, Occupants *ret) {
         return find_in(&(Look){ .path = path, .writers = writers, .found = ret }, o);
 }
 
-int standing_find_locks(const Overlay *o, const char *path, Standing *ret) {
+int occupants_find_locks(const Overlay *o, const char *path, Occupants *ret) {
         return find_in(&(Look){ .path = path, .locks_only = true, .found = ret }, o);
 }
 
-int standing_find(const char *component, Writers *writers, Standing *ret) {
+int occupants_find(const char *component, Writers *writers, Occupants *ret) {
         Look l = { .component = component, .writers = writers, .found = ret };
 
-        *ret = (Standing){ 0 };
+        *ret = (Occupants){ 0 };
         return proc_tasks_foreach(/* proc= */ NULL, visit_task, &l);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/context/lost.h"
+#include "core/context/orphan.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -19,7 +19,7 @@ static int unlink_fresh(int root_fd, int fd, const char *name) {
         return r == -ENOENT ? 0 : r;
 }
 
-int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode) {
+int orphan_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
         int r = upper_entry_read(upper_fd, name, &e);
@@ -36,7 +36,7 @@ int lost_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t in
         /* Its lookup fails, so the kernel has no dentry of it (docs/overlayfs.md 3.7). */
         if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
                 return -EAGAIN;
-        return raw_remove_lost(upper_fd, name);
+        return raw_remove_orphan(upper_fd, name);
 }
 
 /* Something made over a whiteout and removed again leaves none, since the lower has nothing there. */
@@ -51,7 +51,7 @@ static int remove_whiteout(int dfd, const char *name, unsigned char type, void *
         return 0;
 }
 
-int lost_remove_directory(int fd, int upper_fd, const char *name) {
+int orphan_remove_directory(int fd, int upper_fd, const char *name) {
         _cleanup_close_ int inner_fd = -EBADF, inner_upper_fd = -EBADF;
         int r;
 
@@ -76,10 +76,10 @@ typedef struct Parents {
 static int remove_entry(int upper_fd, const char *name, unsigned char type, void *userdata) {
         const Parents *p = userdata;
 
-        return lost_remove_tree(p->root_fd, p->fd, upper_fd, name);
+        return orphan_remove_tree(p->root_fd, p->fd, upper_fd, name);
 }
 
-int lost_remove_tree(int root_fd, int fd, int upper_fd, const char *name) {
+int orphan_remove_tree(int root_fd, int fd, int upper_fd, const char *name) {
         _cleanup_close_ int inner_fd = -EBADF, inner_upper_fd = -EBADF;
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         int r = upper_entry_read(upper_fd, name, &e);
@@ -87,11 +87,11 @@ int lost_remove_tree(int root_fd, int fd, int upper_fd, const char *name) {
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
                 return errno_is_gone(r) ? 0 : r;
         if (e.type != DT_DIR)
-                return lost_remove(root_fd, fd, upper_fd, name, e.inode);
+                return orphan_remove(root_fd, fd, upper_fd, name, e.inode);
         inner_fd = open_dir_beneath(fd, name);
         inner_upper_fd = open_dir_beneath(upper_fd, name);
         if (inner_fd < 0 || inner_upper_fd < 0)
                 return inner_fd < 0 ? inner_fd : inner_upper_fd;
         r = dir_foreach(inner_upper_fd, remove_entry, &(Parents){ .root_fd = root_fd, .fd = inner_fd });
-        return r < 0 ? r : lost_remove_directory(fd, upper_fd, name);
+        return r < 0 ? r : orphan_remove_directory(fd, upper_fd, name);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Taking entries out of trees that others use. The grave is a directory only root reaches: what was moved
- * there can be looked at again without anybody coming in between. What turns out not to be ours goes back or
- * to kept/. */
+/* Taking entries out of trees that others use. The quarantine is a directory only root reaches: what was
+ * moved there can be looked at again without anybody coming in between. What turns out not to be ours goes
+ * back or to kept/. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,39 +24,41 @@ int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, 
         int r = staging_keep(&x->staging, dfd, name, kept);
 
         if (r > 0)
-                site_note(
-                        x->site, path ?: x->tree->path,
+                context_note(
+                        x->context, path ?: x->tree->path,
                         "%s; it is kept as '%s/%s/kept/%s' at the root of the overlay", why, STAGING_NAME,
                         x->staging.id, kept);
         return r < 0 ? r : 0;
 }
 
-int grave_upper(const Exchange *x) {
+int quarantine_upper(const Exchange *x) {
         return open_dir_beneath(x->staging.upper_fd, "grave");
 }
 
-int put_back(Exchange *x, const char *grave, int dfd, const Node *n, const char *name, const char *why) {
-        if (renameat2(x->staging.grave_fd, grave, dfd, name, RENAME_NOREPLACE) >= 0)
+int put_back(
+        Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why) {
+        if (renameat2(x->staging.quarantine_fd, quarantine, dfd, name, RENAME_NOREPLACE) >= 0)
                 return 0;
-        return keep(x, x->staging.grave_fd, grave, n, name, why);
+        return keep(x, x->staging.quarantine_fd, quarantine, n, name, why);
 }
 
 int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e) {
-        _cleanup_close_ int grave_upper_fd = -EBADF;
-        char grave[16];
+        _cleanup_close_ int quarantine_upper_fd = -EBADF;
+        char quarantine[16];
 
         if (!is_as_placed(upper_dfd, e->name, e))
                 return 0;
-        grave_upper_fd = grave_upper(x);
-        if (grave_upper_fd < 0)
-                return grave_upper_fd;
-        staging_new_name(&x->staging, grave);
-        if (renameat2(dfd, e->name, x->staging.grave_fd, grave, RENAME_NOREPLACE) < 0)
+        quarantine_upper_fd = quarantine_upper(x);
+        if (quarantine_upper_fd < 0)
+                return quarantine_upper_fd;
+        staging_new_name(&x->staging, quarantine);
+        if (renameat2(dfd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        if (!is_as_placed(grave_upper_fd, grave, e)) /* replaced between look and rename */
-                return put_back(x, grave, dfd, n, e->name, "replaced while what stood there was taken away");
-        /* It is out of the tree, whatever becomes of it here: grave_clear() comes by. */
-        (void) unlinkat(x->staging.grave_fd, grave, 0);
+        if (!is_as_placed(quarantine_upper_fd, quarantine, e)) /* replaced between look and rename */
+                return put_back(
+                        x, quarantine, dfd, n, e->name, "replaced while what stood there was taken away");
+        /* It is out of the tree, whatever becomes of it here: quarantine_clear() comes by. */
+        (void) unlinkat(x->staging.quarantine_fd, quarantine, 0);
         return 1;
 }
 
@@ -137,9 +139,9 @@ static int clear_entry(int dfd, const char *name, unsigned char type, void *user
                 : 0;
 }
 
-int grave_clear(Exchange *x, bool is_final) {
-        _cleanup_close_ int upper_fd = grave_upper(x);
+int quarantine_clear(Exchange *x, bool is_final) {
+        _cleanup_close_ int upper_fd = quarantine_upper(x);
         Clear c = { .x = x, .upper_fd = upper_fd, .is_final = is_final };
 
-        return upper_fd < 0 ? upper_fd : dir_foreach(x->staging.grave_fd, clear_entry, &c);
+        return upper_fd < 0 ? upper_fd : dir_foreach(x->staging.quarantine_fd, clear_entry, &c);
 }

@@ -23,7 +23,7 @@ static int set_xattr(int path_fd, const char *name, const char *value) {
         return setxattr(path, name, value, strlen(value), 0) < 0 ? -errno : 0;
 }
 
-int mend_redirect(const VerifyEntry *x, const char *value) {
+int repair_redirect(const VerifyEntry *x, const char *value) {
         _cleanup_close_ int fd = open_beneath(x->dir->upper_fd, x->name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry now = { 0 };
         int r = fd < 0 ? fd : upper_entry_read(fd, "", &now);
@@ -36,20 +36,20 @@ int mend_redirect(const VerifyEntry *x, const char *value) {
         return r < 0 ? r : 1;
 }
 
-int mend_impure(const VerifyDirectory *d) {
+int repair_impure(const VerifyDirectory *d) {
         int r = fsetxattr(d->upper_fd, XATTR_IMPURE, "y", 1, 0) < 0 ? -errno : 0;
 
         return r < 0 ? r : 1;
 }
 
 /* Something made over a whiteout and removed again leaves none where the lower has no such name. */
-int mend_whiteout(const VerifyEntry *x, const char *value) {
+int repair_whiteout(const VerifyEntry *x, const char *value) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
 
-        if (x->v->site->root_fd < 0)
+        if (x->v->context->root_fd < 0)
                 return unlinkat(x->dir->upper_fd, x->name, 0) < 0 ? -errno : 1;
-        fd = open_dir_beneath(x->v->site->root_fd, x->dir->path);
+        fd = open_dir_beneath(x->v->context->root_fd, x->dir->path);
         if (fd < 0)
                 return fd;
         if (mkdirat(fd, x->name, 0) < 0 || unlinkat(fd, x->name, AT_REMOVEDIR) < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the old tree has after the exchange and the new one has not. A file is linked to the grave first,
- * where nobody else comes: what is placed is what is noted as placed, however often its name changes
+/* What the old tree has after the exchange and the new one has not. A file is linked to the quarantine
+ * first, where nobody else comes: what is placed is what is noted as placed, however often its name changes
  * meanwhile. What has no place in the new tree stays in the old one. */
 #include <fcntl.h>
 #include <string.h>
@@ -28,8 +28,8 @@ static int stay(Sides *s, const RawEntry *raw, const char *why) {
         e->aside = raw->inode;
         e->is_placed &= e->dir != NULL; /* that of a file is somebody else's */
         if (!is_told && s->x->is_beside)
-                site_note(
-                        s->x->site, path ?: s->x->tree->path,
+                context_note(
+                        s->x->context, path ?: s->x->tree->path,
                         "%s: it stays in the old tree '%s' of those who stand there", why,
                         s->x->beside_name);
         return 0;
@@ -39,13 +39,14 @@ static bool is_gone_by_now(int error) {
         return error == ENOENT || error == ENOTDIR || error == ELOOP;
 }
 
-/* A link to the file, as grave. 0; 1: it is gone, or not a file any more, and an event tells. */
-static int fetch(const Sides *s, const RawEntry *raw, int grave_upper_fd, const char *grave, RawEntry *ret) {
+/* A link to the file, as quarantine. 0; 1: it is gone, or not a file any more, and an event tells. */
+static int
+fetch(const Sides *s, const RawEntry *raw, int quarantine_upper_fd, const char *quarantine, RawEntry *ret) {
         struct stat st;
 
-        if (linkat(s->old_fd, raw->name, s->x->staging.grave_fd, grave, 0) < 0)
+        if (linkat(s->old_fd, raw->name, s->x->staging.quarantine_fd, quarantine, 0) < 0)
                 return is_gone_by_now(errno) || (errno == EPERM && raw->type == DT_DIR) ? 1 : -errno;
-        if (fstatat(grave_upper_fd, grave, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(quarantine_upper_fd, quarantine, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         *ret = *raw;
         ret->inode = st.st_ino;
@@ -53,8 +54,8 @@ static int fetch(const Sides *s, const RawEntry *raw, int grave_upper_fd, const 
         return 0;
 }
 
-static void drop_link(const Sides *s, const char *grave) {
-        (void) unlinkat(s->x->staging.grave_fd, grave, 0);
+static void drop_link(const Sides *s, const char *quarantine) {
+        (void) unlinkat(s->x->staging.quarantine_fd, quarantine, 0);
 }
 
 /* The entry for a name whose place is free: a directory that was removed leaves it. */
@@ -66,7 +67,7 @@ static int add_entry(Sides *s, const char *name, unsigned char type, Entry **ret
         return node_add_late(s->node, name, type, ret);
 }
 
-static int learn(Sides *s, const RawEntry *raw, int upper_dfd, const char *name) {
+static int set_placed(Sides *s, const RawEntry *raw, int upper_dfd, const char *name) {
         Entry *e = node_find(s->node, raw->name);
 
         if (!e || !e->is_placed) {
@@ -88,39 +89,42 @@ static bool is_inode_at(int upper_dfd, const RawEntry *raw) {
         return fstatat(upper_dfd, raw->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && st.st_ino == raw->inode;
 }
 
-/* found: what grave is a link to. */
-static int
-place_link(Sides *s, const RawEntry *found, int grave_upper_fd, const char *grave, const char *why) {
+/* found: what quarantine is a link to. */
+static int place_link(
+        Sides *s, const RawEntry *found, int quarantine_upper_fd, const char *quarantine, const char *why) {
         int r;
 
-        if (renameat2(s->x->staging.grave_fd, grave, s->new_fd, found->name, RENAME_NOREPLACE) >= 0)
-                return learn(s, found, s->new_upper_fd, found->name);
+        if (renameat2(s->x->staging.quarantine_fd, quarantine, s->new_fd, found->name, RENAME_NOREPLACE) >=
+            0)
+                return set_placed(s, found, s->new_upper_fd, found->name);
         r = errno == EEXIST ? 0 : errno == ENOENT ? -EAGAIN : -errno;
         if (r == 0 && is_inode_at(s->new_upper_fd, found)) /* done already, before a crash */
-                r = learn(s, found, grave_upper_fd, grave);
+                r = set_placed(s, found, quarantine_upper_fd, quarantine);
         else if (r == 0)
                 r = stay(s, found, why);
-        drop_link(s, grave);
+        drop_link(s, quarantine);
         return r;
 }
 
 /* The new tree's file goes out, if it is still what was put there, and the link in, in one step. */
-static int exchange_link(Sides *s, Entry *e, const RawEntry *found, int grave_upper_fd, const char *grave) {
+static int
+exchange_link(Sides *s, Entry *e, const RawEntry *found, int quarantine_upper_fd, const char *quarantine) {
         static const char why[] = "replaced, while the name was changed in the new tree, too";
-        int grave_fd = s->x->staging.grave_fd, r;
+        int quarantine_fd = s->x->staging.quarantine_fd, r;
 
         if (!is_as_placed(s->new_upper_fd, e->name, e) ||
-            renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) < 0)
-                return place_link(s, found, grave_upper_fd, grave, why); /* is it free? */
-        if (is_as_placed(grave_upper_fd, grave, e)) {
-                drop_link(s, grave);
-                return learn(s, found, s->new_upper_fd, found->name);
+            renameat2(quarantine_fd, quarantine, s->new_fd, e->name, RENAME_EXCHANGE) < 0)
+                return place_link(s, found, quarantine_upper_fd, quarantine, why); /* is it free? */
+        if (is_as_placed(quarantine_upper_fd, quarantine, e)) {
+                drop_link(s, quarantine);
+                return set_placed(s, found, s->new_upper_fd, found->name);
         }
         /* Somebody was faster: theirs goes back. */
-        if (renameat2(grave_fd, grave, s->new_fd, e->name, RENAME_EXCHANGE) >= 0)
-                drop_link(s, grave);
+        if (renameat2(quarantine_fd, quarantine, s->new_fd, e->name, RENAME_EXCHANGE) >= 0)
+                drop_link(s, quarantine);
         else {
-                r = put_back(s->x, grave, s->new_fd, s->node, e->name, "replaced in both trees at once");
+                r = put_back(
+                        s->x, quarantine, s->new_fd, s->node, e->name, "replaced in both trees at once");
                 if (r < 0)
                         return r;
         }
@@ -129,15 +133,15 @@ static int exchange_link(Sides *s, Entry *e, const RawEntry *found, int grave_up
 
 /* e: what it replaces, or NULL. */
 static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
-        _cleanup_close_ int grave_upper_fd = grave_upper(s->x);
+        _cleanup_close_ int quarantine_upper_fd = quarantine_upper(s->x);
         RawEntry found;
-        char grave[16];
+        char quarantine[16];
         int r;
 
-        if (grave_upper_fd < 0)
-                return grave_upper_fd;
-        staging_new_name(&s->x->staging, grave);
-        r = fetch(s, raw, grave_upper_fd, grave, &found);
+        if (quarantine_upper_fd < 0)
+                return quarantine_upper_fd;
+        staging_new_name(&s->x->staging, quarantine);
+        r = fetch(s, raw, quarantine_upper_fd, quarantine, &found);
         if (r == 1)
                 return 0;
         if (r == -EPERM || r == -EMLINK) /* append-only, or has as many links as can be */
@@ -146,13 +150,14 @@ static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
                 return r;
         if (!e)
                 return place_link(
-                        s, &found, grave_upper_fd, grave, "made while the name was taken in the new tree");
+                        s, &found, quarantine_upper_fd, quarantine,
+                        "made while the name was taken in the new tree");
         if (is_inode_at(s->new_upper_fd, &found)) { /* done already, before a crash */
-                r = learn(s, &found, grave_upper_fd, grave);
-                drop_link(s, grave);
+                r = set_placed(s, &found, quarantine_upper_fd, quarantine);
+                drop_link(s, quarantine);
                 return r;
         }
-        return exchange_link(s, e, &found, grave_upper_fd, grave);
+        return exchange_link(s, e, &found, quarantine_upper_fd, quarantine);
 }
 
 /* One directory in both trees, from its four descriptors. */
@@ -206,7 +211,7 @@ static int pair_up(Sides *s, Node *n, const DirectoryPair *p) {
         uint64_t inode;
         int r = 0;
 
-        if (n->old_handle && !is_handle_gone(s->x->site->upper_fd, n->old_handle))
+        if (n->old_handle && !is_handle_gone(s->x->context->upper_fd, n->old_handle))
                 r = tree_note_known(s->x->tree, n->old_handle); /* it was moved */
         if (r >= 0)
                 r = identify(p->old_upper_fd, &inode, &n->old_handle);
@@ -223,7 +228,7 @@ static int pair_up(Sides *s, Node *n, const DirectoryPair *p) {
         n->is_merged = r > 0;
         n->entry->is_placed = true;
         n->entry->aside = 0;
-        n->is_undressed = n->is_removed = false;
+        n->is_attributes_dirty = n->is_removed = false;
         node_recheck(n);
         return watch_add(s->x, n, p->old_fd);
 }
@@ -237,15 +242,15 @@ static int add_pair(Sides *s, const char *name, const DirectoryPair *p) {
 
 /* Made where nobody else reaches it, and finished, before it appears. 1: the name is taken. */
 static int make_new(const Sides *s, const char *name, DirectoryPair *p) {
-        _cleanup_close_ int grave_upper_fd = grave_upper(s->x);
-        int grave_fd = s->x->staging.grave_fd, r;
-        char grave[16];
+        _cleanup_close_ int quarantine_upper_fd = quarantine_upper(s->x);
+        int quarantine_fd = s->x->staging.quarantine_fd, r;
+        char quarantine[16];
 
-        staging_new_name(&s->x->staging, grave);
-        if (mkdirat(grave_fd, grave, 0700) < 0)
+        staging_new_name(&s->x->staging, quarantine);
+        if (mkdirat(quarantine_fd, quarantine, 0700) < 0)
                 return -errno;
-        p->new_fd = open_dir_beneath(grave_fd, grave);
-        p->new_upper_fd = open_dir_beneath(grave_upper_fd, grave);
+        p->new_fd = open_dir_beneath(quarantine_fd, quarantine);
+        p->new_upper_fd = open_dir_beneath(quarantine_upper_fd, quarantine);
         r = p->new_fd < 0             ? p->new_fd
                 : p->new_upper_fd < 0 ? p->new_upper_fd
                                       : meta_copy(p->old_fd, p->new_fd);
@@ -253,10 +258,10 @@ static int make_new(const Sides *s, const char *name, DirectoryPair *p) {
                 r = fileattr_copy(p->old_fd, p->new_fd);
                 r = r > 0 ? 0 : r; /* users of the new tree go without what cannot be had */
         }
-        if (r >= 0 && renameat2(grave_fd, grave, s->new_fd, name, RENAME_NOREPLACE) < 0)
+        if (r >= 0 && renameat2(quarantine_fd, quarantine, s->new_fd, name, RENAME_NOREPLACE) < 0)
                 r = errno == EEXIST ? 1 : errno == ENOENT ? -EAGAIN : -errno;
         if (r != 0) {
-                (void) unlinkat(grave_fd, grave, AT_REMOVEDIR);
+                (void) unlinkat(quarantine_fd, quarantine, AT_REMOVEDIR);
                 p->new_fd = fd_close(p->new_fd);
                 p->new_upper_fd = fd_close(p->new_upper_fd);
         }
@@ -336,7 +341,7 @@ static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
         return r < 0 ? r : add_directory(s, raw);
 }
 
-int take_up(Sides *s, Entry *e, const RawEntry *raw, Found found) {
+int apply_addition(Sides *s, Entry *e, const RawEntry *raw, Found found) {
         int r = 0;
 
         switch (found) {

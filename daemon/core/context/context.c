@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/context/site.h"
+#include "core/context/context.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 #include "core/upper/names.h"
 #include "core/upper/redirect-max.h"
 
-static int open_layers(Site *s, Failure *reterr) {
+static int open_layers(Context *s, Failure *reterr) {
         const Overlay *o = s->overlay;
 
         s->root_fd = mount_clone_open(o->mount_point, O_RDONLY);
@@ -43,7 +43,7 @@ static int open_state(const char *state_dir, const char *kind, const char *name,
         return fd < 0 ? failure_set_errno(reterr, fd, "cannot open the state directory '%s'", path) : fd;
 }
 
-static int open_records(Site *s, const char *state_dir, Failure *reterr) {
+static int open_records(Context *s, const char *state_dir, Failure *reterr) {
         int r = s->records_fd = open_state(state_dir, "records", s->name, reterr);
 
         if (r >= 0)
@@ -52,14 +52,14 @@ static int open_records(Site *s, const char *state_dir, Failure *reterr) {
 }
 
 static int adopt_record(int dfd, const char *name, unsigned char type, void *userdata) {
-        const Site *s = userdata;
+        const Context *s = userdata;
 
         /* Another worker may be at it. */
         return renameat(dfd, name, s->records_fd, name) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 /* Those of work that was done while it was not mounted, under no name. */
-static int adopt_records(Site *s, const char *state_dir, Failure *reterr) {
+static int adopt_records(Context *s, const char *state_dir, Failure *reterr) {
         _cleanup_free_ char *name = records_default_name(s->overlay->upper), *path = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -79,7 +79,7 @@ static int adopt_records(Site *s, const char *state_dir, Failure *reterr) {
         return r < 0 ? failure_set_errno(reterr, r, "cannot take over the records in '%s'", path) : 0;
 }
 
-int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr) {
+int context_open(Context *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr) {
         int r;
 
         s->overlay = o;
@@ -95,15 +95,15 @@ int site_open(Site *s, const Overlay *o, const char *name, const char *state_dir
         if (r >= 0 && state_dir)
                 r = adopt_records(s, state_dir, reterr);
         if (r < 0)
-                site_done(s);
+                context_done(s);
         return r;
 }
 
-void site_done(Site *s) {
+void context_done(Context *s) {
         globs_done(&s->options.exclude);
         s->throttle = throttle_free(s->throttle);
         redirect_max_release(&s->redirect_max_hold);
-        site_forget_inner_mounts(s);
+        context_forget_inner_mounts(s);
         inner_search_done(&s->inner_search);
         s->root_fd = fd_close(s->root_fd);
         s->upper_fd = fd_close(s->upper_fd);
@@ -111,7 +111,7 @@ void site_done(Site *s) {
         s->drains_fd = fd_close(s->drains_fd);
 }
 
-int site_open_mount(Site *s, Failure *reterr) {
+int context_open_mount(Context *s, Failure *reterr) {
         const char *point = s->overlay->mount_point;
 
         s->root_fd = fd_close(s->root_fd);
@@ -119,54 +119,54 @@ int site_open_mount(Site *s, Failure *reterr) {
         return s->root_fd < 0 ? failure_set_errno(reterr, -errno, "cannot open the overlay '%s'", point) : 0;
 }
 
-int site_load_inner_mounts(Site *s) {
-        site_forget_inner_mounts(s);
+int context_load_inner_mounts(Context *s) {
+        context_forget_inner_mounts(s);
         return overlay_inner_mounts(
                 s->overlay, NULL, &s->inner_search, &s->inner_mounts, &s->n_inner_mounts);
 }
 
-void site_forget_inner_mounts(Site *s) {
+void context_forget_inner_mounts(Context *s) {
         overlay_inner_mounts_free(s->inner_mounts, s->n_inner_mounts);
         s->inner_mounts = NULL;
         s->n_inner_mounts = 0;
 }
 
-const OverlayInnerMount *site_find_inner_mount(const Site *s, const char *path) {
+const OverlayInnerMount *context_find_inner_mount(const Context *s, const char *path) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (!s->inner_mounts[i].is_somewhere && strcmp(s->inner_mounts[i].path, path) == 0)
                         return s->inner_mounts + i;
         return NULL;
 }
 
-const OverlayInnerMount *site_find_inner_mount_below(const Site *s, const char *path) {
+const OverlayInnerMount *context_find_inner_mount_below(const Context *s, const char *path) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (!s->inner_mounts[i].is_somewhere && path_startswith(s->inner_mounts[i].path, path))
                         return s->inner_mounts + i;
         return NULL;
 }
 
-bool site_has_unplaced_layer(const Site *s) {
+bool context_has_unplaced_layer(const Context *s) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (s->inner_mounts[i].is_somewhere)
                         return true;
         return false;
 }
 
-static bool has_layer(const Site *s) {
+static bool has_layer(const Context *s) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (s->inner_mounts[i].kind == INNER_LAYER)
                         return true;
         return false;
 }
 
-static const OverlayInnerMount *find_layer(const Site *s, const char *path, ino_t inode) {
+static const OverlayInnerMount *find_layer(const Context *s, const char *path, ino_t inode) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (inner_layer_is(s->inner_mounts + i, path, inode))
                         return s->inner_mounts + i;
         return NULL;
 }
 
-int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMount **ret) {
+int context_find_layer_around(const Context *s, const char *path, const OverlayInnerMount **ret) {
         _cleanup_free_ char *p = has_layer(s) ? strdup(path) : NULL;
 
         *ret = NULL;
@@ -186,7 +186,7 @@ int site_find_layer_around(const Site *s, const char *path, const OverlayInnerMo
         return *ret ? 1 : 0;
 }
 
-int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInnerMount **ret) {
+int context_find_layer_at(const Context *s, const char *path, int fd, const OverlayInnerMount **ret) {
         struct stat st;
 
         *ret = NULL;
@@ -198,7 +198,7 @@ int site_find_layer_at(const Site *s, const char *path, int fd, const OverlayInn
         return *ret ? 1 : 0;
 }
 
-bool site_wants_mark(const Site *s) {
+bool context_wants_mark(const Context *s) {
         return s->options.method == METHOD_MARK || s->options.depth != DEPTH_INFINITE;
 }
 
@@ -218,7 +218,7 @@ static int add_directory(int dfd, const char *name, unsigned char type, void *us
         return path ? path_list_add(&d->items, &d->n, path) : -ENOMEM;
 }
 
-int site_list_directories(const Site *s, const char *path, char ***ret, size_t *ret_n) {
+int context_list_directories(const Context *s, const char *path, char ***ret, size_t *ret_n) {
         _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
         Directories d = { .path = path };
         int r = fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
@@ -232,33 +232,33 @@ static int stop(int dfd, const struct dirent *de, void *userdata) {
         return -EALREADY;
 }
 
-int site_read_directory(const Site *s, const char *path) {
+int context_read_directory(const Context *s, const char *path) {
         _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
         int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
 
         return r == -EALREADY ? 0 : r;
 }
 
-bool site_is_canceled(const Site *s) {
+bool context_is_canceled(const Context *s) {
         return atomic_load(&s->is_canceled);
 }
 
-void site_progress(const Site *s, JobState state, uint64_t done, uint64_t total) {
+void context_progress(const Context *s, JobState state, uint64_t done, uint64_t total) {
         if (s->observer.progress)
                 s->observer.progress(s->observer.userdata, state, done, total, NULL);
 }
 
-void site_wait(const Site *s, uint64_t done, uint64_t total, const char *why) {
+void context_wait(const Context *s, uint64_t done, uint64_t total, const char *why) {
         if (s->observer.progress)
                 s->observer.progress(s->observer.userdata, JOB_WAITING, done, total, why);
 }
 
-void site_doing(const Site *s, const char *what) {
+void context_doing(const Context *s, const char *what) {
         if (s->observer.doing)
                 s->observer.doing(s->observer.userdata, what);
 }
 
-void site_note(const Site *s, const char *path, const char *format, ...) {
+void context_note(const Context *s, const char *path, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         va_list ap;
         int r;
@@ -273,7 +273,8 @@ void site_note(const Site *s, const char *path, const char *format, ...) {
         s->observer.note(s->observer.userdata, path, text ?: format);
 }
 
-void site_kept(const Site *s, const char *path, const char *id, unsigned n_processes, const char *who) {
+void context_kept(
+        const Context *s, const char *path, const char *id, unsigned n_processes, const char *who) {
         if (s->observer.kept)
                 s->observer.kept(s->observer.userdata, path, id, n_processes, who);
 }

@@ -11,30 +11,30 @@
 
 #include "core/mount/overlay.h"
 
-/* In a generation: the superblock is complete and attached beneath the old one, which only has to be
+/* In a workdir: the superblock is complete and attached beneath the old one, which only has to be
  * detached. */
 #define GENERATION_UNCOVER "ovlfind-uncover"
 
-typedef struct Generation {
+typedef struct Workdir {
         int parent_fd; /* the directory around it */
         int fd;        /* itself; locked as long as it is open */
         char *name;    /* component */
         char *path;    /* absolute, for the kernel */
-} Generation;
+} Workdir;
 
-#define GENERATION_INIT                                                                                     \
-        (Generation) {                                                                                      \
+#define WORKDIR_INIT                                                                                        \
+        (Workdir) {                                                                                         \
                 .parent_fd = -EBADF, .fd = -EBADF,                                                          \
         }
 
 /* Makes an empty one for the overlay, on the file system and mount of its work directory, locked.
  * FAILURE_PRECONDITION when there is no such place. */
-int generation_create(const Overlay *o, Generation *ret, Failure *reterr);
-void generation_done(Generation *g);
+int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr);
+void workdir_done(Workdir *g);
 /* Removes it if it is not used: 1 gone, 0 in use. */
-int generation_remove(const Generation *g);
+int workdir_remove(const Workdir *g);
 /* Opens the one that o runs on. 1; 0 if its work directory is not one of ours, or another worker has it. */
-int generation_open_current(const Overlay *o, Generation *ret);
-/* Removes all generations of the overlay that no superblock uses and no living worker has. Returns how many.
+int workdir_open_current(const Overlay *o, Workdir *ret);
+/* Removes all workdirs of the overlay that no superblock uses and no living worker has. Returns how many.
  */
-int generation_sweep(const Overlay *o);
+int workdir_sweep(const Overlay *o);
