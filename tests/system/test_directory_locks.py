@@ -155,7 +155,7 @@ def test_an_automatic_job_is_put_off(scene, overlay):
         for name in ("f1", "f2", "f3"):
             with open(overlay / f"{D}/{name}", "rb"):
                 pass
-        return [j for j in daemon.jobs() if j["Path"] == overlay / D and j["State"] == "failed"]
+        return [j for j in daemon.jobs() if j["Path"] == overlay / D and j["State"] == "canceled"]
     job = wait_for(use, lambda: f"{daemon.jobs()}", timeout=60)[0]
     assert "put off" in job["ErrorMessage"] and "lock" in job["ErrorMessage"], job
     assert is_excluded(overlay / D)

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from ovltest.daemon import wait_for
+from ovltest.env import SWEEP
 from ovltest.holders import Shell
 from ovltest.oldtree import KEEP, await_gone, await_kept
 
@@ -83,6 +84,7 @@ def state_of(pid):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.skipif(SWEEP > 1, reason="takes long, and the other one goes the same way")
 def test_before_the_exchange(scene, overlay, capsys):
     """While all is listed and watched, and the job waits for a shell to leave."""
     daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"Standing": "wait"}}))
