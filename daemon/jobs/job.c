@@ -222,7 +222,7 @@ void job_note_trouble(
 }
 
 uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) {
-        return now_usec > j->trouble_usec ? now_usec - j->trouble_usec : 0;
+        return j->trouble_usec > 0 && now_usec > j->trouble_usec ? now_usec - j->trouble_usec : 0;
 }
 
 bool job_is_held_up(const Job *j, const Failure *failure) {

@@ -323,12 +323,16 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
 
 /* The end of a job that was tried again and again says so. */
 static void tell_tries(const Job *j, uint64_t now, Failure *failure) {
-        char *text;
+        unsigned long long seconds = job_trouble_duration(j, now) / USEC_PER_SEC;
+        char duration[48] = "", *text;
 
-        if (j->n_pauses == 0 || failure->kind == FAILURE_NONE || failure->kind == FAILURE_CANCELED ||
-            asprintf(
-                    &text, "%s (tried %u times in %llu s)", failure->message ?: "no reason given",
-                    j->n_pauses + 1, (unsigned long long) (job_trouble_duration(j, now) / USEC_PER_SEC)) < 0)
+        if (j->n_pauses == 0 || failure->kind == FAILURE_NONE || failure->kind == FAILURE_CANCELED)
+                return;
+        if (j->trouble_usec > 0) /* what was held does not count as trouble */
+                (void) snprintf(duration, sizeof(duration), " in %llu s", seconds);
+        if (asprintf(
+                    &text, "%s (tried %u times%s)", failure->message ?: "no reason given", j->n_pauses + 1,
+                    duration) < 0)
                 return;
         free(failure->message);
         failure->message = text;
