@@ -195,8 +195,8 @@ static void test_time_at_work_is_no_trouble(void **state) {
         _cleanup_(job_freep) Job *j = make_job();
         uint64_t now = hour;
 
-        assert_int_equal(attempt(j, patience, 900, &now), 1);
         assert_int_equal(job_trouble_duration(j, now), 0); /* there was none, whatever it waited for */
+        assert_int_equal(attempt(j, patience, 900, &now), 1);
         job_note_trouble(j, 500, /* has_finished_some= */ false, now, now + hour);
         now += hour;
         assert_int_equal(job_trouble_duration(j, now), USEC_PER_SEC);
