@@ -65,8 +65,8 @@ def finalizers(daemon):
     """Workers that finalize, or keep an old tree since: others look through the overlay now and then."""
     found = []
     for pid in daemon.workers():
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/cmdline", "rb") as f:
-            if f.read().split(b"\0")[1] == b"finalize":
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", "rb") as f:
+            if f.read().split(b"\0")[1:2] == [b"finalize"]:  # empty of one that ends
                 found.append(pid)
     return found
 
