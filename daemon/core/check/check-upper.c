@@ -35,8 +35,12 @@ static ProbeName probe_name(const char *suffix) {
 }
 
 static int probe_create(int dfd, const ProbeName *name) {
-        int fd = openat(dfd, name->text, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        int fd = openat(dfd, name->text, flags, 0600);
 
+        /* Of one that was killed, and had our number. */
+        if (fd < 0 && errno == EEXIST && unlinkat(dfd, name->text, 0) >= 0)
+                fd = openat(dfd, name->text, flags, 0600);
         return fd < 0 ? -errno : fd;
 }
 
