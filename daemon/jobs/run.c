@@ -6,6 +6,7 @@
 #include "base/path-util.h"
 #include "config/config.h"
 #include "jobs/automatic.h"
+#include "jobs/run-request.h"
 #include "overlays/counters.h"
 #include "overlays/keeper.h"
 #include "overlays/managed.h"
@@ -508,77 +509,13 @@ static void run_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
 
 static const ProcHandler run_handler = { .on_record = run_on_record, .on_end = run_on_end };
 
-static int add_remount(const Run *run, WireRequest *q) {
-        const JobOptions *options = &run->job->options;
-        int r = wire_request_add(q, WIRE_REMOUNT, remount_method_to_string(options->remount));
-
-        if (r >= 0 && options->set)
-                r = wire_request_add(q, WIRE_SET, options->set);
-        if (r >= 0 && run->overlay->config->settings.may_cover_old)
-                r = wire_request_add(q, WIRE_COVER, "1");
-        return r;
-}
-
-static bool run_is_forced(const Run *run) {
-        return run->job->options.is_forced ||
-                (run->job->type == JOB_REMOUNT &&
-                 run->overlay->config->settings.remount_blockers == REMOUNT_BLOCKERS_IGNORE);
-}
-
-/* What was asked for, or else what is configured. */
-static Method run_method(const Run *run) {
-        const JobOptions *o = &run->job->options;
-
-        return o->has_method ? o->method : (Method) run->overlay->config->settings.method;
-}
-
-static bool run_wants_parents(const Run *run) {
-        return run->job->options.want_parents ||
-                (run->overlay->config->settings.want_parents && run_method(run) != METHOD_EXCHANGE);
-}
-
-static int add_method(const Run *run, WireRequest *q) {
-        const JobOptions *o = &run->job->options;
-        int r;
-
-        StandingPolicy standing =
-                o->has_standing ? o->standing : (StandingPolicy) run->overlay->config->settings.standing;
-
-        r = wire_request_add(q, WIRE_METHOD, method_to_string(run_method(run)));
-        if (r >= 0)
-                r = wire_request_add(q, WIRE_STANDING, standing_to_string(standing));
-        if (r >= 0 && o->has_depth)
-                r = wire_request_addf(q, WIRE_DEPTH, "%u", o->depth);
-        if (r >= 0 && run_wants_parents(run))
-                r = wire_request_add(q, WIRE_PARENTS, "1");
-        return r;
-}
-
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
-        const JobOptions *options = &run->job->options;
-        uint64_t data_bytes =
-                options->has_data ? options->data_bytes : run->overlay->config->settings.data_max_bytes;
-        int r;
+        int r = run_make_request(run->overlay, run->job, &q);
 
-        r = managed_make_request(run->overlay, run->job->type, run->job->path, &q);
-        if (r >= 0 && options->is_dry_run)
-                r = wire_request_add(&q, WIRE_DRY_RUN, "1");
-        if (r >= 0 && run_is_forced(run))
-                r = wire_request_add(&q, WIRE_FORCE, "1");
-        if (r >= 0)
-                r = run->job->type == JOB_REMOUNT ? add_remount(run, &q) : add_method(run, &q);
-        if (r >= 0 && !job_is_unasked(run->job))
-                r = wire_request_add(&q, WIRE_ASKED, "1");
-        if (r >= 0 && run->job->is_automatic)
-                r = managed_make_background(run->overlay, &q);
-        if (r >= 0 && options->is_repair)
-                r = wire_request_add(&q, WIRE_REPAIR, "1");
-        if (r >= 0 && run->job->type == JOB_FINALIZE && data_bytes > 0)
-                r = wire_request_addf(&q, WIRE_DATA_BYTES, "%llu", (unsigned long long) data_bytes);
-        if (r < 0)
-                return r;
-        return proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
+        return r < 0
+                ? r
+                : proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
 static void run_let_rest(const Run *run) {
@@ -586,7 +523,8 @@ static void run_let_rest(const Run *run) {
 
         if (is_to_rest(j))
                 watching_rest(
-                        &run->overlay->watching, j->path, j->type == JOB_FINALIZE && run_wants_parents(run));
+                        &run->overlay->watching, j->path,
+                        j->type == JOB_FINALIZE && run_wants_parents(run->overlay, j));
 }
 
 void run_let_all_rest(const Runs *all, const Managed *o) {
