@@ -61,16 +61,6 @@ def tell(capsys, what, used):
     assert used[SIZES[-1]] < 5 * max(used[SIZES[0]], 0.1), used
 
 
-def finalizers(daemon):
-    """Workers that finalize, or keep an old tree since: others look through the overlay now and then."""
-    found = []
-    for pid in daemon.workers():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", "rb") as f:
-            if f.read().split(b"\0")[1:2] == [b"finalize"]:  # empty of one that ends
-                found.append(pid)
-    return found
-
-
 def stop(pid):
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: state_of(pid) == "T", "the worker to stop")
@@ -99,7 +89,7 @@ def test_before_the_exchange(scene, overlay, capsys):
         shell = scene.keep(Shell(top))
         daemon.release(everything=True)
         daemon.wait_job(job, ("waiting",), 240)
-        worker, = finalizers(daemon)
+        worker, = daemon.workers_for("finalize")
         before = stop(worker)
         touch_all(top, n, "made")
         os.kill(worker, signal.SIGCONT)
@@ -127,7 +117,7 @@ def test_in_a_kept_tree(scene, overlay, capsys):
         shell = scene.keep(Shell(top))
         daemon.ctl("finalize", top, timeout=240).ok()
         await_kept(daemon)
-        worker, = wait_for(lambda: len(w := finalizers(daemon)) == 1 and w, "the worker")
+        worker, = wait_for(lambda: len(w := daemon.workers_for("finalize")) == 1 and w, "the worker")
         before = stop(worker)
         touch_all(f"/proc/{shell.process.pid}/cwd", n, "made")
         os.kill(worker, signal.SIGCONT)

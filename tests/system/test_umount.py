@@ -142,19 +142,11 @@ def test_a_daemon_lets_go(scene, stage):
     assert "is refused" not in daemon.log() and "not watched" not in daemon.log()
 
 
-def worker_of(daemon, verb):
-    for pid in daemon.workers():
-        with open(f"/proc/{pid}/cmdline", "rb") as f:
-            if f.read().split(b"\0")[1:2] == [verb.encode()]:
-                return pid
-    return None
-
-
 def test_comparison_of_a_daemon(scene, stage):
     daemon = scene.daemon(soft=stage.overlay)
     daemon.ctl("finalize", stage.overlay / "d").ok()
     daemon.restart()
-    wait_for(lambda: worker_of(daemon, "compare"), "the comparison")
+    wait_for(lambda: daemon.workers_for("compare"), "the comparison")
     stage.umount()
     wait_for(lambda: not daemon.workers(), "its end")
 

@@ -200,6 +200,15 @@ exec '{binary("ovlfind-worker")}' "$@"
         except FileNotFoundError:
             return []
 
+    def workers_for(self, verb):
+        """PIDs of those that were started for this, and of those that keep an old tree since."""
+        found = []
+        for pid in self.workers():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", "rb") as f:
+                if f.read().split(b"\0")[1:2] == [verb.encode()]:  # empty of one that ends
+                    found.append(pid)
+        return found
+
     def log(self):
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as f:
