@@ -252,6 +252,32 @@ def test_a_name_made_anew_while_its_directory_is_listed(scene, overlay):
     assert whiteouts(overlay) == {"f"}
 
 
+@pytest.mark.parametrize("make", (write, os.mkdir), ids=("file", "directory"))
+@pytest.mark.parametrize("anew", (False, True), ids=("gone", "made anew"))
+def test_a_name_that_goes_while_its_directory_is_listed(scene, overlay, make, anew):
+    """It was listed, and when it was looked at, the upper did not hold it: as it does not hold what is the lower's alone."""
+    name = os.path.join(overlay / D, "errno-1")
+    make(name)
+    daemon = scene.daemon(start=False, soft=overlay)
+    daemon.use_killer()
+    daemon.start()
+    daemon.arm(0, call="openat2,linkat", error="name", hold=True)  # on the entry of that name, and none fails
+    job = daemon.start_ctl("finalize", overlay / D)
+    assert daemon.held()
+    remove(name)
+    if anew:
+        daemon.release()
+        assert daemon.held()  # where it is opened, or put into the new tree
+        make(name)
+    daemon.release(everything=True)
+    output = job.communicate(timeout=60)
+    assert job.returncode == 0, output
+    if anew:
+        remove(name)
+    daemon.ctl("unfinalize", overlay / D).ok()
+    assert not whiteouts(overlay)
+
+
 def test_names_of_here_that_the_lower_gets(overlay, daemon, source):
     """A refresh takes those that are free, leaves the others, and knows them for names of the lower from then on."""
     d = overlay / D

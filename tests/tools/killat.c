@@ -2,7 +2,7 @@
 /* killat: preloaded into a worker, kills it (or its parent) with SIGKILL right after its Nth call that
  * changes a file system, or before the first. With N from 0 until the worker survives, every gap between two
  * steps has been tried. KILLAT=N, KILLAT_PARENT=1: the parent instead; KILLAT_LOG=FILE: where to say which
- * call it was. KILLAT_CALL=NAME: only these calls count ("exchange": a renameat2 that exchanges).
+ * call it was. KILLAT_CALL=NAME[,NAME]: only these calls count ("exchange": a renameat2 that exchanges).
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
  * inotify_add_watch, fanotify_mark, flock, openat2, readdir and those that read or write data only where
@@ -131,10 +131,19 @@ static bool is_error_named(void) {
         return error && strcmp(error, "name") == 0;
 }
 
+static bool is_listed(const char *list, const char *name) {
+        size_t n = strlen(name);
+
+        for (const char *p = strstr(list, name); p; p = strstr(p + n, name))
+                if ((p == list || p[-1] == ',') && (p[n] == '\0' || p[n] == ','))
+                        return true;
+        return false;
+}
+
 static bool counts(const char *name, int fd, const char *p) {
         const char *only = getenv("KILLAT_CALL");
 
-        return getenv("KILLAT") && (only ? strcmp(only, name) == 0 : changes_something(name)) &&
+        return getenv("KILLAT") && (only ? is_listed(only, name) : changes_something(name)) &&
                 (!is_error_named() || errno_in_name(fd, p) != 0);
 }
 

@@ -15,6 +15,7 @@
 #include "core/lower/difference.h"
 #include "core/upper/digest.h"
 #include "core/upper/fileattr.h"
+#include "core/upper/layer.h"
 #include "core/upper/meta.h"
 #include "core/upper/redirect-max.h"
 
@@ -127,6 +128,15 @@ note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, 
                 difference_note(e, &x->lower, path);
 }
 
+/* It was listed as a name that the upper does not hold. If it was removed and made anew meanwhile, it is no
+ * copy of the lower's. */
+static bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e, int new_upper_fd) {
+        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
+
+        return n->is_merged && !x->tree->is_undo && upper_entry_read(new_upper_fd, e->name, &ue) >= 0 &&
+                difference_is_local(n, e->name, &ue, &x->lower);
+}
+
 int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
         struct stat st, shown;
         bool is_shown = e->inode == 0 && fstatat(old_fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
@@ -145,6 +155,7 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
                 return place_error(x, n, e, old_fd, -r);
         if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return place_error(x, n, e, old_fd, errno == ENOENT ? EIO : errno);
+        e->is_local |= e->inode == 0 && was_made_meanwhile(x, n, e, new_upper_fd);
         e->inode = st.st_ino;
         note_base(x, n, e, is_shown ? &shown : NULL, new_upper_fd);
         e->identity = entry_identity(new_upper_fd, e->name);

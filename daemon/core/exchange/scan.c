@@ -204,6 +204,8 @@ static int find_lower(Exchange *x, Node *n, int upper_fd) {
 
         if (r < 0)
                 return r;
+        if (n->parent && n->parent->is_merged && !x->tree->is_undo && !n->entry->is_local)
+                n->entry->is_local = difference_is_local(n->parent, n->entry->name, &ue, &x->lower);
         if (n->parent) {
                 bool by_name = ue.class == UPPER_PLAIN || (ue.redirect && ue.redirect[0] != '/');
 

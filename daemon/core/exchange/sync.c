@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
+#include "core/lower/difference.h"
 #include "core/upper/names.h"
 
 /* An old directory, the raw listing of it, and the new directory that is to follow. */
@@ -79,6 +80,9 @@ static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
 
         if (r < 0)
                 return r;
+        /* It may have gone between being listed and being looked at, and so been taken for the lower's. */
+        if (n->is_merged && !x->tree->is_undo && !e->is_local)
+                e->is_local = difference_is_unknown_below(n, e->name, &x->lower);
         if (e->dir)
                 return park_directory(x, e, p->new_fd); /* drops the entry */
         if (e->is_placed && unlinkat(p->new_fd, e->name, 0) < 0 && errno != ENOENT)

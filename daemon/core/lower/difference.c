@@ -42,15 +42,19 @@ static bool is_under_its_lower_name(const UpperEntry *ue) {
         }
 }
 
-bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l) {
+bool difference_is_unknown_below(const Node *n, const char *name, const Lower *l) {
         _cleanup_free_ char *path = NULL;
         struct stat st;
 
-        if (is_under_its_lower_name(ue) || l->n_layers == 0 || !n->lower)
+        if (l->n_layers == 0 || !n->lower)
                 return false;
         path = path_join(n->lower, name);
         return path && lower_stat(l, path, &st) == -ENOENT && lower_stat(l, n->lower, &st) >= 0 &&
                 S_ISDIR(st.st_mode);
+}
+
+bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l) {
+        return !is_under_its_lower_name(ue) && difference_is_unknown_below(n, name, l);
 }
 
 void difference_note_known(Entry *e, const Lower *l, const struct stat *st, uint64_t xattrs) {

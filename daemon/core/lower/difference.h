@@ -64,6 +64,9 @@ bool difference_has_same_content(const DifferenceScope *s, const Difference *d);
  * entry, the lower is asked. What it does not tell counts as its name: a whiteout too many hides what the
  * lower gets some day, one too few brings back what was deleted. */
 bool difference_is_local(const Node *n, const char *name, const UpperEntry *ue, const Lower *l);
+/* The same of a name that the upper holds nothing under: the lower is asked, and was proved to be it. Blocks
+ * on the lower. */
+bool difference_is_unknown_below(const Node *n, const char *name, const Lower *l);
 
 /* What the lower shows of an entry, or a directory, now: for the record. What it does not tell stays
  * unknown. Of an entry it may be known already: st, and the digest of its xattrs. */
