@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A file with other content is copied as a whole. Its metadata alone would not do: the kernel may have the
  * lower file of before in its cache, by name or in a process, and a copy of the new metadata would show the
- * size of one and the content of the other (docs/overlayfs.md 9.1). */
+ * size of one and the content of the other. Nor can the new metadata be copied beside the old: the names
+ * would share the new lower file, and one of them fail (docs/overlayfs.md 9.1). */
 #include <fcntl.h>
 #include <string.h>
 
