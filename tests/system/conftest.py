@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every test runs as root in a mount namespace of its own, on a tmpfs of its own: nothing it mounts, and no loop device
+"""Every test runs as root in a mount namespace of its own, on a file system of its own: nothing it mounts, and no loop device
 it uses, outlives the run, even when that is killed."""
 
 import os
@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 
 from ovltest import Scene, enter_namespace, missing_privilege, run  # noqa: E402
+from ovltest.env import can_mount_beneath, tmpfs_keeps_user_xattrs  # noqa: E402
 from ovltest.fakedaemon import Fake  # noqa: E402
 from ovltest.machine import Machine  # noqa: E402
 from ovltest.tree import PROG, odd_entries, release  # noqa: E402
@@ -21,6 +22,11 @@ from ovltest.tree import PROG, odd_entries, release  # noqa: E402
 def pytest_collection_modifyitems(items):
     """What takes long begins first, lest the others wait for it at the end."""
     items.sort(key=lambda item: not (item.get_closest_marker("slow") or item.get_closest_marker("first")))
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("beneath") and not can_mount_beneath():
+        pytest.skip("this kernel cannot mount beneath another mount")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -39,16 +45,28 @@ def is_ci():
     return os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
+def mount_image(point):
+    """A new ext4 in a sparse file that goes with the mount."""
+    with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix="ovltest-") as image:
+        os.truncate(image.name, 8 << 30)
+        run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-I", "512", image.name)
+        run("mount", "-o", "loop,noatime", image.name, point)
+    os.rmdir(os.path.join(point, "lost+found"))
+
+
 @pytest.fixture(scope="session")
 def world():
-    """The tmpfs all scenes of this run live in."""
+    """The file system all scenes of this run live in: a tmpfs, or where that has no user.* xattrs, ext4."""
     reason = missing_privilege()
     if reason:
         # In CI a skipped test is a test that did not run, and nobody would notice.
         (pytest.fail if is_ci() else pytest.skip)(f"whole-system tests cannot run: {reason}")
     enter_namespace()
     base = tempfile.mkdtemp(prefix="ovltest-")
-    run("mount", "-t", "tmpfs", "-o", "size=4g,mode=755", "ovltest", base)
+    if tmpfs_keeps_user_xattrs():
+        run("mount", "-t", "tmpfs", "-o", "size=4g,mode=755", "ovltest", base)
+    else:
+        mount_image(base)
     yield base
     run("umount", "-l", base, check=False)
     os.rmdir(base)

@@ -57,6 +57,7 @@ def plain(scene, source):
     return scene.overlay(source, metacopy=None, redirect_dir=None)
 
 
+@pytest.mark.beneath
 def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain):
     daemon = scene.daemon(soft=plain)
     assert daemon.overlay_states() == {"soft": "refused"}
@@ -85,6 +86,7 @@ def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain)
     assert len(generations(plain)) == 1
 
 
+@pytest.mark.beneath
 def test_forgotten_while_a_swap_waits(scene, plain):
     """An overlay that is not configured any more takes along what should have mended it, and the daemon goes on."""
     daemon = scene.daemon(soft=plain)
@@ -100,6 +102,7 @@ def test_forgotten_while_a_swap_waits(scene, plain):
     assert len(mounts(plain.point)) == 1 and not generations(plain)
 
 
+@pytest.mark.beneath
 def test_configured_options_are_swapped_in_without_being_asked_for(scene, plain):
     daemon = scene.daemon(soft=(plain, {"Remount": {"Options": "metacopy=on,redirect_dir=on"}}))
     wait_for(lambda: daemon.overlay_states() == {"soft": "active"}, "the swap")
@@ -137,6 +140,7 @@ def test_reconfigure_makes_new_lower_names_visible(scene, source):
     assert mounts(overlay.point) == before
 
 
+@pytest.mark.beneath
 def test_mounts_inside_come_along_and_stay_what_they_were(scene, plain):
     daemon = scene.daemon(soft=plain)
     inner, deep = plain / "t/d1", plain / "t/d1/deep"
@@ -155,6 +159,7 @@ def test_mounts_inside_come_along_and_stay_what_they_were(scene, plain):
     assert os.path.exists(plain / "t/d1/f1")
 
 
+@pytest.mark.beneath
 def test_the_old_superblock_is_read_only_once_nobody_writes_through_it(scene, plain):
     daemon = scene.daemon(soft=plain)
     write(plain / "local")
@@ -196,6 +201,7 @@ BLOCKERS = {
 }
 
 
+@pytest.mark.beneath
 @pytest.mark.parametrize("kind", BLOCKERS)
 def test_a_swap_waits_for_whom_it_would_cut_apart_or_does_not(scene, plain, kind):
     daemon = scene.daemon(soft=plain)
@@ -245,6 +251,7 @@ def test_a_kernel_that_cannot_mount_beneath(scene, plain):
 MOST = 400  # gaps
 
 
+@pytest.mark.beneath
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["worker", "daemon"])
@@ -320,6 +327,7 @@ def kernel_objects(daemon):
         return {"mounts": len(f.readlines()), "descriptors": len(os.listdir(f"/proc/{daemon.process.pid}/fd")), "kib": memory}
 
 
+@pytest.mark.beneath
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):

@@ -47,6 +47,9 @@ def tmpfs(point, flags=0):
     write(os.path.join(point, "mark"), point.encode())
 
 
+pytestmark = pytest.mark.beneath
+
+
 @pytest.fixture
 def source(scene):
     top = scene.source()

@@ -8,7 +8,7 @@ import pytest
 
 from ovltest import run, snapshot
 from ovltest.daemon import wait_for
-from ovltest.env import mount
+from ovltest.env import can_mount_beneath, mount
 from ovltest.overlay import escape_layer, escape_value
 from ovltest.tree import write
 
@@ -46,8 +46,8 @@ def mount_one_by_one(point, pairs, flags=0):
 def entry(point):
     with open("/proc/self/mountinfo", encoding="utf-8") as f:
         lines = [line.split() for line in f if line.split()[4] == point]
-    assert len(lines) == 1, lines
-    line = lines[0]
+    assert len(lines) == 1 or not can_mount_beneath(), lines
+    line = lines[-1]
     at = line.index("-")
     return {"flags": line[5], "peers": line[6:at], "source": line[at + 2],
             "options": [o for o in line[at + 3].split(",") if not o.startswith("workdir=")]}
@@ -84,7 +84,7 @@ class Place:
         daemon = self.daemon
         if not daemon:
             daemon = self.daemon = self.scene.daemon(start=False)
-            daemon.add_overlay("soft", self.point)
+            daemon.add_overlay("soft", self.point, Remount={"CoverOld": "yes"})  # matters where nothing can be mounted beneath
             daemon.start()
         before, content = entry(self.point), snapshot(self.point)
         daemon.ctl("remount", "soft", "--method=swap", *arguments).ok()
@@ -142,7 +142,8 @@ def test_names_of_layers(scene, name):
     if len(name) < 200:  # else the layers have to be given one by one
         # A comma that was escaped for mount(2) is no longer.
         assert after["options"] == [o.replace("\\134\\054", "\\054") for o in before["options"]]
-    place.swap()
+    if can_mount_beneath():  # else one old mount is covered, and no more
+        place.swap()
 
 
 def test_a_work_directory_with_a_name_too_long_to_add_to(scene):
@@ -174,8 +175,11 @@ def test_layers(scene, spelled, deep):
     if spelled == "lowerdir":
         place.mount(":".join(lowers) + "".join(f"::{d}" for d in data), **dict(rest))
     else:
-        mount_one_by_one(place.point, [("source", "my"), *(("lowerdir+", p) for p in lowers), *(("datadir+", p) for p in data),
-                                       ("upperdir", place.upper), ("workdir", place.work), *rest])
+        try:
+            mount_one_by_one(place.point, [("source", "my"), *(("lowerdir+", p) for p in lowers), *(("datadir+", p) for p in data),
+                                           ("upperdir", place.upper), ("workdir", place.work), *rest])
+        except OSError as e:
+            pytest.skip(f"this kernel does not take layers one by one: {e}")
     before, after = place.swap("--set=xino=off")
     assert {o for o in after["options"] if "dir" not in o} == {o for o in before["options"] if "dir" not in o}
     assert sum(o.startswith(("lowerdir", "datadir")) for o in after["options"]) in (1, 6)

@@ -3,8 +3,10 @@
 
 import ctypes
 import errno
+import functools
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +29,8 @@ BINARIES = {
 CLONE_NEWNS = 0x00020000
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
+SYS_MOVE_MOUNT = 429
+MOVE_MOUNT_BENEATH = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,6 +76,29 @@ def missing_privilege():
     if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
         return "may not make a mount namespace"
     return None
+
+
+def can_mount_beneath():
+    """Whether the kernel knows MOVE_MOUNT_BENEATH: one that does not refuses the flag before it looks at anything else."""
+    _libc.syscall(ctypes.c_long(SYS_MOVE_MOUNT), -1, b"none", -1, b"none", ctypes.c_uint(MOVE_MOUNT_BENEATH))
+    return ctypes.get_errno() != errno.EINVAL
+
+
+@functools.lru_cache(maxsize=None)
+def tmpfs_keeps_user_xattrs():
+    """Whether files in a tmpfs may have user.* xattrs. To be asked where mounts are private."""
+    point = tempfile.mkdtemp(prefix="ovltest-")
+    run("mount", "-t", "tmpfs", "probe", point)
+    try:
+        os.setxattr(point, "user.probe", b"")
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        return False
+    finally:
+        run("umount", point)
+        os.rmdir(point)
+    return True
 
 
 def _syscall(name, *args):

@@ -40,11 +40,12 @@ class Scene:
         d = self.subdir("lower")
         return self.keep(CountingLower(source, os.path.join(d, "fs"), os.path.join(d, "ctl"), **kwargs))
 
-    def upper(self, kind="tmpfs", **kwargs):
+    def upper(self, kind=None, **kwargs):
         return self.keep(Upper(self.subdir("up"), kind, **kwargs))
 
-    def overlay(self, *lowers, upper="tmpfs", **options):
-        """Mounts an overlay on lowers (CountingLower or paths, uppermost first). upper: an Upper, a kind, or None."""
+    def overlay(self, *lowers, upper="", **options):
+        """Mounts an overlay on lowers (CountingLower or paths, uppermost first). upper: an Upper, a kind of one ("": the
+        default), or None for a read-only overlay."""
         if isinstance(upper, str):
             upper = self.upper(upper)
         paths = [getattr(lower, "point", lower) for lower in lowers]

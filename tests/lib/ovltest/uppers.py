@@ -4,7 +4,7 @@
 import contextlib
 import os
 
-from .env import run
+from .env import run, tmpfs_keeps_user_xattrs
 
 UPPERS = ("ext4-256", "ext4-512", "xfs", "btrfs", "tmpfs")
 
@@ -17,11 +17,17 @@ _MKFS = {
 }
 
 
-class Upper:
-    """A mounted file system with an upper and a work directory in it. The loop device goes with the mount (autoclear)."""
+def default_kind():
+    """What is there at once and keeps everything that tests put on files."""
+    return "tmpfs" if tmpfs_keeps_user_xattrs() else "ext4-256"
 
-    def __init__(self, directory, kind="tmpfs", size_mib=320):
-        self.kind = kind
+
+class Upper:
+    """A mounted file system with an upper and a work directory in it. The loop device goes with the mount (autoclear).
+    kind: one of UPPERS; without one, the default."""
+
+    def __init__(self, directory, kind=None, size_mib=320):
+        self.kind = kind = kind or default_kind()
         self.point = os.path.join(directory, "upperfs")
         self.image = os.path.join(directory, "upper.img")
         os.mkdir(self.point)

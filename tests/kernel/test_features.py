@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What this kernel has of what kernels differ in, for docs/kernels.md. Which answer it is depends on the kernel; each of the system
+tests that needs one asks the same way."""
+
+import pytest
+
+from ovltest.env import can_mount_beneath, tmpfs_keeps_user_xattrs
+
+FEATURES = {
+    "mounts beneath another mount": (can_mount_beneath, "no: a swap covers the old mount, if `CoverOld=yes` allows it"),
+    "`user.*` xattrs in a tmpfs": (tmpfs_keeps_user_xattrs, "no: an upper in a tmpfs cannot take such files"),
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_can_be_asked_for(feature, record):
+    has, instead = FEATURES[feature]
+    record({"feature": feature, "has": has(), "instead": instead})
