@@ -48,7 +48,7 @@ def test_a_refused_overlay(scene):
     name, message = error_of(fake.finalize)
     assert name == ERROR + "Precondition" and "metacopy is off" in message and str(fake.overlay.point) in message
     fake.play({})
-    wait_for(lambda: fake.overlay_properties()["State"] == "active", "another look", timeout=15)
+    wait_for(lambda: fake.overlay_properties()["State"] == "active", "another look")
     assert fake.overlay_properties()["Reason"] == ""
 
 

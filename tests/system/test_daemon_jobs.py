@@ -170,7 +170,7 @@ def test_a_job_that_does_not_get_on(fake):
     fake.play({"finalize": [["send", step], ["wait-file", {"file": fake.file("go")}], ["send", {**step, "size": 4096}],
                             ["wait-file", {"file": fake.file("end")}], DONE]})
     path = fake.finalize()
-    wait_for(lambda: fake.daemon.job(path)["Stalled"], "it to be told", 15)
+    wait_for(lambda: fake.daemon.job(path)["Stalled"], "it to be told")
     assert fake.daemon.job(path)["Reason"] == at
     assert f"does not get on: {at}" in fake.daemon.log() and "lower" not in fake.daemon.log()
     fake.touch("go")
@@ -239,7 +239,7 @@ def test_a_keeper_that_gives_up_is_followed_by_a_survey(fake):
     wait_for(lambda: len(fake.asked("survey")) == 2, "the survey", 4)
     wait_for(lambda: fake.overlay_properties()["State"] == "active", "its end")
     fake.daemon.wait_job(fake.finalize())
-    wait_for(lambda: len(fake.asked("survey")) == 3, "another survey", 10)
+    wait_for(lambda: len(fake.asked("survey")) == 3, "another survey")
 
 
 def test_nested_paths_one_after_the_other(fake):

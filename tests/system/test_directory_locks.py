@@ -156,6 +156,6 @@ def test_an_automatic_job_is_put_off(scene, overlay):
             with open(overlay / f"{D}/{name}", "rb"):
                 pass
         return [j for j in daemon.jobs() if j["Path"] == overlay / D and j["State"] == "canceled"]
-    job = wait_for(use, lambda: f"{daemon.jobs()}", timeout=60)[0]
+    job = wait_for(use, lambda: f"{daemon.jobs()}")[0]
     assert "put off" in job["ErrorMessage"] and "lock" in job["ErrorMessage"], job
     assert is_excluded(overlay / D)

@@ -58,12 +58,12 @@ def test_cancel_recover(stage):
     daemon.ctl("finalize", good / "d").ok()
     assert daemon.state_of(good / "d") == "finalized"
     daemon.manager().CancelJob(dbus.UInt32(str(job).rpartition("/")[2]))
-    properties = daemon.wait_job(job, timeout=30)
+    properties = daemon.wait_job(job)
     assert properties["State"] == "canceled" and properties["ErrorName"] == ERROR + "Canceled"
     assert answers_at_once(daemon)
     lower.recover()
-    wait_for(lambda: not daemon.workers(), "the worker to end", 30)
-    wait_for(lambda: daemon.overlay_states()["bad"] == "active", "the survey", 30)
+    wait_for(lambda: not daemon.workers(), "the worker to end")
+    wait_for(lambda: daemon.overlay_states()["bad"] == "active", "the survey")
     wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
     daemon.ctl("finalize", bad / "d").ok()
     assert daemon.state_of(bad / "d") == "finalized"
@@ -80,12 +80,12 @@ def test_cancel_while_threads_hang(stage):
     time.sleep(0.5)
     daemon.manager().CancelJob(dbus.UInt32(str(job).rpartition("/")[2]))
     start = time.monotonic()
-    properties = daemon.wait_job(job, timeout=30)
+    properties = daemon.wait_job(job)
     assert time.monotonic() - start < 8
     assert properties["State"] == "canceled" and properties["ErrorName"] == ERROR + "Canceled"
     assert "does not answer" in properties["ErrorMessage"]
     lower.recover()
-    wait_for(lambda: not daemon.workers(), "the worker to end", 30)
+    wait_for(lambda: not daemon.workers(), "the worker to end")
     daemon.restart()
     wait_for(lambda: not os.path.lexists(bad / ".ovlfind"), "staging to be cleaned up")
     daemon.ctl("finalize", bad / "d").ok()
@@ -97,7 +97,7 @@ def test_stop(stage):
     lower, bad, _, daemon = stage
     hanging_job(lower, bad, daemon)
     start = time.monotonic()
-    assert daemon.stop(timeout=25) == 0
+    assert daemon.stop() == 0
     assert time.monotonic() - start < 20
     lower.recover()
     daemon.start()

@@ -155,7 +155,7 @@ def test_jobs_do_not_climb(scene, settings):
     watched(daemon)
     for d in used:
         use(overlay, d)
-    wait_for(lambda: finalized(daemon) >= {overlay / d for d in used} and is_settled(daemon), "the directories", 60)
+    wait_for(lambda: finalized(daemon) >= {overlay / d for d in used} and is_settled(daemon), "the directories")
     settle(daemon, overlay)
     assert set(hot(daemon, overlay)) == {*used, LAST}
     wait_for(lambda: is_settled(daemon), "the end")

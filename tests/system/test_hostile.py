@@ -168,7 +168,7 @@ def test_a_trap_in_a_tree_of_ours(scene, overlay, daemon, outside, target, busy)
 def await_arrival(overlay, shell, attacker):
     """Makes something in the old tree the attacker stands in, and waits until it is found by path."""
     shell.ask(f"touch /proc/{attacker.process.pid}/cwd/witness")
-    wait_for(lambda: os.path.lexists(overlay / f"{HOME}/witness") or not old_trees(overlay), "what alice made", 10)
+    wait_for(lambda: os.path.lexists(overlay / f"{HOME}/witness") or not old_trees(overlay), "what alice made")
 
 
 RACE = """
@@ -267,9 +267,9 @@ def test_what_could_block(scene, overlay, daemon):
     alice.do("mkfifo pipe && mkdir -m 0 closed && touch unreadable && chmod 0 unreadable && ln -s loop loop")
     before = snapshot(overlay / HOME)
     alice.do("cd /")
-    daemon.ctl("finalize", overlay / D, timeout=30).ok()
+    daemon.ctl("finalize", overlay / D).ok()
     assert_same(before, snapshot(overlay / HOME), ignore={"nlink"})
-    daemon.ctl("unfinalize", overlay / D, timeout=30).ok()
+    daemon.ctl("unfinalize", overlay / D).ok()
     assert_same(before, snapshot(overlay / HOME), ignore={"nlink"})
 
 

@@ -43,7 +43,7 @@ def await_jobs(daemon):
 def check_recovered(scene, lower, overlay, daemon, d, before):
     """After the next start. The state is one of those a user can make sense of, and tells the truth."""
     await_jobs(daemon)
-    wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
+    wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up")
     assert_same(before, snapshot(d))
     state = daemon.state_of(d)
     reached = scene.absent_lookups(lower, [d, os.path.join(d, "sub")], 2).enoent
@@ -149,7 +149,7 @@ def test_a_release_that_changes(scene, verb, change_lower, least, victim, capsys
             if verb == "refresh":
                 assert_same(visible(snapshot(lower)), visible(snapshot(d)))
             assert os.path.lexists(d) == os.path.lexists(lower)
-            wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up", 10)
+            wait_for(lambda: not leftovers(overlay), f"{leftovers(overlay)} to be cleaned up")
         except Exception as e:
             raise AssertionError(f"after {victim} was killed at {at} ({n}): {e}") from e
     else:

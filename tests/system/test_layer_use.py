@@ -361,7 +361,7 @@ def test_automatic_jobs_leave_it_alone(scene, overlay, plain):
             with open(overlay / f"{D}/{name}", "rb"):
                 pass
         return [j for j in daemon.jobs() if j["Path"].startswith(overlay / D) and j["State"] in ("done", "failed")]
-    job = wait_for(open_all, lambda: f"{daemon.jobs()}", timeout=60)[0]
+    job = wait_for(open_all, lambda: f"{daemon.jobs()}")[0]
     assert job["Automatic"] and job["State"] == "failed" and stacked.point in job["ErrorMessage"], job
     assert stacked.seen() == before
 

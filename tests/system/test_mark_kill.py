@@ -42,7 +42,7 @@ def test_killed_between_any_two_steps(scene, stage, capsys):
         daemon.kill()
         assert_same(before, snapshot(d))
         daemon.start()
-        wait_for(lambda: not traces(overlay), "staging to be cleaned up", 10)
+        wait_for(lambda: not traces(overlay), "staging to be cleaned up")
         assert_same(before, snapshot(d))
         both = [d, os.path.join(d, "sub")]
         for path in both:

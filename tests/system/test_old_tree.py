@@ -98,9 +98,9 @@ def test_a_shell_works_on(scene, overlay, daemon, stand, uid):
     before = {n: v["content"] for n, v in snapshot(overlay / f"{D}/sub").items()}
     wait_for(lambda: os.path.isdir(overlay / f"{home}/x/unpacked/sub") and
              {n: v["content"] for n, v in snapshot(overlay / f"{home}/x/unpacked/sub").items()} == before,
-             "the archive's content", 5)
+             "the archive's content")
     shell.do("echo more >> f && mv x y && rm -r y/unpacked")
-    wait_for(lambda: os.path.exists(overlay / f"{home}/y/deeper/still/file"), "the new name of a directory", 5)
+    wait_for(lambda: os.path.exists(overlay / f"{home}/y/deeper/still/file"), "the new name of a directory")
     assert content(overlay / f"{home}/f").endswith(b"more\n")
     assert shell.do("ls y").split() == ["deeper", "f"] and shell.ask("ls x")[0] != 0
     shell.do("cd y")
@@ -305,7 +305,7 @@ def test_directories_exchanged_in_the_old_tree(overlay, daemon, stand):
         exchange(fd, "a", "b")
     finally:
         os.close(fd)
-    wait_for(lambda: content_of(overlay) == {"a": b"B", "b": b"A"}, f"the exchange to arrive: {content_of(overlay)}", 10)
+    wait_for(lambda: content_of(overlay) == {"a": b"B", "b": b"A"}, f"the exchange to arrive: {content_of(overlay)}")
     leave(shell, overlay, daemon)
     assert content_of(overlay) == {"a": b"B", "b": b"A"}
 
@@ -325,7 +325,7 @@ def test_directories_renamed_around_in_the_old_tree(overlay, daemon, stand):
     shell = stand()
     shell.do("mv a t && mv b a && mv t b && mv sub home/sub && mkdir sub && echo new > sub/new && mv f1 sub/f1")
     arrives(overlay / f"{D}/sub/f1", "the last rename to arrive")
-    wait_for(lambda: content_of(overlay) == {"a": b"B", "b": b"A"}, f"the renames to arrive: {content_of(overlay)}", 10)
+    wait_for(lambda: content_of(overlay) == {"a": b"B", "b": b"A"}, f"the renames to arrive: {content_of(overlay)}")
     leave(shell, overlay, daemon)
     assert sorted(os.listdir(overlay / f"{D}/sub")) == ["f1", "g1", "g2", "g3", "new"]
     assert sorted(os.listdir(overlay / f"{D}/home/sub")) == ["g1", "g2", "g3"]
@@ -389,7 +389,7 @@ def test_many_are_removed(scene, overlay, daemon, stand, n, made_there):
     shell = stand()
     if made_there:
         shell.do(f"mkdir old; for ((i = 0; i < {n}; i++)); do : > old/$i; done")
-        wait_for(lambda: len(os.listdir(overlay / f"{D}/old")) == n, "all to arrive", 30)
+        wait_for(lambda: len(os.listdir(overlay / f"{D}/old")) == n, "all to arrive")
     before = set(os.listdir(overlay / f"{D}/old"))
     shell.do(f"for ((i = 0; i < {n}; i++)); do echo old/$i; done | xargs rm")
     shell.do("echo witness > witness")
@@ -406,7 +406,7 @@ def test_a_directory_is_removed_and_made_anew(scene, overlay, daemon, stand):
     for i in range(5):
         shell.do(f"rm -rf sub; mkdir -p sub/deep; echo {i} > sub/g1; echo {i} > sub/deep/new")
         write(overlay / f"{D}/sub/by-path{i}", b"by path")
-        wait_for(lambda i=i: content_or_none(overlay / f"{D}/sub/deep/new") == b"%d\n" % i, "the new one to arrive", 10)
+        wait_for(lambda i=i: content_or_none(overlay / f"{D}/sub/deep/new") == b"%d\n" % i, "the new one to arrive")
     rule_holds(scene, overlay, daemon, shell, overlay / D, {"sub/g1": "4\n", "sub/deep/new": "4\n"})
     assert sorted(os.listdir(overlay / f"{D}/sub")) == [*(f"by-path{i}" for i in range(5)), "deep", "g1", "g2", "g3"]
 
@@ -452,7 +452,7 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     daemon.arm(n, call=call, error=errno.EIO)
     result = daemon.ctl("finalize", overlay / D)
     shell.close()
-    wait_for(lambda: daemon.kept() == 0 and not traces(overlay), f"{traces(overlay)} to be cleaned up", 40)
+    wait_for(lambda: daemon.kept() == 0 and not traces(overlay), f"{traces(overlay)} to be cleaned up")
     assert_same(before, snapshot(overlay / D), ignore={"mtime"})
     if result.code == 0:
         assert daemon.state_of(overlay / D) == "finalized"
@@ -471,7 +471,7 @@ def test_an_error_while_changes_arrive(scene, overlay, call, n):
     daemon.ctl("finalize", overlay / D)
     shell.do("echo 1 > n1; echo 2 > n2; mkdir nd; echo 3 > nd/n3; echo 4 > g; mv g f1")
     shell.close()
-    await_gone(overlay, daemon, timeout=40)
+    await_gone(overlay, daemon)
     assert [content_or_none(overlay / f"{D}/{name}") for name in ("n1", "n2", "nd/n3", "f1")] == [b"1\n", b"2\n", b"3\n", b"4\n"]
 
 
@@ -514,7 +514,7 @@ def test_an_error_of_the_lower_while_the_old_tree_is_removed(lower, overlay, dae
     with contextlib.suppress(TimeoutError):  # it may fail, or do without the lower
         wait_for(lambda: daemon.kept() == 0, "the old tree to go", 5)
     lower.recover()
-    await_gone(overlay, daemon, timeout=40)
+    await_gone(overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
 
 

@@ -125,6 +125,6 @@ def test_in_a_kept_tree(scene, overlay, capsys):
         wait_for(lambda: all(os.path.exists(f"{top}/{d}/made0") for d in (last, *directories(n))), "all to arrive", 240, 0.2)
         used[n] = cpu_seconds(worker) - before
         shell.close()
-        await_gone(overlay, daemon, timeout=120)
+        await_gone(overlay, daemon)
         assert_all_touched(top, n, "made")
     tell(capsys, "an overflow in a kept tree", used)

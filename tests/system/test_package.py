@@ -336,13 +336,13 @@ def test_updated_while_a_job_runs(machine, package):
         jobs = json.loads(machine.sh("ovlfinctl jobs --json=short"))["jobs"]
         return next(j["state"] for j in jobs if j["id"] == job)
 
-    wait_for(lambda: state() == "waiting", "the job to be under way", 30)
+    wait_for(lambda: state() == "waiting", "the job to be under way")
     old = show(machine, "MainPID")
     # Quiet is what it waits for, so that the update comes in the middle of it; the new daemon need not wait as long.
     machine.sh("rm /etc/ovlfind/ovlfind.conf.d/slow.conf")
     machine.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i {put(machine, package.later('0.1.0+later'))}", timeout=120)
     assert show(machine, "MainPID") not in (old, "0") and show(machine, "ActiveState") == "active"
-    wait_for(lambda: state() == "done", "the job to be done", 60)
+    wait_for(lambda: state() == "done", "the job to be done")
     assert machine.sh("ovlfinctl is-finalized /ovl/many").strip() == "finalized"
     assert machine.sh("ls /ovl/many | wc -l").strip() == "3001"
     machine.sh("journalctl --sync")

@@ -48,7 +48,7 @@ def stand(scene, overlay, daemon):
     return shell
 
 
-def arrives(path, timeout=5):
+def arrives(path, timeout=100):
     wait_for(lambda: os.path.lexists(path), f"{path} to arrive", timeout, 0.002)
 
 
@@ -176,7 +176,7 @@ def test_what_a_survey_cannot_finish_is_tried_again(overlay, daemon, stand):
     daemon.arm(1, call="mkdirat", error=errno.EIO, survey=True)
     daemon.start()
     assert daemon.struck() and not os.path.lexists(overlay / f"{D}/late")
-    arrives(overlay / f"{D}/late", 20)
+    arrives(overlay / f"{D}/late")
     stand.close()
     await_gone(overlay, daemon)
 

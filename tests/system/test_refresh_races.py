@@ -71,7 +71,7 @@ def begin(overlay, daemon):
 
 def settled(overlay, daemon, job, keeps):
     """Once whoever took over has come to an end, nothing of ours is left but what is kept."""
-    wait_for(lambda: daemon.job(job)["State"] in ("done", "failed"), "the job to end", 30)
+    wait_for(lambda: daemon.job(job)["State"] in ("done", "failed"), "the job to end")
     wait_for(lambda: not daemon.workers(), "the survey to end")
     assert kept_files(overlay) == keeps
     assert keeps or not traces(overlay)

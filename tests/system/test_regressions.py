@@ -78,7 +78,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
         shell.do(f"echo by cwd > by-cwd; mkdir new; echo new {n} > new/file")
         shell.do("rm -f f1 f2; mv f3 sub/f4; rm -rf sub/below; mv sub sub2; rm -rf sub2")
         write(os.path.join(d, "late"), b"late %d" % n)
-        wait_for(lambda: os.path.lexists(os.path.join(d, "by-cwd")), f"what was made in {d}'s old tree ({call} {n})", 20)
+        wait_for(lambda: os.path.lexists(os.path.join(d, "by-cwd")), f"what was made in {d}'s old tree ({call} {n})")
         shell.close()
         await_removed(overlay, daemon)
         for precious in (b"by path %d" % n, b"mine %d" % n, b"late %d" % n, b"new %d\n" % n):
@@ -144,7 +144,7 @@ def test_replaced_at_the_moment_of_the_exchange(overlay, daemon):
     daemon.release(everything=True)
     daemon.wait_job(job)
     daemon.restart()
-    wait_for(lambda: daemon.kept() == 0, "the old tree to go", 30)
+    wait_for(lambda: daemon.kept() == 0, "the old tree to go")
     for precious in (b"precious", b"third", content(os.path.join(overlay.lowers[0], D, "f1"))):
         assert surviving(overlay, precious), f"{precious} is lost"
 

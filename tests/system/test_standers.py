@@ -61,7 +61,7 @@ class Rounds:
             self.fail(f"set aside {when}: {set_aside}")
 
     def await_gone(self):
-        wait_for(lambda: self.daemon.kept() == 0 and not self.daemon.workers(), "the old tree to go", 40)
+        wait_for(lambda: self.daemon.kept() == 0 and not self.daemon.workers(), "the old tree to go")
 
     def choose_job(self):
         """A function that starts a job."""
@@ -248,17 +248,17 @@ class KeepRounds(Rounds):
             self.choose_and_work(scripts, 3)
         self.ended(job, "Finalize")
         wait_for(lambda: self.daemon.kept() == 1, "the old tree to be kept")
-        self.check_rule(old_tree, "after the exchange", 20)
+        self.check_rule(old_tree, "after the exchange", 100)
         old_tree.settle()
         for _ in range(self.dice.randrange(1, 4)):
             self.choose_and_work(scripts, 3)
             if self.dice.random() < 0.5:
-                self.check_rule(old_tree, "while they stand there", 20)
-        self.check_rule(old_tree, "while they stand there", 20)
+                self.check_rule(old_tree, "while they stand there", 100)
+        self.check_rule(old_tree, "while they stand there", 100)
         aside = self.others_come(old_tree, scripts)
         for process, script in scripts:
             process.ask(*script.take())
-        self.check_rule(old_tree, "after others came", 10)
+        self.check_rule(old_tree, "after others came", 100)
         for process, _ in scripts:
             process.leave()
         self.await_gone()

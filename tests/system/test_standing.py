@@ -130,7 +130,7 @@ def test_all_is_said(scene, overlay, daemon):
     assert (shell.process.pid, "bash", "cwd") in [(b["pid"], b["command"], b["kind"]) for b in blockers]
     assert not traces(overlay)  # nothing is built in vain
     shell.do("cd /")
-    _, err = ctl.communicate(timeout=30)
+    _, err = ctl.communicate(timeout=200)
     assert ctl.returncode == 0 and f"waits: 1 process stands there and could change names: {shell.process.pid} (bash, cwd)" in err
     assert f"waits: 1 process stands there and could change names: {shell.process.pid} (bash, cwd)" in daemon.log()
     assert not old_trees(overlay)

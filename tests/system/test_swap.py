@@ -95,7 +95,7 @@ def test_forgotten_while_a_swap_waits(scene, plain):
         wait_for(lambda: [p for _, p in daemon.manager().ListJobs() if daemon.job(p)["State"] == "waiting"], "the job to wait")
         os.unlink(os.path.join(daemon.overlays_d, "soft.conf"))
         daemon.manager().Reload()
-        _, err = waiting.communicate(timeout=30)
+        _, err = waiting.communicate(timeout=200)
         assert waiting.returncode != 0 and "not configured any more" in err, err
     assert daemon.overlay_states() == {}
     wait_for(lambda: not daemon.workers(), "its worker to end")
@@ -281,9 +281,9 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
         else:
             daemon.restart()
         try:
-            wait_for(lambda: len(mounts(plain.point)) == 1, "one mount", 10)
+            wait_for(lambda: len(mounts(plain.point)) == 1, "one mount")
             current = next(o for o in options(plain.point) if o.startswith("workdir=")).rpartition("/")[2]
-            wait_for(lambda: set(generations(plain)) <= {current}, f"{generations(plain)} to be removed, but for {current}", 10)
+            wait_for(lambda: set(generations(plain)) <= {current}, f"{generations(plain)} to be removed, but for {current}")
             assert_same(before, snapshot(plain / "t"))
             write(plain / f"created{n}")
             os.unlink(plain / f"created{n}")
@@ -349,7 +349,7 @@ def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):
             wait_for(lambda: not draining(daemon) and not daemon.workers(), "old superblocks to go")
             before = kernel_objects(daemon)
     os.unlink(running)
-    operations, _, failures = writer.communicate(timeout=30)[0].partition(" ")
+    operations, _, failures = writer.communicate(timeout=200)[0].partition(" ")
     totals = readers.close()
     wait_for(lambda: not draining(daemon) and not daemon.workers(), "old superblocks to go")
     after = kernel_objects(daemon)

@@ -76,7 +76,7 @@ def assert_sound(daemon, overlay):
 
 def finalize(daemon, path):
     daemon.ctl("finalize", path).ok()
-    wait_for(lambda: not daemon.workers(), "the old tree to go", 60)
+    wait_for(lambda: not daemon.workers(), "the old tree to go")
 
 
 def start_unfinalize(daemon, path):

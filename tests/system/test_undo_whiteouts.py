@@ -219,7 +219,7 @@ def test_while_a_job_is_at_work(scene, overlay, source, verb, held):
     write(at("made-and-removed"))
     remove(at("made-and-removed"))
     daemon.release(everything=True)
-    output = job.communicate(timeout=60)
+    output = job.communicate(timeout=200)
     assert job.returncode == 0, output
     remove(at("renamed-2"), at("directory-renamed-2"), at("lower-renamed"), at("made"), at("h"))
     if verb == "finalize":
@@ -245,7 +245,7 @@ def test_a_name_made_anew_while_its_directory_is_listed(scene, overlay):
     assert daemon.held()
     write(os.path.join(d, "f"))
     daemon.release(everything=True)
-    output = job.communicate(timeout=60)
+    output = job.communicate(timeout=200)
     assert job.returncode == 0, output
     remove(os.path.join(d, "f"))
     daemon.ctl("unfinalize", d).ok()
@@ -270,7 +270,7 @@ def test_a_name_that_goes_while_its_directory_is_listed(scene, overlay, make, an
         assert daemon.held()  # where it is opened, or put into the new tree
         make(name)
     daemon.release(everything=True)
-    output = job.communicate(timeout=60)
+    output = job.communicate(timeout=200)
     assert job.returncode == 0, output
     if anew:
         remove(name)

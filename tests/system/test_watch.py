@@ -84,7 +84,7 @@ def test_the_hot_ones_and_no_other(scene):
     program = SearchPath(used)
     for _ in range(12):
         program.run(overlay.point)
-    wait_for(lambda: len(finalized(daemon)) >= 40 and is_settled(daemon), "jobs to end", 60)
+    wait_for(lambda: len(finalized(daemon)) >= 40 and is_settled(daemon), "jobs to end")
     assert finalized(daemon) == {overlay / d for d in used}
     with lower.measure() as counts:
         program.run(overlay.point)
@@ -109,7 +109,7 @@ def test_a_new_release(scene):
             use(overlay, f"app/{version}/lib", 3)
         time.sleep(0.1)
         return finalized(daemon) >= {overlay / "app/1.0/lib", overlay / "app/2.0/lib"}
-    wait_for(use_all, "the new release to be finalized", 40)
+    wait_for(use_all, "the new release to be finalized")
     assert overlay / "app/1.1/lib" not in finalized(daemon)
 
 
@@ -317,7 +317,7 @@ def test_more_directories_than_watches(scene):
             use(overlay, d, 2 if d != first else 10)
         n += 10
         return set(directories) <= set(hot(daemon, overlay))
-    wait_for(use_all, "all of them to have had a turn", 60)
+    wait_for(use_all, "all of them to have had a turn")
     assert properties(daemon)["NWatches"] <= 40
     # The one that is used most never gave its watch away.
     wait_for(lambda: hot(daemon, overlay)[first] == n, "all uses of it to be counted")

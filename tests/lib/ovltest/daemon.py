@@ -24,8 +24,8 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 SANITIZER_REPORT = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:")
 
 
-def wait_for(condition, what, timeout=20, step=0.02):
-    """Waits until condition() is true and returns what it said."""
+def wait_for(condition, what, timeout=100, step=0.02):
+    """Waits until condition() is true and returns what it said. On a machine that has a lot else to do, that may take long."""
     deadline = time.monotonic() + timeout
     while True:
         if value := condition():
@@ -106,7 +106,7 @@ exec '{binary("ovlfind-worker")}' "$@"
 
     def held(self, job=None):
         """Waits until a worker is held before a call; returns False if the job ended without."""
-        wait_for(lambda: self.struck() or (job and self.job(job)["State"] in ("done", "failed", "canceled")), "the hold", 40)
+        wait_for(lambda: self.struck() or (job and self.job(job)["State"] in ("done", "failed", "canceled")), "the hold")
         return self.struck() is not None
 
     def release(self, everything=False):
@@ -150,11 +150,11 @@ exec '{binary("ovlfind-worker")}' "$@"
                                  stderr=log, stdin=subprocess.DEVNULL, env={**self.environment(), **(env or {})}, cwd="/")
         self._wait_ready()
         if survey:
-            wait_for(lambda: "starting" not in self.overlay_states().values(), "surveys to end", 60)
+            wait_for(lambda: "starting" not in self.overlay_states().values(), "surveys to end")
         return self
 
     def _wait_ready(self):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 100
         while "READY" not in self.notified:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ovlfind ended with {self.process.returncode}\n{self.log()}")
@@ -169,7 +169,7 @@ exec '{binary("ovlfind-worker")}' "$@"
     def is_running(self):
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, timeout=30):
+    def stop(self, timeout=100):
         """SIGTERM; returns the exit status, which is 0 for a daemon that ends as it should."""
         self._connection = None
         if not self.is_running():
@@ -257,7 +257,7 @@ exec '{binary("ovlfind-worker")}' "$@"
         """Finalize over the bus; returns the object path of the job."""
         return self.manager().Finalize(path, dbus.Dictionary(options, signature="sv"))
 
-    def wait_job(self, path, states=("done", "failed", "canceled"), timeout=60):
+    def wait_job(self, path, states=("done", "failed", "canceled"), timeout=200):
         """Waits until a job is in one of the states; returns its properties."""
         return wait_for(lambda: (p := self.job(path))["State"] in states and p, f"{path} in {states}", timeout)
 

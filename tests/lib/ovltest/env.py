@@ -124,7 +124,7 @@ def umount(target):
     _syscall("umount2", os.fsencode(target), 0)
 
 
-def run(*args, check=True, timeout=60, **kwargs):
+def run(*args, check=True, timeout=200, **kwargs):
     """Runs a program to its end and returns it with its output; a failure shows what it said."""
     p = subprocess.run([str(a) for a in args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                        text=True, timeout=timeout, check=False, **kwargs)
@@ -138,7 +138,7 @@ def spawn(*args, **kwargs):
     return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *map(str, args)], **kwargs)
 
 
-def end(process, timeout=10):
+def end(process, timeout=60):
     """Ends a process that was started here, politely first. Returns its exit status."""
     if process.poll() is None:
         process.terminate()

@@ -28,7 +28,7 @@ def properties(daemon, name="soft"):
 
 
 def watched(daemon, name="soft", state="on"):
-    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}", 100)
+    return wait_for(lambda: (p := properties(daemon, name))["Watching"] == state and p, f"watching to be {state}")
 
 
 def hot(daemon, overlay, value="opens"):

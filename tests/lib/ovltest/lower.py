@@ -30,7 +30,7 @@ class CountingLower:
         self._wait()
 
     def _wait(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 100
         while True:
             try:
                 self.command("counts")
@@ -42,7 +42,7 @@ class CountingLower:
 
     def command(self, line):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(20)
+            s.settimeout(100)
             s.connect(self.control)
             s.sendall(line.encode() + b"\n")
             answer = b""

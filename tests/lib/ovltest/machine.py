@@ -61,7 +61,7 @@ class Machine:
         run("meson", "install", "-C", BUILD, "--no-rebuild", env={**os.environ, "DESTDIR": self.root})
         run("chroot", self.root, "journalctl", "--update-catalog")
 
-    def boot(self, timeout=60):
+    def boot(self, timeout=150):
         """False when there is no systemd after that time."""
         with open(self.log, "wb") as log:
             self._unshare = spawn("unshare", "-m", "-p", "-u", "-i", "-n", "-C", "-f", "--kill-child", "--propagation", "private", "sh",

@@ -34,15 +34,15 @@ def await_kept(daemon, n=1, name="soft"):
     wait_for(lambda: daemon.kept(name) == n, f"{n} old trees to be kept, not {daemon.kept(name)}")
 
 
-def await_removed(overlay, daemon, name="soft", timeout=30):
+def await_removed(overlay, daemon, name="soft"):
     """Until no old tree is kept; what was set aside because it collided may stay in staging."""
-    wait_for(lambda: daemon.kept(name) == 0 and not old_trees(overlay), f"the old trees to go\n{traces(overlay)}", timeout)
+    wait_for(lambda: daemon.kept(name) == 0 and not old_trees(overlay), f"the old trees to go\n{traces(overlay)}")
 
 
-def await_gone(overlay, daemon, name="soft", timeout=30):
+def await_gone(overlay, daemon, name="soft"):
     """Until no old tree is kept and nothing of ours is left."""
-    await_removed(overlay, daemon, name, timeout)
-    wait_for(lambda: not traces(overlay), f"{traces(overlay)} to be cleaned up", timeout)
+    await_removed(overlay, daemon, name)
+    wait_for(lambda: not traces(overlay), f"{traces(overlay)} to be cleaned up")
 
 
 def kept_files(overlay):

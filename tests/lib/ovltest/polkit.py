@@ -122,7 +122,7 @@ class AskedUser:
 
     def ended(self):
         """Waits for ovlfinctl: (exit status, standard error)."""
-        _, err = self.program.communicate(timeout=30)
+        _, err = self.program.communicate(timeout=200)
         return self.program.returncode, err
 
     def close(self):
