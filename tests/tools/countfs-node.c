@@ -83,6 +83,19 @@ int node_lookup(CountFs *fs, fuse_ino_t parent_ino, const char *name, struct fus
         return 0;
 }
 
+int node_of_handle(CountFs *fs, fuse_ino_t ino, struct fuse_entry_param *ret) {
+        Node *n = node_get(fs, ino);
+
+        if (fstatat(n->fd, "", &ret->attr, AT_EMPTY_PATH) < 0)
+                return errno;
+        pthread_mutex_lock(&fs->lock);
+        n->n_lookups++;
+        pthread_mutex_unlock(&fs->lock);
+        ret->ino = ino;
+        ret->attr_timeout = ret->entry_timeout = atomic_load(&fs->timeout_sec);
+        return 0;
+}
+
 void node_forget(CountFs *fs, fuse_ino_t ino, uint64_t n_lookups) {
         _cleanup_(node_freep) Node *dead = NULL;
         Node *n = node_get(fs, ino);
@@ -91,7 +104,7 @@ void node_forget(CountFs *fs, fuse_ino_t ino, uint64_t n_lookups) {
                 return;
         pthread_mutex_lock(&fs->lock);
         n->n_lookups -= n_lookups;
-        if (n->n_lookups == 0) {
+        if (n->n_lookups == 0 && !fs->can_open_handles) {
                 HASH_DEL(fs->nodes, n);
                 dead = n;
         }

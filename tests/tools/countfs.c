@@ -117,6 +117,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
 
         conn->want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_PARALLEL_DIROPS;
         conn->want &= ~(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+        conn->want |= fs->can_open_handles ? FUSE_CAP_EXPORT_SUPPORT : 0;
         fs->can_parallel_dirops = conn->capable & FUSE_CAP_PARALLEL_DIROPS;
         conn->max_background = THREADS_MAX;
         conn->congestion_threshold = THREADS_MAX;
@@ -130,7 +131,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
         injected = r = op_begin(fs, OP_LOOKUP, p, name);
         if (r == 0)
-                r = node_lookup(fs, parent, name, &e);
+                r = strcmp(name, ".") == 0 ? node_of_handle(fs, parent, &e)
+                                           : node_lookup(fs, parent, name, &e);
         if (r == ENOENT && injected == 0) {
                 atomic_fetch_add(&fs->enoents, 1);
                 if (p->stat)
@@ -530,9 +532,10 @@ static int countfs_run(CountFs *fs, const char *mount_point, unsigned n_threads)
 }
 
 static int usage(FILE *f, int r) {
-        fputs("countfs [--timeout=SEC] [--delay=USEC] [--threads=N] [--die-with-parent] SOURCE MOUNTPOINT "
-              "CONTROL\n"
+        fputs("countfs [--timeout=SEC] [--delay=USEC] [--threads=N] [--handles] [--die-with-parent] SOURCE "
+              "MOUNTPOINT CONTROL\n"
               "Shows SOURCE read-only at MOUNTPOINT and counts what it is asked; in the foreground.\n"
+              "--handles: file handles can be opened after the inode was forgotten, as on NFS: a lookup.\n"
               "CONTROL is a unix socket to make: one command per connection, `help` lists them.\n",
               f);
         return r;
@@ -540,9 +543,13 @@ static int usage(FILE *f, int r) {
 
 int main(int argc, char *argv[]) {
         static const struct option options[] = {
-                { "timeout", required_argument, NULL, 't' }, { "delay", required_argument, NULL, 'd' },
-                { "threads", required_argument, NULL, 'n' }, { "die-with-parent", no_argument, NULL, 'p' },
-                { "help", no_argument, NULL, 'h' },          {},
+                { "timeout", required_argument, NULL, 't' },
+                { "delay", required_argument, NULL, 'd' },
+                { "threads", required_argument, NULL, 'n' },
+                { "die-with-parent", no_argument, NULL, 'p' },
+                { "handles", no_argument, NULL, 'x' },
+                { "help", no_argument, NULL, 'h' },
+                {},
         };
         static CountFs fs = { .timeout_sec = 3600, .control_fd = -EBADF };
         unsigned n_threads = THREADS_MAX;
@@ -555,6 +562,8 @@ int main(int argc, char *argv[]) {
                         fs.gate.delay_usec = (unsigned) strtoul(optarg, NULL, 10);
                 else if (c == 'n')
                         n_threads = (unsigned) strtoul(optarg, NULL, 10);
+                else if (c == 'x')
+                        fs.can_open_handles = true;
                 else if (c == 'p')
                         (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 else

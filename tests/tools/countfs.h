@@ -91,6 +91,7 @@ typedef struct CountFs {
         atomic_ullong counts[_OP_MAX];
         atomic_ullong enoents;
         atomic_ullong bytes_read;
+        bool can_open_handles; /* nodes stay when they are forgotten, as a handle is the number of one */
         atomic_bool can_parallel_dirops; /* from the kernel's INIT to our answer */
         atomic_uint timeout_sec; /* of attributes and entries; names that do not exist are never cached */
         Gate gate;
@@ -107,6 +108,8 @@ bool path_is_below(const char *path, const char *prefix) _pure_;
 Node *node_get(CountFs *fs, fuse_ino_t ino);
 /* The node of a name, made when the kernel does not know its inode yet. Returns 0 or a positive errno. */
 int node_lookup(CountFs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *ret);
+/* The same for "." in an inode that may have been forgotten: that is how the kernel opens a handle. */
+int node_of_handle(CountFs *fs, fuse_ino_t ino, struct fuse_entry_param *ret);
 void node_forget(CountFs *fs, fuse_ino_t ino, uint64_t n_lookups);
 /* Called with the lock held; the result lives as long as the process. NULL: out of memory. */
 DirStat *dir_stat_acquire(CountFs *fs, const char *path);

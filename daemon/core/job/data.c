@@ -15,6 +15,7 @@
 #include "core/context/error-scope.h"
 #include "core/context/pool.h"
 #include "core/context/staging.h"
+#include "core/job/local.h"
 #include "core/lower/content.h"
 #include "core/state/audit.h"
 #include "core/upper/layer.h"
@@ -296,6 +297,8 @@ int data_copy_up(Context *context, const char *path, uint64_t max_bytes, Failure
         note_all(c);
         if (r >= 0)
                 r = -c->failure.error;
+        if (r >= 0)
+                r = local_make(context, path);
         failure_move(reterr, &c->failure);
         (void) pthread_mutex_destroy(&c->lock);
         free(c);

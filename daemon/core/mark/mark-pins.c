@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What of a directory is still in the kernel's memory as it was before the redirects were written: found by
- * fanotify marks that go with their inode (FAN_MARK_EVICTABLE, Linux 5.19; docs/overlayfs.md 6.2) and match
- * no event. What is left of them after a reconfigure is used by somebody, or was for a moment.
+/* What of a directory is still in the kernel's memory as it was before the redirects were written
+ * (core/mount/pins.h). What is left after a reconfigure is used by somebody, or was for a moment.
  *
  * Left on an entry: its redirect in memory may be none, and a rename would make the kernel write one that is
  * wrong below an opaque directory (docs/overlayfs.md 2.4). For files, link() makes the kernel write an
@@ -9,40 +8,25 @@
  * directories. Left on the directory itself alone: somebody stands in it or watches it. A watch is no
  * hindrance, and goes dead (docs/overlayfs.md 4.3, 6.4). */
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/fanotify.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/mark/mark-internal.h"
-#include "core/mount/reconfigure.h"
+#include "core/mount/pins.h"
 #include "core/upper/layer.h"
 #include "core/upper/redirect-max.h"
 
-#define MARK_FLAGS (FAN_MARK_DONT_FOLLOW | FAN_MARK_IGNORED_MASK)
-/* Reconfigures until what is left counts as used: most uses last as long as a system call. */
-#define MAX_TRIES 5
-#define TRY_PAUSE_MSEC 10
 #define USERS_TEXT_SIZE BLOCKERS_TEXT_SIZE
-
-/* 1: set, 0: not there any more. */
-static int set_pin(const Mark *m, int dfd, const char *name) {
-        unsigned flags = FAN_MARK_ADD | FAN_MARK_EVICTABLE | FAN_MARK_IGNORED_SURV_MODIFY | MARK_FLAGS;
-
-        if (fanotify_mark(m->fanotify_fd, flags, FAN_OPEN, dfd, name) >= 0)
-                return 1;
-        return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
-}
 
 /* 1: it is still in memory. A directory is asked about twice, as itself and as an entry: the mark stays. */
 static int has_pin(const Mark *m, int dfd, const char *name) {
-        if (fanotify_mark(m->fanotify_fd, FAN_MARK_REMOVE | MARK_FLAGS, FAN_OPEN, dfd, name) >= 0) {
-                int r = set_pin(m, dfd, name);
+        int r = pin_take(m->fanotify_fd, dfd, name);
 
-                return r < 0 ? r : 1;
-        }
-        return errno == ENOENT || errno == ENOTDIR || errno == ESTALE ? 0 : -errno;
+        if (r <= 0)
+                return r;
+        r = pin_set(m->fanotify_fd, dfd, name);
+        return r < 0 ? r : 1;
 }
 
 /* Entries that need a lower layer. */
@@ -75,7 +59,7 @@ static int foreach_child(Mark *m, MarkDirectory *d, int fd, child_func func) {
 }
 
 static int set_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {
-        int r = set_pin(m, fd, name);
+        int r = pin_set(m->fanotify_fd, fd, name);
 
         return r < 0 ? r : 0;
 }
@@ -86,7 +70,7 @@ static int set_directory(Mark *m, MarkDirectory *d) {
 
         if (r < 0)
                 return d->blocked ? 0 : r;
-        r = set_pin(m, fd, ".");
+        r = pin_set(m->fanotify_fd, fd, ".");
         return r < 0 ? r : foreach_child(m, d, fd, set_child);
 }
 
@@ -96,7 +80,7 @@ static int set_moved(Mark *m, MarkDirectory *d, const char *name) {
 
         if (r < 0)
                 return d->blocked ? 0 : r;
-        r = set_pin(m, fd, name);
+        r = pin_set(m->fanotify_fd, fd, name);
         return r < 0 ? r : 0;
 }
 
@@ -104,9 +88,9 @@ int mark_pins_set(Mark *m, Failure *reterr) {
         int r = 0;
 
         (void) fd_close(m->fanotify_fd);
-        m->fanotify_fd = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_UNLIMITED_MARKS, O_RDONLY);
+        m->fanotify_fd = pins_open();
         if (m->fanotify_fd < 0)
-                return failure_set_errno(reterr, -errno, "cannot open fanotify");
+                return failure_set_errno(reterr, m->fanotify_fd, "cannot open fanotify");
         for (size_t i = 0; r >= 0 && i < m->n; i++)
                 if (!m->items[i].is_out && !m->items[i].is_ready)
                         r = set_directory(m, m->items + i);
@@ -119,37 +103,6 @@ int mark_pins_set(Mark *m, Failure *reterr) {
                         "marks, "
                         "Linux 5.19), so method 'mark' is not safe; use method 'exchange'");
         return r < 0 ? failure_set_errno(reterr, r, "cannot mark entries with fanotify") : 0;
-}
-
-/* How many marks are left, from our own fdinfo: looking the entries up would load them anew. */
-static int count_left(const Mark *m) {
-        _cleanup_fclose_ FILE *f = NULL;
-        _cleanup_free_ char *line = NULL;
-        char path[sizeof("/proc/self/fdinfo/") + 10];
-        size_t size = 0;
-        int n = 0;
-
-        (void) snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", m->fanotify_fd);
-        f = fopen(path, "re");
-        if (!f)
-                return -errno;
-        while (getline(&line, &size, f) >= 0)
-                n += strncmp(line, "fanotify ino:", strlen("fanotify ino:")) == 0;
-        return ferror(f) ? -EIO : n;
-}
-
-/* Returns how many are left. */
-static int forget_unused(const Mark *m, Failure *reterr) {
-        int r = 1;
-
-        for (unsigned i = 0; r > 0 && i < MAX_TRIES; i++) {
-                if (i > 0)
-                        (void) poll(NULL, 0, TRY_PAUSE_MSEC << i);
-                r = remount_reconfigure(m->context->root_fd, reterr);
-                if (r >= 0)
-                        r = count_left(m);
-        }
-        return r;
 }
 
 static bool is_user_of(const Blocker *b, const char *path) {
@@ -266,7 +219,7 @@ int mark_pins_check_moved(Mark *m, MarkDirectory *d, const char *name) {
 }
 
 int mark_pins_check(Mark *m, Failure *reterr) {
-        int r = forget_unused(m, reterr);
+        int r = pins_forget_unused(m->fanotify_fd, m->context->root_fd, reterr);
 
         m->n_pins = r > 0 ? r : 0;
 

@@ -76,6 +76,17 @@ static int classify_file(int fd, const struct stat *st, UpperEntry *e) {
         return r < 0 ? r : 0;
 }
 
+/* Empty, where the lower file system has no handles; of an unknown version, where raw_detach_origin() has
+ * been. Either way the kernel takes it for unknown (ovl_get_fh(); docs/overlayfs.md 1.9). */
+static int read_origin(int fd, UpperEntry *e) {
+        char value[ORIGIN_SIZE_MAX];
+        ssize_t n = xattr_peek(fd, XATTR_ORIGIN, value, sizeof(value));
+
+        e->has_origin = n >= 0 || n == -ERANGE;
+        e->has_live_origin = n > 0 && value[0] == ORIGIN_VERSION;
+        return n < 0 && n != -ENODATA && n != -ERANGE ? (int) n : 0;
+}
+
 static int entry_from_fd(int fd, UpperEntry *ret) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
@@ -92,10 +103,9 @@ static int entry_from_fd(int fd, UpperEntry *ret) {
                 r = S_ISDIR(st.st_mode) ? classify_directory(fd, &e) : classify_file(fd, &st, &e);
         if (r < 0)
                 return r;
-        r = has_xattr(fd, XATTR_ORIGIN);
+        r = read_origin(fd, &e);
         if (r < 0)
                 return r;
-        e.has_origin = r > 0;
         *ret = e;
         e.redirect = NULL;
         return 0;

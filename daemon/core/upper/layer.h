@@ -10,6 +10,10 @@
 #define XATTR_REDIRECT "trusted.overlay.redirect"
 #define XATTR_METACOPY "trusted.overlay.metacopy"
 #define XATTR_ORIGIN "trusted.overlay.origin"
+/* The first byte of an origin, of the kernels there are; and one that no kernel will know. */
+#define ORIGIN_VERSION 0
+#define ORIGIN_VERSION_DETACHED '\xff'
+#define ORIGIN_SIZE_MAX 256 /* a header and a file handle of 128 bytes at most */
 #define XATTR_IMPURE "trusted.overlay.impure"
 #define XATTR_WHITEOUT "trusted.overlay.whiteout"
 #define XATTR_PROTATTR "trusted.overlay.protattr" /* chattr +i, +a through the overlay */
@@ -32,7 +36,8 @@ typedef struct UpperEntry {
         uint64_t size;
         uint32_t n_links;
         bool has_origin;
-        char *redirect; /* owned; NULL if none */
+        bool has_live_origin; /* the kernel looks for it in a lower layer (docs/overlayfs.md 1.9) */
+        char *redirect;       /* owned; NULL if none */
 } UpperEntry;
 
 /* Classifies name in the upper directory dfd ("" is dfd itself). A missing entry is no error. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Edits of the upper layer past the overlay: all of them are here. Each needs a reason for which the kernel
- * has no dentry that could disagree. */
+ * has nothing in memory that could disagree. The caller has that reason; docs/architecture.md lists who may,
+ * under "Invariants". No lower layer is asked. */
 #pragma once
 
 #include "base/macro.h"
@@ -18,3 +19,9 @@ int raw_remove_orphan(int upper_fd, const char *name);
  * directory was before; docs/overlayfs.md 4.1) or to list (the lower denies it), so that there is no other
  * way. */
 int raw_discard_tree(int staging_upper_fd, const char *name);
+/* Has the kernel take the origin of an entry for unknown, and know it again: one byte of it is another one,
+ * so all that it says is kept. fd: of the entry, on the upper; O_PATH is enough. Only for what needs no
+ * lower layer and has one name, while the overlay does not have it in memory (docs/overlayfs.md 1.9, 4.8).
+ * 1: done, 0: it was so, or there is none. */
+int raw_detach_origin(int fd);
+int raw_attach_origin(int fd);

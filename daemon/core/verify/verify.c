@@ -125,7 +125,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         throttle_wait(at->v->context->throttle, at->v->context, 1);
         x.origin_size = xattr_read_at(dfd, name, XATTR_ORIGIN, &x.origin);
         /* A marked directory keeps its origin, but is not merged: the kernel takes it for pure. */
-        at->d->needs_impure |= x.origin_size > 0 && e.class != UPPER_OPAQUE;
+        at->d->needs_impure |= e.has_live_origin && e.class != UPPER_OPAQUE;
         context_progress(at->v->context, JOB_RUNNING, at->v->n_entries, 0);
         r = verify_entry(&x);
         return r < 0 || e.type != DT_DIR ? r : descend(&x);

@@ -19,14 +19,16 @@ class Counts(dict):
 
 
 class CountingLower:
-    """Shows `source` read-only at `point` and counts every operation that reaches it."""
+    """Shows `source` read-only at `point` and counts every operation that reaches it. handles: as on NFS, to open a file
+    handle asks for it (a lookup) if the file is not in memory; without, that fails."""
 
-    def __init__(self, source, point, control, timeout=3600):
+    def __init__(self, source, point, control, timeout=3600, handles=False):
         self.source, self.point, self.control = str(source), str(point), str(control)
         os.makedirs(self.point, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.control)
-        self.process = spawn(binary("countfs"), f"--timeout={timeout}", self.source, self.point, self.control)
+        options = [f"--timeout={timeout}", *(["--handles"] if handles else [])]
+        self.process = spawn(binary("countfs"), *options, self.source, self.point, self.control)
         self._wait()
 
     def _wait(self):
