@@ -119,7 +119,7 @@ class TestByItself:
         return start
 
     @pytest.mark.parametrize("site", [("3", DEFAULT), ("4.2", DEFAULT)], indirect=True, ids=" ".join)
-    def test_what_programs_open_files_in_is_finalized(self, site, service, start):
+    def test_finalized_by_itself_is_where_programs_open_files(self, site, service, start):
         top = site.overlay.point
         before = seen(site.overlay / PROG)
         service.start(UNTOUCHED)
