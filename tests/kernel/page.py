@@ -11,11 +11,12 @@ HEAD = """# What was measured on which kernel
 
 This page was written by `sudo tests/kernels --page`, which runs the package in guests with the kernels of Debian 12 and 13. Server and
 client are those of the kernel, on one machine. Requests are those that the client counted, `ENOENT`s those that the server answered to
-lookups. *Per entry* is per directory, file, symlink and so on of the release. `nocto,actimeo=3600` stands for a mount that
+lookups. *Entries* are directories, files, symlinks and so on of the release. `nocto,actimeo=3600` stands for a mount that
 trusts what it has cached for an hour, `hard` for one with default options: there the client asks again for attributes after some
 seconds, so that figures depend on how fast the machine is (an emulated one is slow).
 
 *By hand* is `chown -R -h`, `ls -lR`, and a fresh mount: the procedure that copies everything up, and on a stock kernel stops no lookup.
+A *start* is that of a program that looks for files in many library and Python directories, with cold caches unless it says *live*.
 """
 FEATURES = "What kernels have and lack"
 
@@ -26,9 +27,10 @@ def load(directory):
 
 
 def figures(result):
-    per_entry = f"{result['requests'] / result['entries']:.2f}" if "entries" in result else ""
+    entries = result.get("entries")
+    of, per_entry = (f"{entries:,}", f"{result['requests'] / entries:.2f}") if entries else ("", "")
     operations = ", ".join(f"{name} {n:,}" for name, n in sorted(result["operations"].items(), key=lambda o: -o[1]))
-    return f"| {result['step']} | {result['enoents']:,} | {result['requests']:,} | {per_entry} | {operations} |"
+    return f"| {result['step']} | {result['enoents']:,} | {result['requests']:,} | {of} | {per_entry} | {operations} |"
 
 
 def feature_table(guests):
@@ -42,11 +44,8 @@ def feature_table(guests):
 
 
 def step_table(results):
-    entries = next((r["entries"] for r in results if "entries" in r), None)
-    if entries:
-        yield f"A release of {entries:,} entries.\n"
-    yield "| | `ENOENT`s | requests | per entry | by operation |"
-    yield "| --- | ---: | ---: | ---: | --- |"
+    yield "| | `ENOENT`s | requests | entries | per entry | by operation |"
+    yield "| --- | ---: | ---: | ---: | ---: | --- |"
     yield from map(figures, results)
 
 
