@@ -64,7 +64,7 @@ def held_removal(overlay, daemon, n):
 
 
 def kill_worker(daemon):
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     os.kill(worker, signal.SIGKILL)
 
 

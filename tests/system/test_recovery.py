@@ -57,7 +57,7 @@ def empty(directory):
 
 
 def kill_keeper(daemon):
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     os.kill(worker, signal.SIGKILL)
 
 
@@ -183,7 +183,7 @@ def test_what_a_survey_cannot_finish_is_tried_again(overlay, daemon, stand):
 
 def test_a_dead_keeper_is_replaced_at_once(scene, overlay, daemon, stand):
     """However many others live on."""
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     for n in range(1, 4):
         scene.keep(Shell(overlay / f"{P}/{n}"))
         daemon.ctl("finalize", overlay / f"{P}/{n}").ok()
@@ -196,7 +196,7 @@ def test_a_dead_keeper_is_replaced_at_once(scene, overlay, daemon, stand):
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_keeper_that_is_told_to_end_is_replaced(overlay, daemon, stand, signal_number):
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     os.kill(worker, signal_number)
     stand.do("echo late > late")
     arrives(overlay / f"{D}/late")
@@ -215,13 +215,13 @@ def test_a_cancel_that_comes_too_late(scene, overlay, daemon):
     daemon.arm(1, call="exchange", hold=True)
     job = daemon.finalize(overlay / D)
     assert daemon.held(job)
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     cancel(daemon, job)
     daemon.release(everything=True)
     daemon.wait_job(job)
     shell.do("echo late > late")
     arrives(overlay / f"{D}/late")
-    assert daemon.workers() == [worker]
+    assert daemon.workers_for("finalize") == [worker]
     shell.close()
     await_gone(overlay, daemon)
     assert daemon.state_of(overlay / D) == "finalized"
@@ -245,7 +245,7 @@ def test_told_to_end_while_the_old_tree_is_removed(scene, overlay, daemon):
     """The same of a keeper."""
     leave_held(scene, overlay, daemon, "unlinkat")
     release_until(daemon, lambda: find(overlay, "remove"))
-    worker, = daemon.workers()
+    worker, = daemon.workers_for("finalize")
     os.kill(worker, signal.SIGTERM)
     await_gone(overlay, daemon)
     assert daemon.state_of(overlay / D) == "finalized"
