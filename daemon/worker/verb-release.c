@@ -19,6 +19,7 @@ static int run(Worker *w, release_func func, const char *path, const WorkHooks *
         _cleanup_(lower_done) Lower lower = LOWER_INIT;
         Prune p = {
                 .context = &w->context,
+                .editor = { .records_fd = w->context.records_fd },
                 .lower = &lower,
                 .hooks = hooks,
                 .is_dry_run = worker_asks_for(w, WIRE_DRY_RUN),
@@ -30,6 +31,7 @@ static int run(Worker *w, release_func func, const char *path, const WorkHooks *
                 r = lower_open(&w->context, &lower, reterr);
         if (r >= 0)
                 r = func(&p, path, reterr);
+        record_editor_done(&p.editor);
         w->counts = p.counts;
         if (r >= 0 && !p.is_dry_run)
                 r = records_prune(records, w->context.records_fd, w->context.upper_fd);

@@ -14,6 +14,7 @@ from ovltest import assert_same, snapshot
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
 from ovltest.oldtree import KEEP, await_gone, await_kept, await_removed, find, kept_files, old_trees, surviving, traces
+from ovltest.records import cut_appended
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -106,13 +107,31 @@ def test_a_decision_outlives_the_machine(overlay, daemon, stand):
     empty(*old_trees(overlay))
     wait_for(lambda: "names were removed or renamed in the old tree" in daemon.log(), "the note")
     kill_all(daemon)
-    for path in find(overlay, "snapshot.last"):
-        os.unlink(path)
+    snapshot_file, = find(overlay, "snapshot")
+    cut_appended(snapshot_file)
     stand.do("echo late > late")
     daemon.start()
     stand.close()
     await_gone(overlay, daemon)
     assert set(os.listdir(overlay / D)) == before | {"late"}
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+def test_what_was_taken_over_is_known(overlay, daemon, stand, version):
+    """Who takes over knows what the directory was given: it does not come back once its users have removed it."""
+    stand.do("echo late > late")
+    arrives(os.path.join(overlay / D, "late"))
+    os.unlink(os.path.join(overlay / D, "late"))
+    stand.do("echo later > later")  # the state before is written before that is looked at
+    arrives(os.path.join(overlay / D, "later"))
+    kill_all(daemon)
+    if version == "earlier":  # which wrote all of it anew, beside the first one
+        path, = find(overlay, "snapshot")
+        write(path + ".last", cut_appended(path))
+    daemon.start()
+    stand.close()
+    await_gone(overlay, daemon)
+    assert "late" not in os.listdir(overlay / D) and "later" in os.listdir(overlay / D)
 
 
 def test_a_damaged_snapshot(scene, overlay, daemon):

@@ -11,7 +11,7 @@
 
 #define STAGING_TREE "tree"
 #define STAGING_SNAPSHOT "snapshot"
-#define STAGING_SNAPSHOT_LAST "snapshot.last"
+#define STAGING_SNAPSHOT_LAST "snapshot.last" /* of earlier versions: a newer one */
 #define STAGING_REMOVE "remove"
 #define STAGING_BESIDE "beside"
 #define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
@@ -58,8 +58,9 @@ int staging_own_tree(Staging *s, const char *handle);
  * emptied, and is noted. Returns 1 if something is kept. */
 int staging_remove(Staging *s);
 
-/* The snapshot in a staging directory: the newer one if it is whole, else the one that was made durable.
- * -ENOENT: the exchange had not been prepared; -EBADMSG: a disk has lost it. Owned by the caller. */
+/* The snapshot in a staging directory; of earlier versions the newer one if it is whole, else the one that
+ * was made durable. -ENOENT: the exchange had not been prepared; -EBADMSG: a disk has lost it. Owned by the
+ * caller. */
 int staging_read_snapshot(int dir_fd, Tree **ret);
 
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */

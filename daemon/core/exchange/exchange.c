@@ -179,7 +179,7 @@ static int step_exchange(Exchange *x, Failure *reterr) {
                 r = exchange_save(x, /* sync= */ false);
         /* Directories that came after the record was written. */
         if (r >= 0 && x->is_record_stale && !x->tree->is_undo)
-                r = manifest_write(x->tree, x->context->records_fd, x->tree->id, /* sync= */ true);
+                r = manifest_write(x->tree, x->context->records_fd, x->tree->id);
         return r;
 }
 

@@ -271,11 +271,9 @@ static int mark_remove(Exchange *x) {
 
         if (x->phase == PHASE_REMOVE)
                 return 0;
-        if (x->is_manifest_stale) {
-                r = exchange_save(x, /* sync= */ true);
-                if (r < 0)
-                        return r;
-        }
+        r = exchange_save(x, /* sync= */ true);
+        if (r < 0)
+                return r;
         r = file_write_atomic(x->staging.dir_fd, STAGING_REMOVE, "", 0);
         if (r >= 0)
                 x->phase = PHASE_REMOVE;

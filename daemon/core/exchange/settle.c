@@ -45,24 +45,13 @@ void settle_begin(Exchange *x) {
 }
 
 /* Writes what the exchange will be repaired from. Most times so that a killed process finds it: after a lost
- * machine the older one leads to the same end, since every step of reconciling is idempotent. sync: for
+ * machine the older state leads to the same end, since every step of reconciling is idempotent. sync: for
  * good, where it would not. */
 int exchange_save(Exchange *x, bool sync) {
-        int r;
+        int r = manifest_update(x->tree->root, x->staging.dir_fd, STAGING_SNAPSHOT, sync);
 
-        if (!sync) {
-                r = manifest_write(
-                        x->tree, x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", /* sync= */ false);
-                if (r >= 0 &&
-                    renameat(
-                            x->staging.dir_fd, STAGING_SNAPSHOT_LAST ".new", x->staging.dir_fd,
-                            STAGING_SNAPSHOT_LAST) < 0)
-                        r = -errno;
-        } else {
-                r = manifest_write(x->tree, x->staging.dir_fd, STAGING_SNAPSHOT, /* sync= */ true);
-                if (r >= 0)
-                        (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
-        }
+        if (r >= 0 && x->is_resumed)
+                (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
         if (r >= 0)
                 x->is_manifest_stale = false;
         return r;
@@ -73,7 +62,7 @@ static int save_first(Exchange *x) {
 
         x->tree->usec = now_realtime_usec();
         if (!x->tree->is_undo) {
-                r = manifest_write(x->tree, x->context->records_fd, x->tree->id, /* sync= */ true);
+                r = manifest_write(x->tree, x->context->records_fd, x->tree->id);
                 if (r < 0)
                         return r;
         }

@@ -304,7 +304,7 @@ static int make_durable(Mark *m, Failure *reterr) {
                 if (m->items[i].is_ready)
                         r = file_handle_at(m->items[i].upper_fd, "", &m->items[i].node->new_handle);
         if (r >= 0)
-                r = manifest_write(m->tree, m->context->records_fd, m->tree->id, /* sync= */ true);
+                r = manifest_write(m->tree, m->context->records_fd, m->tree->id);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot write the record of what the directories hold");
         if (!m->context->overlay->is_volatile && syncfs(m->context->upper_fd) < 0)

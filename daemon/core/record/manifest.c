@@ -8,52 +8,133 @@
 
 #include "base/fs-util.h"
 #include "base/hash.h"
+#include "base/path-util.h"
 #include "core/upper/digest.h"
 
 #define MAGIC "ovlfind-manifest "
 /* 2: what the lower showed; 3: when it was changed, and what directories were like; 4: which value each
- * xattr had, and not only which values there were. Earlier ones are read. */
-#define VERSION_NOW 4
+ * xattr had, and not only which values there were; 5: changes are appended. Earlier ones are read. */
+#define VERSION_NOW 5
+#define VERSION_APPENDED 5
 
-static int write_node(Node *n, void *userdata) {
-        _cleanup_free_ char *path = node_path(n);
-        FILE *f = userdata;
-        Entry *e, *next;
+/* What is appended is read each time: beyond so much of it the file is written anew, which costs about what
+ * has been saved by then. */
+#define TAIL_MAX(whole) ((whole) / 2 + 4096)
+/* Larger ones are always written anew, so that they stay below what is read. */
+#define APPENDED_TO_MAX (MANIFEST_SIZE_MAX / 4)
 
-        if (!path)
+typedef struct Writer {
+        FILE *f;
+        bool is_whole; /* everything, and not only what tree->file has not */
+        bool is_noted; /* as what tree->file has from now on */
+        bool is_new;   /* of a directory: tree->file has nothing of it */
+        bool has_lines;
+        char *head; /* what precedes the first line of a directory */
+        size_t head_size;
+} Writer;
+
+static void put(Writer *w, const char *data, size_t size) {
+        (void) fwrite(w->head, 1, w->head_size, w->f);
+        (void) fwrite(data, 1, size, w->f);
+        w->head_size = 0;
+        w->has_lines = true;
+}
+
+/* Whether tree->file is to have it, of which it may have another version. */
+static bool is_news(const Writer *w, const char *lines, size_t size, uint64_t *written) {
+        uint64_t before = *written, now = hash_bytes(lines, size);
+
+        if (w->is_noted)
+                *written = now;
+        return w->is_new || before != now;
+}
+
+static int write_entry(Writer *w, Entry *e) {
+        _cleanup_free_ char *line = NULL;
+        int size = asprintf(
+                &line, "E%u %d %d %" PRIu64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %s%c", e->type,
+                e->is_local, e->is_placed, e->inode, e->identity, e->base, e->xattrs, e->ctime, e->name, 0);
+
+        if (size < 0) {
+                line = NULL;
                 return -ENOMEM;
-        (void) fprintf(
-                f, "D%s%c%" PRIu64 " %" PRIu64 " %" PRIx64 "%c%s%c%s%c%s%s%c", path, 0, n->old_inode,
-                n->new_inode, n->base, 0, n->old_handle ?: "", 0, n->new_handle ?: "", 0,
-                n->lower ? "/" : "", n->lower ?: "", 0);
-        if (n->lower_identity)
-                (void) fprintf(f, "I%s%c", n->lower_identity, 0);
-        HASH_ITER(hh, n->entries, e, next) {
-                (void) fprintf(
-                        f, "E%u %d %d %" PRIu64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %s%c",
-                        e->type, e->is_local, e->is_placed, e->inode, e->identity, e->base, e->xattrs,
-                        e->ctime, e->name, 0);
         }
+        if (is_news(w, line, (size_t) size, &e->written))
+                put(w, line, (size_t) size);
         return 0;
 }
 
-static int serialize(Tree *t, char **ret, size_t *ret_size) {
+static void write_erased(Writer *w, Node *n) {
+        for (size_t i = 0; i < n->n_erased; i++) {
+                put(w, "-", 1);
+                put(w, n->erased[i], strlen(n->erased[i]) + 1);
+        }
+}
+
+static int write_entries(Writer *w, Node *n) {
+        Entry *e, *next;
+        int r = 0;
+
+        if (!w->is_new)
+                write_erased(w, n);
+        HASH_ITER(hh, n->entries, e, next) {
+                if (r >= 0)
+                        r = write_entry(w, e);
+        }
+        if (w->is_noted) {
+                path_list_free(n->erased, n->n_erased);
+                n->erased = NULL;
+                n->n_erased = 0;
+        }
+        return r;
+}
+
+static int write_node(Node *n, void *userdata) {
+        _cleanup_free_ char *path = node_path(n), *head = NULL;
+        Writer *w = userdata;
+        int size;
+
+        if (!path)
+                return -ENOMEM;
+        size = asprintf(
+                &head, "D%s%c%" PRIu64 " %" PRIu64 " %" PRIx64 "%c%s%c%s%c%s%s%cI%s%c", path, 0,
+                n->old_inode, n->new_inode, n->base, 0, n->old_handle ?: "", 0, n->new_handle ?: "", 0,
+                n->lower ? "/" : "", n->lower ?: "", 0, n->lower_identity ?: "", 0);
+        if (size < 0) {
+                head = NULL;
+                return -ENOMEM;
+        }
+        w->is_new = w->is_whole || n->written == 0;
+        w->head = head;
+        w->head_size = (size_t) size;
+        if (is_news(w, head, w->head_size, &n->written))
+                put(w, "", 0);
+        return write_entries(w, n);
+}
+
+/* The lines of what is at and below n, and their sum. That of what was written before counts in what is
+ * appended, which is of no use behind anything else. */
+static int serialize(Node *n, Writer *w, char **ret, size_t *ret_size, uint64_t *ret_sum) {
         _cleanup_free_ char *buffer = NULL;
+        const Tree *t = n->tree;
         size_t size = 0;
-        FILE *f = open_memstream(&buffer, &size);
         int r;
 
-        if (!f)
+        w->f = open_memstream(&buffer, &size);
+        if (!w->f)
                 return -ENOMEM;
-        (void) fprintf(
-                f, MAGIC "%d%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", VERSION_NOW, 0, t->id,
-                0, t->path, 0, t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
-        r = tree_foreach(t, write_node, f);
-        if (fflush(f) != 0 && r >= 0)
+        if (w->is_whole)
+                (void) fprintf(
+                        w->f, MAGIC "%d%cid=%s%cpath=%s%cundo=%d%cusec=%" PRIu64 "%cupper=%s%c", VERSION_NOW,
+                        0, t->id, 0, t->path, 0, t->is_undo, 0, t->usec, 0, t->upper ?: "", 0);
+        else
+                (void) fprintf(w->f, "Z%" PRIx64 "%c", t->file.sum, 0);
+        r = node_foreach(n, write_node, w);
+        if (fflush(w->f) != 0 && r >= 0)
                 r = -ENOMEM;
         if (r >= 0)
-                (void) fprintf(f, "Z%" PRIx64 "%c", hash_bytes(buffer, size), 0);
-        if (fclose(f) != 0 && r >= 0)
+                (void) fprintf(w->f, "Z%" PRIx64 "%c", *ret_sum = hash_bytes(buffer, size), 0);
+        if (fclose(w->f) != 0 && r >= 0)
                 r = -ENOMEM;
         if (r < 0)
                 return r;
@@ -62,29 +143,86 @@ static int serialize(Tree *t, char **ret, size_t *ret_size) {
         return 0;
 }
 
-static int write_unsynced(int dfd, const char *name, const char *data, size_t size) {
-        _cleanup_close_ int fd =
-                openat(dfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+static int write_whole(Tree *t, int dfd, const char *name, bool is_noted) {
+        Writer w = { .is_whole = true, .is_noted = is_noted };
+        _cleanup_free_ char *data = NULL;
+        uint64_t sum;
+        size_t size;
+        int r = serialize(t->root, &w, &data, &size, &sum);
 
-        if (fd < 0)
-                return -errno;
-        return fd_write_all(fd, data, size);
+        if (r >= 0)
+                r = file_write_atomic(dfd, name, data, size);
+        if (r >= 0 && is_noted)
+                t->file = (TreeFile){ .size = size, .whole = size, .sum = sum };
+        return r;
 }
 
-int manifest_write(Tree *t, int dfd, const char *name, bool sync) {
+int manifest_write(Tree *t, int dfd, const char *name) {
+        return write_whole(t, dfd, name, /* is_noted= */ false);
+}
+
+#define SUM_SIZE (sizeof("Z") + 16)
+
+static size_t sum_to_line(uint64_t sum, char line[static SUM_SIZE]) {
+        return (size_t) snprintf(line, SUM_SIZE, "Z%" PRIx64, sum) + 1;
+}
+
+/* Whether it ends where and as it did: it is the same file then, and nothing was added or cut short. */
+static bool is_same(const TreeFile *file, int fd) {
+        char expected[SUM_SIZE], found[SUM_SIZE];
+        size_t n = sum_to_line(file->sum, expected);
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) >= 0 && file->size >= n && (size_t) st.st_size == file->size &&
+                pread(fd, found, n, (off_t) (file->size - n)) == (ssize_t) n &&
+                memcmp(found, expected, n) == 0;
+}
+
+bool manifest_is_same(const Tree *t, int dfd, const char *name) {
+        _cleanup_close_ int fd = open_beneath(dfd, name, O_RDONLY | O_NOFOLLOW);
+
+        return is_same(&t->file, fd);
+}
+
+static bool has_room(const TreeFile *file) {
+        return file->whole <= APPENDED_TO_MAX && file->size - file->whole <= TAIL_MAX(file->whole);
+}
+
+static int append(Node *n, int fd, bool sync) {
+        TreeFile *file = &n->tree->file;
         _cleanup_free_ char *data = NULL;
-        size_t size;
-        int r = serialize(t, &data, &size);
+        Writer w = { .is_noted = true };
+        size_t size, before;
+        uint64_t sum;
+        int r = serialize(n, &w, &data, &size, &sum);
+
+        if (r >= 0 && w.has_lines) {
+                before = strlen(data) + 1;
+                r = fd_write_all(fd, data + before, size - before);
+                file->size += size - before;
+                file->sum = sum;
+        }
+        if (r >= 0 && sync && fdatasync(fd) < 0)
+                r = -errno;
+        return r;
+}
+
+int manifest_update(Node *n, int dfd, const char *name, bool sync) {
+        _cleanup_close_ int fd = open_beneath(dfd, name, O_RDWR | O_APPEND | O_NOFOLLOW);
+        TreeFile *file = &n->tree->file;
+        int r = is_same(file, fd) && has_room(file) ? append(n, fd, sync)
+                                                    : write_whole(n->tree, dfd, name, /* is_noted= */ true);
 
         if (r < 0)
-                return r;
-        return sync ? file_write_atomic(dfd, name, data, size) : write_unsynced(dfd, name, data, size);
+                file->size = 0; /* what it has is not what was noted */
+        return r;
 }
 
 typedef struct Reader {
         const char *at, *end;
         Tree *tree;
         Node *node;
+        const char *head; /* of the node: where its lines begin */
         int version;
 } Reader;
 
@@ -136,6 +274,12 @@ static int dup_nonempty(const char *s, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+static int replace_string(char **s, const char *by) {
+        free(*s);
+        *s = NULL;
+        return dup_nonempty(by, s);
+}
+
 static int read_node(Reader *r, const char *path) {
         const char *inodes = next_string(r), *old = next_string(r), *new = next_string(r),
                    *lower = next_string(r);
@@ -147,16 +291,14 @@ static int read_node(Reader *r, const char *path) {
         if (sscanf(inodes, "%" SCNu64 " %" SCNu64 " %" SCNx64, &old_inode, &n->new_inode, &n->base) !=
             (r->version < 3 ? 2 : 3))
                 return -EBADMSG;
-        if (n->old_handle || n->new_handle || n->lower)
-                return -EBADMSG;
         node_set_old_inode(n, old_inode);
         r->node = n;
         n->is_attributes_dirty = false; /* an exchanged tree has its attributes; they are its users' now */
-        if (dup_nonempty(old, &n->old_handle) < 0 || dup_nonempty(new, &n->new_handle) < 0)
+        if (replace_string(&n->old_handle, old) < 0 || replace_string(&n->new_handle, new) < 0)
                 return -ENOMEM;
-        if (lower[0] == '/' && !(n->lower = strdup(lower + 1)))
-                return -ENOMEM;
-        return 0;
+        free(n->lower);
+        n->lower = lower[0] == '/' ? strdup(lower + 1) : NULL;
+        return lower[0] == '/' && !n->lower ? -ENOMEM : 0;
 }
 
 /* The numbers of an entry; returns where its name is, or NULL. */
@@ -185,18 +327,38 @@ static const char *read_numbers(
         return sscanf(s, " %" SCNx64 "%n", numbers + 4, &offset) < 1 ? NULL : s + offset;
 }
 
-static int read_entry(Reader *r, const char *s) {
+/* Not as something that is still to be erased from the file. */
+static void erase(Node *n, Entry *e) {
+        e->written = 0;
+        entry_forget(n, e);
+}
+
+/* A directory that stays one keeps what stands below it. */
+static int find_or_add(Node *n, const char *name, unsigned char type, Entry **ret) {
+        int r = node_add(n, name, type, ret);
+
+        if (r != -EEXIST)
+                return r;
+        *ret = node_find(n, name);
+        if ((*ret)->dir && type == DT_DIR)
+                return 0;
+        erase(n, *ret);
+        return node_add(n, name, type, ret);
+}
+
+static int read_entry(Reader *r, const char *line) {
         uint64_t numbers[5] = { 0 };
         int is_local, is_placed, k;
+        const char *s;
         unsigned type;
         Entry *e;
 
-        s = read_numbers(r, s, &type, &is_local, &is_placed, numbers);
+        s = read_numbers(r, line + 1, &type, &is_local, &is_placed, numbers);
         if (!r->node || !s || s[0] != ' ' || s[1] == '\0' || strchr(s + 1, '/') || type > DT_WHT)
                 return -EBADMSG;
-        k = node_add(r->node, s + 1, (unsigned char) type, &e);
+        k = find_or_add(r->node, s + 1, (unsigned char) type, &e);
         if (k < 0)
-                return k == -EEXIST ? -EBADMSG : k;
+                return k;
         e->is_local = is_local;
         e->is_placed = is_placed;
         e->inode = numbers[0];
@@ -204,69 +366,99 @@ static int read_entry(Reader *r, const char *s) {
         e->base = numbers[2];
         e->xattrs = r->version < 4 && numbers[3] != DIGEST_NO_XATTRS ? 0 : numbers[3];
         e->ctime = numbers[4];
+        e->written = hash_bytes(line, strlen(line) + 1);
         return 0;
 }
 
 static int read_identity(const Reader *r, const char *s) {
-        if (!r->node || r->node->lower_identity)
+        if (!r->node)
                 return -EBADMSG;
-        return dup_nonempty(s, &r->node->lower_identity);
+        r->node->written = hash_bytes(r->head, (size_t) (r->at - r->head));
+        return replace_string(&r->node->lower_identity, s);
+}
+
+static int read_erased(const Reader *r, const char *name) {
+        Entry *e = r->node ? node_find(r->node, name) : NULL;
+
+        if (e)
+                erase(r->node, e);
+        return r->node ? 0 : -EBADMSG;
+}
+
+/* Each part says by itself which directories it is about. */
+static int read_sum(Reader *r) {
+        if (!r->node)
+                return -EBADMSG;
+        r->node = NULL;
+        return 0;
 }
 
 static int read_line(Reader *r, const char *s) {
         switch (s[0]) {
         case 'D':
+                r->head = s;
                 return read_node(r, s + 1);
         case 'I':
                 return read_identity(r, s + 1);
         case 'E':
-                return read_entry(r, s + 1);
+                return read_entry(r, s);
+        case '-':
+                return read_erased(r, s + 1);
+        case 'Z':
+                return read_sum(r);
         default:
                 return -EBADMSG;
         }
 }
 
 static int read_body(Reader *r) {
-        for (;;) {
-                const char *s = next_string(r);
-                int k;
+        for (const char *s; (s = next_string(r));) {
+                int k = read_line(r, s);
 
-                if (!s)
-                        return r->node ? 0 : -EBADMSG;
-                k = read_line(r, s);
                 if (k < 0)
                         return k;
         }
+        return 0;
 }
 
-static int check_end(const char *data, size_t size, size_t *ret_body) {
-        const char *last;
-        uint64_t sum;
+/* Up to where it is as it was written: the manifest, and each part that was appended behind it. */
+static TreeFile find_end(const char *data, size_t size) {
+        const char *from = data, *next;
+        TreeFile file = { 0 };
 
-        if (size < sizeof(MAGIC) + 4 || data[size - 1] != '\0')
-                return -EBADMSG;
-        last = memrchr(data, '\0', size - 1);
-        if (!last || last[1] != 'Z' || sscanf(last + 2, "%" SCNx64, &sum) != 1)
-                return -EBADMSG;
-        *ret_body = (size_t) (last + 1 - data);
-        return hash_bytes(data, *ret_body) == sum ? 0 : -EBADMSG;
+        for (const char *at = data; at < data + size; at = next) {
+                char expected[SUM_SIZE];
+                uint64_t sum;
+
+                next = at + strlen(at) + 1;
+                if (at[0] != 'Z' || next > data + size)
+                        continue;
+                sum = hash_bytes(from, (size_t) (at - from));
+                (void) sum_to_line(sum, expected);
+                if (strcmp(at, expected) != 0)
+                        break;
+                file.size = (size_t) (next - data);
+                file.whole = file.whole ?: file.size;
+                file.sum = sum;
+                from = at;
+        }
+        return file;
 }
 
 static int parse(const char *data, size_t size, Tree **ret) {
         _cleanup_(tree_freep) Tree *t = NULL;
         const char *magic, *id, *path, *undo, *usec, *upper, *lower = "";
-        Reader reader;
-        size_t body;
-        int r = check_end(data, size, &body);
+        const TreeFile file = find_end(data, size);
+        Reader reader = { .at = data, .end = data + file.size };
+        int r;
 
-        if (r < 0)
-                return r;
-        reader = (Reader){ .at = data, .end = data + body };
         magic = next_string(&reader);
         if (!magic || strncmp(magic, MAGIC, strlen(MAGIC)) != 0)
                 return -EBADMSG;
         reader.version = magic[strlen(MAGIC)] - '0';
         if (reader.version < 1 || reader.version > VERSION_NOW)
+                return -EBADMSG;
+        if (reader.version < VERSION_APPENDED && file.size != size)
                 return -EBADMSG;
         if (next_header(&reader, "id", &id) < 0 || next_header(&reader, "path", &path) < 0 ||
             next_header(&reader, "undo", &undo) < 0 || next_header(&reader, "usec", &usec) < 0 ||
@@ -286,6 +478,8 @@ static int parse(const char *data, size_t size, Tree **ret) {
         t->upper = strdup(upper);
         if (!t->upper)
                 return -ENOMEM;
+        if (reader.version >= VERSION_APPENDED)
+                t->file = file;
         *ret = TAKE_PTR(t);
         return 0;
 }

@@ -3,10 +3,15 @@
  * is the record of what a directory held when it was finalized, without which undo could not tell "deleted
  * by a user" from "added to the lower since".
  *
- * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 4", then
+ * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 5", then
  * "key=value" lines, then for each directory "D" + path, its fields, "I" + the identity of its lower
- * directory if it has one of its own, and "E" fields for each entry; last "Z" and a checksum. A file that
- * does not end so was cut short and is refused. */
+ * directory, empty if it has none of its own, and "E" fields for each entry; last "Z" and a checksum of all
+ * before. A file without that was cut short and is refused.
+ *
+ * What changes is appended, each time as one part: of each directory its "D" lines anew, "-" + name for each
+ * entry that is gone, the "E" line of each one that is new or another by now; last "Z" and a checksum of all
+ * from the "Z" before it on. A part that was cut short, by a kill or a lost machine, is as if it had not
+ * been written, and so is what follows it. */
 #pragma once
 
 #include "base/states.h"
@@ -14,9 +19,15 @@
 
 #define MANIFEST_SIZE_MAX ((size_t) 1 << 30)
 
-/* Writes t as name in dfd. sync: durable before it returns (file_write_atomic); otherwise it survives a
- * killed process but not a lost machine. */
-int manifest_write(Tree *t, int dfd, const char *name, bool sync);
+/* Writes t as name in dfd; durable before it returns (file_write_atomic). */
+int manifest_write(Tree *t, int dfd, const char *name);
+/* The same for what has changed at and below n since the tree was read from that file, or written to it by
+ * this function: appended, as one part. Where that cannot be, or the file has grown too much by it, all of
+ * it is written anew. Nobody else may write it meanwhile. sync: durable before it returns; otherwise it
+ * survives a killed process, and of a lost machine as much as was written up to some part. */
+int manifest_update(Node *n, int dfd, const char *name, bool sync);
+/* Whether that is the file, with nothing in it that t does not know of. */
+bool manifest_is_same(const Tree *t, int dfd, const char *name);
 /* -EBADMSG: not a manifest, or damaged. */
 int manifest_read(int dfd, const char *name, Tree **ret);
 

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/path-util.h"
+
 struct Known {
         UT_hash_handle hh;
         char handle[];
@@ -48,6 +50,7 @@ static Node *node_free(Node *n) {
         n->tree->n_nodes--;
         (void) pthread_mutex_unlock(&n->tree->lock);
         changes_done(&n->changes);
+        path_list_free(n->erased, n->n_erased);
         free(n->lower);
         free(n->lower_identity);
         free(n->old_handle);
@@ -114,6 +117,9 @@ static int entry_become(Node *n, Entry *e, unsigned char type) {
 /* What stood there is gone. The name is not forgotten if it is one of the lower's, which an undo would show
  * again. */
 static void entry_vacate(Node *n, Entry *e) {
+        if (e->written != 0 && path_list_add(&n->erased, &n->n_erased, e->name) < 0)
+                n->tree->file.size = 0; /* written anew as a whole */
+        e->written = 0;
         if (e->is_local) {
                 HASH_DEL(n->entries, e);
                 free(e);
@@ -432,7 +438,7 @@ bool tree_is_known(const Tree *t, const char *handle) {
         return k;
 }
 
-static int node_foreach(Node *n, node_func func, void *userdata) {
+int node_foreach(Node *n, node_func func, void *userdata) {
         Entry *e, *next;
         int r = func(n, userdata);
 
@@ -445,7 +451,8 @@ static int node_foreach(Node *n, node_func func, void *userdata) {
         return r < 0 ? r : 0;
 }
 
-static int list_if_dirty(Node *n, void *userdata) {
+static int note_attached(Node *n, void *userdata) {
+        n->written = 0; /* as what it was in its old place */
         if (node_has_changes(n)) {
                 (void) pthread_mutex_lock(&n->tree->lock);
                 list_dirty(n);
@@ -467,7 +474,7 @@ int node_attach(Node *n, Node *parent, const char *name) {
         e->is_placed = true;
         n->parent = parent;
         n->entry = e;
-        return node_foreach(n, list_if_dirty, NULL);
+        return node_foreach(n, note_attached, NULL);
 }
 
 int tree_foreach(Tree *t, node_func func, void *userdata) {

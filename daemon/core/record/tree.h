@@ -29,6 +29,7 @@ typedef struct Entry {
                                CTIME_OF_OLD_RECORD */
         uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share
                                (docs/overlayfs.md 4.6); 0 unknown */
+        uint64_t written;   /* digest of its line in tree->file; 0: that has none of it */
         unsigned char type; /* DT_ value */
         bool is_local;  /* surely no name of the lower: the lower was asked, or it came while the directory
                            was pure, or being rebuilt */
@@ -62,6 +63,9 @@ struct Node {
         uint64_t base;                 /* digest_directory() of lower then; 0 unknown, BASELINE_IN_TRANSIT */
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
+        uint64_t written; /* digest of its lines in tree->file, entries aside; 0: that has none of it */
+        char **erased;    /* names that tree->file has, and that are gone since */
+        size_t n_erased;
         struct timespec
                 mtime; /* of the old directory when it was watched, before anything in it was copied up */
         int watch;     /* inotify descriptor, -1 none */
@@ -84,6 +88,13 @@ struct Node {
  */
 typedef struct Known Known;
 
+/* The manifest to which changes of a tree are appended. */
+typedef struct TreeFile {
+        size_t size;  /* up to here it is as it was written; 0: there is none to append to */
+        size_t whole; /* of that, what was written at once */
+        uint64_t sum; /* with which it ends; it stands for all before */
+} TreeFile;
+
 struct Tree {
         pthread_mutex_t lock; /* the maps and the counters, while a pool works on the tree */
         Node *root;
@@ -99,6 +110,7 @@ struct Tree {
         bool is_undo;
         uint64_t usec; /* realtime */
         uint64_t n_nodes, n_entries;
+        TreeFile file;
 };
 
 int tree_new(const char *path, const char *id, bool is_undo, Tree **ret);
@@ -157,5 +169,7 @@ bool tree_resume_deferred(Tree *t);
 /* Every attached node, parents before children; stops at a negative return. */
 typedef int (*node_func)(Node *n, void *userdata);
 int tree_foreach(Tree *t, node_func func, void *userdata);
+/* The same at and below n. */
+int node_foreach(Node *n, node_func func, void *userdata);
 /* All attached nodes, parents before children. Owned by the caller, the nodes are not. */
 int tree_list(Tree *t, Node ***ret, size_t *ret_n);

@@ -9,7 +9,6 @@
 #include "core/context/orphan.h"
 #include "core/context/staging.h"
 #include "core/lower/difference.h"
-#include "core/record/record-edit.h"
 #include "core/record/recorded.h"
 #include "core/release/judgement.h"
 #include "core/upper/names.h"
@@ -153,7 +152,7 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
 }
 
 /* In the record of the directory around it, which may be another one than its own. */
-static int forget_directory(const Prune *p, const Node *n, const char *path) {
+static int forget_directory(Prune *p, const Node *n, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path), *handle = NULL;
         _cleanup_close_ int fd = parent ? open_dir_beneath(p->context->upper_fd, parent) : -ENOMEM;
         const Node *around;
@@ -165,7 +164,7 @@ static int forget_directory(const Prune *p, const Node *n, const char *path) {
         if (!around)
                 return 0;
         return record_edit(
-                p->context->records_fd, around->tree->id, handle, record_forget,
+                &p->editor, around, record_forget,
                 (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
@@ -240,7 +239,7 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
                 note_kept(
                         p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
         if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
-                r = record_edit(p->context->records_fd, n->tree->id, n->new_handle, forget_names, &s);
+                r = record_edit(&p->editor, n, forget_names, &s);
         path_list_free(s.removed, s.n_removed);
         context_progress(p->context, JOB_RUNNING, p->counts.n_entries, 0);
         return r;

@@ -5,12 +5,14 @@
 #pragma once
 
 #include "core/lower/lower.h"
+#include "core/record/record-edit.h"
 #include "core/state/report.h"
 #include "core/upper/layer.h"
 
 typedef struct Prune {
         Context *context;
         const Records *records;
+        RecordEditor editor;
         const Lower *lower;
         const WorkHooks *hooks;
         bool is_dry_run;

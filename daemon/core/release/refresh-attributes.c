@@ -7,7 +7,6 @@
 
 #include "base/fs-util.h"
 #include "core/mount/reconfigure.h"
-#include "core/record/record-edit.h"
 #include "core/release/refresh-internal.h"
 #include "core/upper/digest.h"
 #include "core/upper/meta.h"
@@ -24,8 +23,7 @@ int refresh_attributes(RefreshDirectory *d, RefreshChange *c) {
 
         c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
         if (r >= 0)
-                r = record_edit(
-                        d->p->context->records_fd, d->node->tree->id, d->node->new_handle, set_taking, NULL);
+                r = record_edit(&d->p->editor, d->node, set_taking, NULL);
         if (r >= 0)
                 r = meta_copy_but_labels(fd, d->fd);
         c->is_done = r >= 0;
@@ -59,9 +57,7 @@ static int set_dressing(Node *n, void *userdata) {
 int refresh_record_attributes(RefreshDirectory *d) {
         for (size_t i = 0; i < d->n; i++)
                 if (refresh_has_attributes(d->items + i))
-                        return record_edit(
-                                d->p->context->records_fd, d->node->tree->id, d->node->new_handle,
-                                set_dressing, d);
+                        return record_edit(&d->p->editor, d->node, set_dressing, d);
         return 0;
 }
 

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/path-util.h"
-#include "core/record/record-edit.h"
 #include "core/release/refresh-identity.h"
 
 static int add(const Node ***items, size_t *n, const Node *node) {
@@ -71,7 +70,7 @@ static bool is_doubtful(const Identities *i, const Node *n) {
         return false;
 }
 
-int identities_take(const Identities *i, const Prune *p) {
+int identities_take(const Identities *i, Prune *p) {
         int r = 0;
 
         for (size_t k = 0; r >= 0 && k < i->n_seen; k++) {
@@ -79,8 +78,7 @@ int identities_take(const Identities *i, const Prune *p) {
                 _cleanup_free_ char *now = NULL;
 
                 if (!is_doubtful(i, n) && identity_is_another(p->lower, n, &now))
-                        r = record_edit(
-                                p->context->records_fd, n->tree->id, n->new_handle, set_identity, now);
+                        r = record_edit(&p->editor, n, set_identity, now);
         }
         return r;
 }

@@ -15,7 +15,7 @@ typedef struct Identities {
 void identities_done(Identities *i);
 int identities_note(Identities *i, const Node *n, bool is_doubtful);
 /* Writes what is another identity by now, and not in doubt, into the records. */
-int identities_take(const Identities *i, const Prune *p);
+int identities_take(const Identities *i, Prune *p);
 /* Whether the directory, or one that leads to it, is another one than the record says, and holds something
  * that is recorded. *ret: its identity, owned by the caller. */
 bool identity_is_another(const Lower *l, const Node *n, char **ret);

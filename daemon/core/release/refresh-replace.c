@@ -13,7 +13,6 @@
 #include "core/lower/content.h"
 #include "core/mount/reconfigure.h"
 #include "core/record/manifest.h"
-#include "core/record/record-edit.h"
 #include "core/record/recorded.h"
 #include "core/release/refresh-aside.h"
 #include "core/release/refresh-internal.h"
@@ -163,8 +162,7 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
 /* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed
  * between the steps, it is one that is new in the lower. */
 static int put_in(const RefreshDirectory *d, RefreshChange *c) {
-        int r = record_edit(
-                d->p->context->records_fd, d->node->tree->id, d->node->new_handle, record_forget, c->name);
+        int r = record_edit(&d->p->editor, d->node, record_forget, c->name);
 
         if (r >= 0)
                 r = orphan_remove(d->p->context->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);

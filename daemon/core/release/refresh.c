@@ -8,7 +8,6 @@
 #include "base/path-util.h"
 #include "core/context/error-scope.h"
 #include "core/mount/reconfigure.h"
-#include "core/record/record-edit.h"
 #include "core/record/recorded.h"
 #include "core/release/refresh-identity.h"
 #include "core/release/refresh-internal.h"
@@ -256,9 +255,7 @@ static int apply(RefreshDirectory *d) {
         }
         /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
-                k = record_edit(
-                        d->p->context->records_fd, d->node->tree->id, d->node->new_handle, refresh_record,
-                        d);
+                k = record_edit(&d->p->editor, d->node, refresh_record, d);
         d->p->counts.n_directories++;
         return r < 0 ? r : k;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Records as earlier versions wrote them."""
+"""Records and snapshots as earlier versions wrote them, and as a lost machine leaves them."""
 
 import os
 
@@ -44,3 +44,12 @@ def as_before_marks_had_digests(directory):
             data = f.read()
         with open(path, "wb") as f:
             f.write(_old(data))
+
+
+def cut_appended(path):
+    """Leaves of a snapshot what was written at once, and synced. Returns what it was."""
+    with open(path, "rb") as f:
+        data = f.read()
+    end = data.index(b"\0", data.index(b"\0Z") + 1) + 1
+    os.truncate(path, end)
+    return data
