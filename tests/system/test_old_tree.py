@@ -229,7 +229,7 @@ def test_removed_by_path_while_somebody_stands_there(overlay, daemon, stand):
     shell = stand()
     shutil.rmtree(overlay / D)
     shell.do("echo late > late")
-    worker = daemon.workers()[0]
+    worker, = daemon.workers_for("finalize")
     before = cpu_seconds(worker)
     os.mkdir(overlay / f"{P}/marker")  # time for the worker to see the event
     wait_for(lambda: daemon.kept() == 1, "the old tree")
