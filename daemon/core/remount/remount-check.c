@@ -12,6 +12,9 @@
 #include "base/clock.h"
 #include "base/fs-util.h"
 #include "core/check/check.h"
+#include "core/lower/lower.h"
+#include "core/lower/proof-owners.h"
+#include "core/mount/mount-clone.h"
 #include "core/remount/remount-internal.h"
 #include "core/upper/names.h"
 #include "core/users/blockers.h"
@@ -78,6 +81,37 @@ static int check_layers(const Overlay *o, Failure *reterr) {
                 r = check_layer(o, o->lower[i], reterr);
         for (size_t i = 0; i < o->n_data && r >= 0; i++)
                 r = check_layer(o, o->data[i], reterr);
+        return r;
+}
+
+static int check_owners(const Overlay *o, const Lower *l, size_t i, Failure *reterr) {
+        _cleanup_close_ int fd = mount_clone_open(o->lower[i], O_PATH);
+        int r = fd < 0 ? fd : proof_owners(l->layer_fds[i], fd);
+
+        if (r == -EREMCHG)
+                return failure_set(
+                        reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
+                        "'%s' cannot be swapped: its lower layer has other owners at '%s', as the mount "
+                        "there has another id map; set LowerDir= in its configuration to where it is seen "
+                        "with the same one",
+                        o->mount_point, o->lower[i]);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot look at the lower layer '%s'", o->lower[i]) : 0;
+}
+
+/* The kernel opens the paths of the layers anew. */
+int remount_check_lower(const Context *context, Failure *reterr) {
+        const Overlay *o = context->overlay;
+        _cleanup_(lower_done) Lower l = LOWER_INIT;
+        int r = lower_open(context, &l, reterr);
+
+        if (r >= 0 && lower_prove_data(&l) < 0)
+                r = failure_set(
+                        reterr, FAILURE_LOWER_UNPROVED, EREMCHG,
+                        "'%s' cannot be swapped: it is not proved that what stands at the paths of its "
+                        "data-only layers is what it reads; unmount it and mount it anew",
+                        o->mount_point);
+        for (size_t i = 0; i < o->n_lower && r >= 0; i++)
+                r = check_owners(o, &l, i, reterr);
         return r;
 }
 
@@ -156,7 +190,9 @@ int remount_check(Context *context, const RemountRequest *q, OverlayOptions *ret
                 r = check_layers(o, reterr);
         if (r >= 0)
                 r = check_findings(o, reterr);
-        return r < 0 ? r : check_old_trees(context, reterr);
+        if (r >= 0)
+                r = check_old_trees(context, reterr);
+        return r < 0 ? r : remount_check_lower(context, reterr);
 }
 
 /* Told once for each set of them. */

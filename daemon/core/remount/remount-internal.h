@@ -26,6 +26,8 @@ typedef struct Successor {
 bool kernel_mounts_beneath(void);
 /* All that must hold, and the options for the new superblock. */
 int remount_check(Context *context, const RemountRequest *q, OverlayOptions *ret, Failure *reterr);
+/* Whether the paths of the lower layers lead to what the overlay reads, with the owners that it shows. */
+int remount_check_lower(const Context *context, Failure *reterr);
 /* 0: nobody uses the overlay in a way that a swap would cut apart. -EAGAIN: somebody did, and does no
  * longer; the context has been let go of. */
 int remount_wait_for_blockers(Context *context, Failure *reterr);

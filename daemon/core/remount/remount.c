@@ -140,6 +140,8 @@ static int prove(Context *context, int mount_fd, Failure *reterr) {
         r = prove_upper(context, fd, reterr);
         if (r >= 0)
                 r = prove_lower(context, fd, reterr);
+        if (r >= 0) /* a path may lead elsewhere since the check */
+                r = remount_check_lower(context, reterr);
         return r < 0 ? r : remount_reconfigure(fd, reterr);
 }
 
