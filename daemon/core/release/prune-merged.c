@@ -102,7 +102,7 @@ static int visit(int upper_fd, const char *name, unsigned char type, void *userd
                 return 0;
         r = upper_entry_read(upper_fd, name, &e);
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
-                return errno_is_gone(r) ? 0 : r;
+                return prune_leave(m->p, CALL_READ, "look at", upper_fd, name, path, r);
         return e.type == DT_DIR ? visit_directory(m, name, path, &e) : visit_file(m, name, path, &e);
 }
 

@@ -34,6 +34,19 @@ static int stays(Prune *p, const char *path, const char *why) {
         return 0;
 }
 
+int prune_leave(
+        Prune *p, ErrorCall call, const char *what, int dfd, const char *name, const char *path, int r) {
+        _cleanup_free_ char *full = NULL, *reason = NULL;
+
+        if (r >= 0 || errno_is_gone(r))
+                return 0;
+        if (error_scope(p->context, call, r) != SCOPE_ENTRY)
+                return r;
+        full = path_join(p->context->overlay->mount_point, path);
+        reason = full ? error_reason(r, call, what, full, dfd, name) : NULL;
+        return reason ? stays(p, path, reason) : -ENOMEM;
+}
+
 int prune_entry(
         Prune *p,
         int upper_fd,
@@ -71,7 +84,7 @@ int prune_entry(
                         p, full,
                         "its lower counterpart was removed, but somebody uses it: it stays for now");
         if (r < 0)
-                return errno_is_gone(r) ? 0 : r;
+                return prune_leave(p, CALL_MAKE, "remove", fd, name, full, r);
         p->counts.n_entries++;
         return 1;
 }
@@ -98,7 +111,7 @@ int prune_directory_gone(Prune *p, const char *path) {
                 return 0;
         }
         if (r < 0)
-                return r;
+                return prune_leave(p, CALL_MAKE, "remove", fd, path_basename(path), path, r);
         p->counts.n_directories++;
         r = p->hooks->report(
                 &(DirectoryReport){ .path = path, .state = DIRECTORY_MERGED }, p->hooks->userdata);
@@ -135,7 +148,7 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
                 return 0;
         r = upper_entry_read(upper_fd, name, &e);
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
-                return errno_is_gone(r) ? 0 : r;
+                return prune_leave(g->p, CALL_READ, "look at", upper_fd, name, full, r);
         if (e.class == UPPER_REDIRECT)
                 return prune_merged(g->p, full, g->unknown);
         if (e.type == DT_DIR)

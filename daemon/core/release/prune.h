@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "core/context/error-scope.h"
 #include "core/lower/lower.h"
 #include "core/record/record-edit.h"
 #include "core/state/report.h"
@@ -37,3 +38,7 @@ int prune_entry(
         const char *name,
         const UpperEntry *e,
         bool is_locally_modified);
+/* r: of one entry. What belongs to that one alone leaves it, with a note, and the others are pruned: 0. dfd,
+ * name: as error_reason() has them. */
+int prune_leave(
+        Prune *p, ErrorCall call, const char *what, int dfd, const char *name, const char *path, int r);

@@ -26,15 +26,19 @@ static bool is_gone(int r) {
 }
 
 typedef struct Census {
-        const char *own_name;
+        const Context *context;
+        const char *path; /* of the directory */
         uint64_t n_entries, n_merge_children;
         char *unresolvable; /* a merge child without an absolute redirect */
         char *lower;        /* what the directory was, if a child vouches for it */
+        char *unread;       /* why one could not be looked at */
+        int error;          /* that */
 } Census;
 
 static void census_done(Census *c) {
         free(c->unresolvable);
         free(c->lower);
+        free(c->unread);
 }
 
 /* A redirect says where the child was, and no more: users move what was finalized into directories of their
@@ -52,9 +56,24 @@ static int note_redirect(Census *c, const char *name, const UpperEntry *e) {
         directory = path_dirname(e->redirect + 1);
         if (!directory)
                 return -ENOMEM;
-        if (strcmp(path_basename(directory), c->own_name) == 0)
+        if (strcmp(path_basename(directory), path_basename(c->path)) == 0)
                 c->lower = TAKE_PTR(directory);
         return 0;
+}
+
+/* r: of looking at one entry. What belongs to that one alone is a reason, and the others are counted: 0. */
+static int note_unread(Census *c, int dfd, const char *name, int r) {
+        _cleanup_free_ char *path = NULL, *full = NULL;
+
+        if (!c->context || error_scope(c->context, CALL_READ, r) != SCOPE_ENTRY)
+                return r;
+        c->n_entries++;
+        c->error = r;
+        path = path_join(c->path, name);
+        full = path ? path_join(c->context->overlay->mount_point, path) : NULL;
+        free(c->unread);
+        c->unread = full ? error_reason(r, CALL_READ, "look at", full, dfd, name) : NULL;
+        return c->unread ? 0 : -ENOMEM;
 }
 
 static int count_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -65,8 +84,10 @@ static int count_entry(int dfd, const char *name, unsigned char type, void *user
         if (is_staging_name(name))
                 return 0;
         r = upper_entry_read(dfd, name, &e);
-        if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
-                return r < 0 ? r : 0;
+        if (r < 0)
+                return note_unread(c, dfd, name, r);
+        if (e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
+                return 0;
         c->n_entries++;
         if (!upper_entry_is_merge_child(&e))
                 return 0;
@@ -101,6 +122,8 @@ static int judge_pure(int fd, const Node *recorded, const Finding *finding, Cens
                 r->lower_path = TAKE_PTR(c->lower);
         if (recorded)
                 r->finalized_usec = recorded->tree->usec;
+        if (c->unread)
+                return set_reason(r, error_state(c->error), c->unread);
         if (c->unresolvable) {
                 r->state = DIRECTORY_BROKEN;
                 r->scheme = "redirect";
@@ -156,8 +179,14 @@ static int judge_merged(const Context *context, int fd, const char *path, Direct
 }
 
 /* fd, upper_fd: the directory at path, through the overlay and in the upper. */
-static int audit_pure(const Records *records, int fd, int upper_fd, const char *path, DirectoryReport *ret) {
-        _cleanup_(census_done) Census c = { .own_name = path_basename(path) };
+static int audit_pure(
+        const Context *context,
+        const Records *records,
+        int fd,
+        int upper_fd,
+        const char *path,
+        DirectoryReport *ret) {
+        _cleanup_(census_done) Census c = { .context = context, .path = path };
         _cleanup_free_ char *handle = NULL;
         int r = file_handle_at(upper_fd, "", &handle);
 
@@ -178,7 +207,7 @@ judge(const Context *context, const Records *records, int fd, const char *path, 
         if (r <= 0)
                 return r < 0 ? r : judge_merged(context, fd, path, ret);
         upper_fd = open_dir_beneath(context->upper_fd, path);
-        return upper_fd < 0 ? upper_fd : audit_pure(records, fd, upper_fd, path, ret);
+        return upper_fd < 0 ? upper_fd : audit_pure(context, records, fd, upper_fd, path, ret);
 }
 
 int audit_directory(
@@ -281,7 +310,7 @@ static int walk_child(int dfd, const char *name, unsigned char type, void *userd
 static int report_pure(const Walk *w, int upper_fd, const char *path) {
         _cleanup_(directory_report_done) DirectoryReport r = { .path = path };
         _cleanup_close_ int fd = open_dir_beneath(w->context->root_fd, path);
-        int k = fd < 0 ? fd : audit_pure(w->records, fd, upper_fd, path, &r);
+        int k = fd < 0 ? fd : audit_pure(w->context, w->records, fd, upper_fd, path, &r);
 
         if (k < 0)
                 return is_gone(k) || k == -EXDEV ? 0 : k; /* or something is mounted upon it */
@@ -344,7 +373,7 @@ int audit_guess_lower(int upper_fd, char **ret) {
 
         if (r < 0)
                 return r == -ENAMETOOLONG ? -ENODATA : r;
-        c.own_name = path_basename(path);
+        c.path = path;
         r = dir_foreach(upper_fd, count_entry, &c);
         if (r < 0)
                 return r;
