@@ -178,15 +178,15 @@ static bool mark_below(Proof *p) {
         return true;
 }
 
-static int try_below(int dfd, const struct dirent *de, void *userdata) {
+static int try_below(int dfd, const char *name, unsigned char type, void *userdata) {
         Proof *p = userdata;
         int r;
 
-        if (de->d_type != DT_DIR)
+        if (type != DT_DIR)
                 return 0;
         if (p->n_tries++ >= TRIES_MAX)
                 return -EALREADY;
-        p->name = de->d_name;
+        p->name = name;
         p->last = p->n_read = 0;
         if (mark_below(p))
                 (void) context_read_directory(p->context, p->name); /* what was not read shows in n_read */
@@ -213,7 +213,7 @@ static int prove_below(Proof *p, size_t i) {
         p->n_tries = 0;
         p->is_ordered = false;
         memcpy(roots, p->st + i, p->n_below * sizeof(*roots));
-        r = dir_foreach_dirent(p->path_fds[i], try_below, p);
+        r = dir_foreach(p->path_fds[i], try_below, p);
         p->name = "";
         memcpy(p->st + i, roots, p->n_below * sizeof(*roots));
         for (size_t k = i; k < i + p->n_below; k++)
@@ -297,6 +297,15 @@ static bool is_complete(const Proof *p) {
         return i == p->o->n_lower || p->denied > 0;
 }
 
+/* Any layer: then the listing was not answered from memory, and those that were not read are none. */
+static bool has_read(const Proof *p) {
+        size_t i = 0;
+
+        while (i < p->o->n_lower && p->layer_fds[i] < 0)
+                i++;
+        return i < p->o->n_lower;
+}
+
 static int run(Proof *p, Failure *reterr) {
         struct stat root;
         int r = 0;
@@ -319,7 +328,7 @@ static int run(Proof *p, Failure *reterr) {
                 p->last = 0;
                 r = prove_by_root(p, reterr);
         }
-        if (r >= 0 && !is_complete(p))
+        if (r >= 0 && !is_complete(p) && !has_read(p))
                 r = prove_rest(p, reterr);
         return r < 0 ? r : conclude(p, reterr);
 }
