@@ -321,6 +321,72 @@ def test_several_layers(scene, source):
     assert_left_alone(daemon, overlay, before)
 
 
+def test_the_one_that_is_not_proved_is_named(scene, source):
+    """Also where the layers have only finalized directories in common."""
+    layers = [source, scene.source(), scene.source()]
+    for layer in layers[1:]:
+        release(os.path.join(layer, "software", os.path.basename(layer)))
+    overlay = scene.overlay(*layers)
+    daemon = managed(scene, overlay)
+    daemon.ctl("finalize", overlay / "software").ok()
+    run("mount", "-t", "tmpfs", "over", layers[2])
+    try:
+        assert f"{WORDS} '{layers[2]}'" in daemon.ctl("refresh", overlay / D).err
+    finally:
+        run("umount", layers[2])
+
+
+@pytest.mark.parametrize("what", ("copy", "id map", "data"))
+def test_a_swap_of_other_layers_is_refused(scene, source, what):
+    """A new superblock is made of the paths. Their roots look the same."""
+    program, other = os.path.join(source, D, "bin/prog"), scene.source()
+    os.chown(program, 1000, 1000)
+    run("cp", "-a", source + "/.", other)
+    shutil.rmtree(os.path.join(other, D, "share"))
+    if what == "id map":
+        overlay = Mounted(scene, [map_ids(detached(source), (0, 0, 1000), (1000, 5000, 1000))])
+    else:
+        overlay = Mounted(scene, [source], [scene.source()] if what == "data" else [])
+    daemon = managed(scene, overlay, **({"Overlay": {"LowerDir": source}} if what == "id map" else {}))
+    daemon.ctl("finalize", overlay / D).ok()
+    before = snapshot(overlay / D)
+    if what != "id map":
+        run("mount", "--bind", other, source if what == "copy" else overlay.data[0])
+    try:
+        for dry in ([], ["--dry-run"]):
+            result = daemon.ctl("remount", "soft", "--method=swap", *dry)
+            assert result.code == 1, result
+            assert {"copy": WORDS, "id map": "has another id map", "data": "data-only layers"}[what] in result.err
+        assert_same(before, snapshot(overlay / D))
+    finally:
+        if what != "id map":
+            run("umount", source if what == "copy" else overlay.data[0])
+    if what == "copy":
+        daemon.ctl("remount", "soft", "--method=swap").ok()
+        assert_same(before, snapshot(overlay / D))
+
+
+def test_listings_without_types(scene):
+    """While somebody holds a listing of the root, directories below are looked for, which this file system does not tell."""
+    point, image = scene.subdir("untyped"), os.path.join(scene.dir, "untyped.img")
+    with open(image, "wb") as f:
+        f.truncate(16 << 20)
+    run("mkfs.ext4", "-q", "-F", "-O", "^filetype", image)
+    run("mount", "-o", "loop", image, point)
+    try:
+        release(os.path.join(point, "layer", D))
+        overlay = scene.overlay(os.path.join(point, "layer"))
+        daemon = managed(scene, overlay)
+        daemon.ctl("finalize", overlay / D).ok()
+        with os.scandir(overlay.point) as entries:
+            next(entries)
+            daemon.ctl("refresh", overlay / D).ok()
+        daemon.stop()
+        overlay.close()
+    finally:
+        run("umount", "-l", point)
+
+
 def test_lower_without_handles(scene, source):
     """FUSE: proved as any other, and another mount of the same server is another file system."""
     lower, other = scene.lower(source), scene.lower(source)

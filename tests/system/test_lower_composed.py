@@ -87,6 +87,25 @@ def test_data_only(scene, source, n):
     assert daemon.ctl("verify", overlay.point, "--json=short").ok().json == NO_PROBLEMS
 
 
+def test_content_that_a_data_layer_lacks(scene, source):
+    """The metadata of a file is there: nobody is changing it, and a later try would not do."""
+    meta, data = metadata_layer(scene, source)
+    overlay = scene.keep(Composed(scene, [meta], [data]))
+    daemon = scene.daemon(soft=overlay)
+    lost, later = (os.path.join(D, f"lib/{name}") for name in ("python3/site-packages/prog/mod0.py", "libpart0.so.1.0"))
+    contents = {name: data + os.getxattr(os.path.join(meta, name), "trusted.overlay.redirect").decode() for name in (lost, later)}
+    os.unlink(contents[lost])
+    result = daemon.ctl("finalize", overlay / D).ok()
+    assert f"'{overlay / lost}'" in result.err and "its content is in no lower layer" in result.err, result
+    assert daemon.state_of(overlay / f"{D}/lib") == "finalized"
+    os.unlink(contents[later])
+    os.utime(os.path.join(meta, later), (1, 1))
+    write(os.path.join(meta, D, "lib/libnew.so"))
+    result = daemon.ctl("refresh", overlay / D).ok()
+    assert f"'{overlay / later}': {os.strerror(errno.EIO)}" in result.err, result
+    assert os.path.exists(overlay / f"{D}/lib/libnew.so")
+
+
 def test_content_of_another_data_layer(scene, source):
     """What is mounted over it has the same names and other content."""
     meta, data = metadata_layer(scene, source)

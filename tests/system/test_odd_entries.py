@@ -104,6 +104,7 @@ def test_the_lower_fails(scene, ops, is_file, errors):
     ("openat2", False, OF_SERVER[:4]),
     ("readdir", False, OF_SERVER[:4]),
     ("name_to_handle_at", False, ("EOPNOTSUPP", "EOVERFLOW")),
+    ("getxattr", True, ("EIO", "EUCLEAN", "EBADMSG")),  # the upper's, when all is done and looked at
     ("mkdirat", False, OF_MAKE),
     ("fsetxattr", False, OF_DRESS),
     ("fchown", False, OF_DRESS[:3]),
@@ -346,6 +347,24 @@ def test_prune_beside_what_is_denied(scene):
     result = daemon.ctl("prune", overlay / "d")
     assert result.code == 1 and odd_name("EACCES") in result.err, result
     assert "one" not in os.listdir(overlay / "d/EACCES/fine/deep") and "beside" not in os.listdir(overlay / "d/EACCES")
+
+
+def test_prune_beside_what_cannot_be_removed(scene):
+    source = build(scene, ["EPERM"], is_file=True)
+    overlay = scene.overlay(source, upper="ext4-256")
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    for name in ("one", odd_name("EPERM")):
+        os.unlink(os.path.join(source, "d/EPERM/sub", name))
+    run("chattr", "+i", overlay.upper_path(f"d/EPERM/sub/{odd_name('EPERM')}"))
+    try:
+        result = daemon.ctl("prune", overlay / "d").ok()
+    finally:
+        run("chattr", "-i", overlay.upper_path(f"d/EPERM/sub/{odd_name('EPERM')}"))
+    assert f"cannot remove '{overlay / 'd/EPERM/sub'}/{odd_name('EPERM')}': Operation not permitted" in result.err, result
+    assert "one" not in os.listdir(overlay / "d/EPERM/sub")
+    daemon.ctl("prune", overlay / "d").ok()
+    assert odd_name("EPERM") not in os.listdir(overlay / "d/EPERM/sub")
 
 
 @pytest.mark.parametrize("is_finalized", [False, True], ids=["merged", "finalized"])

@@ -41,6 +41,8 @@ typedef enum Verdict {
         "there, "                                                                                           \
         "run 'ovlfinctl prune' first"
 #define CHANGED_ADVICE "somebody changes or uses it, or has a lease on it: try again later"
+#define CONTENT_ADVICE                                                                                      \
+        "its content is in no lower layer: put it back into the data-only layer that it is missing from"
 #define DAMAGED_ADVICE "a file system is damaged there: unmount it and check it (fsck)"
 
 /* The first row that fits counts. What is not listed belongs to the entry: to try the others does no harm.
@@ -210,6 +212,16 @@ static size_t measure_xattrs(int dfd, const char *name) {
         return total;
 }
 
+/* A file whose metadata is there, and whose content is not: the kernel finds that out when it opens it, and
+ * says ENOENT for it (ovl_verify_lowerdata(), ovl_maybe_lookup_lowerdata()). */
+static bool has_lost_content(int dfd, const char *name) {
+        _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat st;
+
+        return fd < 0 && errno == ENOENT && fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                S_ISREG(st.st_mode);
+}
+
 char *error_reason(int r, ErrorCall call, const char *what, const char *path, int dfd, const char *name) {
         size_t i = find_row(call, r), bytes = 0;
         const char *advice = i == SIZE_MAX ? NULL : rows[i].advice;
@@ -221,6 +233,8 @@ char *error_reason(int r, ErrorCall call, const char *what, const char *path, in
                 (void) snprintf(size, sizeof(size), "it has %zu bytes of xattrs, and ", bytes);
                 advice = XATTRS_ADVICE;
         }
+        if (r == -ENOENT && dfd >= 0 && name && has_lost_content(dfd, name))
+                advice = CONTENT_ADVICE;
         if (asprintf(
                     &text, "cannot %s '%s': %s%s%s%s", what, path, failure_errno_text(-r),
                     advice ? "; " : "", size, advice ?: "") < 0)

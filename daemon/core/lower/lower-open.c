@@ -428,13 +428,14 @@ int lower_prove_data(const Lower *l) {
 int lower_open_file(const Lower *l, const char *path, int flags) {
         _cleanup_close_ int fd = open_beneath(l->view_fd, path, O_RDONLY | O_NOFOLLOW | flags);
         _cleanup_free_ char *metacopy = NULL;
+        struct stat st;
         int r;
 
-        if (fd < 0)
+        if (fd < 0 && (fd != -ENOENT || l->n_data == 0 || lower_stat(l, path, &st) < 0))
                 return fd;
         r = l->n_data > 0 ? lower_prove_data(l) : 0;
         if (r >= 0)
-                r = proof_data_of_file(l, path, fd);
+                r = fd < 0 ? -EIO : proof_data_of_file(l, path, fd);
         if (r < 0)
                 return r;
         if (!l->view && xattr_read_fd(fd, XATTR_METACOPY, &metacopy) >= 0)
