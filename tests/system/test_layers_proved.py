@@ -336,6 +336,18 @@ def test_the_one_that_is_not_proved_is_named(scene, source):
         run("umount", layers[2])
 
 
+def test_no_fanotify_group_is_left(scene, source):
+    """Others have used them up: no path would help."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(start=False, soft=(overlay, ACT))
+    daemon.use_killer()
+    daemon.start()
+    daemon.ctl("finalize", overlay / D).ok()
+    daemon.arm(1, call="fanotify_init", error=errno.EMFILE, always=True)
+    result = daemon.ctl("refresh", overlay / D)
+    assert result.code == 1 and WORDS in result.err and "max_user_groups" in result.err and "LowerDir=" not in result.err, result
+
+
 @pytest.mark.parametrize("what", ("copy", "id map", "data"))
 def test_a_swap_of_other_layers_is_refused(scene, source, what):
     """A new superblock is made of the paths. Their roots look the same."""

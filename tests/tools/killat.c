@@ -94,7 +94,8 @@ static void strike(const char *name, long n) {
 
 static bool changes_something(const char *name) {
         static const char *const readers[] = {
-                "getxattr", "inotify_add_watch", "fanotify_mark",   "flock", "openat2", "readdir", "pread",
+                "getxattr", "inotify_add_watch", "fanotify_init",   "fanotify_mark",
+                "flock",    "openat2",           "readdir",         "pread",
                 "write",    "name_to_handle_at", "copy_file_range", "clone"
         };
 
@@ -296,6 +297,7 @@ WRAP_AS(int, unshare, (int flags), (flags), "clone", -1, NULL)
 WRAP_AT(fremovexattr, (int fd, const char *k), (fd, k), fd, NULL)
 WRAP(flock, (int fd, int operation), (fd, operation))
 WRAP_AT(inotify_add_watch, (int fd, const char *p, uint32_t mask), (fd, p, mask), fd, p)
+WRAP(fanotify_init, (unsigned flags, unsigned event_f_flags), (flags, event_f_flags))
 WRAP(fanotify_mark,
      (int fd, unsigned flags, uint64_t mask, int dfd, const char *p),
      (fd, flags, mask, dfd, p))

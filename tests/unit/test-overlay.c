@@ -294,7 +294,9 @@ static void test_configured(void **state) {
 static void test_configured_wrong(void **state) {
         char *lower[] = { (char *) "/cl", NULL };
         OverlayLayers layers = { .lower = lower }, relative = { .upper = (char *) "cu" };
-        _cleanup_failure_ Failure f = FAILURE_INIT, g = FAILURE_INIT;
+        char *spelled[] = { (char *) "/ca", (char *) "cb", NULL };
+        OverlayLayers relative_lower = { .lower = spelled };
+        _cleanup_failure_ Failure f = FAILURE_INIT, g = FAILURE_INIT, h = FAILURE_INIT;
         Overlay *o = NULL;
         Machine m;
 
@@ -304,6 +306,8 @@ static void test_configured_wrong(void **state) {
         assert_contains(f.message, "mounted with 2");
         assert_int_equal(overlay_load(&m.sources, "/o", &relative, &o, &g), -ENOTSUP);
         assert_contains(g.message, "UpperDir=");
+        assert_int_equal(overlay_load(&m.sources, "/o", &relative_lower, &o, &h), -ENOTSUP);
+        assert_contains(h.message, "LowerDir= names the relative path 'cb'");
 }
 
 /* A list that makes no sense is replaced as a whole; an upper cannot be configured into being. */

@@ -79,9 +79,11 @@ static int say(const Look *l, Check *f) {
         return check_say(f, CHECK_WARNING, "%s", x->message ?: "the lower layers are not proved")
                 ?: check_advise(
                            f,
-                           x->kind == FAILURE_LOWER_UNPROVED
+                           x->error == EREMCHG
                                    ? "set LowerDir= in its configuration to where the lower layers are "
                                      "seen now; until then nothing is compared, refreshed or pruned"
+                                   : x->kind == FAILURE_LOWER_UNPROVED
+                                   ? "until it is proved nothing is compared, refreshed or pruned"
                                    : "see whether the server of the lower layers answers");
 }
 

@@ -322,7 +322,12 @@ static int run(Proof *p, Failure *reterr) {
                 FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_TID | FAN_UNLIMITED_MARKS,
                 O_RDONLY | O_CLOEXEC | O_LARGEFILE | O_NOATIME);
         if (p->fanotify_fd < 0)
-                return unproved(p, 0, "fanotify cannot be used", reterr);
+                return failure_set(
+                        reterr, FAILURE_LOWER_UNPROVED, errno,
+                        "it is not proved that '%s' is the lower layer of '%s': the kernel gives no "
+                        "fanotify group: %s%s",
+                        p->o->lower[0], p->o->mount_point, strerror(errno),
+                        errno == EMFILE ? "; raise fs.fanotify.max_user_groups (sysctl)" : "");
         for (unsigned i = 0; r >= 0 && i < READS_MAX && !is_complete(p); i++) {
                 (void) poll(NULL, 0, i > 0 ? READS_PAUSE_MSEC : 0);
                 p->last = 0;

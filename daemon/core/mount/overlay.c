@@ -226,6 +226,12 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
                         "first",
                         strv_length(configured), PLURAL(strv_length(configured)), o->mount_point,
                         strv_length(o->lower));
+        for (char *const *s = configured; *s; s++)
+                if (**s != '/')
+                        return failure_set(
+                                reterr, FAILURE_PRECONDITION, ENOTSUP,
+                                "LowerDir= names the relative path '%s': name each layer of '%s' from '/'",
+                                *s, o->mount_point);
         copy = strv_copy(configured);
         if (!copy)
                 return -ENOMEM;
