@@ -189,7 +189,7 @@ def test_a_hanging_lower_hangs_nobody_else(fake):
         {"id": "upper", "level": "ok", "text": "fine", "advice": ""}]
     assert fake.daemon.wait_job(fake.finalize())["State"] == "done"
     assert time.monotonic() - start < 3
-    _, err = client.communicate(timeout=10)
+    _, err = client.communicate(timeout=100)
     assert client.returncode != 0 and "no answer" in err and 4 < time.monotonic() - start < 7
     wait_for(lambda: not alive(pid), "the worker to be killed")
 
@@ -369,7 +369,7 @@ def test_a_service_manager_that_does_not_read(scene):
 
 def test_ends_when_the_bus_does(fake):
     fake.scene.bus.process.terminate()
-    assert fake.daemon.process.wait(10) != 0
+    assert fake.daemon.process.wait(100) != 0
     assert "connection to the bus is lost" in fake.daemon.log()
 
 
@@ -388,7 +388,7 @@ def test_status(fake):
 def test_arguments():
     def run(*args):
         return subprocess.run([binary("ovlfind"), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              check=False, timeout=10)
+                              check=False, timeout=100)
     assert run("--help").returncode == 0 and max(map(len, run("--help").stdout.splitlines())) <= 80
     assert run("--version").stdout.startswith("ovlfind ")
     for args in (["--log-level=loud"], ["--log-target=paper"], ["--odd"], ["argument"]):

@@ -144,7 +144,7 @@ def test_killed_while_the_limit_is_raised(scene):
     daemon.arm(1, call="linkat", parent=True)
     daemon.ctl("finalize", overlay / D)
     assert daemon.struck() and redirect_max() == 4096
-    daemon.process.wait(10)
+    daemon.process.wait(100)
     daemon.start()
     wait_for(lambda: redirect_max() == 256, "redirect_max to be set back")
     daemon.ctl("finalize", overlay / D).ok()

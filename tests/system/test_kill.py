@@ -79,7 +79,7 @@ def test_killed_between_any_two_steps(scene, stage, verb, victim, capsys):
         struck.append(at)
         in_between = snapshot(d)
         if victim == "daemon":
-            daemon.process.wait(10)
+            daemon.process.wait(100)
             daemon.start()
         else:
             daemon.restart()
@@ -140,7 +140,7 @@ def test_a_release_that_changes(scene, verb, change_lower, least, victim, capsys
             break
         struck.append(at)
         if victim == "daemon":
-            daemon.process.wait(10)
+            daemon.process.wait(100)
             daemon.start()
             await_jobs(daemon)
         try:

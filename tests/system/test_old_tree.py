@@ -340,7 +340,7 @@ def rule_holds(scene, overlay, daemon, shell, directory, expected):
     for name, what in expected.items():
         assert shell.do(f"cat {name}") == what, name
     wait_for(lambda: {n: content_or_none(f"{directory}/{n}") for n in expected} ==
-             {n: what.encode() for n, what in expected.items()}, "all to arrive", 20)
+             {n: what.encode() for n, what in expected.items()}, "all to arrive")
     shell.close()
     await_gone(overlay, daemon)
     assert kept_files(overlay) == []

@@ -109,7 +109,7 @@ def test_users_work_on_after_a_kill(scene, call, ns):
         result = daemon.ctl("finalize", d)
         if daemon.struck():
             assert result.code != 0
-            daemon.process.wait(10)
+            daemon.process.wait(100)
             daemon.start(survey=False)  # the workers of the first one are gone by then
             daemon.kill()
         else:

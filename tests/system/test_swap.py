@@ -276,7 +276,7 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
         # Before anybody cleans up: one overlay answers, and no path fails.
         assert_same(before, snapshot(plain / "t"))
         if victim == "daemon":
-            daemon.process.wait(10)
+            daemon.process.wait(100)
             daemon.start()
         else:
             daemon.restart()

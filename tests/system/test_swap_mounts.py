@@ -273,7 +273,7 @@ def test_a_swap_that_was_killed_during_its_proof_leaves_no_mark(scene, plain):
     daemon.start()
     daemon.arm(2, call="fsetxattr", parent=True)  # the first is a check
     daemon.ctl("remount", "soft", "--method=swap", SET)
-    daemon.process.wait(10)
+    daemon.process.wait(100)
     assert os.listxattr(plain.point)
     daemon.start()
     wait_for(lambda: daemon.overlay_states() == {"soft": "refused"}, "the survey")

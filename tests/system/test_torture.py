@@ -35,7 +35,7 @@ def stage(scene):
 def come_to_rest(scene, torture, overlay):
     torture.command("stop")
     wait_for(lambda: not [n for d in ("", "t") for n in os.listdir(overlay / d) if n.startswith(".ovlfind")],
-             "old trees to go", 60)
+             "old trees to go")
 
 
 def verify(torture, what):
