@@ -116,7 +116,9 @@ def test_what_cannot_be_swapped_is_refused_and_left_alone(scene, source):
     indexed = scene.overlay(source, index="on", nfs_export="off")
     volatile = scene.overlay(source, volatile=True)
     good = scene.overlay(source)
-    daemon = scene.daemon(indexed=indexed, volatile=volatile, good=good)
+    # Which they are not for want of mounting beneath.
+    overlays = {"indexed": indexed, "volatile": volatile, "good": good}
+    daemon = scene.daemon(**{name: (o, {"Remount": {"CoverOld": "yes"}}) for name, o in overlays.items()})
     for name, overlay, arguments, reason in (
             ("indexed", indexed, (), "index=on"), ("volatile", volatile, (), "volatile"),
             ("good", good, ("--set=index=on",), "cannot be set"), ("good", good, ("--set=redirect_dir=off",), "needs redirect_dir"),
