@@ -4,10 +4,11 @@ tests that needs one asks the same way."""
 
 import pytest
 
-from ovltest.env import can_mount_beneath, tmpfs_keeps_user_xattrs
+from ovltest.env import can_mount_beneath, overlay_takes_any_path, tmpfs_keeps_user_xattrs
 
 FEATURES = {
     "mounts beneath another mount": (can_mount_beneath, "no: a swap covers the old mount, if `CoverOld=yes` allows it"),
+    "layers of any path in a swap": (overlay_takes_any_path, "no: refused with commas, or more than 255 bytes for all lower layers"),
     "`user.*` xattrs in a tmpfs": (tmpfs_keeps_user_xattrs, "no: an upper in a tmpfs cannot take such files"),
 }
 

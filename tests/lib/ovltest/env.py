@@ -29,7 +29,7 @@ BINARIES = {
 CLONE_NEWNS = 0x00020000
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
-SYS_MOVE_MOUNT = 429
+SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, FSCONFIG_SET_STRING = 429, 430, 431, 1
 MOVE_MOUNT_BENEATH = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,6 +82,18 @@ def can_mount_beneath():
     """Whether the kernel knows MOVE_MOUNT_BENEATH: one that does not refuses the flag before it looks at anything else."""
     _libc.syscall(ctypes.c_long(SYS_MOVE_MOUNT), -1, b"none", -1, b"none", ctypes.c_uint(MOVE_MOUNT_BENEATH))
     return ctypes.get_errno() != errno.EINVAL
+
+
+def overlay_takes_any_path():
+    """Whether layers are given to overlayfs as they are. Before it had the new mount API, a string of all lower layers was taken, of
+    255 bytes and without commas."""
+    fd = _libc.syscall(ctypes.c_long(SYS_FSOPEN), b"overlay", 0)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "fsopen")
+    _libc.syscall(ctypes.c_long(SYS_FSCONFIG), fd, FSCONFIG_SET_STRING, b"lowerdir", b"/nonexistent,", 0)
+    result = ctypes.get_errno() != errno.EINVAL
+    os.close(fd)
+    return result
 
 
 @functools.lru_cache(maxsize=None)
