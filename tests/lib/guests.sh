@@ -106,6 +106,9 @@ set_up_guest() {
         echo '127.0.0.1 localhost guest' >"$tree/etc/hosts"
         mkdir -p "$tree/etc/systemd/journald.conf.d"
         printf '[Journal]\nStorage=volatile\nRateLimitBurst=0\n' >"$tree/etc/systemd/journald.conf.d/guest.conf"
+        mkdir -p "$tree/etc/systemd/system.conf.d"
+        # A guest that is emulated on a busy machine may take minutes until all devices are there.
+        printf '[Manager]\nDefaultDeviceTimeoutSec=15min\nDefaultTimeoutStartSec=15min\n' >"$tree/etc/systemd/system.conf.d/guest.conf"
         rm -f "$tree/usr/sbin/policy-rc.d"
 }
 
