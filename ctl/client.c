@@ -15,17 +15,8 @@ static int connect_address(const char *address, sd_bus **ret) {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         int r;
 
-        r = sd_bus_new(&bus);
-        if (r < 0)
-                return r;
-        r = sd_bus_set_address(bus, address);
-        if (r < 0)
-                return r;
-        r = sd_bus_set_bus_client(bus, true);
-        if (r < 0)
-                return r;
-        r = sd_bus_start(bus);
-        if (r < 0)
+        if ((r = sd_bus_new(&bus)) < 0 || (r = sd_bus_set_address(bus, address)) < 0 ||
+            (r = sd_bus_set_bus_client(bus, true)) < 0 || (r = sd_bus_start(bus)) < 0)
                 return r;
         *ret = TAKE_PTR(bus);
         return 0;
@@ -134,8 +125,7 @@ int client_get_all(Client *c, const char *object, const char *interface, sd_bus_
         if (r < 0)
                 return r;
         record_drop_unknown(&record);
-        *ret = record;
-        record = (Record){ 0 };
+        *ret = TAKE_STRUCT(record);
         return 0;
 }
 
@@ -148,17 +138,11 @@ static int read_object(sd_bus_message *m, const char **ret) {
         r = sd_bus_message_peek_type(m, &type, &contents);
         if (r <= 0)
                 return r;
-        r = sd_bus_message_enter_container(m, 'r', contents);
-        if (r < 0)
+        if ((r = sd_bus_message_enter_container(m, 'r', contents)) < 0 ||
+            (r = sd_bus_message_skip(m, contents[0] == 's' ? "s" : "u")) < 0 ||
+            (r = sd_bus_message_read_basic(m, 'o', ret)) < 0 || (r = sd_bus_message_exit_container(m)) < 0)
                 return r;
-        r = sd_bus_message_skip(m, contents[0] == 's' ? "s" : "u");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read_basic(m, 'o', ret);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_exit_container(m);
-        return r < 0 ? r : 1;
+        return 1;
 }
 
 static bool has_vanished(const sd_bus_error *e) {
@@ -179,8 +163,8 @@ list_add(Client *c, const char *object, const char *interface, sd_bus_error *ret
         }
         if (r < 0)
                 return r;
-        r = record_set_string(&record, "object", object);
-        return r < 0 ? r : record_list_take(l, &record);
+        record_set_string(&record, "object", object);
+        return record_list_take(l, &record);
 }
 
 int client_list(
@@ -202,8 +186,7 @@ int client_list(
                 r = list_add(c, object, interface, reterr, &l);
         if (r < 0)
                 return r;
-        *ret = l;
-        l = (RecordList){ 0 };
+        *ret = TAKE_STRUCT(l);
         return 0;
 }
 
@@ -216,7 +199,6 @@ int client_read_list(sd_bus_message *reply, RecordList *ret) {
                 return r;
         for (size_t i = 0; i < l.n; i++)
                 record_drop_unknown(&l.items[i]);
-        *ret = l;
-        l = (RecordList){ 0 };
+        *ret = TAKE_STRUCT(l);
         return 0;
 }

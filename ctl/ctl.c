@@ -5,14 +5,11 @@
 
 int ctl_print_json(Ctl *c, const char *name, RecordList *list) {
         _cleanup_record_ Record top = { 0 };
-        int r;
 
-        r = record_take(&top, name, (Value){ .type = VALUE_RECORDS, .list = *list });
-        *list = (RecordList){ 0 };
-        if (r < 0)
-                return r;
-        json_print(stdout, c->options.json, &top);
-        return 0;
+        record_take(&top, name, (Value){ .type = VALUE_RECORDS, .list = TAKE_STRUCT(*list) });
+        if (!top.is_incomplete)
+                json_print(stdout, c->options.json, &top);
+        return record_error(&top);
 }
 
 bool ctl_want_legend(const Ctl *c) {

@@ -2,11 +2,11 @@
 #include "ctl/format.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 #include <wchar.h>
 
+#include "base/str.h"
 #include "base/utf8.h"
 
 /* Bytes of the character at s, and the cells it takes. */
@@ -66,29 +66,18 @@ char *format_wrap(const char *s, size_t width) {
         return out;
 }
 
-static _printf_(1, 2) char *format(const char *f, ...) {
-        va_list ap;
-        char *s;
-        int r;
-
-        va_start(ap, f);
-        r = vasprintf(&s, f, ap);
-        va_end(ap);
-        return r < 0 ? NULL : s;
-}
-
 char *format_count(uint64_t n) {
         if (n < 1000000)
-                return format("%" PRIu64, n);
+                return str_format("%" PRIu64, n);
         if (n < 1000000000)
-                return format("%.1f M", (double) n / 1e6);
-        return format("%.1f G", (double) n / 1e9);
+                return str_format("%.1f M", (double) n / 1e6);
+        return str_format("%.1f G", (double) n / 1e9);
 }
 
 char *format_quantity(uint64_t n, const char *noun, const char *plural) {
         _cleanup_free_ char *s = format_count(n);
 
-        return s ? format("%s %s", s, n == 1 ? noun : plural) : NULL;
+        return s ? str_format("%s %s", s, n == 1 ? noun : plural) : NULL;
 }
 
 char *format_bytes(uint64_t bytes) {
@@ -97,29 +86,29 @@ char *format_bytes(uint64_t bytes) {
         size_t i = 0;
 
         if (bytes < 1024)
-                return format("%" PRIu64 "B", bytes);
+                return str_format("%" PRIu64 "B", bytes);
         for (v /= 1024; v >= 1023.95 && units[i + 1]; v /= 1024)
                 i++;
-        return format("%.1f%c", v, units[i]);
+        return str_format("%.1f%c", v, units[i]);
 }
 
 static char *two_units(uint64_t value, uint64_t per, const char *big, const char *small) {
         if (value % per == 0)
-                return format("%" PRIu64 " %s", value / per, big);
-        return format("%" PRIu64 " %s %" PRIu64 " %s", value / per, big, value % per, small);
+                return str_format("%" PRIu64 " %s", value / per, big);
+        return str_format("%" PRIu64 " %s %" PRIu64 " %s", value / per, big, value % per, small);
 }
 
 char *format_duration(uint64_t usec) {
         uint64_t sec = usec / USEC_PER_SEC;
 
         if (usec == USEC_INFINITY)
-                return format("unknown");
+                return str_format("unknown");
         if (usec < 10 * USEC_PER_MSEC)
-                return format("%.1f ms", (double) usec / 1e3);
+                return str_format("%.1f ms", (double) usec / 1e3);
         if (sec < 10)
-                return format("%.2f s", (double) usec / 1e6);
+                return str_format("%.2f s", (double) usec / 1e6);
         if (sec < 60)
-                return format("%.1f s", (double) usec / 1e6);
+                return str_format("%.1f s", (double) usec / 1e6);
         if (sec < 60 * 60)
                 return two_units(sec, 60, "min", "s");
         if (sec < 24 * 60 * 60)
@@ -129,7 +118,7 @@ char *format_duration(uint64_t usec) {
 
 char *format_seconds(uint64_t usec) {
         if (usec < 60 * USEC_PER_SEC)
-                return format("%" PRIu64 " s", usec / USEC_PER_SEC);
+                return str_format("%" PRIu64 " s", usec / USEC_PER_SEC);
         return format_duration(usec);
 }
 
@@ -139,7 +128,7 @@ char *format_rate(uint64_t n, uint64_t elapsed_usec) {
         if (elapsed_usec == 0)
                 return NULL;
         rate = (double) n * 1e6 / (double) elapsed_usec;
-        return rate < 10 ? format("%.1f/s", rate) : format("%.0f/s", rate);
+        return rate < 10 ? str_format("%.1f/s", rate) : str_format("%.0f/s", rate);
 }
 
 uint64_t format_time_left(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
@@ -169,7 +158,7 @@ char *format_ago(uint64_t realtime_usec, uint64_t now_usec) {
                 return strdup("just now");
         age = now_usec - realtime_usec;
         s = format_seconds(age);
-        return s ? format("%s ago", s) : NULL;
+        return s ? str_format("%s ago", s) : NULL;
 }
 
 static int parse_digits(const char *s, uint64_t *ret, const char **ret_end) {

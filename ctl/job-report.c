@@ -13,26 +13,24 @@
 
 #define N_LEFT_MAX 10 /* directories left out that are named one by one */
 
-static int count_text(const Record *r, const char *key, char **ret) {
+static char *count_text(const Record *r, const char *key) {
         uint64_t n = record_get_number(r, key, 0);
 
-        *ret = n > 0 ? format_count(n) : NULL;
-        return n > 0 && !*ret ? -ENOMEM : 0;
+        return n > 0 ? format_count(n) : strdup("");
 }
 
-static int entries_text(const Record *r, char **ret) {
-        return count_text(r, "entries", ret);
+static char *entries_text(const Record *r) {
+        return count_text(r, "entries");
 }
 
-static int inodes_text(const Record *r, char **ret) {
-        return count_text(r, "inodes", ret);
+static char *inodes_text(const Record *r) {
+        return count_text(r, "inodes");
 }
 
-static int space_text(const Record *r, char **ret) {
+static char *space_text(const Record *r) {
         uint64_t n = record_get_number(r, "bytes", 0);
 
-        *ret = n > 0 ? format_bytes(n) : NULL;
-        return n > 0 && !*ret ? -ENOMEM : 0;
+        return n > 0 ? format_bytes(n) : strdup("");
 }
 
 /* Whether each step is about the whole path, so that saying so in each line is noise. */

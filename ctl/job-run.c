@@ -2,30 +2,60 @@
 #include "ctl/job-run.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "ctl/exit-code.h"
 #include "ctl/job-report.h"
 #include "dbus/names.h"
 
-int job_append_option(sd_bus_message *m, const char *key, const char *type, ...) {
-        va_list ap;
+/* Only what the user asked for: the daemon's configuration decides the rest. */
+static int append_options(sd_bus_message *m, const Options *o) {
+        static const struct {
+                OptionId id;
+                const char *key;
+        } flags[] = {
+                { OPTION_DRY_RUN, "dry-run" }, { OPTION_FORCE, "force" },   { OPTION_PARENTS, "parents" },
+                { OPTION_RESET, "reset" },     { OPTION_REPAIR, "repair" },
+        };
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(flags); i++)
+                if (options_have(o, flags[i].id))
+                        r = sd_bus_message_append(m, "{sv}", flags[i].key, "b", true);
+        if (r >= 0 && o->method)
+                r = sd_bus_message_append(m, "{sv}", "method", "s", o->method);
+        if (r >= 0 && o->standing)
+                r = sd_bus_message_append(m, "{sv}", "standing", "s", o->standing);
+        if (r >= 0 && options_have(o, OPTION_DEPTH))
+                r = sd_bus_message_append(m, "{sv}", "depth", "u", o->depth);
+        if (r >= 0 && options_have(o, OPTION_DATA))
+                r = sd_bus_message_append(m, "{sv}", "data", "t", o->data_bytes);
+        if (r >= 0 && o->set)
+                r = sd_bus_message_append(m, "{sv}", "set", "s", o->set);
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+int job_start(
+        Ctl *c,
+        JobWait *w,
+        const char *type,
+        const char *member,
+        const char *subject,
+        const char *argument) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        const char *object;
         int r;
 
-        r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", key);
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', type);
-        if (r < 0)
-                return r;
-        va_start(ap, type);
-        r = sd_bus_message_appendv(m, type, ap);
-        va_end(ap);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        if ((r = sd_bus_message_new_method_call(
+                     c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE,
+                     member)) < 0 ||
+            (r = sd_bus_message_append(m, "s", subject)) < 0 || (r = append_options(m, &c->options)) < 0 ||
+            (r = client_send(&c->client, m, &e, &reply)) < 0 ||
+            (r = sd_bus_message_read(reply, "o", &object)) < 0 ||
+            (r = job_wait_add(w, object, argument, subject)) < 0)
+                return (int) client_report(&c->client, &e, r, "%s '%s'", type, argument);
+        return 0;
 }
 
 /* The problems of all jobs, in one list. */
@@ -67,8 +97,7 @@ static int print_started(Ctl *c, const char *type, JobWait *w) {
                 if (r < 0)
                         return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
                 record_done(&j->record);
-                j->record = record;
-                record = (Record){ 0 };
+                j->record = TAKE_STRUCT(record);
                 if (c->options.json == JSON_OFF)
                         (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
         }

@@ -8,8 +8,11 @@
 
 #include "ctl/job-wait.h"
 
-/* Appends an entry of an a{sv}; the value follows as sd_bus_message_append() takes it. */
-int job_append_option(sd_bus_message *m, const char *key, const char *type, ...);
+/* Starts a job: calls a method of the manager with what it is about and the options that the user gave, and
+ * adds it to those that are waited for. type is the verb, argument what the user typed. 0, or the exit code
+ * after a message. */
+int job_start(
+        Ctl *c, JobWait *w, const char *type, const char *member, const char *subject, const char *argument);
 /* Waits for the jobs that were started and says how they ended, or only which they are (--no-block). type is
  * the verb, in messages. Returns the exit code. */
 int job_run(Ctl *c, const char *type, JobWait *w);

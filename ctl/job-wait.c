@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/path-util.h"
 #include "base/states.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/job.h"
 #include "ctl/progress.h"
@@ -105,13 +106,11 @@ static void job_finish(JobWait *w, WaitedJob *j) {
 
 /* Once for each reason; the pauses grow, and there may be many. */
 static void tell_why_it_waits(JobWait *w, WaitedJob *j) {
-        const char *reason = record_get_string(&j->record, "reason") ?: "",
-                   *state = record_get_string(&j->record, "state") ?: "";
-        bool is_waiting = strcmp(state, "waiting") == 0,
+        const char *reason = record_get_string(&j->record, "reason") ?: "";
+        bool is_waiting = record_is(&j->record, "state", "waiting"),
              is_put_off = is_waiting && record_get_number(&j->record, "next_try_usec", 0) > 0;
 
-        if (!*reason || (j->told && strcmp(j->told, reason) == 0) ||
-            options_have(&w->ctl->options, OPTION_QUIET))
+        if (!*reason || str_equal(j->told, reason) || options_have(&w->ctl->options, OPTION_QUIET))
                 return;
         progress_clear(&w->progress);
         print_error(
@@ -151,8 +150,7 @@ static int fetch(JobWait *w, WaitedJob *j) {
         if (r < 0)
                 return r;
         record_done(&j->record);
-        j->record = record;
-        record = (Record){ 0 };
+        j->record = TAKE_STRUCT(record);
         return 0;
 }
 
@@ -172,9 +170,9 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         /* Finished jobs stay readable for a while; should this one be gone already, its result is still
          * known. */
         if (fetch(w, j) < 0 || !job_is_finished(&j->record))
-                r = record_set_string(&j->record, "state", result);
+                record_set_string(&j->record, "state", result);
         job_finish(w, j);
-        return r < 0 ? r : 0;
+        return record_error(&j->record);
 }
 
 /* An undone directory is merged; what was in it stays copied up, or was never anywhere else. */
@@ -331,7 +329,6 @@ int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr) 
 int job_wait_add(JobWait *w, const char *object, const char *argument, const char *path) {
         _cleanup_free_ char *copy = strdup(object);
         WaitedJob *jobs;
-        int r;
 
         if (find_job(w, object)) /* asked for twice */
                 return 0;
@@ -340,26 +337,18 @@ int job_wait_add(JobWait *w, const char *object, const char *argument, const cha
                 return -ENOMEM;
         w->jobs = jobs;
         jobs[w->n] = (WaitedJob){ .argument = argument };
-        r = record_set_string(&jobs[w->n].record, "path", path);
-        if (r < 0)
-                return r;
-        jobs[w->n++].object = TAKE_PTR(copy);
-        return 0;
+        record_set_string(&jobs[w->n].record, "path", path);
+        jobs[w->n].object = TAKE_PTR(copy);
+        return record_error(&jobs[w->n++].record);
 }
 
 static char *make_label(const JobWait *w) {
         _cleanup_free_ char *path = utf8_escape_line(w->jobs[0].argument);
         const char *verb = strcmp(w->type, "finalize") == 0 ? "finalizing" : "unfinalizing";
-        char *s;
-        int r;
 
-        if (!path)
-                return NULL;
-        if (w->n == 1)
-                r = asprintf(&s, "%s '%s'", verb, path);
-        else
-                r = asprintf(&s, "%s %zu paths", verb, w->n);
-        return r < 0 ? NULL : s;
+        if (w->n > 1)
+                return str_format("%s %zu paths", verb, w->n);
+        return path ? str_format("%s '%s'", verb, path) : NULL;
 }
 
 int job_wait_run(JobWait *w) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/format.h"
 #include "ctl/state-color.h"
@@ -28,55 +29,35 @@ int job_compare(const void *a, const void *b) {
 static char *entries_text(const Record *job) {
         uint64_t done = record_get_number(job, "entries_done", 0),
                  total = record_get_number(job, "entries_total", 0);
-        char *s;
-        int r;
 
-        if (total > 0 && !job_is_finished(job))
-                r = asprintf(&s, "%" PRIu64 "/%" PRIu64, done, total);
-        else
-                r = asprintf(&s, "%" PRIu64, done);
-        return r < 0 ? NULL : s;
-}
-
-static int entries_cell(const Record *job, char **ret) {
-        *ret = entries_text(job);
-        return *ret ? 0 : -ENOMEM;
+        return total > 0 && !job_is_finished(job) ? str_format("%" PRIu64 "/%" PRIu64, done, total)
+                                                  : str_format("%" PRIu64, done);
 }
 
 /* Why it failed, or does not get on. */
-static int why_cell(const Record *job, char **ret) {
-        const char *why = record_get_string(job, "error_message") ?: record_get_string(job, "reason");
-
-        *ret = why ? utf8_escape_line(why) : NULL;
-        return why && !*ret ? -ENOMEM : 0;
+static char *why_text(const Record *job) {
+        return utf8_escape_line(
+                record_get_string(job, "error_message") ?: record_get_string(job, "reason") ?: "");
 }
 
-static int type_cell(const Record *job, char **ret) {
+static char *type_text(const Record *job) {
         _cleanup_free_ char *type = utf8_escape_line(record_get_string(job, "type") ?: "?");
 
-        if (!type)
-                return -ENOMEM;
-        if (record_get_boolean(job, "dry_run"))
-                return asprintf(ret, "%s (dry run)", type) < 0 ? -ENOMEM : 0;
-        *ret = TAKE_PTR(type);
-        return 0;
-}
-
-static Color state_color(const Record *job) {
-        return job_state_color(record_get_string(job, "state"));
+        return type ? str_format("%s%s", type, record_get_boolean(job, "dry_run") ? " (dry run)" : "")
+                    : NULL;
 }
 
 int job_print_table(Ctl *c, RecordList *list) {
         static const TableColumn columns[] = {
                 { "JOB", "id", SCOLS_FL_RIGHT, NULL, NULL },
-                { "TYPE", "type", 0, type_cell, NULL },
-                { "STATE", "state", 0, NULL, state_color },
-                { "ENTRIES", "entries_done", SCOLS_FL_RIGHT, entries_cell, NULL },
+                { "TYPE", "type", 0, type_text, NULL },
+                { "STATE", "state", 0, NULL, job_state_color },
+                { "ENTRIES", "entries_done", SCOLS_FL_RIGHT, entries_text, NULL },
                 { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
-                { "ERROR", "error_message", SCOLS_FL_WRAP, why_cell, NULL },
+                { "ERROR", "error_message", SCOLS_FL_WRAP, why_text, NULL },
         };
 
-        return table_print(c, columns, ELEMENTSOF(columns), list);
+        return table_answer(c, "jobs", "No jobs.", columns, ELEMENTSOF(columns), list);
 }
 
 /* "██████░░░░  64 %, "; nothing while it is not known how much there is. */
@@ -84,36 +65,29 @@ static char *bar_text(const Record *job) {
         uint64_t done = record_get_number(job, "entries_done", 0),
                  total = record_get_number(job, "entries_total", 0);
         _cleanup_free_ char *bar = NULL;
-        char *s;
 
         if (total == 0)
                 return strdup("");
         bar = term_bar(done, total, BAR_WIDTH);
-        if (!bar || asprintf(&s, "%s %3u %%, ", bar, (unsigned) ((double) done * 100 / (double) total)) < 0)
-                return NULL;
-        return s;
+        return bar ? str_format("%s %3u %%, ", bar, (unsigned) ((double) done * 100 / (double) total))
+                   : NULL;
 }
 
 char *job_describe(const Record *job) {
         _cleanup_free_ char *path = utf8_escape_line(record_get_string(job, "path") ?: "?"),
                             *entries = entries_text(job), *bar = bar_text(job),
                             *reason = utf8_escape_line(record_get_string(job, "reason") ?: "");
-        char *s;
-        int r;
 
         if (!path || !entries || !bar || !reason)
                 return NULL;
-        r = asprintf(
-                &s, "%" PRIu64 ": %s %s, %s, %s%s entries%s%s", record_get_number(job, "id", 0),
+        return str_format(
+                "%" PRIu64 ": %s %s, %s, %s%s entries%s%s", record_get_number(job, "id", 0),
                 record_get_string(job, "type") ?: "?", path, record_get_string(job, "state") ?: "?", bar,
                 entries, *reason ? "; " : "", reason);
-        return r < 0 ? NULL : s;
 }
 
 ExitCode job_exit_code(const Record *job) {
-        const char *state = record_get_string(job, "state");
-
-        if (state && strcmp(state, "done") == 0)
+        if (record_is(job, "state", "done"))
                 return EXIT_CODE_OK;
         return exit_code_from_error_name(record_get_string(job, "error_name"));
 }
@@ -129,25 +103,17 @@ static char *duration_text(const Record *job) {
 static char *done_text(uint64_t n_entries, uint64_t n_directories) {
         _cleanup_free_ char *entries = format_quantity(n_entries, "entry", "entries"),
                             *directories = format_quantity(n_directories, "directory", "directories");
-        char *s;
-        int r;
 
         if (!entries || !directories)
                 return NULL;
         if (n_entries == 0 && n_directories == 0)
                 return strdup("nothing to do");
-        r = asprintf(
-                &s, "%s%s%s", entries, n_directories > 0 ? " in " : "",
-                n_directories > 0 ? directories : "");
-        return r < 0 ? NULL : s;
+        return str_format(
+                "%s%s%s", entries, n_directories > 0 ? " in " : "", n_directories > 0 ? directories : "");
 }
 
 static char *left_text(uint64_t n, const char *state) {
-        char *s;
-
-        if (n == 0)
-                return strdup("");
-        return asprintf(&s, ", %" PRIu64 " %s", n, state) < 0 ? NULL : s;
+        return n == 0 ? strdup("") : str_format(", %" PRIu64 " %s", n, state);
 }
 
 /* "finalize" -> "finalized" */
@@ -165,18 +131,14 @@ char *job_summary(const Record *job, const JobOutcome *o) {
                             *excluded = left_text(o->n_excluded, "excluded"),
                             *pending = left_text(o->n_pending, "pending"), *duration = duration_text(job);
         const char *type = record_get_string(job, "type") ?: "finalize", *suffix;
-        int r, length;
-        char *s;
+        int length;
 
         if (path && strcmp(type, "remount") == 0)
-                return asprintf(&s, "%s remounted%s%s", path, duration ? ": " : "", duration ?: "") < 0
-                        ? NULL
-                        : s;
+                return str_format("%s remounted%s%s", path, duration ? ": " : "", duration ?: "");
         if (!path || !done || !excluded || !pending)
                 return NULL;
         suffix = past_suffix(type, &length);
-        r = asprintf(
-                &s, "%s %.*s%s: %s%s%s%s%s", path, length, type, suffix, done, excluded, pending,
+        return str_format(
+                "%s %.*s%s: %s%s%s%s%s", path, length, type, suffix, done, excluded, pending,
                 duration ? ", " : "", duration ?: "");
-        return r < 0 ? NULL : s;
 }

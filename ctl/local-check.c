@@ -32,77 +32,38 @@ char *mount_root(const char *path) {
         return *p ? TAKE_PTR(p) : strdup("/");
 }
 
-static int request_send(int fd, const char *mount_point) {
-        WireRequest q = { 0 };
-        int r;
+typedef struct Answer {
+        RecordList list;
+        const char *mount_point;
+} Answer;
 
-        r = wire_request_add(&q, WIRE_VERB, job_type_to_string(JOB_CHECK));
-        if (r >= 0)
-                r = wire_request_add(&q, WIRE_OVERLAY, "");
-        if (r >= 0)
-                r = wire_request_add(&q, WIRE_MOUNT_POINT, mount_point);
-        if (r >= 0)
-                r = wire_request_add(&q, WIRE_PATH, "");
-        if (r >= 0)
-                r = wire_request_send(fd, &q);
-        wire_request_done(&q);
-        return r;
-}
-
-static int list_add(RecordList *l, const WireRecord *wire, const char *mount_point) {
+static int take_check(const WireRecord *wire, void *userdata) {
         _cleanup_record_ Record record = { 0 };
-        int r;
+        Answer *a = userdata;
 
-        r = record_set_name(&record, "mount_point", mount_point);
-        if (r >= 0)
-                r = record_set_string(&record, "id", wire->name);
-        if (r >= 0)
-                r = record_set_string(
-                        &record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
-        if (r >= 0)
-                r = record_set_name(&record, "text", wire->text);
-        if (r >= 0 && *wire->lower_path)
-                r = record_set_name(&record, "advice", wire->lower_path);
-        return r < 0 ? r : record_list_take(l, &record);
-}
-
-static int results_receive(int fd, const char *mount_point, RecordList *l, Failure *reterr) {
-        _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
-        int r;
-
-        if (!wire)
-                return failure_set_errno(reterr, -ENOMEM, "cannot check");
-        while ((r = wire_receive(fd, wire)) > 0) {
-                if (wire->kind == WIRE_RESULT)
-                        return worker_result_to_failure(wire, reterr);
-                if (wire->kind == WIRE_CHECK)
-                        r = list_add(l, wire, mount_point);
-                if (r < 0)
-                        break;
-        }
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the worker's answer");
-        return failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
+        if (wire->kind != WIRE_CHECK)
+                return 0;
+        record_set_name(&record, "mount_point", a->mount_point);
+        record_set_string(&record, "id", wire->name);
+        record_set_string(&record, "level", check_level_to_string((CheckLevel) wire->state) ?: "fail");
+        record_set_name(&record, "text", wire->text);
+        if (*wire->lower_path)
+                record_set_name(&record, "advice", wire->lower_path);
+        return record_list_take(&a->list, &record);
 }
 
 int local_check(const char *mount_point, RecordList *ret, Failure *reterr) {
-        _cleanup_record_list_ RecordList l = { 0 };
-        int fd = -EBADF, r;
-        pid_t pid = 0;
+        Answer a = { .mount_point = mount_point };
+        WireRequest q = { 0 };
+        int r;
 
-        r = worker_spawn(&fd, &pid);
+        wire_request_add(&q, WIRE_VERB, job_type_to_string(JOB_CHECK));
+        wire_request_add(&q, WIRE_OVERLAY, "");
+        wire_request_add(&q, WIRE_MOUNT_POINT, mount_point);
+        wire_request_add(&q, WIRE_PATH, "");
+        r = local_worker_run(&q, LOCAL_WORKER_LEAVE, take_check, &a, reterr);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot start '%s'", worker_path());
-        r = request_send(fd, mount_point);
-        if (r < 0)
-                r = failure_set_errno(reterr, r, "cannot ask the worker");
-        else
-                r = results_receive(fd, mount_point, &l, reterr);
-        fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
-        worker_leave(pid);
-        if (r < 0)
-                return r;
-        *ret = l;
-        l = (RecordList){ 0 };
-        return 0;
+                record_list_done(&a.list);
+        *ret = a.list;
+        return r;
 }

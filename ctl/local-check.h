@@ -7,9 +7,9 @@
 #include "base/failure.h"
 #include "ctl/record.h"
 
-/* Checks the overlay mounted at mount_point (absolute, resolved). The worker is $OVLFIND_WORKER, else the
- * installed one. Records have id, level, text, advice (absent when there is none), mount_point. Blocks until
- * the worker has ended. Negative errno and *reterr set when the checks could not run. */
+/* Checks the overlay mounted at mount_point (absolute, resolved). Records have id, level, text,
+ * advice (absent when there is none), mount_point. Blocks until the worker has ended. Negative errno and
+ * *reterr set when the checks could not run. */
 int local_check(const char *mount_point, RecordList *ret, Failure *reterr);
 
 /* The root of the mount a path lies on; allocated. The path itself where the kernel cannot tell (before

@@ -10,23 +10,14 @@
 #include "ctl/local-worker.h"
 #include "ctl/problems.h"
 
-static int request_make(WireRequest *q, const Options *o, const char *upper, const char *path) {
-        int r;
-
-        r = wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_VERIFY));
-        if (r >= 0)
-                r = wire_request_add(q, WIRE_OFFLINE, "1");
-        if (r >= 0)
-                r = wire_request_add(q, WIRE_PATH, path);
-        if (r >= 0)
-                r = wire_request_add(q, WIRE_UPPER_DIR, upper);
-        if (r >= 0)
-                r = wire_request_add(q, WIRE_LOWER_DIR, o->lower);
-        if (r >= 0 && o->work)
-                r = wire_request_add(q, WIRE_WORK_DIR, o->work);
-        if (r >= 0 && options_have(o, OPTION_REPAIR))
-                r = wire_request_add(q, WIRE_REPAIR, "1");
-        return r;
+static void request_make(WireRequest *q, const Options *o, const char *upper, const char *path) {
+        wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_VERIFY));
+        wire_request_add(q, WIRE_OFFLINE, "1");
+        wire_request_add(q, WIRE_PATH, path);
+        wire_request_add(q, WIRE_UPPER_DIR, upper);
+        wire_request_add(q, WIRE_LOWER_DIR, o->lower);
+        wire_request_add_optional(q, WIRE_WORK_DIR, o->work);
+        wire_request_add_flag(q, WIRE_REPAIR, options_have(o, OPTION_REPAIR));
 }
 
 typedef struct Answer {
@@ -42,21 +33,24 @@ static int on_record(const WireRecord *w, void *userdata) {
         if (w->kind != WIRE_PROBLEM)
                 return 0;
         path = path_join(a->upper, w->path);
-        if (!path || record_set_string(&r, "kind", w->name) < 0 || record_set_name(&r, "path", path) < 0 ||
-            record_set_name(&r, "text", w->text) < 0 || record_set_name(&r, "advice", w->lower_path) < 0 ||
-            record_take(&r, "mended", (Value){ .type = VALUE_BOOLEAN, .boolean = w->state != 0 }) < 0)
+        if (!path)
                 return -ENOMEM;
+        record_set_string(&r, "kind", w->name);
+        record_set_name(&r, "path", path);
+        record_set_name(&r, "text", w->text);
+        record_set_name(&r, "advice", w->lower_path);
+        record_set_boolean(&r, "mended", w->state != 0);
         return record_list_take(&a->list, &r);
 }
 
 static int verify_one(Ctl *c, const char *upper, const char *path, RecordList *ret) {
-        _cleanup_(wire_request_done) WireRequest q = { 0 };
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Answer a = { .list = *ret, .upper = upper };
-        int r = request_make(&q, &c->options, upper, path);
+        WireRequest q = { 0 };
+        int r;
 
-        if (r >= 0)
-                r = local_worker_run(&q, on_record, &a, &f);
+        request_make(&q, &c->options, upper, path);
+        r = local_worker_run(&q, LOCAL_WORKER_STOP, on_record, &a, &f);
         *ret = a.list;
         if (r >= 0)
                 return 0;

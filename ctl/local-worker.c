@@ -15,13 +15,14 @@
 
 extern char **environ;
 
-const char *worker_path(void) {
+static const char *worker_path(void) {
         const char *e = getenv("OVLFIND_WORKER");
 
         return e && *e ? e : WORKER_PATH;
 }
 
-int worker_spawn(int *ret_fd, pid_t *ret_pid) {
+/* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
+static int worker_spawn(int *ret_fd, pid_t *ret_pid) {
         _cleanup_close_ int ours = -EBADF, theirs = -EBADF;
         const char *path = worker_path();
         char *argv[] = { (char *) path_basename(path), NULL };
@@ -53,14 +54,14 @@ int worker_spawn(int *ret_fd, pid_t *ret_pid) {
         return r;
 }
 
-void worker_wait(pid_t pid) {
+static void worker_wait(pid_t pid) {
         int status;
 
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
                 ;
 }
 
-void worker_leave(pid_t pid) {
+static void worker_leave(pid_t pid) {
         struct pollfd p = { .fd = pidfd_open(pid, 0), .events = POLLIN };
 
         if (p.fd < 0 || poll(&p, 1, LEAVE_PATIENCE_MSEC) > 0)
@@ -68,7 +69,7 @@ void worker_leave(pid_t pid) {
         (void) fd_close(p.fd);
 }
 
-int worker_result_to_failure(const WireRecord *wire, Failure *reterr) {
+static int result_to_failure(const WireRecord *wire, Failure *reterr) {
         FailureKind k = failure_kind_from_string(wire->name);
 
         if (k == FAILURE_NONE)
@@ -78,35 +79,37 @@ int worker_result_to_failure(const WireRecord *wire, Failure *reterr) {
 
 static int receive(int fd, local_worker_func func, void *userdata, Failure *reterr) {
         _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
-        int r;
+        int r = wire ? 1 : -ENOMEM;
 
-        if (!wire)
-                return failure_set_errno(reterr, -ENOMEM, "cannot read the worker's answer");
-        while ((r = wire_receive(fd, wire)) > 0) {
-                if (wire->kind == WIRE_RESULT)
-                        return worker_result_to_failure(wire, reterr);
-                r = func(wire, userdata);
-                if (r < 0)
-                        break;
+        while (r > 0 && (r = wire_receive(fd, wire)) > 0) {
+                int k = func(wire, userdata);
+
+                if (k >= 0 && wire->kind == WIRE_RESULT)
+                        return result_to_failure(wire, reterr);
+                r = k < 0 ? k : 1;
         }
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the worker's answer");
-        return failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
+        return r < 0 ? failure_set_errno(reterr, r, "cannot read the worker's answer")
+                     : failure_set(reterr, FAILURE_FAILED, EIO, "the worker ended without a result");
 }
 
-int local_worker_run(const WireRequest *q, local_worker_func func, void *userdata, Failure *reterr) {
-        int fd = -EBADF, r;
+int local_worker_run(
+        WireRequest *q, LocalWorkerEnd end, local_worker_func func, void *userdata, Failure *reterr) {
+        _cleanup_close_ int fd = -EBADF;
         pid_t pid = 0;
+        int r, k;
 
         r = worker_spawn(&fd, &pid);
+        k = r < 0 ? r : wire_request_send(fd, q);
+        wire_request_done(q);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot start '%s'", worker_path());
-        r = wire_request_send(fd, q);
-        if (r < 0)
-                r = failure_set_errno(reterr, r, "cannot ask the worker");
+        r = k < 0 ? failure_set_errno(reterr, k, "cannot ask the worker")
+                  : receive(fd, func, userdata, reterr);
+        if (end != LOCAL_WORKER_FINISH)
+                fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
+        if (end == LOCAL_WORKER_LEAVE)
+                worker_leave(pid);
         else
-                r = receive(fd, func, userdata, reterr);
-        fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
-        worker_wait(pid);
+                worker_wait(pid);
         return r;
 }

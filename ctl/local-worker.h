@@ -8,17 +8,19 @@
 
 #include "base/wire.h"
 
-const char *worker_path(void);
-/* Starts the worker with the other end of *ret_fd as its WORKER_FD. */
-int worker_spawn(int *ret_fd, pid_t *ret_pid);
-void worker_wait(pid_t pid);
-/* The same for one that has answered, but not for long: what one of its threads still asks of a lower layer
- * that hangs keeps it from ending. */
-void worker_leave(pid_t pid);
-/* What the final record says: 0, or the failure. */
-int worker_result_to_failure(const WireRecord *wire, Failure *reterr);
-/* A record that is not the result; a negative return gives up. */
+/* When it has given its result, or cannot be asked: */
+typedef enum LocalWorkerEnd {
+        LOCAL_WORKER_STOP,   /* it is told to end, and waited for */
+        LOCAL_WORKER_LEAVE,  /* the same, but not for long: what one of its threads still asks of a lower
+                              * layer  that hangs keeps it from ending */
+        LOCAL_WORKER_FINISH, /* it is waited for: there is something left to do that nobody sees */
+} LocalWorkerEnd;
+
+/* Called for each record, the result included; a negative return gives up. */
 typedef int (*local_worker_func)(const WireRecord *r, void *userdata);
-/* Starts a worker, asks it, and hands on what it says. Blocks until it has ended. 0, or a negative errno and
- * *reterr: what its result says, or why it could not be asked. */
-int local_worker_run(const WireRequest *q, local_worker_func func, void *userdata, Failure *reterr);
+
+/* Starts a worker ($OVLFIND_WORKER, else the installed one), asks it, and hands on what it says. Takes the
+ * request. Blocks until the worker has ended. 0, or a negative errno and *reterr: what its result says, or
+ * why it could not be asked. */
+int local_worker_run(
+        WireRequest *q, LocalWorkerEnd end, local_worker_func func, void *userdata, Failure *reterr);

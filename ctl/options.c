@@ -2,6 +2,7 @@
 #include "ctl/options.h"
 
 #include <getopt.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/states.h"
@@ -45,6 +46,17 @@ const OptionInfo option_table[] = {
 };
 const size_t n_options = ELEMENTSOF(option_table);
 
+/* Sets *reterr to one line; -EINVAL or -ENOMEM. */
+static _printf_(2, 3) int complain(char **reterr, const char *format, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, format);
+        r = vasprintf(reterr, format, ap);
+        va_end(ap);
+        return r < 0 ? -ENOMEM : -EINVAL;
+}
+
 static int parse_json(Options *o, const char *s, char **reterr) {
         if (strcmp(s, "off") == 0)
                 o->json = JSON_OFF;
@@ -53,58 +65,41 @@ static int parse_json(Options *o, const char *s, char **reterr) {
         else if (strcmp(s, "pretty") == 0)
                 o->json = JSON_PRETTY;
         else
-                return asprintf(reterr, "unknown JSON mode '%s': it is short, pretty or off", s) < 0
-                        ? -ENOMEM
-                        : -EINVAL;
+                return complain(reterr, "unknown JSON mode '%s': it is short, pretty or off", s);
         return 0;
 }
 
 static int parse_method(Options *o, const char *s, char **reterr) {
-        static const char *const methods[] = { "auto", "exchange", "mark", "reconfigure", "swap" };
-
-        for (size_t i = 0; i < ELEMENTSOF(methods); i++)
-                if (strcmp(methods[i], s) == 0) {
-                        o->method = s;
-                        return 0;
-                }
-        return asprintf(
-                       reterr,
-                       "unknown method '%s': it is auto, exchange or mark; of remount, reconfigure or swap",
-                       s) < 0
-                ? -ENOMEM
-                : -EINVAL;
+        o->method = s;
+        if (method_from_string(s) >= 0 || remount_method_from_string(s) >= 0)
+                return 0;
+        return complain(
+                reterr, "unknown method '%s': it is auto, exchange or mark; of remount, reconfigure or swap",
+                s);
 }
 
 static int parse_standing(Options *o, const char *s, char **reterr) {
-        if (standing_from_string(s) >= 0) {
-                o->standing = s;
-                return 0;
-        }
-        return asprintf(reterr, "--standing= is auto, keep or wait, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+        o->standing = s;
+        return standing_from_string(s) >= 0
+                ? 0
+                : complain(reterr, "--standing= is auto, keep or wait, not '%s'", s);
 }
 
 static int parse_depth(Options *o, const char *s, char **reterr) {
-        if (parse_u32(s, &o->depth) >= 0)
-                return 0;
-        return asprintf(reterr, "--depth= wants a number, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+        return parse_u32(s, &o->depth) >= 0 ? 0 : complain(reterr, "--depth= wants a number, not '%s'", s);
 }
 
 static int parse_iterations(Options *o, const char *s, char **reterr) {
-        if (parse_u32(s, &o->iterations) >= 0 && o->iterations > 0)
-                return 0;
-        return asprintf(reterr, "--iterations= wants a number above 0, not '%s'", s) < 0 ? -ENOMEM : -EINVAL;
+        return parse_u32(s, &o->iterations) >= 0 && o->iterations > 0
+                ? 0
+                : complain(reterr, "--iterations= wants a number above 0, not '%s'", s);
 }
 
 static int parse_data(Options *o, const char *s, char **reterr) {
-        o->data_bytes = OPTION_DATA_DEFAULT;
-        if (!s || parse_size(s, &o->data_bytes) >= 0)
+        o->data_bytes = s && strcmp(s, "all") == 0 ? UINT64_MAX : OPTION_DATA_DEFAULT;
+        if (!s || o->data_bytes == UINT64_MAX || parse_size(s, &o->data_bytes) >= 0)
                 return 0;
-        if (strcmp(s, "all") == 0) {
-                o->data_bytes = UINT64_MAX;
-                return 0;
-        }
-        return asprintf(reterr, "--data= wants a size such as 64K or 1M, or all, not '%s'", s) < 0 ? -ENOMEM
-                                                                                                   : -EINVAL;
+        return complain(reterr, "--data= wants a size such as 64K or 1M, or all, not '%s'", s);
 }
 
 static int add_states(Options *o, const char *s) {
@@ -211,19 +206,16 @@ static const OptionInfo *option_find(int value) {
         return NULL;
 }
 
-static int complain(int value, char **argv, char **reterr) {
+static int refuse(int value, char **argv, char **reterr) {
         const OptionInfo *o = option_find(optopt);
-        int r;
 
         if (value == ':')
-                r = asprintf(reterr, "option --%s wants an argument", o ? o->name : "?");
-        else if (o)
-                r = asprintf(reterr, "option --%s takes no argument", o->name);
-        else if (optopt != 0)
-                r = asprintf(reterr, "unknown option '-%c'", optopt);
-        else
-                r = asprintf(reterr, "unknown option '%s'", argv[optind - 1]);
-        return r < 0 ? -ENOMEM : -EINVAL;
+                return complain(reterr, "option --%s wants an argument", o ? o->name : "?");
+        if (o)
+                return complain(reterr, "option --%s takes no argument", o->name);
+        if (optopt != 0)
+                return complain(reterr, "unknown option '-%c'", optopt);
+        return complain(reterr, "unknown option '%s'", argv[optind - 1]);
 }
 
 int options_parse(int argc, char **argv, Options *ret, char **reterr) {
@@ -238,7 +230,7 @@ int options_parse(int argc, char **argv, Options *ret, char **reterr) {
         while (r >= 0 && (value = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
                 const OptionInfo *i = value == ':' || value == '?' ? NULL : option_find(value);
 
-                r = i ? option_apply(&o, i->id, optarg, reterr) : complain(value, argv, reterr);
+                r = i ? option_apply(&o, i->id, optarg, reterr) : refuse(value, argv, reterr);
         }
         if (r < 0) {
                 options_done(&o);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "ctl/format.h"
 #include "ctl/term.h"
 
@@ -18,8 +19,6 @@ static bool is_interesting(const char *state) {
 static char *pace_text(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         _cleanup_free_ char *rate = NULL, *left = NULL;
         uint64_t left_usec;
-        char *s;
-        int r;
 
         if (elapsed_usec < RATE_AFTER_USEC || done == 0)
                 return strdup("");
@@ -27,33 +26,24 @@ static char *pace_text(uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         left_usec = format_time_left(done, total, elapsed_usec);
         if (left_usec != USEC_INFINITY && total > done)
                 left = format_seconds(left_usec + USEC_PER_SEC - 1); /* never "0 s left" */
-        r = asprintf(&s, ", %s%s%s%s", rate ?: "", left ? ", " : "", left ?: "", left ? " left" : "");
-        return r < 0 ? NULL : s;
+        return str_format(", %s%s%s%s", rate ?: "", left ? ", " : "", left ?: "", left ? " left" : "");
 }
 
 char *
 progress_text(const char *label, const char *state, uint64_t done, uint64_t total, uint64_t elapsed_usec) {
         _cleanup_free_ char *pace = pace_text(done, total, elapsed_usec), *count = NULL;
         const char *extra = is_interesting(state) ? state : NULL;
-        char *s;
-        int r;
 
-        if (!pace)
-                return NULL;
         if (total > 0)
-                r = asprintf(&count, ": %" PRIu64 "/%" PRIu64 " entr%s", done, total, PLURAL_Y(total));
+                count = str_format(": %" PRIu64 "/%" PRIu64 " entr%s", done, total, PLURAL_Y(total));
         else if (done > 0)
-                r = asprintf(&count, ": %" PRIu64 " entr%s", done, PLURAL_Y(done));
+                count = str_format(": %" PRIu64 " entr%s", done, PLURAL_Y(done));
         else
-                r = asprintf(&count, "%s", extra ? ": " : term_ellipsis());
-        if (r < 0) {
-                count = NULL;
+                count = strdup(extra ? ": " : term_ellipsis());
+        if (!pace || !count)
                 return NULL;
-        }
-        r = asprintf(
-                &s, "%s%s%s%s%s", label, count, pace, extra && (done > 0 || total > 0) ? ", " : "",
-                extra ?: "");
-        return r < 0 ? NULL : s;
+        return str_format(
+                "%s%s%s%s%s", label, count, pace, extra && (done > 0 || total > 0) ? ", " : "", extra ?: "");
 }
 
 void progress_init(Progress *p, const char *label, bool quiet) {

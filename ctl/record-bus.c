@@ -79,9 +79,8 @@ static int read_dict(sd_bus_message *m, Value *ret) {
         int r;
 
         r = record_read(&record, m);
-        if (r < 0)
-                return r;
-        r = record_list_take(&l, &record);
+        if (r >= 0)
+                r = record_list_take(&l, &record);
         if (r < 0)
                 return r;
         *ret = (Value){ .type = VALUE_RECORD, .list = l };
@@ -95,8 +94,7 @@ static int read_dicts(sd_bus_message *m, Value *ret) {
         r = record_list_read(&l, m);
         if (r < 0)
                 return r;
-        *ret = (Value){ .type = VALUE_RECORDS, .list = l };
-        l = (RecordList){ 0 };
+        *ret = (Value){ .type = VALUE_RECORDS, .list = TAKE_STRUCT(l) };
         return 1;
 }
 
@@ -164,7 +162,9 @@ static int read_entry(Record *record, sd_bus_message *m) {
         if (!key)
                 return -ENOMEM;
         r = read_variant(m, &v);
-        return r > 0 ? record_take(record, key, v) : r;
+        if (r > 0)
+                record_take(record, key, v);
+        return r < 0 ? r : record_error(record);
 }
 
 int record_read(Record *record, sd_bus_message *m) {

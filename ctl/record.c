@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/strv.h"
 #include "base/utf8.h"
 
 static void value_done(Value *v) {
@@ -12,9 +13,7 @@ static void value_done(Value *v) {
                 free(v->string);
                 break;
         case VALUE_STRINGS:
-                for (char **s = v->strings; s && *s; s++)
-                        free(*s);
-                free(v->strings);
+                (void) strv_free(v->strings);
                 break;
         case VALUE_RECORD:
         case VALUE_RECORDS:
@@ -54,41 +53,52 @@ static Field *record_find(const Record *r, const char *key) {
         return NULL;
 }
 
-int record_take(Record *r, const char *key, Value v) {
+void record_take(Record *r, const char *key, Value v) {
         Field *f = record_find(r, key), *fields;
         char *k;
 
         if (f) {
                 value_done(&f->value);
                 f->value = v;
-                return 0;
+                return;
         }
         k = strdup(key);
         fields = k ? reallocarray(r->fields, r->n + 1, sizeof(*fields)) : NULL;
         if (!fields) {
+                r->is_incomplete = true;
                 free(k);
                 value_done(&v);
-                return -ENOMEM;
+                return;
         }
         r->fields = fields;
         fields[r->n++] = (Field){ .key = k, .value = v };
-        return 0;
 }
 
-int record_set_string(Record *r, const char *key, const char *s) {
-        char *copy = strdup(s);
-
-        return copy ? record_take(r, key, (Value){ .type = VALUE_STRING, .string = copy }) : -ENOMEM;
+static void take_string(Record *r, const char *key, char *s) {
+        if (s)
+                record_take(r, key, (Value){ .type = VALUE_STRING, .string = s });
+        else
+                r->is_incomplete = true;
 }
 
-int record_set_name(Record *r, const char *key, const char *s) {
-        char *escaped = utf8_escape(s);
-
-        return escaped ? record_take(r, key, (Value){ .type = VALUE_STRING, .string = escaped }) : -ENOMEM;
+void record_set_string(Record *r, const char *key, const char *s) {
+        take_string(r, key, strdup(s));
 }
 
-int record_set_number(Record *r, const char *key, uint64_t n) {
-        return record_take(r, key, (Value){ .type = VALUE_NUMBER, .number = n });
+void record_set_name(Record *r, const char *key, const char *s) {
+        take_string(r, key, utf8_escape(s));
+}
+
+void record_set_number(Record *r, const char *key, uint64_t n) {
+        record_take(r, key, (Value){ .type = VALUE_NUMBER, .number = n });
+}
+
+void record_set_boolean(Record *r, const char *key, bool b) {
+        record_take(r, key, (Value){ .type = VALUE_BOOLEAN, .boolean = b });
+}
+
+int record_error(const Record *r) {
+        return r->is_incomplete ? -ENOMEM : 0;
 }
 
 void record_remove(Record *r, const char *key) {
@@ -117,6 +127,10 @@ const char *record_get_string(const Record *r, const char *key) {
         const Value *v = get_typed(r, key, VALUE_STRING);
 
         return v ? v->string : NULL;
+}
+
+bool record_is(const Record *r, const char *key, const char *s) {
+        return str_equal(record_get_string(r, key), s);
 }
 
 uint64_t record_get_number(const Record *r, const char *key, uint64_t fallback) {
@@ -166,15 +180,14 @@ void record_drop_unknown(Record *r) {
 }
 
 int record_list_take(RecordList *l, Record *r) {
-        Record *items = reallocarray(l->items, l->n + 1, sizeof(*items));
+        Record *items = r->is_incomplete ? NULL : reallocarray(l->items, l->n + 1, sizeof(*items));
 
         if (!items) {
                 record_done(r);
                 return -ENOMEM;
         }
         l->items = items;
-        items[l->n++] = *r;
-        *r = (Record){ 0 };
+        items[l->n++] = TAKE_STRUCT(*r);
         return 0;
 }
 

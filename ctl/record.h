@@ -45,6 +45,7 @@ typedef struct Field {
 struct Record {
         Field *fields;
         size_t n;
+        bool is_incomplete; /* a value could not be kept, for want of memory */
 };
 
 void record_done(Record *r);
@@ -52,17 +53,23 @@ void record_list_done(RecordList *l);
 #define _cleanup_record_ _cleanup_(record_done)
 #define _cleanup_record_list_ _cleanup_(record_list_done)
 
-/* Sets or replaces; 0 or -ENOMEM. record_take() owns the value from the call on, whatever it returns. */
-int record_take(Record *r, const char *key, Value v);
-int record_set_string(Record *r, const char *key, const char *s);
+/* Set or replace. What cannot be kept for want of memory makes the record incomplete, and no list takes it.
+ * record_take() owns the value from the call on. */
+void record_take(Record *r, const char *key, Value v);
+void record_set_string(Record *r, const char *key, const char *s);
 /* The same for what no bus has brought: names of files, and texts with such names. */
-int record_set_name(Record *r, const char *key, const char *s);
-int record_set_number(Record *r, const char *key, uint64_t n);
+void record_set_name(Record *r, const char *key, const char *s);
+void record_set_number(Record *r, const char *key, uint64_t n);
+void record_set_boolean(Record *r, const char *key, bool b);
+/* 0, or -ENOMEM for one that is incomplete. */
+int record_error(const Record *r) _pure_;
 void record_remove(Record *r, const char *key);
 
 /* NULL or the fallback when absent or of another type; borrowed. */
 const Value *record_get(const Record *r, const char *key) _pure_;
 const char *record_get_string(const Record *r, const char *key) _pure_;
+/* Whether the key has this string. */
+bool record_is(const Record *r, const char *key, const char *s) _pure_;
 uint64_t record_get_number(const Record *r, const char *key, uint64_t fallback) _pure_;
 bool record_get_boolean(const Record *r, const char *key) _pure_;
 char *const *record_get_strings(const Record *r, const char *key) _pure_; /* never NULL */
@@ -73,7 +80,7 @@ record_get_list(const Record *r, const char *key) _pure_; /* of VALUE_RECORD too
  * plan. */
 void record_drop_unknown(Record *r);
 
-/* Appends *r to the list and empties it. */
+/* Appends *r to the list and empties it. -ENOMEM, also for one that is incomplete. */
 int record_list_take(RecordList *l, Record *r);
 typedef int (*record_compare_func)(const void *, const void *);
 void record_list_sort(RecordList *l, record_compare_func compare);

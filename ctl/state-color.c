@@ -4,40 +4,29 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/str.h"
 #include "base/utf8.h"
 
 Color directory_state_color(const char *state) {
-        switch (directory_state_from_string(state)) {
-        case DIRECTORY_FINALIZED:
-                return COLOR_GREEN;
-        case DIRECTORY_COPYING:
-        case DIRECTORY_PENDING:
-        case DIRECTORY_STALE:
-                return COLOR_YELLOW;
-        case DIRECTORY_BROKEN:
-        case DIRECTORY_GONE:
-                return COLOR_RED;
-        case DIRECTORY_EXCLUDED:
-                return COLOR_GREY;
-        default:
-                return COLOR_NONE;
-        }
+        static const Color colors[_DIRECTORY_STATE_MAX] = {
+                [DIRECTORY_FINALIZED] = COLOR_GREEN, [DIRECTORY_COPYING] = COLOR_YELLOW,
+                [DIRECTORY_PENDING] = COLOR_YELLOW,  [DIRECTORY_STALE] = COLOR_YELLOW,
+                [DIRECTORY_BROKEN] = COLOR_RED,      [DIRECTORY_GONE] = COLOR_RED,
+                [DIRECTORY_EXCLUDED] = COLOR_GREY,
+        };
+        DirectoryState s = directory_state_from_string(state);
+
+        return s >= 0 ? colors[s] : COLOR_NONE;
 }
 
 Color job_state_color(const char *state) {
-        switch (job_state_from_string(state)) {
-        case JOB_RUNNING:
-        case JOB_APPLYING:
-                return COLOR_GREEN;
-        case JOB_WAITING:
-                return COLOR_YELLOW;
-        case JOB_FAILED:
-                return COLOR_RED;
-        case JOB_CANCELED:
-                return COLOR_GREY;
-        default:
-                return COLOR_NONE;
-        }
+        static const Color colors[_JOB_STATE_MAX] = {
+                [JOB_RUNNING] = COLOR_GREEN, [JOB_APPLYING] = COLOR_GREEN, [JOB_WAITING] = COLOR_YELLOW,
+                [JOB_FAILED] = COLOR_RED,    [JOB_CANCELED] = COLOR_GREY,
+        };
+        JobState s = job_state_from_string(state);
+
+        return s >= 0 ? colors[s] : COLOR_NONE;
 }
 
 Color overlay_state_color(const char *state) {
@@ -51,25 +40,19 @@ Color overlay_state_color(const char *state) {
 }
 
 Color check_level_color(const char *level) {
-        switch (check_level_from_string(level)) {
-        case CHECK_OK:
-                return COLOR_GREEN;
-        case CHECK_WARNING:
-                return COLOR_YELLOW;
-        case CHECK_FAIL:
-                return COLOR_RED;
-        default:
-                return COLOR_NONE;
-        }
+        static const Color colors[_CHECK_LEVEL_MAX] = {
+                [CHECK_OK] = COLOR_GREEN,
+                [CHECK_WARNING] = COLOR_YELLOW,
+                [CHECK_FAIL] = COLOR_RED,
+        };
+        CheckLevel l = check_level_from_string(level);
+
+        return l >= 0 ? colors[l] : COLOR_NONE;
 }
 
-int overlay_state_text(const Record *overlay, char **ret) {
+char *overlay_state_text(const Record *overlay) {
         _cleanup_free_ char *state = utf8_escape_line(record_get_string(overlay, "state") ?: "unknown");
 
-        if (!state)
-                return -ENOMEM;
-        if (record_get_boolean(overlay, "paused"))
-                return asprintf(ret, "%s (paused)", state) < 0 ? -ENOMEM : 0;
-        *ret = TAKE_PTR(state);
-        return 0;
+        return state ? str_format("%s%s", state, record_get_boolean(overlay, "paused") ? " (paused)" : "")
+                     : NULL;
 }

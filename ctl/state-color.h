@@ -13,4 +13,4 @@ Color overlay_state_color(const char *state) _pure_;
 Color check_level_color(const char *level) _pure_;
 
 /* Cell of an overlay's state: "active", "active (paused)". */
-int overlay_state_text(const Record *overlay, char **ret);
+char *overlay_state_text(const Record *overlay);

@@ -3,10 +3,11 @@
 
 #include <inttypes.h>
 #include <libsmartcols.h>
-#include <stdarg.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "base/utf8.h"
+#include "ctl/exit-code.h"
 #include "ctl/format.h"
 
 #define WRAP_WIDTH_MIN 20 /* narrower explanations are no help */
@@ -17,79 +18,58 @@ static inline void table_unrefp(struct libscols_table **t) {
                 scols_unref_table(*t);
 }
 
-static int join(char **s, const char *part) {
-        char *joined;
+/* Appends to what is joined with commas; takes s. NULL on out of memory, which part may tell, too. */
+static char *join(char *s, const char *part) {
+        char *joined = part ? str_format("%s%s%s", s, *s ? ", " : "", part) : NULL;
 
-        if (asprintf(&joined, "%s%s%s", *s ?: "", *s ? ", " : "", part) < 0)
-                return -ENOMEM;
-        free(*s);
-        *s = joined;
-        return 0;
+        free(s);
+        return joined;
 }
 
-static int strings_to_text(char *const *l, char **ret) {
-        _cleanup_free_ char *s = NULL;
+static char *strings_to_text(char *const *l) {
+        char *s = strdup("");
 
-        for (; *l; l++) {
+        for (; *l && s; l++) {
                 _cleanup_free_ char *e = utf8_escape_line(*l);
 
-                if (!e || join(&s, e) < 0)
-                        return -ENOMEM;
+                s = join(s, e);
         }
-        *ret = TAKE_PTR(s);
-        return 0;
+        return s;
 }
 
-static int counts_to_text(const Record *r, char **ret) {
-        _cleanup_free_ char *s = NULL;
+static char *counts_to_text(const Record *r) {
+        char *s = strdup("");
 
-        for (size_t i = 0; i < r->n; i++) {
+        for (size_t i = 0; i < r->n && s; i++) {
+                const Value *v = &r->fields[i].value;
                 _cleanup_free_ char *part = NULL, *key = utf8_escape_line(r->fields[i].key);
 
-                if (r->fields[i].value.type != VALUE_NUMBER || r->fields[i].value.number == 0)
+                if (v->type != VALUE_NUMBER || v->number == 0)
                         continue;
-                if (!key || asprintf(&part, "%" PRIu64 " %s", r->fields[i].value.number, key) < 0)
-                        return -ENOMEM;
-                if (join(&s, part) < 0)
-                        return -ENOMEM;
+                part = key ? str_format("%" PRIu64 " %s", v->number, key) : NULL;
+                s = join(s, part);
         }
-        *ret = TAKE_PTR(s);
-        return 0;
+        return s;
 }
 
-static int number_to_text(char **ret, const char *format, ...) _printf_(2, 3);
-static int number_to_text(char **ret, const char *format, ...) {
-        va_list ap;
-        int r;
-
-        va_start(ap, format);
-        r = vasprintf(ret, format, ap);
-        va_end(ap);
-        return r < 0 ? -ENOMEM : 0;
-}
-
-int value_to_text(const Value *v, char **ret) {
-        *ret = NULL;
-        if (!v)
-                return 0;
-        switch (v->type) {
+char *value_to_text(const Value *v) {
+        switch (v ? v->type : VALUE_STRING) {
         case VALUE_STRING:
-                *ret = utf8_escape_line(v->string);
-                return *ret ? 0 : -ENOMEM;
+                return utf8_escape_line(v ? v->string : "");
         case VALUE_NUMBER:
-                return number_to_text(ret, "%" PRIu64, v->number);
+                return str_format("%" PRIu64, v->number);
         case VALUE_SIGNED:
-                return number_to_text(ret, "%" PRId64, v->number_signed);
+                return str_format("%" PRId64, v->number_signed);
         case VALUE_BOOLEAN:
-                return number_to_text(ret, "%s", v->boolean ? "yes" : "no");
+                return strdup(v->boolean ? "yes" : "no");
         case VALUE_STRINGS:
-                return strings_to_text(v->strings, ret);
+                return strings_to_text(v->strings);
         case VALUE_RECORD:
-                return counts_to_text(&v->list.items[0], ret);
+                return counts_to_text(&v->list.items[0]);
         case VALUE_RECORDS:
-                return number_to_text(ret, "%zu", v->list.n);
+                return str_format("%zu", v->list.n);
         }
-        return 0;
+        return strdup("");
 }
 
 static int cell_fill(
@@ -98,18 +78,13 @@ static int cell_fill(
         const Record *record,
         struct libscols_line *line,
         size_t i) {
-        _cleanup_free_ char *text = NULL;
-        Color color;
-        int r;
+        _cleanup_free_ char *text =
+                column->text ? column->text(record) : value_to_text(record_get(record, column->key));
+        Color color = column->color ? column->color(record_get_string(record, "state")) : COLOR_NONE;
+        int r = text ? scols_line_set_data(line, i, text) : -ENOMEM;
 
-        r = column->text ? column->text(record, &text)
-                         : value_to_text(record_get(record, column->key), &text);
         if (r < 0)
                 return r;
-        r = scols_line_set_data(line, i, text ?: "");
-        if (r < 0)
-                return r;
-        color = column->color ? column->color(record) : COLOR_NONE;
         if (color == COLOR_NONE || !c->term.has_color)
                 return 0;
         return scols_cell_set_color(scols_line_get_cell(line, i), term_color(&c->term, color));
@@ -122,7 +97,7 @@ static int table_add_line(
         size_t n,
         const Record *record) {
         struct libscols_line *line = scols_table_new_line(table, /* parent= */ NULL);
-        int r = line ? 0 : -ENOMEM;
+        int r = line ? record_error(record) : -ENOMEM;
 
         for (size_t i = 0; i < n && r >= 0; i++)
                 r = cell_fill(c, &columns[i], record, line, i);
@@ -198,20 +173,15 @@ static int cut_cell(struct libscols_cell *cell, size_t width) {
         const char *text = scols_cell_get_data(cell) ?: "", *mark = term_ellipsis();
         size_t mark_width = format_width(mark);
         _cleanup_free_ char *cut = NULL;
-        int k;
 
         if (format_width(text) <= width || width <= mark_width)
                 return 0;
         width -= mark_width;
         if (*text == '/')
-                k = asprintf(&cut, "%s%s", mark, path_tail(text, width));
+                cut = str_format("%s%s", mark, path_tail(text, width));
         else
-                k = asprintf(&cut, "%.*s%s", (int) format_fitting(text, width), text, mark);
-        if (k < 0) {
-                cut = NULL;
-                return -ENOMEM;
-        }
-        return scols_cell_set_data(cell, cut);
+                cut = str_format("%.*s%s", (int) format_fitting(text, width), text, mark);
+        return cut ? scols_cell_set_data(cell, cut) : -ENOMEM;
 }
 
 static int cut_column(struct libscols_table *table, size_t column, size_t width) {
@@ -264,4 +234,23 @@ int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const Reco
         if (r >= 0)
                 r = table_fit(c, table, columns, n_columns);
         return r < 0 ? r : scols_print_table(table);
+}
+
+int table_answer(
+        Ctl *c,
+        const char *name,
+        const char *none,
+        const TableColumn *columns,
+        size_t n_columns,
+        RecordList *list) {
+        int r = 0;
+
+        if (c->options.json != JSON_OFF)
+                r = ctl_print_json(c, name, list);
+        else if (list->n > 0) {
+                term_open_pager(&c->term);
+                r = table_print(c, columns, n_columns, list);
+        } else if (ctl_want_legend(c))
+                (void) puts(none);
+        return r < 0 ? print_oom() : EXIT_CODE_OK;
 }

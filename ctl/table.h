@@ -10,15 +10,23 @@ typedef struct TableColumn {
         const char *title;
         const char *key; /* of the record; unless text is set, the cell is its value */
         int flags;       /* SCOLS_FL_; SCOLS_FL_TRUNC may be cut, SCOLS_FL_WRAP (of the last) is wrapped */
-        /* The cell's text, allocated and already safe for a terminal; NULL with *ret unset is an empty cell.
-         */
-        int (*text)(const Record *r, char **ret);
-        Color (*color)(const Record *r);
+        char *(*text)(const Record *r);    /* allocated and already safe for a terminal */
+        Color (*color)(const char *state); /* by the record's state, which may be NULL */
 } TableColumn;
 
 /* Prints the list with a header line (unless --no-legend). 0 or negative errno. */
 int table_print(Ctl *c, const TableColumn *columns, size_t n_columns, const RecordList *list);
 
+/* The answer of a verb: the list as JSON under that name, as a table, or in words when it is empty. The exit
+ * code. */
+int table_answer(
+        Ctl *c,
+        const char *name,
+        const char *none,
+        const TableColumn *columns,
+        size_t n_columns,
+        RecordList *list);
+
 /* A value as the text of a cell: strings escaped, numbers in decimal, several strings joined with commas,
- * counts as in "2 pending, 40 finalized". Empty when absent. */
-int value_to_text(const Value *v, char **ret);
+ * counts as in "2 pending, 40 finalized". Empty when absent. NULL on out of memory. */
+char *value_to_text(const Value *v);

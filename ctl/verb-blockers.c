@@ -5,6 +5,7 @@
 #include <libsmartcols.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/table.h"
 #include "ctl/target.h"
@@ -32,24 +33,16 @@ static int add_blockers(Ctl *c, const char *subject, sd_bus_error *reterr, Recor
 }
 
 /* A mount elsewhere is told by both its ends. */
-static int path_text(const Record *r, char **ret) {
+static char *path_text(const Record *r) {
         const char *path = record_get_string(r, "path"), *mount_point = record_get_string(r, "mount_point");
         _cleanup_free_ char *p = utf8_escape_line(path ?: ""), *m = utf8_escape_line(mount_point ?: "");
+        bool is_layer = record_is(r, "kind", "layer");
 
         if (!p || !m)
-                return -ENOMEM;
-        if (!mount_point) {
-                *ret = TAKE_PTR(p);
-                return 0;
-        }
-        return asprintf(
-                       ret,
-                       strcmp(record_get_string(r, "kind") ?: "", "layer") == 0
-                               ? "%s (layer of the overlay at %s)"
-                               : "%s (mounted at %s)",
-                       p, m) < 0
-                ? (*ret = NULL, -ENOMEM)
-                : 0;
+                return NULL;
+        return mount_point
+                ? str_format("%s (%s %s)", p, is_layer ? "layer of the overlay at" : "mounted at", m)
+                : TAKE_PTR(p);
 }
 
 static int print_blockers(Ctl *c, RecordList *l) {
@@ -61,15 +54,7 @@ static int print_blockers(Ctl *c, RecordList *l) {
                 { "PATH", "path", 0, path_text, NULL },
         };
 
-        if (c->options.json != JSON_OFF)
-                return ctl_print_json(c, "blockers", l) < 0 ? print_oom() : EXIT_CODE_OK;
-        if (l->n == 0) {
-                if (ctl_want_legend(c))
-                        (void) puts("No blockers.");
-                return EXIT_CODE_OK;
-        }
-        term_open_pager(&c->term);
-        return table_print(c, columns, ELEMENTSOF(columns), l) < 0 ? print_oom() : EXIT_CODE_OK;
+        return table_answer(c, "blockers", "No blockers.", columns, ELEMENTSOF(columns), l);
 }
 
 static int blockers_of_one(Ctl *c, const char *argument) {
@@ -89,13 +74,6 @@ static int blockers_of_one(Ctl *c, const char *argument) {
         return print_blockers(c, &l);
 }
 
-/* Nobody uses what is not mounted. */
-static bool is_absent(const Record *overlay) {
-        const char *state = record_get_string(overlay, "state");
-
-        return state && strcmp(state, "absent") == 0;
-}
-
 static int blockers_of_all(Ctl *c) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList overlays = { 0 }, l = { 0 };
@@ -107,7 +85,8 @@ static int blockers_of_all(Ctl *c) {
         for (size_t i = 0; i < overlays.n; i++) {
                 const char *name = record_get_string(&overlays.items[i], "name");
 
-                if (!name || is_absent(&overlays.items[i]))
+                if (!name ||
+                    record_is(&overlays.items[i], "state", "absent")) /* nobody uses what is not mounted */
                         continue;
                 r = add_blockers(c, name, &e, &l);
                 if (r < 0)

@@ -27,14 +27,11 @@ remote_check(Ctl *c, const char *subject, const char *overlay, sd_bus_error *ret
         if (r >= 0)
                 r = client_read_list(reply, &checks);
         for (size_t i = 0; i < checks.n && r >= 0; i++) {
-                const char *advice = record_get_string(&checks.items[i], "advice");
-
-                if (advice && *advice == '\0')
+                if (record_is(&checks.items[i], "advice", ""))
                         record_remove(&checks.items[i], "advice");
                 if (overlay)
-                        r = record_set_string(&checks.items[i], "overlay", overlay);
-                if (r >= 0)
-                        r = record_list_take(l, &checks.items[i]);
+                        record_set_string(&checks.items[i], "overlay", overlay);
+                r = record_list_take(l, &checks.items[i]);
         }
         return r;
 }

@@ -19,7 +19,8 @@ static int print_log_level(Ctl *c, const char *level) {
         _cleanup_record_ Record record = { 0 };
         _cleanup_free_ char *safe = utf8_escape_line(level);
 
-        if (!safe || record_set_string(&record, "log_level", level) < 0)
+        record_set_string(&record, "log_level", level);
+        if (!safe || record.is_incomplete)
                 return print_oom();
         if (c->options.json != JSON_OFF)
                 json_print(stdout, c->options.json, &record);

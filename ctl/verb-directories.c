@@ -13,15 +13,10 @@
 #include "ctl/target.h"
 #include "ctl/verbs.h"
 
-static int since_text(const Record *r, char **ret) {
+static char *since_text(const Record *r) {
         uint64_t usec = record_get_number(r, "finalized_usec", 0);
 
-        *ret = usec > 0 ? format_timestamp(usec) : NULL;
-        return usec > 0 && !*ret ? -ENOMEM : 0;
-}
-
-static Color state_color(const Record *r) {
-        return directory_state_color(record_get_string(r, "state"));
+        return usec > 0 ? format_timestamp(usec) : strdup("");
 }
 
 static int compare_paths(const void *a, const void *b) {
@@ -79,21 +74,13 @@ static void keep_wanted(const Ctl *c, RecordList *l) {
 static int print_directories(Ctl *c, RecordList *list) {
         static const TableColumn columns[] = {
                 { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
-                { "STATE", "state", 0, NULL, state_color },
+                { "STATE", "state", 0, NULL, directory_state_color },
                 { "ENTRIES", "entries", SCOLS_FL_RIGHT, NULL, NULL },
                 { "SINCE", "finalized_usec", 0, since_text, NULL },
                 { "REASON", "reason", SCOLS_FL_WRAP, NULL, NULL },
         };
 
-        if (c->options.json != JSON_OFF)
-                return ctl_print_json(c, "directories", list) < 0 ? print_oom() : EXIT_CODE_OK;
-        if (list->n == 0) {
-                if (ctl_want_legend(c))
-                        (void) puts("No directories.");
-                return EXIT_CODE_OK;
-        }
-        term_open_pager(&c->term);
-        return table_print(c, columns, ELEMENTSOF(columns), list) < 0 ? print_oom() : EXIT_CODE_OK;
+        return table_answer(c, "directories", "No directories.", columns, ELEMENTSOF(columns), list);
 }
 
 int verb_directories(Ctl *c, int argc, char **argv) {

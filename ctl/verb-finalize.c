@@ -4,6 +4,7 @@
  * for. Only options that the user gave are sent: the daemon's configuration decides the rest. */
 #include <string.h>
 
+#include "base/strv.h"
 #include "ctl/job-run.h"
 #include "ctl/local-job.h"
 #include "ctl/problems.h"
@@ -15,63 +16,7 @@
 typedef struct Kind {
         const char *type;
         const char *member;
-        bool takes_overlays; /* by name, too; none given means all */
 } Kind;
-
-static void strv_freep(char ***l) {
-        for (char **s = *l; s && *s; s++)
-                free(*s);
-        free(*l);
-}
-
-/* Only what the user asked for: the daemon's configuration decides the rest. */
-static int append_options(sd_bus_message *m, const Options *o) {
-        int r;
-
-        r = sd_bus_message_open_container(m, 'a', "{sv}");
-        if (r >= 0 && options_have(o, OPTION_DRY_RUN))
-                r = job_append_option(m, "dry-run", "b", true);
-        if (r >= 0 && options_have(o, OPTION_FORCE))
-                r = job_append_option(m, "force", "b", true);
-        if (r >= 0 && o->method)
-                r = job_append_option(m, "method", "s", o->method);
-        if (r >= 0 && o->standing)
-                r = job_append_option(m, "standing", "s", o->standing);
-        if (r >= 0 && options_have(o, OPTION_DEPTH))
-                r = job_append_option(m, "depth", "u", o->depth);
-        if (r >= 0 && options_have(o, OPTION_PARENTS))
-                r = job_append_option(m, "parents", "b", true);
-        if (r >= 0 && options_have(o, OPTION_DATA))
-                r = job_append_option(m, "data", "t", o->data_bytes);
-        if (r >= 0 && options_have(o, OPTION_RESET))
-                r = job_append_option(m, "reset", "b", true);
-        if (r >= 0 && options_have(o, OPTION_REPAIR))
-                r = job_append_option(m, "repair", "b", true);
-        return r < 0 ? r : sd_bus_message_close_container(m);
-}
-
-/* Starts one job. 0, or the exit code after a message. */
-static int job_start(Ctl *c, const Kind *k, JobWait *w, const char *argument, const char *path) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-        const char *object;
-        int r;
-
-        r = sd_bus_message_new_method_call(
-                c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE,
-                k->member);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "s", path);
-        if (r >= 0)
-                r = append_options(m, &c->options);
-        if (r >= 0)
-                r = client_send(&c->client, m, &e, &reply);
-        if (r >= 0)
-                r = sd_bus_message_read(reply, "o", &object);
-        if (r >= 0)
-                r = job_wait_add(w, object, argument, path);
-        return r < 0 ? (int) client_report(&c->client, &e, r, "%s '%s'", k->type, argument) : 0;
-}
 
 static int resolve_overlay(const Kind *k, const RecordList *overlays, const char *name, char **ret) {
         const Record *o = overlay_find(overlays, name);
@@ -87,14 +32,15 @@ static int resolve_overlay(const Kind *k, const RecordList *overlays, const char
         return *ret ? 0 : print_oom();
 }
 
-/* All paths must be there before any job starts: half a command line is what nobody asked for. */
+/* With overlays names of them count, too. All paths must be there before any job starts: half a command line
+ * is what nobody asked for. */
 static int resolve_all(const Kind *k, const RecordList *overlays, int argc, char **argv, char ***ret) {
-        _cleanup_(strv_freep) char **paths = calloc((size_t) argc + 1, sizeof(*paths));
+        _cleanup_strv_free_ char **paths = calloc((size_t) argc + 1, sizeof(*paths));
 
         if (!paths)
                 return print_oom();
         for (int i = 0; i < argc; i++) {
-                int code = k->takes_overlays && !argument_is_path(argv[i])
+                int code = overlays && !argument_is_path(argv[i])
                         ? resolve_overlay(k, overlays, argv[i], &paths[i])
                         : path_resolve(k->type, argv[i], &paths[i]);
 
@@ -114,7 +60,7 @@ static int run_paths(Ctl *c, const Kind *k, int argc, char **argv, char **paths)
         if (r < 0)
                 return (int) client_report(&c->client, &e, r, "%s '%s'", k->type, argv[0]);
         for (int i = 0; i < argc; i++) {
-                r = job_start(c, k, w, argv[i], paths[i]);
+                r = job_start(c, w, k->type, k->member, paths[i], argv[i]);
                 code = code == EXIT_CODE_OK ? r : code;
                 if (r == EXIT_CODE_UNREACHABLE)
                         break;
@@ -126,7 +72,7 @@ static int run_paths(Ctl *c, const Kind *k, int argc, char **argv, char **paths)
 }
 
 static int run(Ctl *c, const Kind *k, int argc, char **argv) {
-        _cleanup_(strv_freep) char **paths = NULL;
+        _cleanup_strv_free_ char **paths = NULL;
         int r;
 
         if (options_have(&c->options, OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER))
@@ -139,7 +85,7 @@ static int run(Ctl *c, const Kind *k, int argc, char **argv) {
 static int run_overlays(Ctl *c, const Kind *k, int argc, char **argv) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList overlays = { 0 };
-        _cleanup_(strv_freep) char **paths = NULL;
+        _cleanup_strv_free_ char **paths = NULL;
         _cleanup_free_ char **names = NULL;
         int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
 
@@ -164,31 +110,31 @@ static int run_overlays(Ctl *c, const Kind *k, int argc, char **argv) {
 }
 
 int verb_finalize(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "finalize", "Finalize", false };
+        static const Kind kind = { "finalize", "Finalize" };
 
         return run(c, &kind, argc, argv);
 }
 
 int verb_unfinalize(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "unfinalize", "Unfinalize", false };
+        static const Kind kind = { "unfinalize", "Unfinalize" };
 
         return run(c, &kind, argc, argv);
 }
 
 int verb_refresh(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "refresh", "Refresh", false };
+        static const Kind kind = { "refresh", "Refresh" };
 
         return run(c, &kind, argc, argv);
 }
 
 int verb_prune(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "prune", "Prune", true };
+        static const Kind kind = { "prune", "Prune" };
 
         return run_overlays(c, &kind, argc, argv);
 }
 
 int verb_verify(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "verify", "Verify", true };
+        static const Kind kind = { "verify", "Verify" };
 
         return options_have(&c->options, OPTION_OFFLINE) ? verify_offline(c, argc, argv)
                                                          : run_overlays(c, &kind, argc, argv);

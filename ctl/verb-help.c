@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
@@ -46,27 +47,22 @@ static char **option_names(const Verb *v) {
         for (size_t i = 0, n = 0; l && i < n_options; i++) {
                 if (!((v->options | OPTIONS_COMMON) & option_table[i].id))
                         continue;
-                if (asprintf(&l[n], "--%s", option_table[i].name) < 0) {
-                        l[n] = NULL;
-                        break;
-                }
-                n++;
+                l[n] = str_format("--%s", option_table[i].name);
+                n += l[n] != NULL;
         }
         return l;
 }
 
-static int verb_to_record(const Verb *v, Record *ret) {
+static Record verb_to_record(const Verb *v) {
         char **options = option_names(v);
-        int r;
+        Record r = { .is_incomplete = !options };
 
-        if (!options)
-                return -ENOMEM;
-        r = record_take(ret, "options", (Value){ .type = VALUE_STRINGS, .strings = options });
-        if (r >= 0)
-                r = record_set_string(ret, "name", v->name);
-        if (r >= 0)
-                r = record_set_string(ret, "arguments", v->arguments);
-        return r < 0 ? r : record_set_string(ret, "summary", v->summary);
+        if (options)
+                record_take(&r, "options", (Value){ .type = VALUE_STRINGS, .strings = options });
+        record_set_string(&r, "name", v->name);
+        record_set_string(&r, "arguments", v->arguments);
+        record_set_string(&r, "summary", v->summary);
+        return r;
 }
 
 static int print_json(Ctl *c) {
@@ -74,11 +70,9 @@ static int print_json(Ctl *c) {
         int r = 0;
 
         for (size_t i = 0; i < n_verbs && r >= 0; i++) {
-                _cleanup_record_ Record record = { 0 };
+                Record record = verb_to_record(&verb_table[i]);
 
-                r = verb_to_record(&verb_table[i], &record);
-                if (r >= 0)
-                        r = record_list_take(&list, &record);
+                r = record_list_take(&list, &record);
         }
         return r < 0 || ctl_print_json(c, "verbs", &list) < 0 ? print_oom() : EXIT_CODE_OK;
 }
@@ -120,12 +114,10 @@ static char *daemon_version(Ctl *c) {
 
 static int add_version(RecordList *l, const char *name, const char *version) {
         _cleanup_record_ Record record = { 0 };
-        int r;
 
-        r = record_set_string(&record, "component", name);
-        if (r >= 0)
-                r = record_set_string(&record, "version", version);
-        return r < 0 ? r : record_list_take(l, &record);
+        record_set_string(&record, "component", name);
+        record_set_string(&record, "version", version);
+        return record_list_take(l, &record);
 }
 
 int verb_version(Ctl *c, int argc, char **argv) {

@@ -21,10 +21,8 @@ static void keep_wanted(const Ctl *c, const char *overlay, RecordList *l) {
         size_t n = 0;
 
         for (size_t i = 0; i < l->n; i++) {
-                const char *name = record_get_string(&l->items[i], "overlay");
-
                 if (options_want_state(&c->options, record_get_string(&l->items[i], "state") ?: "") &&
-                    (!overlay || (name && strcmp(name, overlay) == 0)))
+                    (!overlay || record_is(&l->items[i], "overlay", overlay)))
                         l->items[n++] = l->items[i];
                 else
                         record_done(&l->items[i]);
@@ -48,15 +46,7 @@ int verb_jobs(Ctl *c, int argc, char **argv) {
                 return (int) client_report(&c->client, &e, r, "list the jobs");
         keep_wanted(c, overlay, &list);
         record_list_sort(&list, job_compare);
-        if (c->options.json != JSON_OFF)
-                return ctl_print_json(c, "jobs", &list) < 0 ? print_oom() : EXIT_CODE_OK;
-        if (list.n == 0) {
-                if (ctl_want_legend(c))
-                        (void) puts("No jobs.");
-                return EXIT_CODE_OK;
-        }
-        term_open_pager(&c->term);
-        return job_print_table(c, &list) < 0 ? print_oom() : EXIT_CODE_OK;
+        return job_print_table(c, &list);
 }
 
 int verb_cancel(Ctl *c, int argc, char **argv) {

@@ -9,16 +9,10 @@
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 
-static int finalized_text(const Record *r, char **ret) {
+static char *finalized_text(const Record *r) {
         const RecordList *counts = record_get_list(r, "directories");
-        uint64_t n = counts->n > 0 ? record_get_number(&counts->items[0], "finalized", 0) : 0;
 
-        *ret = format_count(n);
-        return *ret ? 0 : -ENOMEM;
-}
-
-static Color state_color(const Record *r) {
-        return overlay_state_color(record_get_string(r, "state"));
+        return format_count(counts->n > 0 ? record_get_number(&counts->items[0], "finalized", 0) : 0);
 }
 
 static int compare_names(const void *a, const void *b) {
@@ -29,7 +23,7 @@ int verb_list(Ctl *c, int argc, char **argv) {
         static const TableColumn columns[] = {
                 { "NAME", "name", 0, NULL, NULL },
                 { "MOUNTPOINT", "mount_point", SCOLS_FL_TRUNC, NULL, NULL },
-                { "STATE", "state", 0, overlay_state_text, state_color },
+                { "STATE", "state", 0, overlay_state_text, overlay_state_color },
                 { "SCHEME", "scheme", 0, NULL, NULL },
                 { "FINALIZED", "directories", SCOLS_FL_RIGHT, finalized_text, NULL },
                 { "REASON", "reason", SCOLS_FL_WRAP, NULL, NULL },
@@ -42,13 +36,5 @@ int verb_list(Ctl *c, int argc, char **argv) {
         if (r < 0)
                 return (int) client_report(&c->client, &e, r, "list the overlays");
         record_list_sort(&list, compare_names);
-        if (c->options.json != JSON_OFF)
-                return ctl_print_json(c, "overlays", &list) < 0 ? print_oom() : EXIT_CODE_OK;
-        if (list.n == 0) {
-                if (ctl_want_legend(c))
-                        (void) puts("No overlays configured.");
-                return EXIT_CODE_OK;
-        }
-        term_open_pager(&c->term);
-        return table_print(c, columns, ELEMENTSOF(columns), &list) < 0 ? print_oom() : EXIT_CODE_OK;
+        return table_answer(c, "overlays", "No overlays configured.", columns, ELEMENTSOF(columns), &list);
 }

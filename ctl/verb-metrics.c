@@ -84,16 +84,14 @@ static int add_sample(
         const char *value_key,
         uint64_t value) {
         _cleanup_record_ Record sample = { 0 };
-        int r;
 
-        r = record_set_string(&sample, "name", name);
-        if (r >= 0 && overlay)
-                r = record_set_string(&sample, "overlay", overlay);
-        if (r >= 0 && label)
-                r = record_set_string(&sample, label, label_value);
-        if (r >= 0)
-                r = record_set_number(&sample, value_key, value);
-        return r < 0 ? r : record_list_take(l, &sample);
+        record_set_string(&sample, "name", name);
+        if (overlay)
+                record_set_string(&sample, "overlay", overlay);
+        if (label)
+                record_set_string(&sample, label, label_value);
+        record_set_number(&sample, value_key, value);
+        return record_list_take(l, &sample);
 }
 
 static int add(RecordList *l, const Family *f, const char *overlay, const char *label, uint64_t value) {
@@ -133,12 +131,9 @@ static int add_jobs(RecordList *l, const Family *f, const char *name, const Reco
 
                 if (job_state_is_final(s))
                         continue;
-                for (size_t i = 0; i < jobs->n; i++) {
-                        const char *of = record_get_string(&jobs->items[i], "overlay");
-                        const char *state = record_get_string(&jobs->items[i], "state");
-
-                        n += of && state && strcmp(of, name) == 0 && job_state_from_string(state) == s;
-                }
+                for (size_t i = 0; i < jobs->n; i++)
+                        n += record_is(&jobs->items[i], "overlay", name) &&
+                                record_is(&jobs->items[i], "state", job_state_to_string(s));
                 r = add(l, f, name, job_state_to_string(s), n);
         }
         return r;

@@ -31,7 +31,9 @@ static int read_argument(Record *r, const char *key, char type, sd_bus_message *
 
         if (type == 's' || type == 'o') {
                 k = sd_bus_message_read_basic(m, type, &s);
-                return k < 0 ? k : record_set_string(r, key, s);
+                if (k >= 0)
+                        record_set_string(r, key, s);
+                return k;
         }
         if (type == 'u') {
                 k = sd_bus_message_read_basic(m, type, &u);
@@ -40,7 +42,9 @@ static int read_argument(Record *r, const char *key, char type, sd_bus_message *
                 k = sd_bus_message_read_basic(m, type, &n);
         else
                 return sd_bus_message_skip(m, NULL);
-        return k < 0 ? k : record_set_number(r, key, n);
+        if (k >= 0)
+                record_set_number(r, key, n);
+        return k;
 }
 
 static int read_manager_signal(Record *r, sd_bus_message *m) {
@@ -70,31 +74,31 @@ static int read_properties(Record *r, sd_bus_message *m) {
         int k;
 
         k = sd_bus_message_read_basic(m, 's', &interface);
-        if (k >= 0)
-                k = record_set_string(r, "interface", interface);
-        if (k >= 0)
-                k = record_read(&changed, m);
+        if (k < 0)
+                return k;
+        record_set_string(r, "interface", interface);
+        k = record_read(&changed, m);
         if (k >= 0)
                 k = record_list_take(&l, &changed);
-        return k < 0 ? k : record_take(r, "changed", (Value){ .type = VALUE_RECORD, .list = l });
+        if (k >= 0)
+                record_take(r, "changed", (Value){ .type = VALUE_RECORD, .list = l });
+        return k;
 }
 
 static int read_signal(Record *r, sd_bus_message *m) {
         const char *member = sd_bus_message_get_member(m), *object;
         int k;
 
-        k = record_set_number(r, "time_usec", now_realtime_usec());
-        if (k >= 0)
-                k = record_set_string(r, "signal", member);
-        if (k >= 0)
-                k = record_set_string(r, "object", sd_bus_message_get_path(m));
-        if (k < 0)
-                return k;
+        record_set_number(r, "time_usec", now_realtime_usec());
+        record_set_string(r, "signal", member);
+        record_set_string(r, "object", sd_bus_message_get_path(m));
         if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Properties", "PropertiesChanged"))
                 return read_properties(r, m);
         if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.ObjectManager", NULL)) {
                 k = sd_bus_message_read_basic(m, 'o', &object);
-                return k < 0 ? k : record_set_string(r, "object", object);
+                if (k >= 0)
+                        record_set_string(r, "object", object);
+                return k;
         }
         return read_manager_signal(r, m);
 }
@@ -114,10 +118,10 @@ static int print_fields(const Record *r) {
                                 return k;
                         continue;
                 }
-                k = value_to_text(&f->value, &text);
-                if (k < 0)
-                        return k;
-                if (text && *text) /* a property that is empty says nothing */
+                text = value_to_text(&f->value);
+                if (!text)
+                        return -ENOMEM;
+                if (*text) /* a property that is empty says nothing */
                         (void) printf(" %s=%s", f->key, text);
         }
         return 0;
@@ -162,10 +166,9 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         r = sd_bus_message_read(m, "sss", &name, &old, &new);
         if (r < 0)
                 return r;
-        r = record_set_number(&record, "time_usec", now_realtime_usec());
-        if (r >= 0)
-                r = record_set_string(&record, "signal", *new ? "Started" : "Stopped");
-        return r < 0 ? r : print_signal(c, &record);
+        record_set_number(&record, "time_usec", now_realtime_usec());
+        record_set_string(&record, "signal", *new ? "Started" : "Stopped");
+        return record.is_incomplete ? -ENOMEM : print_signal(c, &record);
 }
 
 static int subscribe(Ctl *c) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/docs.h"
 #include "ctl/format.h"
@@ -42,12 +43,10 @@ static void print_docs(const char *page, const char *anchor) {
 }
 
 static int print_value(const Record *r, const char *label, const char *key) {
-        _cleanup_free_ char *text = NULL;
-        int k = value_to_text(record_get(r, key), &text);
+        _cleanup_free_ char *text = value_to_text(record_get(r, key));
 
-        if (k >= 0)
-                print_line(label, text);
-        return k;
+        print_line(label, text);
+        return text ? 0 : -ENOMEM;
 }
 
 /* Several strings: a line each below one label. */
@@ -81,10 +80,10 @@ static int print_jobs(const RecordList *jobs, const char *overlay) {
         const char *label = "Jobs";
 
         for (size_t i = 0; i < jobs->n; i++) {
-                const char *name = record_get_string(&jobs->items[i], "overlay");
                 _cleanup_free_ char *text = NULL;
 
-                if (job_is_finished(&jobs->items[i]) || (overlay && (!name || strcmp(name, overlay) != 0)))
+                if (job_is_finished(&jobs->items[i]) ||
+                    (overlay && !record_is(&jobs->items[i], "overlay", overlay)))
                         continue;
                 text = job_describe(&jobs->items[i]);
                 if (!text)
@@ -148,14 +147,13 @@ static int print_draining(const Record *o) {
                 _cleanup_free_ char *who = utf8_escape_line(record_get_string(d, "who") ?: "?"),
                                     *text = NULL;
 
-                if (!who ||
-                    asprintf(
-                            &text, "an old superblock%s, used by %s%s",
-                            record_get_boolean(d, "read_only") ? ", read-only" : "", who,
-                            record_get_number(d, "processes", 0) > 3 ? " and others" : "") < 0) {
-                        text = NULL;
+                text = who ? str_format(
+                                     "an old superblock%s, used by %s%s",
+                                     record_get_boolean(d, "read_only") ? ", read-only" : "", who,
+                                     record_get_number(d, "processes", 0) > 3 ? " and others" : "")
+                           : NULL;
+                if (!text)
                         return -ENOMEM;
-                }
                 print_line(label, text);
                 label = "";
         }
@@ -183,12 +181,6 @@ static int print_watching(const Record *o) {
         return 0;
 }
 
-static bool is_refused(const Record *o) {
-        const char *state = record_get_string(o, "state");
-
-        return state && strcmp(state, "refused") == 0;
-}
-
 static int print_unproved(const Record *o) {
         const char *unproved = record_get_string(o, "lower_unproved");
         int r = print_value(o, "Unproved", "lower_unproved");
@@ -210,7 +202,7 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         print_dot(c, color);
         (void) printf("%s - overlay on %s\n", name, mount_point);
         r = print_state(c, o, color, record_get_boolean(o, "paused") ? " (paused)" : "");
-        if (is_refused(o))
+        if (record_is(o, "state", "refused"))
                 print_docs("checks.md", NULL);
         if (r >= 0)
                 r = print_strings(o, "Lower", "lower_dirs");
@@ -246,21 +238,13 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
 /* "61, 50 of them need a lower layer" */
 static int print_entries(const Record *d) {
         uint64_t n = record_get_number(d, "entries", 0), n_merge = record_get_number(d, "merge_children", 0);
-        _cleanup_free_ char *text = NULL;
-        int r;
+        _cleanup_free_ char *text = n_merge > 0
+                ? str_format("%" PRIu64 ", %" PRIu64 " of them need a lower layer", n, n_merge)
+                : str_format("%" PRIu64, n);
 
-        if (!record_get(d, "entries"))
-                return 0;
-        if (n_merge > 0)
-                r = asprintf(&text, "%" PRIu64 ", %" PRIu64 " of them need a lower layer", n, n_merge);
-        else
-                r = asprintf(&text, "%" PRIu64, n);
-        if (r < 0) {
-                text = NULL;
-                return -ENOMEM;
-        }
-        print_line("Entries", text);
-        return 0;
+        if (record_get(d, "entries"))
+                print_line("Entries", text);
+        return text ? 0 : -ENOMEM;
 }
 
 static int print_directory(const Ctl *c, const Record *d) {
@@ -297,42 +281,36 @@ static int print_directory(const Ctl *c, const Record *d) {
         return r;
 }
 
-static int dot_text(const Record *r, char **ret) {
-        *ret = strdup(term_dot());
-        return *ret ? 0 : -ENOMEM;
-}
-
-static Color overlay_color(const Record *r) {
-        return overlay_state_color(record_get_string(r, "state"));
+static char *dot_text(const Record *r) {
+        return strdup(term_dot());
 }
 
 /* "2 jobs"; how many was counted beforehand. */
-static int jobs_text(const Record *r, char **ret) {
+static char *jobs_text(const Record *r) {
         uint64_t n = record_get_number(r, "n_jobs", 0);
 
-        *ret = n > 0 ? format_quantity(n, "job", "jobs") : NULL;
-        return n > 0 && !*ret ? -ENOMEM : 0;
+        return n > 0 ? format_quantity(n, "job", "jobs") : strdup("");
 }
 
 static int overlay_table(Ctl *c, RecordList *overlays, const RecordList *jobs) {
         static const TableColumn columns[] = {
-                { "", "", 0, dot_text, overlay_color },
+                { "", "", 0, dot_text, overlay_state_color },
                 { "NAME", "name", 0, NULL, NULL },
                 { "MOUNTPOINT", "mount_point", SCOLS_FL_TRUNC, NULL, NULL },
-                { "STATE", "state", 0, overlay_state_text, overlay_color },
+                { "STATE", "state", 0, overlay_state_text, overlay_state_color },
                 { "DIRECTORIES", "directories", SCOLS_FL_TRUNC, NULL, NULL },
                 { "JOBS", "n_jobs", 0, jobs_text, NULL },
         };
 
         for (size_t i = 0; i < overlays->n; i++) {
-                const char *name = record_get_string(&overlays->items[i], "name"), *of;
+                const char *name = record_get_string(&overlays->items[i], "name");
                 uint64_t n = 0;
 
-                for (size_t j = 0; j < jobs->n && name; j++) {
-                        of = record_get_string(&jobs->items[j], "overlay");
-                        n += of && strcmp(of, name) == 0 && !job_is_finished(&jobs->items[j]);
-                }
-                if (record_set_number(&overlays->items[i], "n_jobs", n) < 0)
+                for (size_t j = 0; j < jobs->n && name; j++)
+                        n += record_is(&jobs->items[j], "overlay", name) &&
+                                !job_is_finished(&jobs->items[j]);
+                record_set_number(&overlays->items[i], "n_jobs", n);
+                if (overlays->items[i].is_incomplete)
                         return -ENOMEM;
         }
         return table_print(c, columns, ELEMENTSOF(columns), overlays);
@@ -473,20 +451,18 @@ static int print_subjects_text(Ctl *c, const Subjects *s) {
 /* Both kinds in one document when both were asked for. */
 static int print_subjects_json(Ctl *c, Subjects *s) {
         _cleanup_record_ Record top = { 0 };
-        int r = 0;
 
         if (s->found_overlays.n > 0)
-                r = record_take(
-                        &top, "overlays", (Value){ .type = VALUE_RECORDS, .list = s->found_overlays });
-        s->found_overlays = (RecordList){ 0 };
-        if (r >= 0 && s->found_directories.n > 0) {
-                r = record_take(
-                        &top, "directories", (Value){ .type = VALUE_RECORDS, .list = s->found_directories });
-                s->found_directories = (RecordList){ 0 };
-        }
-        if (r >= 0 && top.n > 0)
+                record_take(
+                        &top, "overlays",
+                        (Value){ .type = VALUE_RECORDS, .list = TAKE_STRUCT(s->found_overlays) });
+        if (s->found_directories.n > 0)
+                record_take(
+                        &top, "directories",
+                        (Value){ .type = VALUE_RECORDS, .list = TAKE_STRUCT(s->found_directories) });
+        if (top.n > 0 && !top.is_incomplete)
                 json_print(stdout, c->options.json, &top);
-        return r;
+        return record_error(&top);
 }
 
 int verb_status(Ctl *c, int argc, char **argv) {

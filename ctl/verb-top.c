@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "base/str.h"
 #include "ctl/state-color.h"
 #include "ctl/table.h"
 #include "ctl/target.h"
@@ -16,34 +17,25 @@
 #define BAR_WIDTH 10
 #define ROWS_BESIDE 3 /* of the screen: the head, the header line, and where the cursor stays */
 
-static int opens_text(const Record *r, char **ret) {
-        uint64_t n = record_get_number(r, "opens_per_minute", 0);
-
-        return asprintf(ret, "%.1f", (double) n / 60) < 0 ? -ENOMEM : 0;
+static char *opens_text(const Record *r) {
+        return str_format("%.1f", (double) record_get_number(r, "opens_per_minute", 0) / 60);
 }
 
 /* In parts of the hottest, which print_hot() has noted. */
-static int bar_text(const Record *r, char **ret) {
-        *ret = term_bar(record_get_number(r, "heat", 0), record_get_number(r, "heat_most", 1), BAR_WIDTH);
-        return *ret ? 0 : -ENOMEM;
+static char *bar_text(const Record *r) {
+        return term_bar(record_get_number(r, "heat", 0), record_get_number(r, "heat_most", 1), BAR_WIDTH);
 }
 
-static int note_hottest(RecordList *l) {
+static void note_hottest(RecordList *l) {
         uint64_t most = 1;
-        int r = 0;
 
         for (size_t i = 0; i < l->n; i++) {
                 uint64_t heat = record_get_number(&l->items[i], "heat", 0);
 
                 most = heat > most ? heat : most;
         }
-        for (size_t i = 0; i < l->n && r >= 0; i++)
-                r = record_set_number(&l->items[i], "heat_most", most);
-        return r;
-}
-
-static Color state_color(const Record *r) {
-        return directory_state_color(record_get_string(r, "state"));
+        for (size_t i = 0; i < l->n; i++)
+                record_set_number(&l->items[i], "heat_most", most);
 }
 
 static unsigned screen_rows(void) {
@@ -58,7 +50,7 @@ static int print_hot(Ctl *c, RecordList *list, bool is_live) {
                 { "", "", 0, bar_text, NULL }, /* on a terminal */
                 { "HEAT", "heat", SCOLS_FL_RIGHT, NULL, NULL },
                 { "OPENS/S", "opens_per_minute", SCOLS_FL_RIGHT, opens_text, NULL },
-                { "STATE", "state", 0, NULL, state_color },
+                { "STATE", "state", 0, NULL, directory_state_color },
                 { "PATH", "path", SCOLS_FL_TRUNC, NULL, NULL },
         };
 
@@ -68,10 +60,9 @@ static int print_hot(Ctl *c, RecordList *list, bool is_live) {
                 return ctl_print_json(c, "directories", list);
         if (is_live)
                 (void) fputs("\033[H\033[J", stdout);
+        note_hottest(list);
         if (list->n > 0)
-                return note_hottest(list) < 0
-                        ? -ENOMEM
-                        : table_print(c, columns + skip, ELEMENTSOF(columns) - skip, list);
+                return table_print(c, columns + skip, ELEMENTSOF(columns) - skip, list);
         if (ctl_want_legend(c))
                 (void) puts("Nothing is used.");
         return 0;

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "api/bus-internal.h"
+#include "base/strv.h"
 #include "dbus/names.h"
 #include "overlays/keeper.h"
-#include "service/strv.h"
 
 PROPERTY_GETTER(get_name) {
         const Managed *o = userdata;

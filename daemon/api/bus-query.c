@@ -181,7 +181,8 @@ int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *
                 r = managed_check_usable(o, path, &failure);
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
-        r = managed_make_request(o, JOB_INSPECT, relative, &request);
+        managed_make_request(o, JOB_INSPECT, relative, &request);
+        r = request.error;
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, path, QUERY_INSPECT_USEC, on_directory, error);
@@ -251,13 +252,12 @@ static int make_foreign_request(Manager *m, const char *path, WireRequest *reque
                 return failure_set(
                         reterr, FAILURE_NOT_MANAGED, ENOENT,
                         "'%s' is neither on a configured overlay nor the mount point of another one", path);
-        if ((r = wire_request_add(request, WIRE_VERB, job_type_to_string(JOB_CHECK))) < 0 ||
-            (r = wire_request_add(request, WIRE_OVERLAY, "")) < 0 ||
-            (r = wire_request_add(request, WIRE_MOUNT_POINT, p)) < 0 ||
-            (r = wire_request_add(request, WIRE_PATH, "")) < 0 ||
-            (r = wire_request_add(request, WIRE_STATE_DIR, m->host.state_dir)) < 0)
-                return failure_set_errno(reterr, r, "cannot check '%s'", path);
-        return 0;
+        wire_request_add(request, WIRE_VERB, job_type_to_string(JOB_CHECK));
+        wire_request_add(request, WIRE_OVERLAY, "");
+        wire_request_add(request, WIRE_MOUNT_POINT, p);
+        wire_request_add(request, WIRE_PATH, "");
+        wire_request_add(request, WIRE_STATE_DIR, m->host.state_dir);
+        return request->error < 0 ? failure_set_errno(reterr, request->error, "cannot check '%s'", path) : 0;
 }
 
 static int make_check_request(
@@ -280,8 +280,9 @@ static int make_check_request(
                         return make_foreign_request(m, which, request, reterr);
         }
         *ret_overlay = o->config->name;
-        r = managed_make_request(o, JOB_CHECK, "", request);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot check '%s'", which) : 0;
+        managed_make_request(o, JOB_CHECK, "", request);
+        return request->error < 0 ? failure_set_errno(reterr, request->error, "cannot check '%s'", which)
+                                  : 0;
 }
 
 int bus_method_check(sd_bus_message *message, Manager *m, sd_bus_error *error) {
@@ -403,9 +404,9 @@ int bus_method_list_blockers(sd_bus_message *message, Manager *m, sd_bus_error *
                 return bus_error_from_failure(error, &failure);
         trees.path = relative;
         managed_foreach_kept(o, add_old_tree, &trees);
-        r = managed_make_request(o, JOB_BLOCKERS, relative, &request);
-        if (r >= 0)
-                r = wire_request_add(&request, WIRE_OLD_TREES, trees.ids);
+        managed_make_request(o, JOB_BLOCKERS, relative, &request);
+        wire_request_add(&request, WIRE_OLD_TREES, trees.ids);
+        r = request.error;
         if (r >= 0)
                 r = question_new(message, m, o->config->name, &q);
         return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_blockers, error);

@@ -39,6 +39,14 @@
                 *_f_ = -EBADF;                                                                              \
                 _v_;                                                                                        \
         })
+/* The same for a struct, which is left zeroed. */
+#define TAKE_STRUCT(s)                                                                                      \
+        ({                                                                                                  \
+                __auto_type _s_ = &(s);                                                                     \
+                __auto_type _v_ = *_s_;                                                                     \
+                *_s_ = (__typeof__(_v_)){ 0 };                                                              \
+                _v_;                                                                                        \
+        })
 
 /* Defines a cleanup function for `type` from a destructor that accepts NULL. */
 #define DEFINE_CLEANUP(type, func)                                                                          \

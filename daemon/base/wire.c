@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/wire.h"
 
-#include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -89,34 +88,39 @@ int wire_receive(int fd, WireRecord *ret) {
         return r < 0 ? r : 1;
 }
 
-int wire_request_add(WireRequest *q, const char *key, const char *value) {
+void wire_request_add(WireRequest *q, const char *key, const char *value) {
         size_t n = strlen(key) + 1 + strlen(value) + 1;
         char *b;
 
-        if (q->size + n > WIRE_REQUEST_MAX)
-                return -E2BIG;
+        if (q->error == 0 && q->size + n > WIRE_REQUEST_MAX)
+                q->error = -E2BIG;
+        if (q->error < 0)
+                return;
         b = realloc(q->buffer, q->size + n);
-        if (!b)
-                return -ENOMEM;
+        if (!b) {
+                q->error = -ENOMEM;
+                return;
+        }
         q->buffer = b;
         (void) snprintf(b + q->size, n, "%s=%s", key, value);
         q->size += n;
-        return 0;
 }
 
-int wire_request_addf(WireRequest *q, const char *key, const char *format, ...) {
-        _cleanup_free_ char *value = NULL;
-        va_list ap;
-        int r;
+void wire_request_add_number(WireRequest *q, const char *key, uint64_t n) {
+        char value[32];
 
-        va_start(ap, format);
-        r = vasprintf(&value, format, ap);
-        va_end(ap);
-        if (r < 0) {
-                value = NULL;
-                return -ENOMEM;
-        }
-        return wire_request_add(q, key, value);
+        (void) snprintf(value, sizeof(value), "%llu", (unsigned long long) n);
+        wire_request_add(q, key, value);
+}
+
+void wire_request_add_flag(WireRequest *q, const char *key, bool is_set) {
+        if (is_set)
+                wire_request_add(q, key, "1");
+}
+
+void wire_request_add_optional(WireRequest *q, const char *key, const char *value) {
+        if (value)
+                wire_request_add(q, key, value);
 }
 
 const char *wire_request_get(const WireRequest *q, const char *key) {
@@ -129,7 +133,7 @@ const char *wire_request_get(const WireRequest *q, const char *key) {
 }
 
 int wire_request_send(int fd, const WireRequest *q) {
-        return send_packet(fd, q->buffer, q->size);
+        return q->error < 0 ? q->error : send_packet(fd, q->buffer, q->size);
 }
 
 int wire_request_receive(int fd, WireRequest *ret) {

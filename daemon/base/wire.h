@@ -141,11 +141,16 @@ int wire_receive(int fd, WireRecord *ret);
 typedef struct WireRequest {
         char *buffer;
         size_t size;
+        int error; /* what could not be added made it so; it is not sent then */
 } WireRequest;
 
-int wire_request_add(WireRequest *q, const char *key, const char *value); /* -E2BIG past WIRE_REQUEST_MAX */
-int wire_request_addf(WireRequest *q, const char *key, const char *format, ...) _printf_(3, 4);
+/* error becomes -E2BIG past WIRE_REQUEST_MAX, or -ENOMEM. */
+void wire_request_add(WireRequest *q, const char *key, const char *value);
+void wire_request_add_number(WireRequest *q, const char *key, uint64_t n);
+/* Adds "1", or nothing; and a value, or nothing for NULL. */
+void wire_request_add_flag(WireRequest *q, const char *key, bool is_set);
+void wire_request_add_optional(WireRequest *q, const char *key, const char *value);
 const char *wire_request_get(const WireRequest *q, const char *key); /* NULL when absent; borrowed */
-int wire_request_send(int fd, const WireRequest *q);
+int wire_request_send(int fd, const WireRequest *q);                 /* or its error */
 int wire_request_receive(int fd, WireRequest *ret); /* 1, 0 at end of file, negative errno */
 void wire_request_done(WireRequest *q);

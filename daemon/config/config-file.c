@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/path-util.h"
-#include "service/strv.h"
+#include "base/strv.h"
 
 /* 1: there and wanted, 0: masked, -ENOENT. */
 static int config_file_is_wanted(const char *path) {

@@ -7,11 +7,11 @@
 #include "base/glob.h"
 #include "base/path-util.h"
 #include "base/states.h"
+#include "base/strv.h"
 #include "config/config-file.h"
 #include "config/schedule.h"
 #include "service/log.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 #define WORKERS_MAX 256 /* what the worker accepts, see WIRE_WORKERS */
 

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "base/path-util.h"
-#include "service/strv.h"
+#include "base/strv.h"
 
 #define BIT(state) (1U << (state))
 #define FINAL (BIT(JOB_DONE) | BIT(JOB_FAILED) | BIT(JOB_CANCELED))

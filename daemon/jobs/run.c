@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "config/config.h"
 #include "jobs/automatic.h"
 #include "jobs/run-request.h"
@@ -15,7 +16,6 @@
 #include "service/log.h"
 #include "service/loop.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 #define NOTES_LOGGED_MAX 20 /* of one job; all others are in the job, or at level debug */
 
@@ -511,11 +511,9 @@ static const ProcHandler run_handler = { .on_record = run_on_record, .on_end = r
 
 static int run_spawn(Run *run) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
-        int r = run_make_request(run->overlay, run->job, &q);
 
-        return r < 0
-                ? r
-                : proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
+        run_make_request(run->overlay, run->job, &q);
+        return proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
 static void run_let_rest(const Run *run) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "bus/emit.h"
 #include "dbus/names.h"
 #include "jobs/state.h"
@@ -12,7 +13,6 @@
 #include "overlays/heat-state.h"
 #include "service/log.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 /* How long changes of properties are gathered before they are sent. Workers report up to ten times a second
  * each. */

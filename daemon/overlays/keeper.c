@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "service/log.h"
 #include "service/loop.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 /* Keepers that end before their work is done are replaced at once when it is so long since the last one did.
  */

@@ -4,15 +4,15 @@
  * is compared here. managed_schedule_compare() is the only way in which a comparison begins. */
 #include <string.h>
 
+#include "base/strv.h"
 #include "overlays/managed.h"
 #include "service/log.h"
 #include "service/loop.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 #define FIRST_USEC (3 * USEC_PER_SEC) /* after a survey: those who start the overlay come first */
 #define INTERVAL_USEC (60 * 60 * USEC_PER_SEC)
-#define ENTRIES_PER_SECOND "1000" /* a fraction of what a user's `ls -lR` asks of a server */
+#define ENTRIES_PER_SECOND 1000 /* a fraction of what a user's `ls -lR` asks of a server */
 
 static bool has_finalized(const Managed *o) {
         return directory_table_count(o->directories, DIRECTORY_FINALIZED) > 0 ||
@@ -118,11 +118,10 @@ static void compare(Managed *o) {
                 return;
         }
         o->has_worked = o->events->is_at_work(o);
-        r = managed_make_request(o, JOB_COMPARE, "", &q);
-        if (r >= 0 && o->config->settings.entries_per_second == UINT64_MAX)
-                r = wire_request_add(&q, WIRE_RATE, ENTRIES_PER_SECOND);
-        if (r >= 0)
-                r = proc_spawn(o->host->workers, o->config->name, &q, &handler, o, &o->compare);
+        managed_make_request(o, JOB_COMPARE, "", &q);
+        if (o->config->settings.entries_per_second == UINT64_MAX)
+                wire_request_add_number(&q, WIRE_RATE, ENTRIES_PER_SECOND);
+        r = proc_spawn(o->host->workers, o->config->name, &q, &handler, o, &o->compare);
         if (r < 0)
                 (void) log_warning_errno(r, "Cannot compare overlay '%s', ignoring: %m", o->config->name);
 }

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/strv.h"
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
 #include "service/log.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 #define SURVEY_FAILURES_MAX 3
 #define STUCK_MAX 4 /* hanging workers of one overlay before no more are sent after them */
@@ -449,9 +449,8 @@ void managed_survey(Managed *o) {
         o->is_survey_wanted = false;
         o->retry = sd_event_source_disable_unref(o->retry);
         directory_table_survey_begin(o->directories);
-        r = managed_make_request(o, JOB_SURVEY, "", &q);
-        if (r >= 0)
-                r = proc_spawn(o->host->workers, o->config->name, &q, &survey_handler, o, &o->survey);
+        managed_make_request(o, JOB_SURVEY, "", &q);
+        r = proc_spawn(o->host->workers, o->config->name, &q, &survey_handler, o, &o->survey);
         if (r < 0) {
                 _cleanup_failure_ Failure f = FAILURE_INIT;
 

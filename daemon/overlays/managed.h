@@ -108,9 +108,9 @@ int managed_check_remountable(const Managed *o, Failure *reterr);
 void managed_schedule_retry(Managed *o);
 
 /* A request about path (relative) of the overlay with everything the worker needs to know. */
-int managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
+void managed_make_request(const Managed *o, JobType verb, const char *path, WireRequest *q);
 /* What such a request says besides when nobody waits for the answer. */
-int managed_make_background(const Managed *o, WireRequest *q);
+void managed_make_background(const Managed *o, WireRequest *q);
 /* What a WIRE_DIRECTORY record says; the strings are the record's. */
 DirectoryInfo directory_info_from_record(const WireRecord *r);
 /* Takes in a WIRE_DIRECTORY record. 1: the directory became finalized by this. */

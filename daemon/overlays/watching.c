@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/strv.h"
 #include "overlays/managed.h"
 #include "service/log.h"
 #include "service/messages.h"
-#include "service/strv.h"
 
 #define PAUSE_FIRST_USEC (5 * USEC_PER_SEC) /* between a watcher that died and the next one */
 #define PAUSE_LAST_USEC (300 * USEC_PER_SEC)
@@ -146,17 +146,14 @@ static int watching_start(Watching *w) {
         _cleanup_(wire_request_done) WireRequest q = { 0 };
         _cleanup_free_ char *directories = strv_join(s->directories);
         Managed *o = w->overlay;
-        int r;
 
         if (!directories)
                 return -ENOMEM;
-        if ((r = managed_make_request(o, JOB_WATCH, "", &q)) < 0 ||
-            (r = managed_make_background(o, &q)) < 0 ||
-            (r = wire_request_add(&q, WIRE_DIRECTORIES, directories)) < 0 ||
-            (r = wire_request_addf(&q, WIRE_MAX_WATCHES, "%llu", (unsigned long long) s->max_watches)) < 0 ||
-            (r = wire_request_addf(&q, WIRE_HOT_WINDOW, "%llu", (unsigned long long) s->hot_window_usec)) <
-                    0)
-                return r;
+        managed_make_request(o, JOB_WATCH, "", &q);
+        managed_make_background(o, &q);
+        wire_request_add(&q, WIRE_DIRECTORIES, directories);
+        wire_request_add_number(&q, WIRE_MAX_WATCHES, s->max_watches);
+        wire_request_add_number(&q, WIRE_HOT_WINDOW, s->hot_window_usec);
         return proc_spawn(o->host->workers, o->config->name, &q, &handler, w, &w->proc);
 }
 

@@ -406,6 +406,8 @@ int proc_spawn(
         Proc *p;
         int r;
 
+        if (request->error < 0)
+                return request->error;
         r = proc_new(
                 pool, tag, is_watcher ? NULL : wire_request_get(request, WIRE_PATH), handler, userdata, &p);
         if (r < 0)

@@ -65,7 +65,8 @@ void proc_pool_foreach_place(
         void *userdata);
 
 /* Starts a worker with the request waiting for it; only the socket, standard error and an empty signal mask
- * are inherited. tag (copied) says whom it works for. handler is borrowed. Blocks until the exec. */
+ * are inherited. tag (copied) says whom it works for. handler is borrowed. Blocks until the exec. Fails
+ * with the error of the request, too. */
 int proc_spawn(
         ProcPool *pool,
         const char *tag,

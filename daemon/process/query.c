@@ -251,8 +251,7 @@ int query_start(
                 pool->host->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline, q);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot set a deadline");
-        q->request = *request;
-        *request = (WireRequest){ 0 };
+        q->request = TAKE_STRUCT(*request);
         query_pool_append(pool, TAKE_PTR(q));
         query_pool_run(pool);
         return 0;

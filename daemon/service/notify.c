@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/strv.h"
 #include "service/log.h"
-#include "service/strv.h"
 
 #define RETRY_USEC (200 * USEC_PER_MSEC)
 #define STATUS_PREFIX "STATUS="

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "core/check/check.h"
 #include "core/context/error-scope.h"
 #include "core/context/pool.h"
@@ -254,7 +255,7 @@ static int load_overlay(Worker *w, Failure *reterr) {
                 .upper = (char *) wire_request_get(&w->request, WIRE_UPPER_DIR),
                 .work = (char *) wire_request_get(&w->request, WIRE_WORK_DIR),
         };
-        char **data = NULL;
+        _cleanup_strv_free_ char **data = NULL;
         int r;
 
         if (!mount_point)
@@ -265,12 +266,7 @@ static int load_overlay(Worker *w, Failure *reterr) {
                         return failure_set_errno(reterr, r, "cannot read LowerDir=%s", lower);
         }
         r = overlay_load(NULL, mount_point, &layers, &w->overlay, reterr);
-        for (char **p = layers.lower; p && *p; p++)
-                free(*p);
-        free(layers.lower);
-        for (char **p = data; p && *p; p++)
-                free(*p);
-        free(data);
+        (void) strv_free(layers.lower);
         return r;
 }
 

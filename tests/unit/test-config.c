@@ -3,9 +3,9 @@
 #include <unistd.h>
 
 #include "base/states.h"
+#include "base/strv.h"
 #include "config/config-file.h"
 #include "config/config.h"
-#include "service/strv.h"
 #include "unit.h"
 
 typedef struct Folders {

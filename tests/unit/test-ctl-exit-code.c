@@ -46,9 +46,9 @@ static void test_failures(void **state) {
 static ExitCode job_ends(const char *job_state, const char *error_name) {
         _cleanup_record_ Record job = { 0 };
 
-        assert_return_code(record_set_string(&job, "state", job_state), 0);
+        record_set_string(&job, "state", job_state);
         if (error_name)
-                assert_return_code(record_set_string(&job, "error_name", error_name), 0);
+                record_set_string(&job, "error_name", error_name);
         return job_exit_code(&job);
 }
 
@@ -71,22 +71,22 @@ static void assert_summary(const Record *job, JobOutcome o, const char *expected
 static void test_summary(void **state) {
         _cleanup_record_ Record job = { 0 };
 
-        (void) record_set_string(&job, "type", "finalize");
-        (void) record_set_string(&job, "path", "/ovl/a\nb");
-        (void) record_set_number(&job, "entries_done", 61);
-        (void) record_set_number(&job, "started_usec", 1000000);
-        (void) record_set_number(&job, "finished_usec", 1310000);
+        record_set_string(&job, "type", "finalize");
+        record_set_string(&job, "path", "/ovl/a\nb");
+        record_set_number(&job, "entries_done", 61);
+        record_set_number(&job, "started_usec", 1000000);
+        record_set_number(&job, "finished_usec", 1310000);
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 40 },
                 "/ovl/a\\x0ab finalized: 61 entries in 40 directories, 0.31 s");
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 1, .n_excluded = 2, .n_pending = 3 },
                 "/ovl/a\\x0ab finalized: 61 entries in 1 directory, 2 excluded, 3 pending, 0.31 s");
-        (void) record_set_string(&job, "type", "unfinalize");
-        (void) record_set_number(&job, "entries_done", 1);
+        record_set_string(&job, "type", "unfinalize");
+        record_set_number(&job, "entries_done", 1);
         record_remove(&job, "started_usec");
         assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\x0ab unfinalized: 1 entry");
-        (void) record_set_number(&job, "entries_done", 0);
+        record_set_number(&job, "entries_done", 0);
         assert_summary(&job, (JobOutcome){ 0 }, "/ovl/a\\x0ab unfinalized: nothing to do");
         assert_summary(
                 &job, (JobOutcome){ .n_directories = 1 },

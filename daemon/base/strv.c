@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "service/strv.h"
+#include "base/strv.h"
 
 #include <string.h>
 
@@ -54,21 +54,4 @@ char *strv_join(char *const *l) {
         STRV_FOREACH (s, joined ? l : NULL)
                 p += sprintf(p, "%s%s", p > joined ? " " : "", *s);
         return joined;
-}
-
-bool str_equal(const char *a, const char *b) {
-        return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-int str_replace(char **p, const char *s) {
-        char *copy = NULL;
-
-        if (s) {
-                copy = strdup(s);
-                if (!copy)
-                        return -ENOMEM;
-        }
-        free(*p);
-        *p = copy;
-        return 0;
 }

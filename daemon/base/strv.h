@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* NULL-terminated arrays of owned strings, and strings that may be NULL. NULL is the empty array. They know
- * nothing of what is in them. An array that could not be extended, for want of memory, is as it was before.
- */
+/* NULL-terminated arrays of owned strings. NULL is the empty array. They know nothing of what is in them. An
+ * array that could not be extended, for want of memory, is as it was before. */
 #pragma once
 
-#include "base/macro.h"
+#include "base/str.h"
 
 size_t strv_length(char *const *l) _pure_;
 char **strv_free(char **l);
@@ -15,11 +14,6 @@ int strv_extend(char ***l, const char *s);
 int strv_copy(char *const *a, char ***ret);
 /* One string, words separated by blanks; "" for none. NULL on out of memory. */
 char *strv_join(char *const *l);
-
-/* Whether both are NULL or the same text. */
-bool str_equal(const char *a, const char *b) _pure_;
-/* Replaces *p by a copy of s (NULL allowed). */
-int str_replace(char **p, const char *s);
 
 #define STRV_FOREACH(s, l) for (char *const *s = (l); s && *s; s++)
 #define _cleanup_strv_free_ _cleanup_(strv_freep)
