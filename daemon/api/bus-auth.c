@@ -2,6 +2,7 @@
 #include "api/bus-auth.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #include "base/path-util.h"
 #include "base/utf8.h"
@@ -60,11 +61,7 @@ BusAuth *bus_auth_new(const BusMember *members) {
 }
 
 static Call *call_free(Call *c) {
-        for (Call **p = &c->auth->calls; *p; p = &(*p)->next)
-                if (*p == c) {
-                        *p = c->next;
-                        break;
-                }
+        LL_DELETE(c->auth->calls, c);
         (void) sd_bus_slot_unref(c->answer);
         (void) sd_bus_slot_unref(c->departure);
         (void) sd_bus_message_unref(c->message);

@@ -16,6 +16,7 @@ typedef struct HotList {
         HeatEntry *entries;
         size_t n, room;
         const Managed *overlay; /* the one that is looked at */
+        const Manager *manager;
 } HotList;
 
 static void hot_list_done(HotList *l) {
@@ -44,7 +45,8 @@ static int add_entry(const HeatEntry *e, void *userdata) {
         return 0;
 }
 
-static int collect(const Manager *m, const char *overlay, size_t most, HotList *l) {
+static int collect(const char *overlay, size_t most, HotList *l) {
+        const Manager *m = l->manager;
         uint64_t now = loop_now(m->host.event, CLOCK_REALTIME);
 
         l->overlays = calloc(most + 1, sizeof(l->overlays[0]));
@@ -82,10 +84,18 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
         return sd_bus_message_close_container(reply);
 }
 
+static int append_all(sd_bus_message *reply, void *userdata) {
+        const HotList *l = userdata;
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < l->n; i++)
+                r = append_hot(reply, l->manager, l->overlays[i], l->entries + i);
+        return r;
+}
+
 int bus_method_list_hot(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_(hot_list_done) HotList l = { 0 };
+        _cleanup_(hot_list_done) HotList l = { .manager = m };
         const char *overlay;
         uint32_t most;
         int r;
@@ -93,19 +103,8 @@ int bus_method_list_hot(sd_bus_message *message, Manager *m, sd_bus_error *error
         r = sd_bus_message_read(message, "su", &overlay, &most);
         if (r < 0)
                 return r;
-        if (overlay[0] != '\0' && !manager_find_overlay(m, overlay)) {
-                (void) failure_set(
-                        &failure, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+        if (overlay[0] != '\0' && !manager_get_overlay(m, overlay, &failure))
                 return bus_error_from_failure(error, &failure);
-        }
-        r = collect(m, overlay, most == 0 || most > MOST ? MOST : most, &l);
-        if (r >= 0)
-                r = sd_bus_message_new_method_return(message, &reply);
-        if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "a{sv}");
-        for (size_t i = 0; r >= 0 && i < l.n; i++)
-                r = append_hot(reply, m, l.overlays[i], l.entries + i);
-        if (r >= 0)
-                r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
+        r = collect(overlay, most == 0 || most > MOST ? MOST : most, &l);
+        return r < 0 ? r : bus_reply_list(message, "a{sv}", append_all, &l);
 }

@@ -16,10 +16,10 @@ int bus_log_control_attach(Manager *m);
 /* bus-members.c: every method of ours, every property that can be set. */
 extern const BusMember bus_members[];
 
-#define PROPERTY_GETTER(name)                                                                               \
-        static int name(                                                                                    \
-                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
-                sd_bus_message *reply, void *userdata, sd_bus_error *error)
+/* Properties never change, or are told when they do. */
+#define IS_CONST SD_BUS_VTABLE_PROPERTY_CONST
+#define EMITS_CHANGE SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
+#define EMITS_INVALIDATION SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION
 
 /* Their handlers, which only that table names. bus-manager.c: */
 bus_handler_t bus_method_finalize, bus_method_unfinalize, bus_method_refresh, bus_method_prune,

@@ -4,28 +4,29 @@
  * keeps a pointer to one. */
 #include "api/bus-internal.h"
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "dbus/names.h"
 #include "service/config-value.h"
 
-PROPERTY_GETTER(get_type) {
+static PROPERTY_GETTER(get_type) {
         const Job *j = userdata;
 
         return sd_bus_message_append(reply, "s", job_type_to_string(j->type));
 }
 
-PROPERTY_GETTER(get_path) {
+static PROPERTY_GETTER(get_path) {
         _cleanup_free_ char *absolute = job_path(userdata);
 
         return absolute ? bus_append_text(reply, absolute) : -ENOMEM;
 }
 
-PROPERTY_GETTER(get_state) {
+static PROPERTY_GETTER(get_state) {
         const Job *j = userdata;
 
         return sd_bus_message_append(reply, "s", job_state_to_string(job_shown_state(j)));
 }
 
-PROPERTY_GETTER(get_reason) {
+static PROPERTY_GETTER(get_reason) {
         const Job *j = userdata;
 
         if (j->not_before_usec > 0)
@@ -36,7 +37,7 @@ PROPERTY_GETTER(get_reason) {
 }
 
 /* As the clock is now: it may have been set since. */
-PROPERTY_GETTER(get_next_try) {
+static PROPERTY_GETTER(get_next_try) {
         uint64_t realtime = 0, boottime = 0;
         const Job *j = userdata;
 
@@ -46,44 +47,20 @@ PROPERTY_GETTER(get_next_try) {
                 reply, "t", j->not_before_usec > 0 ? j->not_before_usec + (realtime - boottime) : 0);
 }
 
-PROPERTY_GETTER(get_errors) {
+static PROPERTY_GETTER(get_errors) {
         const Job *j = userdata;
 
         return sd_bus_message_append(
                 reply, "u", (uint32_t) (j->n_errors < UINT32_MAX ? j->n_errors : UINT32_MAX));
 }
 
-PROPERTY_GETTER(get_error_name) {
+static PROPERTY_GETTER(get_error_name) {
         const Job *j = userdata;
 
         return sd_bus_message_append(reply, "s", bus_error_name(j->failure.kind));
 }
 
-PROPERTY_GETTER(get_error_message) {
-        const Job *j = userdata;
-
-        return bus_append_text(reply, j->failure.message);
-}
-
-PROPERTY_GETTER(get_dry_run) {
-        const Job *j = userdata;
-
-        return sd_bus_message_append(reply, "b", (int) j->options.is_dry_run);
-}
-
-PROPERTY_GETTER(get_automatic) {
-        const Job *j = userdata;
-
-        return sd_bus_message_append(reply, "b", (int) j->is_automatic);
-}
-
-PROPERTY_GETTER(get_stalled) {
-        const Job *j = userdata;
-
-        return sd_bus_message_append(reply, "b", (int) j->is_stalled);
-}
-
-PROPERTY_GETTER(get_notes) {
+static PROPERTY_GETTER(get_notes) {
         const Job *j = userdata;
         int r;
 
@@ -96,11 +73,10 @@ PROPERTY_GETTER(get_notes) {
                         return r;
         }
         if (j->n_notes_seen > j->n_notes) {
-                _cleanup_free_ char *rest = NULL;
+                _cleanup_free_ char *rest =
+                        str_format("and %zu more, see the journal", j->n_notes_seen - j->n_notes);
 
-                if (asprintf(&rest, "and %zu more, see the journal", j->n_notes_seen - j->n_notes) < 0)
-                        return -ENOMEM;
-                r = sd_bus_message_append(reply, "s", rest);
+                r = rest ? sd_bus_message_append(reply, "s", rest) : -ENOMEM;
                 if (r < 0)
                         return r;
         }
@@ -140,7 +116,7 @@ static int append_problem(sd_bus_message *reply, const Job *j, const JobStep *s)
         return sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_problems) {
+static PROPERTY_GETTER(get_problems) {
         const Job *j = userdata;
         int r;
 
@@ -150,7 +126,7 @@ PROPERTY_GETTER(get_problems) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_plan) {
+static PROPERTY_GETTER(get_plan) {
         const Job *j = userdata;
         int r;
 
@@ -178,41 +154,28 @@ PROPERTY_GETTER(get_plan) {
 
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Type", "s", get_type, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Overlay", "s", NULL, offsetof(Job, overlay), SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Path", "s", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Automatic", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("DryRun", "b", get_dry_run, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NextTryUSec", "t", get_next_try, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Stalled", "b", get_stalled, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY(
-                "EntriesDone", "t", NULL, offsetof(Job, entries_done), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY(
-                "EntriesTotal",
-                "t",
-                NULL,
-                offsetof(Job, entries_total),
-                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY(
-                "BytesCopied", "t", NULL, offsetof(Job, bytes_copied), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Errors", "u", get_errors, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("ErrorMessage", "s", get_error_message, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Notes", "as", get_notes, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
-        SD_BUS_PROPERTY("QueuedUSec", "t", NULL, offsetof(Job, queued_usec), SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY(
-                "StartedUSec", "t", NULL, offsetof(Job, started_usec), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY(
-                "FinishedUSec",
-                "t",
-                NULL,
-                offsetof(Job, finished_usec),
-                SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
-        SD_BUS_PROPERTY("Problems", "aa{sv}", get_problems, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("Id", "u", NULL, offsetof(Job, id), IS_CONST),
+        SD_BUS_PROPERTY("Type", "s", get_type, 0, IS_CONST),
+        SD_BUS_PROPERTY("Overlay", "s", NULL, offsetof(Job, overlay), IS_CONST),
+        SD_BUS_PROPERTY("Path", "s", get_path, 0, IS_CONST),
+        SD_BUS_PROPERTY("Automatic", "b", bus_get_bool, offsetof(Job, is_automatic), EMITS_CHANGE),
+        SD_BUS_PROPERTY("DryRun", "b", bus_get_bool, offsetof(Job, options.is_dry_run), IS_CONST),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("NextTryUSec", "t", get_next_try, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Stalled", "b", bus_get_bool, offsetof(Job, is_stalled), EMITS_CHANGE),
+        SD_BUS_PROPERTY("EntriesDone", "t", NULL, offsetof(Job, entries_done), EMITS_CHANGE),
+        SD_BUS_PROPERTY("EntriesTotal", "t", NULL, offsetof(Job, entries_total), EMITS_CHANGE),
+        SD_BUS_PROPERTY("BytesCopied", "t", NULL, offsetof(Job, bytes_copied), EMITS_CHANGE),
+        SD_BUS_PROPERTY("Errors", "u", get_errors, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorName", "s", get_error_name, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("ErrorMessage", "s", bus_get_text, offsetof(Job, failure.message), EMITS_CHANGE),
+        SD_BUS_PROPERTY("Notes", "as", get_notes, 0, EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("QueuedUSec", "t", NULL, offsetof(Job, queued_usec), IS_CONST),
+        SD_BUS_PROPERTY("StartedUSec", "t", NULL, offsetof(Job, started_usec), EMITS_CHANGE),
+        SD_BUS_PROPERTY("FinishedUSec", "t", NULL, offsetof(Job, finished_usec), EMITS_CHANGE),
+        SD_BUS_PROPERTY("Plan", "aa{sv}", get_plan, 0, EMITS_INVALIDATION),
+        SD_BUS_PROPERTY("Problems", "aa{sv}", get_problems, 0, EMITS_INVALIDATION),
         BUS_METHOD("Cancel", (NULL), (NULL)),
         SD_BUS_VTABLE_END,
 };
@@ -241,35 +204,17 @@ static int job_find(
         return *ret != NULL;
 }
 
-typedef struct Paths {
-        char **items;
-        size_t n;
-        size_t size;
-} Paths;
-
-static void add_path(Job *j, void *userdata) {
-        Paths *l = userdata;
-
-        if (l->n < l->size && (l->items[l->n] = bus_job_path(j->id)))
-                l->n++;
-}
-
-static void count_job(Job *j, void *userdata) {
-        Paths *l = userdata;
-
-        l->size++;
-}
-
 static int job_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
-        Manager *m = userdata;
-        Paths l = { 0 };
+        _cleanup_strv_free_ char **l = NULL;
+        const Manager *m = userdata;
 
-        queue_foreach(m->queue, count_job, &l);
-        l.items = calloc(l.size + 1, sizeof(char *));
-        if (!l.items)
-                return -ENOMEM;
-        queue_foreach(m->queue, add_path, &l);
-        *ret = l.items;
+        QUEUE_FOREACH (j, m->queue) {
+                _cleanup_free_ char *path = bus_job_path((*j)->id);
+
+                if (!path || strv_extend(&l, path) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(l);
         return 1;
 }
 
@@ -326,34 +271,20 @@ int bus_method_cancel(sd_bus_message *message, Manager *m, sd_bus_error *error) 
                                                                        : -EINVAL;
 }
 
-typedef struct JobList {
-        sd_bus_message *reply;
-        int error;
-} JobList;
+static int append_jobs(sd_bus_message *reply, void *userdata) {
+        const Queue *q = userdata;
+        int r = 0;
 
-static void append_job(Job *j, void *userdata) {
-        _cleanup_free_ char *path = bus_job_path(j->id);
-        JobList *l = userdata;
+        QUEUE_FOREACH (j, q) {
+                _cleanup_free_ char *path = bus_job_path((*j)->id);
 
-        if (l->error >= 0)
-                l->error = path ? sd_bus_message_append(l->reply, "(uo)", j->id, path) : -ENOMEM;
+                r = path ? sd_bus_message_append(reply, "(uo)", (*j)->id, path) : -ENOMEM;
+                if (r < 0)
+                        break;
+        }
+        return r;
 }
 
 int bus_method_list_jobs(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        JobList l = { 0 };
-        int r;
-
-        r = sd_bus_message_new_method_return(message, &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(reply, 'a', "(uo)");
-        if (r < 0)
-                return r;
-        l.reply = reply;
-        queue_foreach(m->queue, append_job, &l);
-        if (l.error < 0)
-                return l.error;
-        r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
+        return bus_reply_list(message, "(uo)", append_jobs, m->queue);
 }

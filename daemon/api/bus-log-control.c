@@ -8,7 +8,7 @@
 #include "dbus/names.h"
 #include "service/log.h"
 
-PROPERTY_GETTER(get_property) {
+static PROPERTY_GETTER(get_property) {
         const char *value = "ovlfind";
 
         if (strcmp(property, "LogLevel") == 0)
@@ -62,7 +62,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         BUS_WRITABLE_PROPERTY("LogLevel", "s", get_property),
         BUS_WRITABLE_PROPERTY("LogTarget", "s", get_property),
-        SD_BUS_PROPERTY("SyslogIdentifier", "s", get_property, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("SyslogIdentifier", "s", get_property, 0, IS_CONST),
         SD_BUS_VTABLE_END,
 };
 

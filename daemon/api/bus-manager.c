@@ -8,7 +8,7 @@
 #include "dbus/names.h"
 #include "manager/status.h"
 
-PROPERTY_GETTER(get_count) {
+static PROPERTY_GETTER(get_count) {
         const Manager *m = userdata;
         uint32_t n;
 
@@ -21,14 +21,8 @@ PROPERTY_GETTER(get_count) {
         return sd_bus_message_append(reply, "u", n);
 }
 
-PROPERTY_GETTER(get_version) {
+static PROPERTY_GETTER(get_version) {
         return sd_bus_message_append(reply, "s", OVLFIND_VERSION);
-}
-
-PROPERTY_GETTER(get_paused) {
-        const Manager *m = userdata;
-
-        return sd_bus_message_append(reply, "b", (int) m->host.is_paused);
 }
 
 /* Finalize and its kin. */
@@ -158,26 +152,21 @@ int bus_method_verify(sd_bus_message *message, Manager *m, sd_bus_error *error) 
 
 /* Overlays. */
 
-int bus_method_list_overlays(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        int r;
+static int append_overlays(sd_bus_message *reply, void *userdata) {
+        const Manager *m = userdata;
+        int r = 0;
 
-        r = sd_bus_message_new_method_return(message, &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(reply, 'a', "(so)");
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < m->n_overlays; i++) {
+        for (size_t i = 0; i < m->n_overlays && r >= 0; i++) {
                 const char *name = m->overlays[i]->config->name;
                 _cleanup_free_ char *path = bus_overlay_path(name);
 
                 r = path ? sd_bus_message_append(reply, "(so)", name, path) : -ENOMEM;
-                if (r < 0)
-                        return r;
         }
-        r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
+        return r;
+}
+
+int bus_method_list_overlays(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        return bus_reply_list(message, "(so)", append_overlays, m);
 }
 
 static int set_paused(sd_bus_message *message, Manager *m, bool is_paused, sd_bus_error *error) {
@@ -212,11 +201,11 @@ int bus_method_reload(sd_bus_message *message, Manager *m, sd_bus_error *error) 
 
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Paused", "b", get_paused, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NOverlays", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NJobs", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NFinalized", "u", get_count, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Version", "s", get_version, 0, IS_CONST),
+        SD_BUS_PROPERTY("Paused", "b", bus_get_bool, offsetof(Manager, host.is_paused), EMITS_CHANGE),
+        SD_BUS_PROPERTY("NOverlays", "u", get_count, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("NJobs", "u", get_count, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("NFinalized", "u", get_count, 0, EMITS_CHANGE),
         BUS_METHOD("Finalize", ("s", path, "a{sv}", options), ("o", job)),
         BUS_METHOD("Unfinalize", ("s", path, "a{sv}", options), ("o", job)),
         BUS_METHOD("Remount", ("s", overlay, "a{sv}", options), ("o", job)),

@@ -9,37 +9,25 @@
 #include "dbus/names.h"
 #include "overlays/keeper.h"
 
-PROPERTY_GETTER(get_name) {
+static PROPERTY_GETTER(get_name) {
         const Managed *o = userdata;
 
         return sd_bus_message_append(reply, "s", o->config->name);
 }
 
-PROPERTY_GETTER(get_mount_point) {
+static PROPERTY_GETTER(get_mount_point) {
         const Managed *o = userdata;
 
         return bus_append_text(reply, o->config->mount_point);
 }
 
-PROPERTY_GETTER(get_state) {
+static PROPERTY_GETTER(get_state) {
         const Managed *o = userdata;
 
         return sd_bus_message_append(reply, "s", managed_state_to_string(o->state));
 }
 
-PROPERTY_GETTER(get_reason) {
-        const Managed *o = userdata;
-
-        return bus_append_text(reply, o->reason);
-}
-
-PROPERTY_GETTER(get_unproved) {
-        const Managed *o = userdata;
-
-        return bus_append_text(reply, o->unproved);
-}
-
-PROPERTY_GETTER(get_layers) {
+static PROPERTY_GETTER(get_layers) {
         const Managed *o = userdata;
         char **l = NULL;
         int r;
@@ -52,7 +40,7 @@ PROPERTY_GETTER(get_layers) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_directory) {
+static PROPERTY_GETTER(get_directory) {
         const Managed *o = userdata;
         const char *value = NULL;
 
@@ -61,18 +49,18 @@ PROPERTY_GETTER(get_directory) {
         return bus_append_text(reply, value);
 }
 
-PROPERTY_GETTER(get_options) {
+static PROPERTY_GETTER(get_options) {
         const Managed *o = userdata;
 
         return bus_append_text(reply, o->overlay ? o->overlay->fs_options : NULL);
 }
 
 /* The only one a stock kernel knows. */
-PROPERTY_GETTER(get_scheme) {
+static PROPERTY_GETTER(get_scheme) {
         return sd_bus_message_append(reply, "s", "redirect");
 }
 
-PROPERTY_GETTER(get_directories) {
+static PROPERTY_GETTER(get_directories) {
         const Managed *o = userdata;
         int r;
 
@@ -91,7 +79,7 @@ PROPERTY_GETTER(get_directories) {
         return sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_counters) {
+static PROPERTY_GETTER(get_counters) {
         const Managed *o = userdata;
         int r;
 
@@ -101,7 +89,7 @@ PROPERTY_GETTER(get_counters) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_lower_answers) {
+static PROPERTY_GETTER(get_lower_answers) {
         const Histogram *h = &((const Managed *) userdata)->counters.answers;
         uint64_t n = 0;
         int r;
@@ -120,7 +108,7 @@ PROPERTY_GETTER(get_lower_answers) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_n_kept) {
+static PROPERTY_GETTER(get_n_kept) {
         return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
 }
 
@@ -139,7 +127,7 @@ static int append_draining(sd_bus_message *reply, const Draining *d) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_draining) {
+static PROPERTY_GETTER(get_draining) {
         const Managed *o = userdata;
         int r;
 
@@ -150,55 +138,36 @@ PROPERTY_GETTER(get_draining) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-PROPERTY_GETTER(get_watching) {
+static PROPERTY_GETTER(get_watching) {
         const Managed *o = userdata;
 
         return sd_bus_message_append(reply, "s", watching_state_to_string(o->watching.state));
 }
 
-PROPERTY_GETTER(get_watching_reason) {
-        const Managed *o = userdata;
-
-        return bus_append_text(reply, o->watching.reason);
-}
-
-PROPERTY_GETTER(get_n_watched) {
-        const Managed *o = userdata;
-
-        return sd_bus_message_append(
-                reply, "u",
-                (uint32_t) (strcmp(property, "NKnown") == 0 ? o->watching.n_known : o->watching.n_watches));
-}
-
-PROPERTY_GETTER(get_paused) {
-        const Managed *o = userdata;
-
-        return sd_bus_message_append(reply, "b", (int) o->is_paused);
-}
-
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Name", "s", get_name, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("MountPoint", "s", get_mount_point, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Reason", "s", get_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("LowerDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("DataDirs", "as", get_layers, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("LowerUnproved", "s", get_unproved, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("UpperDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("WorkDir", "s", get_directory, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Options", "s", get_options, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, SD_BUS_VTABLE_PROPERTY_CONST),
-        SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Name", "s", get_name, 0, IS_CONST),
+        SD_BUS_PROPERTY("MountPoint", "s", get_mount_point, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Reason", "s", bus_get_text, offsetof(Managed, reason), EMITS_CHANGE),
+        SD_BUS_PROPERTY("LowerDirs", "as", get_layers, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("DataDirs", "as", get_layers, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("LowerUnproved", "s", bus_get_text, offsetof(Managed, unproved), EMITS_CHANGE),
+        SD_BUS_PROPERTY("UpperDir", "s", get_directory, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("WorkDir", "s", get_directory, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Options", "s", get_options, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Scheme", "s", get_scheme, 0, IS_CONST),
+        SD_BUS_PROPERTY("Directories", "a{su}", get_directories, 0, EMITS_CHANGE),
         SD_BUS_PROPERTY("Counters", "a{st}", get_counters, 0, 0),
         SD_BUS_PROPERTY("LowerAnswers", "a{st}", get_lower_answers, 0, 0),
-        SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Watching", "s", get_watching, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("WatchingReason", "s", get_watching_reason, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NKnown", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("NWatches", "u", get_n_watched, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-        SD_BUS_PROPERTY("Paused", "b", get_paused, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Watching", "s", get_watching, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY(
+                "WatchingReason", "s", bus_get_text, offsetof(Managed, watching.reason), EMITS_CHANGE),
+        SD_BUS_PROPERTY("NKnown", "u", bus_get_count, offsetof(Managed, watching.n_known), EMITS_CHANGE),
+        SD_BUS_PROPERTY("NWatches", "u", bus_get_count, offsetof(Managed, watching.n_watches), EMITS_CHANGE),
+        SD_BUS_PROPERTY("Paused", "b", bus_get_bool, offsetof(Managed, is_paused), EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };
 
@@ -210,34 +179,27 @@ static int overlay_find(
         void **ret,
         sd_bus_error *error) {
         _cleanup_free_ char *name = NULL;
-        Managed *o;
         int r;
 
         r = sd_bus_path_decode(path, OVLFIND_OVERLAY_PATH_PREFIX, &name);
         if (r <= 0)
                 return r;
-        o = manager_find_overlay(userdata, name);
-        if (!o)
-                return 0;
-        *ret = o;
-        return 1;
+        *ret = manager_find_overlay(userdata, name);
+        return *ret != NULL;
 }
 
 static int
 overlay_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *error) {
+        _cleanup_strv_free_ char **l = NULL;
         const Manager *m = userdata;
-        char **l = calloc(m->n_overlays + 1, sizeof(char *));
 
-        if (!l)
-                return -ENOMEM;
         for (size_t i = 0; i < m->n_overlays; i++) {
-                l[i] = bus_overlay_path(m->overlays[i]->config->name);
-                if (!l[i]) {
-                        (void) strv_free(l);
+                _cleanup_free_ char *path = bus_overlay_path(m->overlays[i]->config->name);
+
+                if (!path || strv_extend(&l, path) < 0)
                         return -ENOMEM;
-                }
         }
-        *ret = l;
+        *ret = TAKE_PTR(l);
         return 1;
 }
 

@@ -7,13 +7,20 @@
 #include "api/bus-internal.h"
 #include "base/path-util.h"
 #include "base/utf8.h"
+#include "overlays/keeper.h"
+
+typedef struct Question Question;
 
 /* A question of a client, until it is answered. */
-typedef struct Question {
+struct Question {
         sd_bus_message *message;
         Manager *manager;
         char *overlay; /* name; "" for an overlay that is not configured */
-} Question;
+        WireKind kind; /* of the records that answer it: one WIRE_DIRECTORY, or a list of others */
+        int (*append)(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r);
+        const WireRecord *records; /* the answer */
+        size_t n_records;
+};
 
 static void question_free(Question *q) {
         if (!q)
@@ -24,23 +31,76 @@ static void question_free(Question *q) {
 }
 DEFINE_CLEANUP(Question *, question_free);
 
-static int question_new(sd_bus_message *message, Manager *m, const char *overlay, Question **ret) {
-        _cleanup_(question_freep) Question *q = malloc(sizeof(Question));
+static int append_answer(sd_bus_message *reply, void *userdata) {
+        const Question *q = userdata;
+        const Managed *o = manager_find_overlay(q->manager, q->overlay);
+        int r = o || q->kind == WIRE_CHECK ? 0 : -ENOENT;
 
-        if (!q)
-                return -ENOMEM;
-        *q = (Question){ .message = sd_bus_message_ref(message), .manager = m, .overlay = strdup(overlay) };
-        if (!q->overlay)
-                return -ENOMEM;
-        *ret = TAKE_PTR(q);
-        return 0;
+        for (size_t i = 0; i < q->n_records && r >= 0; i++)
+                if (q->records[i].kind == q->kind)
+                        r = q->append(reply, q, o, q->records + i);
+        return r;
 }
 
-static void question_reply_failure(const Question *q, const Failure *f) {
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+static int send_directory(Question *q) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
 
-        (void) bus_error_from_failure(&error, f);
-        (void) sd_bus_reply_method_error(q->message, &error);
+        if (q->n_records == 0 || q->records[0].kind != WIRE_DIRECTORY)
+                return -EIO;
+        r = sd_bus_message_new_method_return(q->message, &reply);
+        if (r >= 0)
+                r = append_answer(reply, q);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static void on_answer(const WireRecord *records, size_t n, Failure *failure, void *userdata) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(question_freep) Question *q = userdata;
+        int r;
+
+        q->records = records;
+        q->n_records = n;
+        if (failure->kind != FAILURE_NONE)
+                r = bus_error_from_failure(&error, failure);
+        else
+                r = q->kind == WIRE_DIRECTORY ? send_directory(q)
+                                              : bus_reply_list(q->message, "a{sv}", append_answer, q);
+        if (r < 0)
+                (void) sd_bus_reply_method_errno(q->message, r, &error);
+}
+
+/* Who asks, as far as limits go: users who are not root count once, however many connections they have. */
+static void find_owner(const Question *q, char *ret, size_t size) {
+        uid_t uid = bus_auth_get_caller(q->manager);
+
+        if (uid == 0)
+                (void) snprintf(ret, size, "%s", sd_bus_message_get_sender(q->message) ?: "");
+        else
+                (void) snprintf(ret, size, "user %lu", (unsigned long) uid);
+}
+
+/* Takes the request; replies when the worker has answered. path is for messages. */
+static int ask(const Question *question, WireRequest *request, const char *path, sd_bus_error *error) {
+        _cleanup_(question_freep) Question *q = malloc(sizeof(Question));
+        _cleanup_failure_ Failure failure = FAILURE_INIT;
+        char owner[256]; /* a bus name is shorter */
+
+        if (request->error < 0 || !q)
+                return q ? request->error : -ENOMEM;
+        *q = *question;
+        q->message = sd_bus_message_ref(q->message);
+        q->overlay = strdup(q->overlay);
+        if (!q->overlay)
+                return -ENOMEM;
+        find_owner(q, owner, sizeof(owner));
+        if (query_start(
+                    q->manager->queries, request, owner, q->overlay, path,
+                    q->kind == WIRE_DIRECTORY ? QUERY_INSPECT_USEC : QUERY_CHECK_USEC, on_answer, q,
+                    &failure) < 0)
+                return bus_error_from_failure(error, &failure);
+        (void) TAKE_PTR(q);
+        return 1;
 }
 
 /* GetDirectory. */
@@ -103,73 +163,20 @@ static void recall_reason(const Managed *o, DirectoryInfo *i) {
         i->reason = known.reason;
 }
 
-static int send_directory(const Question *q, const Managed *o, const WireRecord *r) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        DirectoryInfo info = directory_info_from_record(r);
-        int k;
-
-        recall_reason(o, &info);
-        k = sd_bus_message_new_method_return(q->message, &reply);
-        if (k < 0)
-                return k;
-        k = append_directory(reply, q->manager, o, &info);
-        return k < 0 ? k : sd_bus_message_send(reply);
-}
-
-static void on_directory(const WireRecord *records, size_t n, Failure *failure, void *userdata) {
-        _cleanup_(question_freep) Question *q = userdata;
-        const Managed *o = manager_find_overlay(q->manager, q->overlay);
-        int r;
-
-        if (failure->kind != FAILURE_NONE) {
-                question_reply_failure(q, failure);
-                return;
-        }
-        if (!o || n == 0 || records[0].kind != WIRE_DIRECTORY || records[0].state >= _DIRECTORY_STATE_MAX)
-                r = -EIO;
-        else
-                r = send_directory(q, o, records);
-        if (r < 0)
-                (void) sd_bus_reply_method_errno(q->message, r, NULL);
-}
-
-/* Who asks, as far as limits go: users who are not root count once, however many connections they have. */
-static void find_owner(const Question *q, char *ret, size_t size) {
-        uid_t uid = bus_auth_get_caller(q->manager);
-
-        if (uid == 0)
-                (void) snprintf(ret, size, "%s", sd_bus_message_get_sender(q->message) ?: "");
-        else
-                (void) snprintf(ret, size, "user %lu", (unsigned long) uid);
-}
-
-/* Takes the question; replies when the worker has answered. */
 static int
-ask(Question *q,
-    WireRequest *request,
-    const char *path,
-    uint64_t timeout_usec,
-    query_func func,
-    sd_bus_error *error) {
-        _cleanup_failure_ Failure failure = FAILURE_INIT;
-        char owner[256]; /* a bus name is shorter */
-        int r;
+append_inspected(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r) {
+        DirectoryInfo info = directory_info_from_record(r);
 
-        find_owner(q, owner, sizeof(owner));
-        r = query_start(
-                q->manager->queries, request, owner, q->overlay, path, timeout_usec, func, q, &failure);
-        if (r < 0) {
-                question_free(q);
-                return bus_error_from_failure(error, &failure);
-        }
-        return 1;
+        if (r->state >= _DIRECTORY_STATE_MAX)
+                return -EIO;
+        recall_reason(o, &info);
+        return append_directory(reply, q->manager, o, &info);
 }
 
 int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *path = NULL, *relative = NULL;
-        Question *q;
         Managed *o;
         int r;
 
@@ -182,15 +189,14 @@ int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
         managed_make_request(o, JOB_INSPECT, relative, &request);
-        r = request.error;
-        if (r >= 0)
-                r = question_new(message, m, o->config->name, &q);
-        return r < 0 ? r : ask(q, &request, path, QUERY_INSPECT_USEC, on_directory, error);
+        return ask(
+                &(Question){ message, m, o->config->name, WIRE_DIRECTORY, append_inspected }, &request, path,
+                error);
 }
 
 /* Check. */
 
-static int append_check(sd_bus_message *reply, const WireRecord *r) {
+static int append_check(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r) {
         const char *level = check_level_to_string((CheckLevel) r->state);
         int k;
 
@@ -203,38 +209,16 @@ static int append_check(sd_bus_message *reply, const WireRecord *r) {
         return sd_bus_message_close_container(reply);
 }
 
-static int send_checks(const Question *q, const WireRecord *records, size_t n) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        int r;
-
-        r = sd_bus_message_new_method_return(q->message, &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < n; i++) {
-                if (records[i].kind != WIRE_CHECK)
-                        continue;
-                r = append_check(reply, records + i);
-                if (r < 0)
-                        return r;
-        }
-        r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
-}
-
-static void on_checks(const WireRecord *records, size_t n, Failure *failure, void *userdata) {
-        _cleanup_(question_freep) Question *q = userdata;
-        int r;
-
-        if (failure->kind != FAILURE_NONE) {
-                question_reply_failure(q, failure);
-                return;
-        }
-        r = send_checks(q, records, n);
-        if (r < 0)
-                (void) sd_bus_reply_method_errno(q->message, r, NULL);
+/* By name, or by a path on it. */
+static int
+find_overlay(const Manager *m, const char *which, Managed **ret, char **ret_relative, Failure *reterr) {
+        if (which[0] == '/')
+                return manager_find_path(m, which, ret, ret_relative, reterr);
+        *ret = manager_get_overlay(m, which, reterr);
+        if (!*ret)
+                return -ENOENT;
+        *ret_relative = strdup("");
+        return *ret_relative ? 0 : failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", which);
 }
 
 /* An overlay that is not configured can be checked too, to see whether it is worth it; only its mount point
@@ -257,55 +241,36 @@ static int make_foreign_request(Manager *m, const char *path, WireRequest *reque
         wire_request_add(request, WIRE_MOUNT_POINT, p);
         wire_request_add(request, WIRE_PATH, "");
         wire_request_add(request, WIRE_STATE_DIR, m->host.state_dir);
-        return request->error < 0 ? failure_set_errno(reterr, request->error, "cannot check '%s'", path) : 0;
-}
-
-static int make_check_request(
-        Manager *m, const char *which, WireRequest *request, const char **ret_overlay, Failure *reterr) {
-        _cleanup_failure_ Failure unmanaged = FAILURE_INIT;
-        _cleanup_free_ char *relative = NULL;
-        Managed *o;
-        int r;
-
-        *ret_overlay = "";
-        if (which[0] != '/') {
-                o = manager_find_overlay(m, which);
-                if (!o)
-                        return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured",
-                                which);
-        } else {
-                r = manager_find_path(m, which, &o, &relative, &unmanaged);
-                if (r < 0)
-                        return make_foreign_request(m, which, request, reterr);
-        }
-        *ret_overlay = o->config->name;
-        managed_make_request(o, JOB_CHECK, "", request);
-        return request->error < 0 ? failure_set_errno(reterr, request->error, "cannot check '%s'", which)
-                                  : 0;
+        return 0;
 }
 
 int bus_method_check(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
-        _cleanup_failure_ Failure failure = FAILURE_INIT;
-        _cleanup_free_ char *which = NULL;
-        const char *overlay;
-        Question *q;
+        _cleanup_failure_ Failure failure = FAILURE_INIT, unmanaged = FAILURE_INIT;
+        _cleanup_free_ char *which = NULL, *relative = NULL;
+        Managed *o = NULL;
         int r;
 
         r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
-        r = make_check_request(m, which, &request, &overlay, &failure);
+        r = find_overlay(m, which, &o, &relative, &unmanaged);
+        if (r >= 0)
+                managed_make_request(o, JOB_CHECK, "", &request);
+        else if (which[0] == '/')
+                r = make_foreign_request(m, which, &request, &failure);
+        else
+                failure_move(&failure, &unmanaged);
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
-        r = question_new(message, m, overlay, &q);
-        return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_checks, error);
+        return ask(
+                &(Question){ message, m, o ? o->config->name : (char *) "", WIRE_CHECK, append_check },
+                &request, which, error);
 }
 
 /* ListBlockers. */
 
-static int append_blocker(sd_bus_message *reply, const Managed *o, const WireRecord *r) {
+static int append_blocker(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r) {
         const char *kind = blocker_kind_to_string((BlockerKind) r->state);
         _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
         int k;
@@ -325,91 +290,41 @@ static int append_blocker(sd_bus_message *reply, const Managed *o, const WireRec
         return sd_bus_message_close_container(reply);
 }
 
-static int send_blockers(const Question *q, const WireRecord *records, size_t n) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        const Managed *o = manager_find_overlay(q->manager, q->overlay);
-        int r;
+#define OLD_TREES_BYTES_MAX 4096 /* more of one directory than fit are not worth a question */
 
-        if (!o)
-                return -ENOENT;
-        r = sd_bus_message_new_method_return(q->message, &reply);
-        if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "a{sv}");
-        for (size_t i = 0; i < n && r >= 0; i++)
-                if (records[i].kind == WIRE_BLOCKER)
-                        r = append_blocker(reply, o, records + i);
-        if (r >= 0)
-                r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_message_send(reply);
-}
+/* The ids of the old trees of what is at path, below or above it. */
+static void add_old_trees(WireRequest *request, const Managed *o, const char *path) {
+        char ids[OLD_TREES_BYTES_MAX] = "";
+        size_t used = 0;
 
-static void on_blockers(const WireRecord *records, size_t n, Failure *failure, void *userdata) {
-        _cleanup_(question_freep) Question *q = userdata;
-        int r;
-
-        if (failure->kind != FAILURE_NONE) {
-                question_reply_failure(q, failure);
-                return;
-        }
-        r = send_blockers(q, records, n);
-        if (r < 0)
-                (void) sd_bus_reply_method_errno(q->message, r, NULL);
-}
-
-typedef struct OldTrees {
-        const char *path; /* asked about */
-        char ids[4096];   /* more of one directory than fit are not worth a question */
-} OldTrees;
-
-static void add_old_tree(const char *path, const char *id, void *userdata) {
-        OldTrees *t = userdata;
-        size_t used = strlen(t->ids);
-
-        if ((path_startswith(path, t->path) || path_startswith(t->path, path)) &&
-            used + strlen(id) + 2 < sizeof(t->ids))
-                (void) snprintf(t->ids + used, sizeof(t->ids) - used, "%s ", id);
-}
-
-static int find_overlay_or_path(
-        const Manager *m, const char *which, Managed **ret, char **ret_relative, Failure *reterr) {
-        int r;
-
-        if (which[0] == '/')
-                r = manager_find_path(m, which, ret, ret_relative, reterr);
-        else {
-                *ret = manager_find_overlay(m, which);
-                *ret_relative = strdup("");
-                r = !*ret_relative ? -ENOMEM : !*ret ? -ENOENT : 0;
-                if (r < 0)
-                        return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, -r, "no overlay '%s' is configured", which);
-        }
-        return r >= 0 && (*ret)->state == MANAGED_ABSENT ? managed_check_usable(*ret, which, reterr) : r;
+        for (const Keeper *k = o->keepers; k; k = k->next)
+                for (const KeptTree *t = k->trees; t; t = t->next)
+                        if ((path_startswith(t->path, path) || path_startswith(path, t->path)) &&
+                            used + strlen(t->id) + 2 < sizeof(ids))
+                                used += (size_t) snprintf(ids + used, sizeof(ids) - used, "%s ", t->id);
+        wire_request_add(request, WIRE_OLD_TREES, ids);
 }
 
 int bus_method_list_blockers(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_(wire_request_done) WireRequest request = { 0 };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *which = NULL, *relative = NULL;
-        OldTrees trees = { 0 };
-        Question *q;
         Managed *o;
         int r;
 
         r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
-        r = find_overlay_or_path(m, which, &o, &relative, &failure);
+        r = find_overlay(m, which, &o, &relative, &failure);
+        if (r >= 0 && o->state == MANAGED_ABSENT)
+                r = managed_check_usable(o, which, &failure);
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
-        trees.path = relative;
-        managed_foreach_kept(o, add_old_tree, &trees);
         managed_make_request(o, JOB_BLOCKERS, relative, &request);
-        wire_request_add(&request, WIRE_OLD_TREES, trees.ids);
-        r = request.error;
-        if (r >= 0)
-                r = question_new(message, m, o->config->name, &q);
-        return r < 0 ? r : ask(q, &request, which, QUERY_CHECK_USEC, on_blockers, error);
+        add_old_trees(&request, o, relative);
+        return ask(
+                &(Question){ message, m, o->config->name, WIRE_BLOCKER, append_blocker }, &request, which,
+                error);
 }
 
 /* ListDirectories. */
@@ -422,6 +337,7 @@ typedef struct Listing {
         sd_bus_message *reply;
         size_t n_bytes; /* about */
         const Manager *manager;
+        const char *name; /* of the overlay that is wanted, "" for all */
         const Managed *overlay;
         DirectoryState state; /* wanted; _DIRECTORY_STATE_INVALID: all */
         char *path;           /* wanted, or NULL */
@@ -477,45 +393,34 @@ static int append_overlay(Listing *l, const Managed *o) {
         return directory_table_foreach(o->directories, prefix ?: "", append_listed, l);
 }
 
-static int list_directories(Listing *l, const Manager *m, const char *overlay) {
-        int r;
+static int append_listing(sd_bus_message *reply, void *userdata) {
+        Listing *l = userdata;
+        const Manager *m = l->manager;
+        int r = 0;
 
-        r = sd_bus_message_open_container(l->reply, 'a', "a{sv}");
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < m->n_overlays; i++) {
-                if (overlay[0] != '\0' && strcmp(overlay, m->overlays[i]->config->name) != 0)
-                        continue;
-                r = append_overlay(l, m->overlays[i]);
-                if (r < 0)
-                        return r;
-        }
-        return sd_bus_message_close_container(l->reply);
+        l->reply = reply;
+        for (size_t i = 0; i < m->n_overlays && r >= 0; i++)
+                if (l->name[0] == '\0' || strcmp(l->name, m->overlays[i]->config->name) == 0)
+                        r = append_overlay(l, m->overlays[i]);
+        return r;
 }
 
 int bus_method_list_directories(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_(listing_done) Listing l = { .manager = m, .state = _DIRECTORY_STATE_INVALID };
-        const char *overlay;
         int r;
 
-        r = sd_bus_message_read(message, "s", &overlay);
+        r = sd_bus_message_read(message, "s", &l.name);
         if (r >= 0)
                 r = bus_read_options(message, read_filter, &l, &failure);
-        if (r >= 0 && overlay[0] != '\0' && !manager_find_overlay(m, overlay))
-                r = failure_set(
-                        &failure, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+        if (r >= 0 && l.name[0] != '\0' && !manager_get_overlay(m, l.name, &failure))
+                r = -ENOENT;
         if (r < 0)
                 return failure.kind != FAILURE_NONE ? bus_error_from_failure(error, &failure) : r;
-        r = sd_bus_message_new_method_return(message, &reply);
-        if (r < 0)
-                return r;
-        l.reply = reply;
-        r = list_directories(&l, m, overlay);
-        if (r == -ENOBUFS)
-                return sd_bus_error_setf(
-                        error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-                        "Too many directories for one message; ask for an overlay, a state or a path");
-        return r < 0 ? r : sd_bus_message_send(reply);
+        r = bus_reply_list(message, "a{sv}", append_listing, &l);
+        return r == -ENOBUFS
+                ? sd_bus_error_setf(
+                          error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                          "Too many directories for one message; ask for an overlay, a state or a path")
+                : r;
 }

@@ -2,7 +2,10 @@
 /* What the bus is told without having asked. */
 #include "bus/emit.h"
 
+#include <stdarg.h>
+
 #include "base/path-util.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "dbus/names.h"
 #include "service/log.h"
@@ -14,9 +17,7 @@ char *bus_overlay_path(const char *name) {
 }
 
 char *bus_job_path(uint32_t id) {
-        char *path;
-
-        return asprintf(&path, OVLFIND_JOB_PATH_PREFIX "/%u", (unsigned) id) < 0 ? NULL : path;
+        return str_format(OVLFIND_JOB_PATH_PREFIX "/%u", (unsigned) id);
 }
 
 static void warn_unsent(int r, const char *what) {
@@ -24,12 +25,7 @@ static void warn_unsent(int r, const char *what) {
                 (void) log_warning_errno(r, "Cannot send %s, ignoring: %m", what);
 }
 
-void bus_announce_overlay(sd_bus *bus, const char *name, bool is_there) {
-        _cleanup_free_ char *path = NULL;
-
-        if (!bus)
-                return;
-        path = bus_overlay_path(name);
+static void announce(sd_bus *bus, const char *path, bool is_there) {
         if (!path)
                 (void) log_oom();
         else if (is_there)
@@ -38,45 +34,46 @@ void bus_announce_overlay(sd_bus *bus, const char *name, bool is_there) {
                 warn_unsent(sd_bus_emit_object_removed(bus, path), "InterfacesRemoved");
 }
 
+/* A signal of the manager. */
+static void send_signal(sd_bus *bus, const char *member, const char *types, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, types);
+        r = sd_bus_emit_signalv(bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, member, types, ap);
+        va_end(ap);
+        warn_unsent(r, member);
+}
+
+void bus_announce_overlay(sd_bus *bus, const char *name, bool is_there) {
+        _cleanup_free_ char *path = bus_overlay_path(name);
+
+        if (bus)
+                announce(bus, path, is_there);
+}
+
 void bus_announce_job(sd_bus *bus, uint32_t id) {
-        _cleanup_free_ char *path = NULL;
+        _cleanup_free_ char *path = bus_job_path(id);
 
         if (!bus)
                 return;
-        path = bus_job_path(id);
-        if (!path) {
-                (void) log_oom();
-                return;
-        }
-        warn_unsent(sd_bus_emit_object_added(bus, path), "InterfacesAdded");
-        warn_unsent(
-                sd_bus_emit_signal(
-                        bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "JobNew", "uo", id, path),
-                "JobNew");
+        announce(bus, path, /* is_there= */ true);
+        if (path)
+                send_signal(bus, "JobNew", "uo", id, path);
 }
 
 void bus_forget_job(sd_bus *bus, uint32_t id) {
-        _cleanup_free_ char *path = NULL;
+        _cleanup_free_ char *path = bus_job_path(id);
 
-        if (!bus)
-                return;
-        path = bus_job_path(id);
-        if (path)
-                warn_unsent(sd_bus_emit_object_removed(bus, path), "InterfacesRemoved");
+        if (bus)
+                announce(bus, path, /* is_there= */ false);
 }
 
 void bus_send_job_removed(sd_bus *bus, uint32_t id, JobState state) {
-        _cleanup_free_ char *path = NULL;
+        _cleanup_free_ char *path = bus_job_path(id);
 
-        if (!bus)
-                return;
-        path = bus_job_path(id);
-        if (path)
-                warn_unsent(
-                        sd_bus_emit_signal(
-                                bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "JobRemoved", "uos", id,
-                                path, job_state_to_string(state)),
-                        "JobRemoved");
+        if (bus && path)
+                send_signal(bus, "JobRemoved", "uos", id, path, job_state_to_string(state));
 }
 
 void bus_send_directory_changed(
@@ -87,24 +84,16 @@ void bus_send_directory_changed(
                 return;
         absolute = path_join(mount_point, path);
         escaped = absolute ? utf8_escape(absolute) : NULL;
-        if (!escaped) {
+        if (escaped)
+                send_signal(
+                        bus, "DirectoryChanged", "sss", overlay, escaped, directory_state_to_string(state));
+        else
                 (void) log_oom();
-                return;
-        }
-        warn_unsent(
-                sd_bus_emit_signal(
-                        bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "DirectoryChanged", "sss",
-                        overlay, escaped, directory_state_to_string(state)),
-                "DirectoryChanged");
 }
 
 void bus_send_remounted(sd_bus *bus, const char *overlay, const char *method, uint64_t usec) {
         if (bus)
-                warn_unsent(
-                        sd_bus_emit_signal(
-                                bus, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, "Remounted", "sst",
-                                overlay, method, usec),
-                        "Remounted");
+                send_signal(bus, "Remounted", "sst", overlay, method, usec);
 }
 
 /* All that may change, as the interface's own table marks it. */

@@ -48,6 +48,33 @@ int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value) {
         return sd_bus_message_append(m, "{sv}", key, "t", value);
 }
 
+int bus_reply_list(
+        sd_bus_message *message,
+        const char *contents,
+        int (*append)(sd_bus_message *reply, void *userdata),
+        void *userdata) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r;
+
+        if ((r = sd_bus_message_new_method_return(message, &reply)) < 0 ||
+            (r = sd_bus_message_open_container(reply, 'a', contents)) < 0 ||
+            (r = append(reply, userdata)) < 0 || (r = sd_bus_message_close_container(reply)) < 0)
+                return r;
+        return sd_bus_message_send(reply);
+}
+
+PROPERTY_GETTER(bus_get_text) {
+        return bus_append_text(reply, *(char **) userdata);
+}
+
+PROPERTY_GETTER(bus_get_bool) {
+        return sd_bus_message_append(reply, "b", (int) *(bool *) userdata);
+}
+
+PROPERTY_GETTER(bus_get_count) {
+        return sd_bus_message_append(reply, "u", (uint32_t) * (uint64_t *) userdata);
+}
+
 int bus_read_text(sd_bus_message *message, char **ret) {
         const char *text;
         int r;

@@ -19,6 +19,23 @@ int bus_append_text(sd_bus_message *m, const char *text);
 int bus_append_string(sd_bus_message *m, const char *key, const char *value);
 int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
 
+/* Sends an array as the answer. append adds what is in it; its negative errno is passed on. */
+int bus_reply_list(
+        sd_bus_message *message,
+        const char *contents,
+        int (*append)(sd_bus_message *reply, void *userdata),
+        void *userdata);
+
+/* Getters of properties that are a member of the object, at the offset that the vtable says: a text that may
+ * be NULL and is escaped as above, a bool, and a uint64_t as "u". */
+#define PROPERTY_GETTER(name)                                                                               \
+        int name(                                                                                           \
+                sd_bus *bus, const char *path, const char *interface, const char *property,                 \
+                sd_bus_message *reply, void *userdata, sd_bus_error *error)
+PROPERTY_GETTER(bus_get_text);
+PROPERTY_GETTER(bus_get_bool);
+PROPERTY_GETTER(bus_get_count);
+
 /* Reads the value of an option, a variant; -ENXIO where that is of another type. */
 typedef int (*bus_read_option_t)(sd_bus_message *message, const char *key, void *userdata, Failure *reterr);
 /* Reads an a{sv}; what is of a wrong type is an explained -EINVAL. */

@@ -23,7 +23,7 @@ typedef struct ConfigKey {
         value_func parse;
         size_t offset;
         const char *const *words;
-        const char *later; /* value that has no effect yet in this version, "" for any; NULL: all have */
+        const char *later; /* value that has no effect yet in this version; NULL: all have */
 } ConfigKey;
 
 static const char *const hard_links_words[] = { "skip", "break", NULL };
@@ -171,7 +171,6 @@ static int parse_path(const char *value, void *dest, const char *const *words) {
         { "Overlay", name, parse, offsetof(OverlayConfig, member), NULL, NULL }
 #define SETTING(section, name, member, parse, words, later)                                                 \
         { section, name, parse, offsetof(OverlayConfig, settings.member), words, later }
-#define IGNORED ""
 
 static const char *const auto_word[] = { "auto", NULL };
 
@@ -208,26 +207,23 @@ static const ConfigKey config_keys[] = {
         SETTING("Remount", "CoverOld", may_cover_old, parse_bool, NULL, NULL),
 };
 
-static int settings_init(Settings *s) {
-        *s = (Settings){
-                .hot_opens = 20,
-                .hot_window_usec = 600 * USEC_PER_SEC,
-                .max_watches = 8192,
-                .max_workers = 32,
-                .entries_per_second = UINT64_MAX,
-                .max_entries = 100000,
-                .hard_links = HARD_LINKS_SKIP,
-                .min_free_space = { .is_percent = true, .value = 5 },
-                .min_free_inodes = { .is_percent = true, .value = 5 },
-                .retry_usec = 300 * USEC_PER_SEC,
-                .is_automatic = true,
-                .quiet_usec = 2 * USEC_PER_SEC,
-                .standing = STANDING_AUTO,
-                .on_lower_change = LOWER_CHANGE_REFRESH,
-                .on_lower_removed = LOWER_REMOVED_PRUNE,
-        };
-        return 0;
-}
+static const Settings builtin = {
+        .hot_opens = 20,
+        .hot_window_usec = 600 * USEC_PER_SEC,
+        .max_watches = 8192,
+        .max_workers = 32,
+        .entries_per_second = UINT64_MAX,
+        .max_entries = 100000,
+        .hard_links = HARD_LINKS_SKIP,
+        .min_free_space = { .is_percent = true, .value = 5 },
+        .min_free_inodes = { .is_percent = true, .value = 5 },
+        .retry_usec = 300 * USEC_PER_SEC,
+        .is_automatic = true,
+        .quiet_usec = 2 * USEC_PER_SEC,
+        .standing = STANDING_AUTO,
+        .on_lower_change = LOWER_CHANGE_REFRESH,
+        .on_lower_removed = LOWER_REMOVED_PRUNE,
+};
 
 static void settings_done(Settings *s) {
         s->directories = strv_free(s->directories);
@@ -362,7 +358,7 @@ static void target_assign(const ConfigLine *l, void *userdata) {
                 target_warn(t, l, "bad value", l->value, rest ?: ", keeping the default");
                 return;
         }
-        if (k->later && (k->later[0] == '\0' || strcmp(k->later, l->value) == 0))
+        if (str_equal(k->later, l->value))
                 log_debug(
                         "%s:%u: %s=%s has no effect yet in this version", l->file, l->line, l->key,
                         l->value);
@@ -472,10 +468,8 @@ config_read_overlays(Config *c, char *const *folders, const Settings *defaults, 
 int config_load(char *const *folders, const Config *previous, Config **ret) {
         _cleanup_(overlay_config_unrefp) OverlayConfig *defaults = NULL;
         _cleanup_(config_freep) Config *c = calloc(1, sizeof(Config));
-        Settings builtin;
         int r;
 
-        (void) settings_init(&builtin);
         if (!c || overlay_config_new("", &builtin, &defaults) < 0)
                 return log_oom();
         r = config_read_defaults(c, folders, defaults);

@@ -131,6 +131,10 @@ int job_add_note(Job *j, const char *note);
 
 /* The absolute path the job is about, owned by the caller; NULL on out of memory. */
 char *job_path(const Job *j);
+/* Of an entry of the journal about it; with its path, which may be NULL. */
+#define JOB_FIELDS(j, message, absolute)                                                                    \
+        (&(const LogFields){                                                                                \
+                .message_id = (message), .overlay = (j)->overlay, .path = (absolute), .job = (j)->id })
 /* Whether two jobs may not run at the same time: same overlay, and one path at or below the other. */
 bool job_conflicts(const Job *a, const Job *b) _pure_;
 /* Whether a failure is of the kind that goes away by itself, and the job one that can wait for that. What an

@@ -4,33 +4,30 @@
 #include "jobs/queue.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #include "base/path-util.h"
 
 typedef struct Lane {
         struct Lane *next;
-        char *overlay;
-        bool is_open;
-        bool admits_remounts;
-        bool is_automatic_closed;
+        QueueAdmission admission;
         uint64_t last_start; /* by Queue.n_starts; the smallest is served next */
+        char overlay[];
 } Lane;
 
 struct Queue {
-        Job **jobs; /* in order of arrival */
+        Job **jobs; /* in order of arrival, and a NULL */
         size_t n_jobs;
         Lane *lanes;
         uint64_t n_starts;
 };
 
 Queue *queue_new(void) {
-        return calloc(1, sizeof(Queue));
-}
+        _cleanup_(queue_freep) Queue *q = calloc(1, sizeof(Queue));
 
-static Lane *lane_free(Lane *l) {
-        free(l->overlay);
-        free(l);
-        return NULL;
+        if (q)
+                q->jobs = calloc(1, sizeof(Job *));
+        return q && q->jobs ? TAKE_PTR(q) : NULL;
 }
 
 Queue *queue_free(Queue *q) {
@@ -38,70 +35,90 @@ Queue *queue_free(Queue *q) {
                 return NULL;
         for (size_t i = 0; i < q->n_jobs; i++)
                 (void) job_free(q->jobs[i]);
-        for (Lane *l = q->lanes, *next; l; l = next) {
-                next = l->next;
-                (void) lane_free(l);
-        }
+        while (q->lanes)
+                queue_remove_lane(q, q->lanes->overlay);
         free(q->jobs);
         free(q);
         return NULL;
 }
 
 int queue_add(Queue *q, Job *j) {
-        Job **a = reallocarray(q->jobs, q->n_jobs + 1, sizeof(Job *));
+        Job **a = reallocarray(q->jobs, q->n_jobs + 2, sizeof(Job *));
 
         if (!a)
                 return -ENOMEM;
         q->jobs = a;
         a[q->n_jobs++] = j;
+        a[q->n_jobs] = NULL;
         return 0;
 }
 
 Job *queue_find(const Queue *q, uint32_t id) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i]->id == id)
-                        return q->jobs[i];
+        QUEUE_FOREACH (j, q)
+                if ((*j)->id == id)
+                        return *j;
         return NULL;
 }
 
-void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdata) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                func(q->jobs[i], userdata);
+Job *const *queue_jobs(const Queue *q) {
+        return q->jobs;
+}
+
+/* Those of an overlay (NULL: of all) of which it is true. */
+static unsigned queue_count(const Queue *q, const char *overlay, bool (*is)(const Job *j)) {
+        unsigned n = 0;
+
+        QUEUE_FOREACH (j, q)
+                n += (!overlay || strcmp((*j)->overlay, overlay) == 0) && is(*j);
+        return n;
+}
+
+static bool job_is_unfinished(const Job *j) {
+        return !job_state_is_final(j->state);
 }
 
 static bool job_is_running(const Job *j) {
-        return j->state != JOB_QUEUED && !job_state_is_final(j->state);
+        return j->state != JOB_QUEUED && job_is_unfinished(j);
+}
+
+static bool job_is_running_automatic(const Job *j) {
+        return j->is_automatic && job_is_running(j);
+}
+
+static bool job_is_unfinished_automatic(const Job *j) {
+        return j->is_automatic && job_is_unfinished(j);
+}
+
+static bool job_is_unfinished_remount(const Job *j) {
+        return j->type == JOB_REMOUNT && job_is_unfinished(j);
 }
 
 unsigned queue_count_unfinished(const Queue *q) {
-        unsigned n = 0;
-
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += !job_state_is_final(q->jobs[i]->state);
-        return n;
+        return queue_count(q, NULL, job_is_unfinished);
 }
 
 unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) {
         unsigned n = 0;
 
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += q->jobs[i]->options.uid == uid && !job_state_is_final(q->jobs[i]->state);
+        QUEUE_FOREACH (j, q)
+                n += (*j)->options.uid == uid && job_is_unfinished(*j);
         return n;
 }
 
 bool queue_is_at_work(const Queue *q, const char *overlay) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (job_is_running(q->jobs[i]) && strcmp(q->jobs[i]->overlay, overlay) == 0)
-                        return true;
-        return false;
+        return queue_count(q, overlay, job_is_running) > 0;
 }
 
 unsigned queue_count_running(const Queue *q) {
-        unsigned n = 0;
+        return queue_count(q, NULL, job_is_running);
+}
 
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_is_running(q->jobs[i]);
-        return n;
+unsigned queue_count_automatic(const Queue *q, const char *overlay) {
+        return queue_count(q, overlay, job_is_unfinished_automatic);
+}
+
+bool queue_has_remount(const Queue *q, const char *overlay) {
+        return queue_count(q, overlay, job_is_unfinished_remount) > 0;
 }
 
 static bool job_is_swap(const Job *j) {
@@ -116,41 +133,12 @@ static bool job_stands_aside(const Job *j) {
 
 /* Those behind it wait with it. */
 static bool job_stands_behind(const Queue *q, const Job *j) {
-        if (!job_is_swap(j) || j->state != JOB_QUEUED)
-                return false;
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (job_stands_aside(q->jobs[i]) && strcmp(q->jobs[i]->overlay, j->overlay) == 0)
-                        return true;
-        return false;
+        return job_is_swap(j) && j->state == JOB_QUEUED && queue_count(q, j->overlay, job_stands_aside) > 0;
 }
 
 /* Nor do those take anybody's turn that wait for somebody to leave a directory: that may take days, too. */
 static bool job_takes_turn(const Job *j) {
         return job_is_running(j) && !job_stands_aside(j) && !j->wait_reason;
-}
-
-static unsigned queue_count_busy(const Queue *q) {
-        unsigned n = 0;
-
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_takes_turn(q->jobs[i]);
-        return n;
-}
-
-static unsigned lane_count_busy(const Queue *q, const Lane *l) {
-        unsigned n = 0;
-
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += job_takes_turn(q->jobs[i]) && strcmp(q->jobs[i]->overlay, l->overlay) == 0;
-        return n;
-}
-
-static bool lane_runs_automatic(const Queue *q, const Lane *l) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i]->is_automatic && job_is_running(q->jobs[i]) &&
-                    strcmp(q->jobs[i]->overlay, l->overlay) == 0)
-                        return true;
-        return false;
 }
 
 static Lane *lane_find(const Queue *q, const char *overlay) {
@@ -161,67 +149,27 @@ static Lane *lane_find(const Queue *q, const char *overlay) {
         return l;
 }
 
-/* Made when it is first asked for. */
-static Lane *lane_acquire(Queue *q, const char *overlay) {
+int queue_admit(Queue *q, const char *overlay, QueueAdmission admission) {
         Lane *l = lane_find(q, overlay);
 
-        if (l)
-                return l;
-        l = calloc(1, sizeof(Lane));
-        if (!l)
-                return NULL;
-        l->overlay = strdup(overlay);
-        if (!l->overlay) {
-                free(l);
-                return NULL;
+        if (!l) {
+                l = calloc(1, sizeof(Lane) + strlen(overlay) + 1);
+                if (!l)
+                        return -ENOMEM;
+                strcpy(l->overlay, overlay);
+                LL_PREPEND(q->lanes, l);
         }
-        l->next = q->lanes;
-        q->lanes = l;
-        return l;
-}
-
-int queue_set_open(Queue *q, const char *overlay, bool is_open) {
-        Lane *l = lane_acquire(q, overlay);
-
-        if (!l)
-                return -ENOMEM;
-        l->is_open = is_open;
+        l->admission = admission;
         return 0;
-}
-
-int queue_admit_remounts(Queue *q, const char *overlay, bool is_admitted) {
-        Lane *l = lane_acquire(q, overlay);
-
-        if (!l)
-                return -ENOMEM;
-        l->admits_remounts = is_admitted;
-        return 0;
-}
-
-bool queue_has_remount(const Queue *q, const char *overlay) {
-        for (size_t i = 0; i < q->n_jobs; i++)
-                if (q->jobs[i]->type == JOB_REMOUNT && !job_state_is_final(q->jobs[i]->state) &&
-                    strcmp(q->jobs[i]->overlay, overlay) == 0)
-                        return true;
-        return false;
 }
 
 void queue_remove_lane(Queue *q, const char *overlay) {
-        for (Lane **p = &q->lanes; *p; p = &(*p)->next)
-                if (strcmp((*p)->overlay, overlay) == 0) {
-                        Lane *l = *p;
-
-                        *p = l->next;
-                        (void) lane_free(l);
-                        return;
-                }
-}
-
-void queue_set_automatic_open(Queue *q, const char *overlay, bool is_open) {
         Lane *l = lane_find(q, overlay);
 
-        if (l)
-                l->is_automatic_closed = !is_open;
+        if (!l)
+                return;
+        LL_DELETE(q->lanes, l);
+        free(l);
 }
 
 /* Whether job number a is to be started before job number b: what somebody waits for, then what is hotter.
@@ -293,17 +241,18 @@ static bool job_is_unobstructed(const Queue *q, size_t i) {
 }
 
 static Job *lane_next(const Queue *q, const Lane *l) {
-        bool has_automatic = lane_runs_automatic(q, l);
+        bool has_automatic = queue_count(q, l->overlay, job_is_running_automatic) > 0;
         size_t best = SIZE_MAX;
 
-        if ((!l->is_open && !l->admits_remounts) || lane_count_busy(q, l) >= QUEUE_LANE_MAX)
+        if ((!l->admission.jobs && !l->admission.remounts) ||
+            queue_count(q, l->overlay, job_takes_turn) >= QUEUE_LANE_MAX)
                 return NULL;
         for (size_t i = 0; i < q->n_jobs; i++) {
                 const Job *j = q->jobs[i];
 
-                if (job_is_ready(j) && (l->is_open || j->type == JOB_REMOUNT) &&
+                if (job_is_ready(j) && (l->admission.jobs || j->type == JOB_REMOUNT) &&
                     strcmp(j->overlay, l->overlay) == 0 &&
-                    !(j->is_automatic && (has_automatic || l->is_automatic_closed)) &&
+                    !(j->is_automatic && (has_automatic || !l->admission.automatic)) &&
                     (best == SIZE_MAX || is_before(q, i, best)) && job_is_unobstructed(q, i))
                         best = i;
         }
@@ -314,7 +263,7 @@ Job *queue_next(Queue *q) {
         Lane *best_lane = NULL;
         Job *best = NULL;
 
-        if (queue_count_busy(q) >= QUEUE_RUNNING_MAX)
+        if (queue_count(q, NULL, job_takes_turn) >= QUEUE_RUNNING_MAX)
                 return NULL;
         queue_mark_behind(q);
         for (Lane *l = q->lanes; l; l = l->next) {
@@ -334,13 +283,10 @@ Job *queue_next(Queue *q) {
 }
 
 Job *queue_find_job_at(const Queue *q, const char *overlay, const char *path) {
-        for (size_t i = 0; i < q->n_jobs; i++) {
-                Job *j = q->jobs[i];
-
-                if (!job_state_is_final(j->state) && strcmp(j->overlay, overlay) == 0 &&
-                    path_startswith(path, j->path))
-                        return j;
-        }
+        QUEUE_FOREACH (j, q)
+                if (job_is_unfinished(*j) && strcmp((*j)->overlay, overlay) == 0 &&
+                    path_startswith(path, (*j)->path))
+                        return *j;
         return NULL;
 }
 
@@ -362,47 +308,29 @@ Job *queue_find_equal(
         return NULL;
 }
 
-unsigned queue_count_automatic(const Queue *q, const char *overlay) {
-        unsigned n = 0;
-
-        for (size_t i = 0; i < q->n_jobs; i++)
-                n += q->jobs[i]->is_automatic && !job_state_is_final(q->jobs[i]->state) &&
-                        strcmp(q->jobs[i]->overlay, overlay) == 0;
-        return n;
-}
-
 Job *queue_find_automatic_below(const Queue *q, const char *overlay, const char *path) {
-        for (size_t i = 0; i < q->n_jobs; i++) {
-                Job *j = q->jobs[i];
-
-                if (j->is_automatic && j->state == JOB_QUEUED && strcmp(j->overlay, overlay) == 0 &&
-                    path_startswith(j->path, path))
-                        return j;
-        }
+        QUEUE_FOREACH (j, q)
+                if ((*j)->is_automatic && (*j)->state == JOB_QUEUED && strcmp((*j)->overlay, overlay) == 0 &&
+                    path_startswith((*j)->path, path))
+                        return *j;
         return NULL;
 }
 
 uint64_t queue_next_release(const Queue *q) {
         uint64_t first = USEC_INFINITY;
 
-        for (size_t i = 0; i < q->n_jobs; i++) {
-                const Job *j = q->jobs[i];
-
-                if (j->state == JOB_QUEUED && j->not_before_usec > 0 && j->not_before_usec < first)
-                        first = j->not_before_usec;
-        }
+        QUEUE_FOREACH (j, q)
+                if ((*j)->state == JOB_QUEUED && (*j)->not_before_usec > 0 && (*j)->not_before_usec < first)
+                        first = (*j)->not_before_usec;
         return first;
 }
 
 Job *queue_release(Queue *q, uint64_t now_usec) {
-        for (size_t i = 0; i < q->n_jobs; i++) {
-                Job *j = q->jobs[i];
-
-                if (j->not_before_usec == 0 || j->not_before_usec > now_usec)
-                        continue;
-                j->not_before_usec = 0;
-                return j;
-        }
+        QUEUE_FOREACH (j, q)
+                if ((*j)->not_before_usec > 0 && (*j)->not_before_usec <= now_usec) {
+                        (*j)->not_before_usec = 0;
+                        return *j;
+                }
         return NULL;
 }
 
@@ -432,6 +360,6 @@ Job *queue_expire(Queue *q) {
         if (n_finished <= QUEUE_FINISHED_MAX)
                 return NULL;
         expired = q->jobs[oldest];
-        memmove(q->jobs + oldest, q->jobs + oldest + 1, (--q->n_jobs - oldest) * sizeof(Job *));
+        memmove(q->jobs + oldest, q->jobs + oldest + 1, (q->n_jobs-- - oldest) * sizeof(Job *));
         return expired;
 }

@@ -24,8 +24,9 @@ DEFINE_CLEANUP(Queue *, queue_free);
 /* Takes the job. -ENOMEM leaves it with the caller. */
 int queue_add(Queue *q, Job *j);
 Job *queue_find(const Queue *q, uint32_t id);
-/* Calls func for every job in order of their numbers; func must not add or remove jobs. */
-void queue_foreach(Queue *q, void (*func)(Job *j, void *userdata), void *userdata);
+/* All jobs in order of their numbers, up to a NULL; until one is added or removed. */
+Job *const *queue_jobs(const Queue *q) _pure_;
+#define QUEUE_FOREACH(j, q) for (Job *const *j = queue_jobs(q); *j; j++)
 /* Jobs that are not finished. */
 unsigned queue_count_unfinished(const Queue *q) _pure_;
 unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) _pure_;
@@ -33,13 +34,15 @@ unsigned queue_count_unfinished_of(const Queue *q, uid_t uid) _pure_;
 bool queue_is_at_work(const Queue *q, const char *overlay) _pure_;
 unsigned queue_count_running(const Queue *q) _pure_;
 
-/* Whether jobs of the overlay may start now. Lanes are closed until they are opened. */
-int queue_set_open(Queue *q, const char *overlay, bool is_open);
-/* Whether remounts of it may start even when it is closed for other jobs. */
-int queue_admit_remounts(Queue *q, const char *overlay, bool is_admitted);
+/* Which jobs of an overlay may start now: none until this is said. */
+typedef struct QueueAdmission {
+        bool jobs;
+        bool remounts;  /* even without the others */
+        bool automatic; /* as well as the others */
+} QueueAdmission;
+
+int queue_admit(Queue *q, const char *overlay, QueueAdmission admission); /* 0 or -ENOMEM */
 void queue_remove_lane(Queue *q, const char *overlay);
-/* Whether automatic jobs of the overlay may start as well. They may until they may not. */
-void queue_set_automatic_open(Queue *q, const char *overlay, bool is_open);
 /* The job to start now, or NULL. Manual ones come first, then hotter ones,
  * which go one at a time on an overlay: there is no hurry. The caller starts it by
  * job_set_state(), or ends it. */

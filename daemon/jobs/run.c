@@ -2,8 +2,10 @@
 #include "jobs/run.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #include "base/path-util.h"
+#include "base/str.h"
 #include "base/strv.h"
 #include "config/config.h"
 #include "jobs/automatic.h"
@@ -32,11 +34,7 @@ struct Run {
 };
 
 static void run_free(Run *run) {
-        for (Run **p = &run->all->first; *p; p = &(*p)->next)
-                if (*p == run) {
-                        *p = run->next;
-                        break;
-                }
+        LL_DELETE(run->all->first, run);
         run->job->is_stalled = false;
         (void) sd_event_source_disable_unref(run->stall_timer);
         free(run);
@@ -72,11 +70,10 @@ static const struct {
 };
 
 static void log_problems(const Job *j, const char *path) {
-        LogFields f = { .message_id = MESSAGE_PROBLEMS, .overlay = j->overlay, .path = path, .job = j->id };
 
         if (j->type == JOB_VERIFY && j->n_errors > 0)
                 log_fields(
-                        LOG_WARNING, &f,
+                        LOG_WARNING, JOB_FIELDS(j, MESSAGE_PROBLEMS, path),
                         "%llu problem%s found in '%s'; 'ovlfinctl verify' lists them with what to do",
                         (unsigned long long) j->n_errors, PLURAL(j->n_errors), path);
 }
@@ -157,16 +154,14 @@ static int on_stall(sd_event_source *s, uint64_t usec, void *userdata) {
         Run *run = userdata;
         Job *j = run->job;
         _cleanup_free_ char *path = job_path(j);
-        LogFields f = {
-                .message_id = MESSAGE_JOB_STALLED, .overlay = j->overlay, .path = path, .job = j->id
-        };
 
         if (j->state == JOB_WAITING)
                 return 0; /* it has said so */
         j->is_stalled = true;
         log_fields(
-                LOG_WARNING, &f, "Job %u, %s of '%s', does not get on: %s", j->id,
-                job_type_to_string(j->type), path ?: j->path, job_doing(j));
+                LOG_WARNING, JOB_FIELDS(j, MESSAGE_JOB_STALLED, path),
+                "Job %u, %s of '%s', does not get on: %s", j->id, job_type_to_string(j->type),
+                path ?: j->path, job_doing(j));
         run->all->events->changed(j, run->all->userdata);
         return 0;
 }
@@ -191,12 +186,11 @@ static void run_take_wait(Run *run, const WireRecord *r) {
         Job *j = run->job;
         _cleanup_free_ char *path = job_path(j);
         const char *why = r->state == JOB_WAITING && r->lower_path[0] ? r->lower_path : NULL;
-        LogFields f = { .message_id = MESSAGE_JOB_NOTE, .overlay = j->overlay, .path = path, .job = j->id };
 
         if (why && !j->wait_reason)
                 log_fields(
-                        LOG_NOTICE, &f, "Job %u, %s of '%s', waits: %s", j->id, job_type_to_string(j->type),
-                        path ?: j->path, why);
+                        LOG_NOTICE, JOB_FIELDS(j, MESSAGE_JOB_NOTE, path), "Job %u, %s of '%s', waits: %s",
+                        j->id, job_type_to_string(j->type), path ?: j->path, why);
         if (str_replace(&j->wait_reason, why) < 0)
                 (void) log_oom();
 }
@@ -227,25 +221,20 @@ static void run_take_progress(Run *run, const WireRecord *r) {
 }
 
 static void run_take_note(Run *run, const WireRecord *r) {
-        _cleanup_free_ char *path = path_join(run->job->mount_point, r->path), *note = NULL;
-        LogFields f = {
-                .message_id = MESSAGE_JOB_NOTE,
-                .overlay = run->job->overlay,
-                .path = path,
-                .job = run->job->id,
-        };
+        Job *j = run->job;
+        _cleanup_free_ char *path = path_join(j->mount_point, r->path),
+                            *note = path ? str_format("%s: %s", path, r->text) : NULL;
 
-        if (!path || asprintf(&note, "%s: %s", path, r->text) < 0) {
-                note = NULL;
+        if (!note) {
                 (void) log_oom();
                 return;
         }
         log_fields(
-                run->job->n_notes_seen < NOTES_LOGGED_MAX ? LOG_WARNING : LOG_DEBUG, &f, "Job %u: '%s': %s",
-                run->job->id, path, r->text);
-        if (job_add_note(run->job, note) < 0)
+                j->n_notes_seen < NOTES_LOGGED_MAX ? LOG_WARNING : LOG_DEBUG,
+                JOB_FIELDS(j, MESSAGE_JOB_NOTE, path), "Job %u: '%s': %s", j->id, path, r->text);
+        if (job_add_note(j, note) < 0)
                 (void) log_oom();
-        run->all->events->changed(run->job, run->all->userdata);
+        run->all->events->changed(j, run->all->userdata);
 }
 
 /* Who waits for the job finds the overlay as it is now. */
@@ -331,9 +320,9 @@ static void tell_tries(const Job *j, uint64_t now, Failure *failure) {
                 return;
         if (j->trouble_usec > 0) /* what was held does not count as trouble */
                 (void) snprintf(duration, sizeof(duration), " in %llu s", seconds);
-        if (asprintf(
-                    &text, "%s (tried %u times%s)", failure->message ?: "no reason given", j->n_pauses + 1,
-                    duration) < 0)
+        text = str_format(
+                "%s (tried %u times%s)", failure->message ?: "no reason given", j->n_pauses + 1, duration);
+        if (!text)
                 return;
         free(failure->message);
         failure->message = text;
@@ -418,12 +407,9 @@ static void run_on_record(Proc *p, const WireRecord *r, void *userdata) {
 static void log_worker_death(const Run *run, int status, const char *consequence) {
         const Job *j = run->job;
         _cleanup_free_ char *path = job_path(j);
-        LogFields f = {
-                .message_id = MESSAGE_WORKER_DIED, .overlay = j->overlay, .path = path, .job = j->id
-        };
 
         log_fields(
-                LOG_NOTICE, &f,
+                LOG_NOTICE, JOB_FIELDS(j, MESSAGE_WORKER_DIED, path),
                 "The worker of job %u, %s of '%s', was killed by signal %i, attempt %u of %u; %s", j->id,
                 job_type_to_string(j->type), path ?: j->path, status, j->n_attempts,
                 (unsigned) JOB_ATTEMPTS_MAX, consequence);

@@ -7,14 +7,8 @@
 
 #define HEADER "ovlfind-jobs 1" /* the version of the format */
 
-typedef struct Save {
-        uint32_t last_id;
-        Queue *queue;
-} Save;
-
-static void write_job(Job *j, void *userdata) {
+static void write_job(FILE *f, const Job *j) {
         const char *const fields[] = { j->overlay, j->mount_point, j->path };
-        FILE *f = userdata;
 
         if (job_state_is_final(j->state) || j->options.is_dry_run || job_is_unasked(j))
                 return;
@@ -30,23 +24,23 @@ static void write_job(Job *j, void *userdata) {
         (void) fputc('\n', f);
 }
 
-static void write_all(FILE *f, void *userdata) {
-        const Save *s = userdata;
+char *state_format(uint32_t last_id, const Queue *q) {
+        StateText t;
+        FILE *f = state_text_begin(&t, HEADER);
 
-        (void) fprintf(f, "last %u\n", s->last_id);
-        queue_foreach(s->queue, write_job, f);
-}
-
-char *state_format(uint32_t last_id, Queue *q) {
-        return state_file_format(HEADER, write_all, &(Save){ .last_id = last_id, .queue = q });
+        if (!f)
+                return NULL;
+        (void) fprintf(f, "last %u\n", last_id);
+        QUEUE_FOREACH (j, q)
+                write_job(f, *j);
+        return state_text_end(&t);
 }
 
 static int parse_job(char *line, SavedJob *ret) {
         uint64_t id, n_attempts, queued_usec, uid = 0;
-        char *state, *fields[8];
+        char *fields[8];
 
-        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
-                fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
+        state_file_split(line, fields, ELEMENTSOF(fields));
         if (state_file_parse_number(fields[0], UINT32_MAX, &id) < 0 ||
             state_file_parse_number(fields[2], 1000, &n_attempts) < 0 ||
             state_file_parse_number(fields[3], UINT64_MAX, &queued_usec) < 0 ||

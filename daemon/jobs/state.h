@@ -25,7 +25,7 @@ typedef void (*saved_job_func)(const SavedJob *j, void *userdata);
 
 /* Dry runs are not worth it, and automatic jobs come again by themselves: the heat of their directories is
  * saved. */
-char *state_format(uint32_t last_id, Queue *q); /* owned by the caller, NULL on out of memory */
+char *state_format(uint32_t last_id, const Queue *q); /* owned by the caller, NULL on out of memory */
 /* Calls func for every job. -ENOENT: nothing saved; -EBADMSG: not understood, moved aside. *ret_last_id is
  * set on success only. */
 int state_load(const char *state_dir, saved_job_func func, void *userdata, uint32_t *ret_last_id);

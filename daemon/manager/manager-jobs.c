@@ -46,43 +46,23 @@ static void manager_abort_job(Manager *m, Job *j, FailureKind kind, const char *
         run_abort(&m->runs, manager_find_overlay(m, j->overlay), j, &failure);
 }
 
-typedef struct JobIds {
-        const char *overlay;
-        bool spare_remounts;
-        uint32_t *ids;
-        size_t n;
-} JobIds;
-
-static void collect_unfinished(Job *j, void *userdata) {
-        JobIds *l = userdata;
-        uint32_t *a;
-
-        if (job_state_is_final(j->state) || strcmp(j->overlay, l->overlay) != 0 ||
-            (l->spare_remounts && j->type == JOB_REMOUNT))
-                return;
-        a = reallocarray(l->ids, l->n + 1, sizeof(uint32_t));
-        if (!a) {
-                (void) log_oom();
-                return;
-        }
-        l->ids = a;
-        a[l->n++] = j->id;
+/* The first unfinished one of an overlay. */
+static Job *find_unfinished(const Manager *m, const Managed *o, bool spare_remounts) {
+        QUEUE_FOREACH (j, m->queue)
+                if (!job_state_is_final((*j)->state) && strcmp((*j)->overlay, o->config->name) == 0 &&
+                    !(spare_remounts && (*j)->type == JOB_REMOUNT))
+                        return *j;
+        return NULL;
 }
 
 /* A remount may mend what an overlay is refused for, as long as there is one. */
-void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason) {
-        JobIds l = { .overlay = o->config->name,
-                     .spare_remounts =
-                             kind != FAILURE_NOT_MANAGED && o->overlay && o->state == MANAGED_REFUSED };
+void manager_fail_jobs(Managed *o, FailureKind kind, const char *reason) {
+        Manager *m = o->userdata;
+        bool spare_remounts = kind != FAILURE_NOT_MANAGED && o->overlay && o->state == MANAGED_REFUSED;
+        Job *j;
 
-        queue_foreach(m->queue, collect_unfinished, &l);
-        for (size_t i = 0; i < l.n; i++) {
-                Job *j = queue_find(m->queue, l.ids[i]);
-
-                if (j)
-                        manager_abort_job(m, j, kind, reason);
-        }
-        free(l.ids);
+        while ((j = find_unfinished(m, o, spare_remounts)))
+                manager_abort_job(m, j, kind, reason);
 }
 
 static int manager_queue_job(
@@ -189,12 +169,11 @@ int manager_add_job(
 
 int manager_add_remount(
         Manager *m, const char *overlay, const JobOptions *options, Job **ret, Failure *reterr) {
-        Managed *o = manager_find_overlay(m, overlay);
+        Managed *o = manager_get_overlay(m, overlay, reterr);
         int r;
 
         if (!o)
-                return failure_set(
-                        reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", overlay);
+                return -ENOENT;
         r = managed_check_remountable(o, reterr);
         if (r >= 0 && options->set)
                 r = overlay_has_options(o->overlay, options->set, reterr);
@@ -292,12 +271,14 @@ void manager_start_jobs(Manager *m) {
                         manager_find_hot(m, o);
                 }
 
-                if (queue_set_open(m->queue, o->config->name, managed_is_open(o) && !m->host.is_paused) <
-                            0 ||
-                    queue_admit_remounts(
-                            m->queue, o->config->name, managed_is_remountable(o) && !m->host.is_paused) < 0)
+                if (queue_admit(
+                            m->queue, o->config->name,
+                            (QueueAdmission){
+                                    .jobs = managed_is_open(o) && !m->host.is_paused,
+                                    .remounts = managed_is_remountable(o) && !m->host.is_paused,
+                                    .automatic = automatic_is_open(o),
+                            }) < 0)
                         (void) log_oom();
-                queue_set_automatic_open(m->queue, o->config->name, automatic_is_open(o));
         }
         while ((j = queue_next(m->queue))) {
                 Managed *o = manager_find_overlay(m, j->overlay);
@@ -329,13 +310,11 @@ int manager_set_paused(Manager *m, const char *overlay, bool is_paused, Failure 
                 m->host.is_paused = is_paused;
                 m->is_manager_changed = true;
         } else {
-                o = manager_find_overlay(m, overlay);
+                o = manager_get_overlay(m, overlay, reterr);
                 if (!o)
-                        return failure_set(
-                                reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured",
-                                overlay);
+                        return -ENOENT;
                 o->is_paused = is_paused;
-                manager_overlay_changed(m, o);
+                manager_overlay_changed(o);
         }
         manager_flush(m);
         manager_wake(m);
@@ -369,9 +348,9 @@ static void manager_heat_changed(Manager *m, Managed *o) {
                 (void) log_oom();
 }
 
-void manager_used(Manager *m, Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
+void manager_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
         automatic_take_heat(o, path, n_opens, n_counted);
-        manager_heat_changed(m, o);
+        manager_heat_changed(o->userdata, o);
 }
 
 void manager_save_heat(Manager *m) {
@@ -397,14 +376,12 @@ static bool saved_job_can_go_on(const Manager *m, const SavedJob *s) {
 
 static void resume_job(Job *j, const SavedJob *s) {
         _cleanup_free_ char *path = job_path(j);
-        LogFields f = {
-                .message_id = MESSAGE_JOB_RESUMED, .overlay = j->overlay, .path = path, .job = j->id
-        };
 
         j->options.uid = s->uid;
         j->n_attempts = s->n_attempts;
         log_fields(
-                LOG_NOTICE, &f, "Job %u, %s of '%s', goes on where the last daemon left it", j->id,
+                LOG_NOTICE, JOB_FIELDS(j, MESSAGE_JOB_RESUMED, path),
+                "Job %u, %s of '%s', goes on where the last daemon left it", j->id,
                 job_type_to_string(j->type), path ?: j->path);
 }
 
@@ -475,7 +452,8 @@ static bool managed_lacks_options(const Managed *o) {
         return r == 0;
 }
 
-void manager_want_options(Manager *m, Managed *o) {
+void manager_want_options(Managed *o) {
+        Manager *m = o->userdata;
         const JobOptions options = { .remount = REMOUNT_SWAP, .set = o->config->settings.remount_options };
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         uint64_t now = loop_now(o->host->event, CLOCK_MONOTONIC);
@@ -496,7 +474,8 @@ void manager_want_options(Manager *m, Managed *o) {
 }
 
 /* One job for a directory and all below it: the comparison names parents first. */
-void manager_lower_changed(Manager *m, Managed *o, JobType type, const char *path) {
+void manager_lower_changed(Managed *o, JobType type, const char *path) {
+        Manager *m = o->userdata;
         _cleanup_free_ char *absolute = path_join(o->config->mount_point, path);
         _cleanup_failure_ Failure f = FAILURE_INIT;
         const JobOptions options = { .is_unasked = true };

@@ -121,7 +121,8 @@ static void manager_object_changed(Manager *m, const char *object) {
                 (void) log_oom();
 }
 
-void manager_overlay_changed(Manager *m, Managed *o) {
+void manager_overlay_changed(Managed *o) {
+        Manager *m = o->userdata;
         _cleanup_free_ char *path = bus_overlay_path(o->config->name);
 
         m->is_manager_changed = true;
@@ -140,6 +141,15 @@ Managed *manager_find_overlay(const Manager *m, const char *name) {
                 if (strcmp(m->overlays[i]->config->name, name) == 0)
                         return m->overlays[i];
         return NULL;
+}
+
+Managed *manager_get_overlay(const Manager *m, const char *name, Failure *reterr) {
+        Managed *o = manager_find_overlay(m, name);
+
+        if (!o)
+                (void) failure_set(
+                        reterr, FAILURE_NO_SUCH_OVERLAY, ENOENT, "no overlay '%s' is configured", name);
+        return o;
 }
 
 /* Of the overlays a path is below of by name, it is on the innermost one that is mounted. */
@@ -184,7 +194,7 @@ int manager_find_path(
 static void manager_remove_overlay(Manager *m, size_t i) {
         Managed *o = m->overlays[i];
 
-        manager_fail_jobs(m, o, FAILURE_NOT_MANAGED, "it is not configured any more");
+        manager_fail_jobs(o, FAILURE_NOT_MANAGED, "it is not configured any more");
         memmove(m->overlays + i, m->overlays + i + 1, (--m->n_overlays - i) * sizeof(Managed *));
         bus_announce_overlay(m->bus, o->config->name, /* is_there= */ false);
         queue_remove_lane(m->queue, o->config->name);
@@ -192,10 +202,6 @@ static void manager_remove_overlay(Manager *m, size_t i) {
 }
 
 /* What overlays tell. */
-
-static void on_changed(Managed *o) {
-        manager_overlay_changed(o->userdata, o);
-}
 
 static void on_directory_changed(Managed *o, const char *path, DirectoryState state) {
         const Manager *m = o->userdata;
@@ -207,27 +213,11 @@ static void on_wake(Managed *o) {
         manager_wake(o->userdata);
 }
 
-static void on_fail_jobs(Managed *o, FailureKind kind, const char *reason) {
-        manager_fail_jobs(o->userdata, o, kind, reason);
-}
-
-static void on_may_remount(Managed *o) {
-        manager_want_options(o->userdata, o);
-}
-
 static void on_keeper_lost(Managed *o, bool at_once) {
         if (at_once)
                 managed_survey(o);
         else
                 managed_schedule_retry(o);
-}
-
-static void on_lower_changed(Managed *o, JobType type, const char *path) {
-        manager_lower_changed(o->userdata, o, type, path);
-}
-
-static void on_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
-        manager_used(o->userdata, o, path, n_opens, n_counted);
 }
 
 static void on_watcher_started(Managed *o) {
@@ -249,14 +239,14 @@ static bool is_at_work(const Managed *o) {
 }
 
 static const ManagedEvents managed_events = {
-        .changed = on_changed,
+        .changed = manager_overlay_changed,
         .directory_changed = on_directory_changed,
         .wake = on_wake,
-        .fail_jobs = on_fail_jobs,
-        .may_remount = on_may_remount,
+        .fail_jobs = manager_fail_jobs,
+        .may_remount = manager_want_options,
         .keeper_lost = on_keeper_lost,
-        .lower_changed = on_lower_changed,
-        .used = on_used,
+        .lower_changed = manager_lower_changed,
+        .used = manager_used,
         .watcher_started = on_watcher_started,
         .catch_up = on_catch_up,
         .is_at_work = is_at_work,

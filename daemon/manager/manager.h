@@ -62,6 +62,8 @@ int manager_reload(Manager *m);
 void manager_is_named(Manager *m);
 
 Managed *manager_find_overlay(const Manager *m, const char *name);
+/* The same; NULL is a failure that says so. */
+Managed *manager_get_overlay(const Manager *m, const char *name, Failure *reterr);
 /* Finds the overlay path (absolute) is on, and the path relative to its mount point. -EINVAL for a path that
  * is not absolute or has "..", -ENOENT when no configured overlay has it; the failure says so. The overlay
  * may be absent. */
@@ -93,13 +95,13 @@ void manager_send_replies(Manager *m);
 void manager_save_heat(Manager *m);
 
 /* What is shown of it has changed. */
-void manager_overlay_changed(Manager *m, Managed *o);
+void manager_overlay_changed(Managed *o);
 void manager_job_changed(Manager *m, Job *j);
 /* Ends all jobs of an overlay that cannot go on, with the same failure. */
-void manager_fail_jobs(Manager *m, Managed *o, FailureKind kind, const char *reason);
+void manager_fail_jobs(Managed *o, FailureKind kind, const char *reason);
 /* manager-jobs.c: what manager.c tells of overlays, and hears of jobs. */
-void manager_lower_changed(Manager *m, Managed *o, JobType type, const char *path);
-void manager_used(Manager *m, Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
+void manager_lower_changed(Managed *o, JobType type, const char *path);
+void manager_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
 extern const RunEvents manager_run_events;
 /* Looks soon whether a job can start. */
 void manager_wake(Manager *m);
@@ -108,4 +110,4 @@ void manager_schedule_flush(Manager *m);
 void manager_flush(Manager *m);
 
 /* Makes the job that swaps in the configured Options= if the running overlay lacks one. */
-void manager_want_options(Manager *m, Managed *o);
+void manager_want_options(Managed *o);

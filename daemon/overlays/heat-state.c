@@ -9,9 +9,6 @@
 #define SCALE 1000.0            /* numbers in the file are whole */
 
 typedef struct Save {
-        Managed *const *overlays;
-        size_t n_overlays;
-        /* For the lines: */
         FILE *f;
         const char *overlay;
         uint64_t now_usec;
@@ -32,23 +29,20 @@ static int write_entry(const HeatEntry *e, void *userdata) {
         return 0;
 }
 
-static void write_all(FILE *f, void *userdata) {
-        Save *s = userdata;
-
-        s->f = f;
-        for (size_t i = 0; i < s->n_overlays; i++) {
-                const OverlayConfig *c = s->overlays[i]->config;
-
-                s->overlay = c->name;
-                (void) heat_table_foreach(
-                        s->overlays[i]->heat, 0, s->now_usec, c->settings.hot_window_usec, write_entry, s);
-        }
-}
-
 char *heat_state_format(Managed *const *overlays, size_t n_overlays, uint64_t now_usec) {
-        Save s = { .overlays = overlays, .n_overlays = n_overlays, .now_usec = now_usec };
+        StateText t;
+        Save s = { .f = state_text_begin(&t, HEADER), .now_usec = now_usec };
 
-        return state_file_format(HEADER, write_all, &s);
+        if (!s.f)
+                return NULL;
+        for (size_t i = 0; i < n_overlays; i++) {
+                const OverlayConfig *c = overlays[i]->config;
+
+                s.overlay = c->name;
+                (void) heat_table_foreach(
+                        overlays[i]->heat, 0, now_usec, c->settings.hot_window_usec, write_entry, &s);
+        }
+        return state_text_end(&t);
 }
 
 typedef struct Load {
@@ -58,12 +52,11 @@ typedef struct Load {
 
 static int take_line(char *line, void *userdata) {
         uint64_t heat, n_opens, usec;
-        char *state, *fields[5];
+        char *fields[5];
         const Load *l = userdata;
         SavedHeat s;
 
-        for (size_t i = 0; i < ELEMENTSOF(fields); i++)
-                fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
+        state_file_split(line, fields, ELEMENTSOF(fields));
         if (state_file_parse_number(fields[0], UINT64_MAX, &heat) < 0 ||
             state_file_parse_number(fields[1], UINT64_MAX, &n_opens) < 0 ||
             state_file_parse_number(fields[2], UINT64_MAX, &usec) < 0)

@@ -2,6 +2,7 @@
 #include "overlays/keeper.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #include "base/path-util.h"
 #include "base/strv.h"
@@ -20,15 +21,11 @@ static void draining_done(Draining *d) {
 }
 
 static void keeper_free(Keeper *k) {
-        for (Keeper **p = &k->overlay->keepers; *p; p = &(*p)->next)
-                if (*p == k) {
-                        *p = k->next;
-                        break;
-                }
-        for (KeptTree *t = k->trees, *next; t; t = next) {
-                next = t->next;
-                free(t);
-        }
+        KeptTree *t, *next;
+
+        LL_DELETE(k->overlay->keepers, k);
+        LL_FOREACH_SAFE(k->trees, t, next)
+        free(t);
         draining_done(&k->draining);
         free(k);
 }
@@ -40,34 +37,24 @@ void keeper_free_all(Managed *o) {
         }
 }
 
-void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata) {
-        for (const Keeper *k = o->keepers; k; k = k->next)
-                for (const KeptTree *t = k->trees; t; t = t->next)
-                        func(t->path, t->id, userdata);
-}
-
-static void count_one(const char *path, const char *id, void *userdata) {
-        ++*(unsigned *) userdata;
-}
-
 unsigned managed_count_kept(const Managed *o) {
         unsigned n = 0;
 
-        managed_foreach_kept(o, count_one, &n);
+        for (const Keeper *k = o->keepers; k; k = k->next)
+                for (const KeptTree *t = k->trees; t; t = t->next)
+                        n++;
         return n;
 }
 
 static void keeper_set(Keeper *k, const WireRecord *r) {
-        KeptTree **p = &k->trees, *t;
+        KeptTree *t = k->trees;
 
-        while (*p && (strcmp((*p)->path, r->path) != 0 || strcmp((*p)->id, r->name) != 0))
-                p = &(*p)->next;
-        t = *p;
+        while (t && (strcmp(t->path, r->path) != 0 || strcmp(t->id, r->name) != 0))
+                t = t->next;
         if (r->state == 0) {
-                if (t) {
-                        *p = t->next;
-                        free(t);
-                }
+                if (t)
+                        LL_DELETE(k->trees, t);
+                free(t);
                 return;
         }
         if (!t) {
@@ -76,10 +63,9 @@ static void keeper_set(Keeper *k, const WireRecord *r) {
                         (void) log_oom();
                         return;
                 }
-                t->next = NULL;
                 strcpy(t->path, r->path);
                 strcpy(t->id, r->name);
-                *p = t;
+                LL_APPEND(k->trees, t);
                 log_info(
                         "Overlay '%s': the old tree of '%s' stays until %u process%s left it: %s",
                         k->overlay->config->name, r->path, r->state, r->state == 1 ? " has" : "es have",

@@ -39,15 +39,9 @@ static void take_directory(Managed *o, const WireRecord *r) {
 
 /* Once, until it is another number. */
 static void tell_problems(Managed *o, uint64_t n) {
-        LogFields f = {
-                .message_id = MESSAGE_PROBLEMS,
-                .overlay = o->config->name,
-                .path = o->config->mount_point,
-        };
-
         if (n > 0 && n != o->n_problems)
                 log_fields(
-                        LOG_WARNING, &f,
+                        LOG_WARNING, MANAGED_FIELDS(o, MESSAGE_PROBLEMS),
                         "%llu problem%s found in '%s'; 'ovlfinctl verify %s' lists them with what to do",
                         (unsigned long long) n, PLURAL(n), o->config->mount_point, o->config->name);
         o->n_problems = n;

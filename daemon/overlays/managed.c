@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "base/strv.h"
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
@@ -55,10 +56,8 @@ static void managed_clear(Managed *o) {
         o->is_survey_wanted = false;
         keeper_free_all(o);
         o->overlay = overlay_free(o->overlay);
-        free(o->options);
-        o->options = NULL;
-        free(o->unproved);
-        o->unproved = NULL;
+        (void) str_replace(&o->options, NULL);
+        (void) str_replace(&o->unproved, NULL);
         o->is_proof_wanted = false;
 }
 
@@ -110,77 +109,52 @@ void managed_schedule_retry(Managed *o) {
 }
 
 static void managed_refuse(Managed *o, FailureKind kind, const char *reason) {
-        LogFields f = {
-                .message_id = MESSAGE_OVERLAY_REFUSED,
-                .overlay = o->config->name,
-                .path = o->config->mount_point,
-        };
-
         if (o->state != MANAGED_REFUSED || !str_equal(o->reason, reason))
-                log_fields(LOG_WARNING, &f, "Overlay '%s' is refused: %s", o->config->name, reason);
+                log_fields(
+                        LOG_WARNING, MANAGED_FIELDS(o, MESSAGE_OVERLAY_REFUSED),
+                        "Overlay '%s' is refused: %s", o->config->name, reason);
         managed_set_state(o, MANAGED_REFUSED, kind, reason);
         o->events->fail_jobs(o, kind, reason);
 }
 
 static void managed_activate(Managed *o) {
         size_t n = directory_table_count(o->directories, DIRECTORY_FINALIZED);
-        LogFields f = {
-                .message_id = MESSAGE_OVERLAY_ACTIVE,
-                .overlay = o->config->name,
-                .path = o->config->mount_point,
-        };
 
         o->n_survey_failures = 0;
         if (o->state != MANAGED_ACTIVE)
                 log_fields(
-                        LOG_INFO, &f, "Overlay '%s' at '%s' is ready, %zu director%s finalized",
-                        o->config->name, o->config->mount_point, n, PLURAL_Y(n));
+                        LOG_INFO, MANAGED_FIELDS(o, MESSAGE_OVERLAY_ACTIVE),
+                        "Overlay '%s' at '%s' is ready, %zu director%s finalized", o->config->name,
+                        o->config->mount_point, n, PLURAL_Y(n));
         managed_set_state(o, MANAGED_ACTIVE, FAILURE_NONE, NULL);
 }
 
 /* Mount monitoring. */
 
-static int managed_layers(const Managed *o, OverlayLayers *ret, char ***ret_lower) {
-        const OverlayConfig *c = o->config;
-        _cleanup_strv_free_ char **data = NULL;
-        int r;
-
-        *ret_lower = NULL;
-        if (c->lower) {
-                r = overlay_split_lowerdir(c->lower, ret_lower, &data);
-                if (r < 0)
-                        return r;
-        }
-        *ret = (OverlayLayers){ .lower = *ret_lower, .upper = c->upper, .work = c->work };
-        return 0;
-}
-
 static int managed_read_mount(const Managed *o, Overlay **ret, Failure *reterr) {
-        _cleanup_strv_free_ char **lower = NULL;
-        OverlayLayers layers;
-        int r;
+        const OverlayConfig *c = o->config;
+        _cleanup_strv_free_ char **lower = NULL, **data = NULL;
+        int r = c->lower ? overlay_split_lowerdir(c->lower, &lower, &data) : 0;
 
-        r = managed_layers(o, &layers, &lower);
         if (r < 0)
                 return failure_set_errno(
-                        reterr, r, "cannot use LowerDir=%s of overlay '%s'", o->config->lower,
-                        o->config->name);
-        return overlay_load(NULL, o->config->mount_point, &layers, ret, reterr);
+                        reterr, r, "cannot use LowerDir=%s of overlay '%s'", c->lower, c->name);
+        return overlay_load(
+                NULL, c->mount_point, &(OverlayLayers){ .lower = lower, .upper = c->upper, .work = c->work },
+                ret, reterr);
 }
 
 static void managed_drop(Managed *o, const char *reason) {
-        LogFields f = {
-                .message_id = MESSAGE_OVERLAY_ABSENT,
-                .overlay = o->config->name,
-                .path = o->config->mount_point,
-        };
-
         managed_clear(o);
         directory_table_clear(o->directories);
         if (o->state != MANAGED_ABSENT)
-                log_fields(LOG_INFO, &f, "Overlay '%s' is gone: %s", o->config->name, reason);
+                log_fields(
+                        LOG_INFO, MANAGED_FIELDS(o, MESSAGE_OVERLAY_ABSENT), "Overlay '%s' is gone: %s",
+                        o->config->name, reason);
         else if (!o->reason)
-                log_fields(LOG_INFO, &f, "Overlay '%s' is not there yet: %s", o->config->name, reason);
+                log_fields(
+                        LOG_INFO, MANAGED_FIELDS(o, MESSAGE_OVERLAY_ABSENT),
+                        "Overlay '%s' is not there yet: %s", o->config->name, reason);
         o->events->fail_jobs(o, FAILURE_NOT_MANAGED, reason);
         managed_set_state(o, MANAGED_ABSENT, FAILURE_NOT_MANAGED, reason);
 }
@@ -230,19 +204,14 @@ static const MountEntry *managed_find_mount(const Managed *o, const MountTable *
 static char *why_absent(const Managed *o, const MountTable *table) {
         _cleanup_free_ char *link = NULL, *target = NULL;
         const char *path = o->config->mount_point;
-        char *reason;
-        int r;
 
         if (mount_symlink_find(table, path, &link, &target) > 0)
-                r = asprintf(
-                        &reason,
+                return str_format(
                         "nothing is mounted at '%s', for '%s' is a symlink to '%s'; let MountPoint= be the "
                         "path "
                         "without symlinks, which 'findmnt' shows",
                         path, link, target);
-        else
-                r = asprintf(&reason, "nothing is mounted at '%s'", path);
-        return r < 0 ? NULL : reason;
+        return str_format("nothing is mounted at '%s'", path);
 }
 
 void managed_update_mount(Managed *o, const MountTable *table) {
@@ -258,10 +227,9 @@ void managed_update_mount(Managed *o, const MountTable *table) {
                 managed_drop(o, reason ?: "not mounted");
                 return;
         }
-        if (asprintf(&options, "%i %s %s %s", e->id, e->type, e->vfs_options, e->fs_options) < 0) {
-                options = NULL;
+        options = str_format("%i %s %s %s", e->id, e->type, e->vfs_options, e->fs_options);
+        if (!options)
                 return;
-        }
         if (str_equal(options, o->options)) {
                 managed_want_proof(o);
                 return;
@@ -273,8 +241,7 @@ void managed_update_mount(Managed *o, const MountTable *table) {
         }
         if (o->overlay && o->overlay->mount_id != e->id)
                 managed_drop(o, "another file system has been mounted in its place");
-        if (o->overlay)
-                o->overlay = overlay_free(o->overlay);
+        o->overlay = overlay_free(o->overlay);
         free(o->options);
         o->options = TAKE_PTR(options);
         managed_load(o);
@@ -427,10 +394,9 @@ static void survey_on_end(Proc *p, ProcEnd end, int status, void *userdata) {
                         o, FAILURE_LOWER_UNREACHABLE, "the worker that looks at it hangs in the kernel", 0);
                 return;
         }
-        if (asprintf(
-                    &message, "the worker that looks at it ended by %s %i without a result",
-                    end == PROC_EXITED ? "exit status" : "signal", status) < 0)
-                message = NULL;
+        message = str_format(
+                "the worker that looks at it ended by %s %i without a result",
+                end == PROC_EXITED ? "exit status" : "signal", status);
         managed_end_survey(o, FAILURE_FAILED, message ?: "the worker that looks at it failed", 0);
 }
 

@@ -13,6 +13,7 @@
 #include "overlays/heat.h"
 #include "overlays/watching.h"
 #include "process/host.h"
+#include "service/log.h"
 
 typedef enum ManagedState {
         MANAGED_ABSENT,
@@ -82,6 +83,10 @@ Managed *managed_free(Managed *o);
 DEFINE_CLEANUP(Managed *, managed_free);
 
 const char *managed_state_to_string(ManagedState s) _pure_;
+/* Of an entry of the journal about it. */
+#define MANAGED_FIELDS(o, message)                                                                          \
+        (&(const LogFields){                                                                                \
+                .message_id = (message), .overlay = (o)->config->name, .path = (o)->config->mount_point })
 /* Compares with a mount table read just now; loads, drops or surveys the overlay when its mount is another
  * one. */
 void managed_update_mount(Managed *o, const MountTable *table);
@@ -97,9 +102,7 @@ void managed_want_proof(Managed *o);
 bool managed_is_open(const Managed *o) _pure_;
 /* Why no job can be made for it: 0, or a negative errno and the failure. Starting overlays take jobs. */
 int managed_check_usable(const Managed *o, const char *path, Failure *reterr);
-/* Old trees kept because somebody stands in them: of which path (relative), and the id of the work. */
-typedef void (*kept_tree_func)(const char *path, const char *id, void *userdata);
-void managed_foreach_kept(const Managed *o, kept_tree_func func, void *userdata);
+/* Old trees kept because somebody stands in them. */
 unsigned managed_count_kept(const Managed *o) _pure_;
 /* Whether a remount may start, and why none can be made. */
 bool managed_is_remountable(const Managed *o) _pure_;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "base/strv.h"
 #include "overlays/managed.h"
 #include "service/log.h"
@@ -29,11 +30,11 @@ static void watching_set_state(Watching *w, WatchingState state, const char *rea
 
 static void watching_warn(Watching *w, WatchingState state, const char *reason) {
         const OverlayConfig *c = w->overlay->config;
-        LogFields f = { .message_id = MESSAGE_WATCHING_LIMITED, .overlay = c->name, .path = c->mount_point };
 
         if (w->state != state || !str_equal(w->reason, reason))
                 log_fields(
-                        LOG_WARNING, &f, "Overlay '%s' is %s: %s", c->name,
+                        LOG_WARNING, MANAGED_FIELDS(w->overlay, MESSAGE_WATCHING_LIMITED),
+                        "Overlay '%s' is %s: %s", c->name,
                         state == WATCHING_STALLED ? "not watched" : "not watched completely", reason);
         watching_set_state(w, state, reason);
 }
@@ -181,10 +182,8 @@ void watching_update(Watching *w) {
                 w->pause_usec = PAUSE_FIRST_USEC;
         r = watching_start(w);
         if (r < 0) {
-                _cleanup_free_ char *why = NULL;
+                _cleanup_free_ char *why = str_format("cannot start a process for it: %s", strerror(-r));
 
-                if (asprintf(&why, "cannot start a process for it: %s", strerror(-r)) < 0)
-                        why = NULL;
                 watching_warn(w, WATCHING_STALLED, why ?: "cannot start a process for it");
                 watching_set_timer(w, w->pause_usec, on_pause_over);
                 return;
@@ -237,6 +236,5 @@ void watching_look(const Watching *w, const char *path, bool begins) {
 
 void watching_done(Watching *w) {
         watching_stop(w);
-        free(w->reason);
-        w->reason = NULL;
+        (void) str_replace(&w->reason, NULL);
 }

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <utlist.h>
 
 #include "service/log.h"
 #include "service/messages.h"
@@ -41,11 +42,7 @@ struct Proc {
 };
 
 static void proc_destroy(Proc *p) {
-        for (Proc **q = &p->pool->procs; *q; q = &(*q)->next)
-                if (*q == p) {
-                        *q = p->next;
-                        break;
-                }
+        LL_DELETE(p->pool->procs, p);
         (void) sd_event_source_disable_unref(p->timer);
         (void) sd_event_source_disable_unref(p->io_source);
         (void) sd_event_source_disable_unref(p->child_source);

@@ -2,6 +2,7 @@
 #include "process/query.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #define RECORDS_MAX                                                                                         \
         256         /* no list of preconditions is that long; of blockers, the most important come first */
@@ -41,11 +42,7 @@ int query_pool_new(const Host *host, QueryPool **ret) {
 static Query *query_free(Query *q) {
         if (!q)
                 return NULL;
-        for (Query **p = &q->pool->queries; *p; p = &(*p)->next)
-                if (*p == q) {
-                        *p = q->next;
-                        break;
-                }
+        LL_DELETE(q->pool->queries, q);
         (void) sd_event_source_disable_unref(q->timer);
         (void) proc_free(q->proc);
         wire_request_done(&q->request);
@@ -212,14 +209,6 @@ static int query_pool_check_room(
         return 0;
 }
 
-static void query_pool_append(QueryPool *pool, Query *q) {
-        Query **p = &pool->queries;
-
-        while (*p)
-                p = &(*p)->next;
-        *p = q;
-}
-
 int query_start(
         QueryPool *pool,
         WireRequest *request,
@@ -252,7 +241,8 @@ int query_start(
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot set a deadline");
         q->request = TAKE_STRUCT(*request);
-        query_pool_append(pool, TAKE_PTR(q));
+        LL_APPEND(pool->queries, q);
+        (void) TAKE_PTR(q);
         query_pool_run(pool);
         return 0;
 }

@@ -54,17 +54,27 @@ int state_file_parse_number(const char *s, uint64_t max, uint64_t *ret) {
         return 0;
 }
 
-char *state_file_format(const char *header, void (*write)(FILE *f, void *userdata), void *userdata) {
-        _cleanup_free_ char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+FILE *state_text_begin(StateText *t, const char *header) {
+        *t = (StateText){ 0 };
+        t->f = open_memstream(&t->text, &t->size);
+        if (t->f)
+                (void) fprintf(t->f, "%s\n", header);
+        return t->f;
+}
 
-        if (!f)
-                return NULL;
-        (void) fprintf(f, "%s\n", header);
-        write(f, userdata);
-        (void) fprintf(f, "end\n");
-        return fclose(f) == 0 ? TAKE_PTR(text) : NULL;
+char *state_text_end(StateText *t) {
+        (void) fprintf(t->f, "end\n");
+        if (fclose(t->f) == 0)
+                return t->text;
+        free(t->text);
+        return NULL;
+}
+
+void state_file_split(char *line, char **ret_fields, size_t n) {
+        char *state;
+
+        for (size_t i = 0; i < n; i++)
+                ret_fields[i] = strtok_r(i == 0 ? line : NULL, " ", &state);
 }
 
 int state_file_replace(const char *state_dir, const char *name, const char *text) {

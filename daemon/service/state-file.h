@@ -8,14 +8,22 @@
 
 /* Writes a text as a field of its own: no blanks, never empty. */
 void state_file_write_field(FILE *f, const char *s);
+/* Takes a line apart; NULL for those that are not there. */
+void state_file_split(char *line, char **ret_fields, size_t n);
 /* In place; NULL for what is not written so. */
 const char *state_file_parse_field(char *s);
 /* -EBADMSG */
 int state_file_parse_number(const char *s, uint64_t max, uint64_t *ret);
 
-/* The whole text of a file; write is called for what stands between header and end. Owned by the caller,
- * NULL on out of memory. */
-char *state_file_format(const char *header, void (*write)(FILE *f, void *userdata), void *userdata);
+/* The whole text of a file: what stands between header and end is written to f. NULL on out of memory. */
+typedef struct StateText {
+        FILE *f;
+        char *text;
+        size_t size;
+} StateText;
+
+FILE *state_text_begin(StateText *t, const char *header);
+char *state_text_end(StateText *t); /* owned by the caller */
 /* Blocks as long as the file system does. */
 int state_file_replace(const char *state_dir, const char *name, const char *text);
 /* Calls line for each line (which it may change) between header and end. -ENOENT: there is none. -EBADMSG:

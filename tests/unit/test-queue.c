@@ -38,7 +38,8 @@ static Job *add(Bench *b, const char *overlay, const char *path) {
 }
 
 static void open_lane(Bench *b, const char *overlay) {
-        assert_int_equal(queue_set_open(b->queue, overlay, true), 0);
+        assert_int_equal(
+                queue_admit(b->queue, overlay, (QueueAdmission){ .jobs = true, .automatic = true }), 0);
 }
 
 /* Starts what is next; NULL when nothing may. */
@@ -169,10 +170,10 @@ static void test_windows_hold_back_automatic_jobs(void **state) {
         Job *automatic = add_automatic(b, "o", "a", 50), *asked = add(b, "o", "b");
 
         open_lane(b, "o");
-        queue_set_automatic_open(b->queue, "o", false);
+        assert_int_equal(queue_admit(b->queue, "o", (QueueAdmission){ .jobs = true }), 0);
         assert_ptr_equal(start(b), asked);
         assert_null(start(b));
-        queue_set_automatic_open(b->queue, "o", true);
+        assert_int_equal(queue_admit(b->queue, "o", (QueueAdmission){ .jobs = true, .automatic = true }), 0);
         assert_ptr_equal(start(b), automatic);
 }
 
@@ -230,7 +231,7 @@ static void test_automatic_jobs_below(void **state) {
         assert_int_equal(queue_count_automatic(b->queue, "o"), 2);
         assert_ptr_equal(queue_find_automatic_below(b->queue, "o", "a"), below);
         open_lane(b, "o");
-        queue_set_automatic_open(b->queue, "o", true);
+        assert_int_equal(queue_admit(b->queue, "o", (QueueAdmission){ .jobs = true, .automatic = true }), 0);
         while (start(b))
                 ;
         assert_null(queue_find_automatic_below(b->queue, "o", "a"));
@@ -305,7 +306,7 @@ static void test_closed_lanes(void **state) {
 
         (void) add(b, "o", "a");
         open_lane(b, "o");
-        assert_int_equal(queue_set_open(b->queue, "o", false), 0);
+        assert_int_equal(queue_admit(b->queue, "o", (QueueAdmission){ .automatic = true }), 0);
         assert_null(start(b));
         open_lane(b, "o");
         assert_non_null(start(b));
