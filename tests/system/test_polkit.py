@@ -129,21 +129,23 @@ def test_a_password_is_asked_for(scene, fake):
     assert [r["PATH"] for r in fake.asked("finalize")] == ["a/b", "a"]
 
 
-def test_the_terminal_is_asked_on(scene, fake):
-    """Without a desktop, ovlfinctl has the question asked where it was typed."""
+@pytest.mark.parametrize("verb", ["finalize", "remount"])
+def test_the_terminal_is_asked_on(scene, fake, verb):
+    """Without a desktop, ovlfinctl has the question asked where it was typed, whatever job it is about."""
     polkit(scene)
     master, slave = pty.openpty()
     env = {**ctl_environment(scene.bus.address), "TERM": "xterm"}
-    p = scene.keep(Closing(spawn("setsid", "-c", *as_user(ALICE), binary("ovlfinctl"), "finalize", fake.overlay / "a", env=env,
+    p = scene.keep(Closing(spawn("setsid", "-c", *as_user(ALICE), binary("ovlfinctl"), verb, fake.overlay / "a", env=env,
                                  stdin=slave, stdout=slave, stderr=slave)))
     os.close(slave)
     said = b""
     while b"Password" not in said:
         said += os.read(master, 4096)
-    assert f"Authentication is required to finalize '{fake.overlay / 'a'}' (overlay 'soft')".encode() in said
+    what = {"finalize": f"finalize '{fake.overlay / 'a'}' (overlay 'soft')", "remount": "remount overlay 'soft'"}[verb]
+    assert f"Authentication is required to {what}".encode() in said
     p.close()
     os.close(master)
-    assert not fake.asked("finalize")
+    assert not fake.asked(verb)
 
 
 def test_a_question_that_is_dismissed(scene, fake):
