@@ -12,40 +12,6 @@
 
 #define LONG_ONLY 256 /* above any short option's character */
 
-const OptionInfo option_table[] = {
-        { OPTION_HELP, "help", 'h', no_argument, NULL, "Show this help" },
-        { OPTION_VERSION, "version", 0, no_argument, NULL, "Show the version" },
-        { OPTION_JSON, "json", 0, required_argument, "MODE", "Print JSON: short, pretty or off" },
-        { OPTION_NO_LEGEND, "no-legend", 0, no_argument, NULL, "Print no headers and footers" },
-        { OPTION_NO_PAGER, "no-pager", 0, no_argument, NULL, "Do not pipe output into a pager" },
-        { OPTION_QUIET, "quiet", 'q', no_argument, NULL, "Print neither progress nor summary" },
-        { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS",
-          "Use another bus than the system bus" },
-        { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
-        { OPTION_METHOD, "method", 0, required_argument, "METHOD",
-          "How: auto, exchange, mark; reconfigure, swap" },
-        { OPTION_STANDING, "standing", 0, required_argument, "HOW",
-          "While processes stand there: auto, keep, wait" },
-        { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone" },
-        { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
-        { OPTION_DATA, "data", 0, optional_argument, "SIZE|all",
-          "Also copy up data of files up to SIZE (1M)" },
-        { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
-        { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on where the outcome is not certain" },
-        { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in" },
-        { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states" },
-        { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N",
-          "Look so many times, a second apart" },
-        { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
-        { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop mere copies (with --offline)" },
-        { OPTION_REPAIR, "repair", 0, no_argument, NULL, "Mend what can be mended without a loss" },
-        { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
-        { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer" },
-        { OPTION_LOWER, "lower", 0, required_argument, "DIR[:DIR…]", "  its lower layers, as in lowerdir=" },
-        { OPTION_WORK, "work", 0, required_argument, "DIR", "The work directory, with --offline" },
-};
-const size_t n_options = ELEMENTSOF(option_table);
-
 /* Sets *reterr to one line; -EINVAL or -ENOMEM. */
 static _printf_(2, 3) int complain(char **reterr, const char *format, ...) {
         va_list ap;
@@ -102,7 +68,7 @@ static int parse_data(Options *o, const char *s, char **reterr) {
         return complain(reterr, "--data= wants a size such as 64K or 1M, or all, not '%s'", s);
 }
 
-static int add_states(Options *o, const char *s) {
+static int add_states(Options *o, const char *s, char **reterr) {
         const char **l = reallocarray(o->states, o->n_states + 1, sizeof(*l));
 
         if (!l)
@@ -140,41 +106,54 @@ int options_validate_states(const Options *o, bool (*is_state)(const char *), co
         return 0;
 }
 
-static int option_apply(Options *o, OptionId id, const char *argument, char **reterr) {
-        o->given |= id;
-        switch (id) {
-        case OPTION_JSON:
-                return parse_json(o, argument, reterr);
-        case OPTION_METHOD:
-                return parse_method(o, argument, reterr);
-        case OPTION_STANDING:
-                return parse_standing(o, argument, reterr);
-        case OPTION_DEPTH:
-                return parse_depth(o, argument, reterr);
-        case OPTION_ITERATIONS:
-                return parse_iterations(o, argument, reterr);
-        case OPTION_DATA:
-                return parse_data(o, argument, reterr);
-        case OPTION_STATE:
-                return add_states(o, argument);
-        case OPTION_SET:
-                o->set = argument;
-                return 0;
-        case OPTION_UPPER:
-                o->upper = argument;
-                return 0;
-        case OPTION_LOWER:
-                o->lower = argument;
-                return 0;
-        case OPTION_WORK:
-                o->work = argument;
-                return 0;
-        case OPTION_ADDRESS:
-                o->address = argument;
-                return 0;
-        default:
-                return 0;
-        }
+const OptionInfo option_table[] = {
+        { OPTION_HELP, "help", 'h', no_argument, NULL, "Show this help" },
+        { OPTION_VERSION, "version", 0, no_argument, NULL, "Show the version" },
+        { OPTION_JSON, "json", 0, required_argument, "MODE", "Print JSON: short, pretty or off",
+          parse_json },
+        { OPTION_NO_LEGEND, "no-legend", 0, no_argument, NULL, "Print no headers and footers" },
+        { OPTION_NO_PAGER, "no-pager", 0, no_argument, NULL, "Do not pipe output into a pager" },
+        { OPTION_QUIET, "quiet", 'q', no_argument, NULL, "Print neither progress nor summary" },
+        { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS", "Use another bus than the system bus",
+          NULL, offsetof(Options, address) },
+        { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
+        { OPTION_METHOD, "method", 0, required_argument, "METHOD",
+          "How: auto, exchange, mark; reconfigure, swap", parse_method },
+        { OPTION_STANDING, "standing", 0, required_argument, "HOW",
+          "While processes stand there: auto, keep, wait", parse_standing },
+        { OPTION_DEPTH, "depth", 0, required_argument, "N", "Levels below PATH, 0 for PATH alone",
+          parse_depth },
+        { OPTION_PARENTS, "parents", 0, no_argument, NULL, "The ancestors of PATH, too" },
+        { OPTION_DATA, "data", 0, optional_argument, "SIZE|all",
+          "Also copy up data of files up to SIZE (1M)", parse_data },
+        { OPTION_DRY_RUN, "dry-run", 0, no_argument, NULL, "Only show what would be done" },
+        { OPTION_FORCE, "force", 0, no_argument, NULL, "Go on where the outcome is not certain" },
+        { OPTION_SET, "set", 0, required_argument, "OPTION=VALUE,…", "Options of the overlay to swap in",
+          NULL, offsetof(Options, set) },
+        { OPTION_STATE, "state", 0, required_argument, "STATE,…", "Only those in one of these states",
+          add_states },
+        { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N", "Look so many times, a second apart",
+          parse_iterations },
+        { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
+        { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop mere copies (with --offline)" },
+        { OPTION_REPAIR, "repair", 0, no_argument, NULL, "Mend what can be mended without a loss" },
+        { OPTION_OFFLINE, "offline", 0, no_argument, NULL, "Work on an overlay that is not mounted:" },
+        { OPTION_UPPER, "upper", 0, required_argument, "DIR", "  its upper layer", NULL,
+          offsetof(Options, upper) },
+        { OPTION_LOWER, "lower", 0, required_argument, "DIR[:DIR…]",
+          "  its lower layers, as in lowerdir=", NULL, offsetof(Options, lower) },
+        { OPTION_WORK, "work", 0, required_argument, "DIR", "The work directory, with --offline", NULL,
+          offsetof(Options, work) },
+};
+const size_t n_options = ELEMENTSOF(option_table);
+
+static int option_apply(Options *o, const OptionInfo *i, const char *argument, char **reterr) {
+        o->given |= i->id;
+        if (i->parse)
+                return i->parse(o, argument, reterr);
+        if (i->has_argument != no_argument)
+                *(const char **) ((char *) o + i->offset) = argument;
+        return 0;
 }
 
 /* The table in getopt's words. value of a long option is LONG_ONLY + its index; a short one is found by its
@@ -230,7 +209,7 @@ int options_parse(int argc, char **argv, Options *ret, char **reterr) {
         while (r >= 0 && (value = getopt_long(argc, argv, short_options, long_options, NULL)) >= 0) {
                 const OptionInfo *i = value == ':' || value == '?' ? NULL : option_find(value);
 
-                r = i ? option_apply(&o, i->id, optarg, reterr) : refuse(value, argv, reterr);
+                r = i ? option_apply(&o, i, optarg, reterr) : refuse(value, argv, reterr);
         }
         if (r < 0) {
                 options_done(&o);

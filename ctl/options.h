@@ -46,18 +46,6 @@ typedef enum OptionId {
          OPTION_ADDRESS)
 #define OPTION_DATA_DEFAULT (UINT64_C(1) << 20) /* --data without a size, bytes */
 
-typedef struct OptionInfo {
-        OptionId id;
-        const char *name;     /* without "--" */
-        char short_name;      /* 0 for none */
-        int has_argument;     /* as getopt_long(3) wants it */
-        const char *argument; /* for --help; NULL without one */
-        const char *help;
-} OptionInfo;
-
-extern const OptionInfo option_table[];
-extern const size_t n_options;
-
 typedef struct Options {
         unsigned given; /* OptionId bits */
         JsonFormat json;
@@ -74,6 +62,21 @@ typedef struct Options {
         const char **states; /* n_states borrowed arguments of --state=, each may hold commas */
         size_t n_states;
 } Options;
+
+typedef struct OptionInfo {
+        OptionId id;
+        const char *name;     /* without "--" */
+        char short_name;      /* 0 for none */
+        int has_argument;     /* as getopt_long(3) wants it */
+        const char *argument; /* for --help; NULL without one */
+        const char *help;
+        /* What takes the argument; NULL has it kept as it is, at the offset. *reterr is one line. */
+        int (*parse)(Options *o, const char *argument, char **reterr);
+        size_t offset;
+} OptionInfo;
+
+extern const OptionInfo option_table[];
+extern const size_t n_options;
 
 static inline bool options_have(const Options *o, OptionId id) {
         return (o->given & id) != 0;

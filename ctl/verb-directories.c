@@ -37,16 +37,11 @@ list_directories(Ctl *c, const char *overlay, const char *below, sd_bus_error *r
                 c->options.n_states == 1 && !strchr(c->options.states[0], ',') ? c->options.states[0] : NULL;
         int r;
 
-        if (state && below)
-                r = client_call(
-                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 2, "state", "s",
-                        state, "path", "s", below);
-        else if (state || below)
-                r = client_call(
-                        &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 1,
-                        state ? "state" : "path", "s", state ?: below);
-        else
-                r = client_call(&c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay, 0);
+        /* As many pairs count as the number before them says. */
+        r = client_call(
+                &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay,
+                (state != NULL) + (below != NULL), state ? "state" : "path", "s", state ?: below, "path",
+                "s", below);
         return r < 0 ? r : client_read_list(reply, ret);
 }
 

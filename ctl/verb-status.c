@@ -114,9 +114,10 @@ static size_t option_length(const char *s) {
         return n;
 }
 
-static int print_options(const char *options) {
+static int print_options(const Record *o, const char *label, const char *key) {
+        const char *options = record_get_string(o, key) ?: "";
         _cleanup_free_ char *kept = malloc(strlen(options) + 1), *text = NULL;
-        char *o = kept;
+        char *end = kept;
 
         if (!kept)
                 return -ENOMEM;
@@ -124,25 +125,23 @@ static int print_options(const char *options) {
                 size_t n = option_length(s);
 
                 if (!is_layer_option(s, n)) {
-                        if (o > kept)
-                                *o++ = ',';
-                        o = mempcpy(o, s, n);
+                        if (end > kept)
+                                *end++ = ',';
+                        end = mempcpy(end, s, n);
                 }
                 s += n + (s[n] == ',');
         }
-        *o = '\0';
+        *end = '\0';
         text = utf8_escape_line(kept);
-        if (text)
-                print_line("Options", text);
+        print_line(label, text);
         return text ? 0 : -ENOMEM;
 }
 
 /* Old superblocks after a swap, a line each. */
-static int print_draining(const Record *o) {
-        const RecordList *l = record_get_list(o, "draining");
-        const char *label = "Draining";
+static int print_draining(const Record *o, const char *label, const char *key) {
+        const RecordList *l = record_get_list(o, key);
 
-        for (size_t i = 0; l && i < l->n; i++) {
+        for (size_t i = 0; i < l->n; i++) {
                 const Record *d = &l->items[i];
                 _cleanup_free_ char *who = utf8_escape_line(record_get_string(d, "who") ?: "?"),
                                     *text = NULL;
@@ -161,9 +160,8 @@ static int print_draining(const Record *o) {
 }
 
 /* "2021 directories", or what is the matter. */
-static int print_watching(const Record *o) {
-        const char *state = record_get_string(o, "watching"),
-                   *reason = record_get_string(o, "watching_reason");
+static int print_watching(const Record *o, const char *label, const char *key) {
+        const char *state = record_get_string(o, key), *reason = record_get_string(o, "watching_reason");
         _cleanup_free_ char *known =
                 format_quantity(record_get_number(o, "n_known", 0), "directory", "directories");
         _cleanup_free_ char *escaped = utf8_escape_line(reason ?: "");
@@ -173,28 +171,53 @@ static int print_watching(const Record *o) {
         if (!state || strcmp(state, "off") == 0)
                 return 0;
         if (strcmp(state, "stalled") == 0)
-                (void) printf("%*s: stalled: %s\n", LABEL_WIDTH, "Watching", escaped);
+                (void) printf("%*s: stalled: %s\n", LABEL_WIDTH, label, escaped);
         else
                 (void) printf(
-                        "%*s: %s%s%s%s\n", LABEL_WIDTH, "Watching", known,
+                        "%*s: %s%s%s%s\n", LABEL_WIDTH, label, known,
                         strcmp(state, "starting") == 0 ? " so far" : "", escaped[0] ? "; " : "", escaped);
         return 0;
 }
 
-static int print_unproved(const Record *o) {
-        const char *unproved = record_get_string(o, "lower_unproved");
-        int r = print_value(o, "Unproved", "lower_unproved");
+static int print_unproved(const Record *o, const char *label, const char *key) {
+        const char *unproved = record_get_string(o, key);
+        int r = print_value(o, label, key);
 
         if (r >= 0 && unproved && *unproved)
                 print_docs("checks.md", "lower-path");
         return r;
 }
 
+static int print_kept(const Record *o, const char *label, const char *key) {
+        uint64_t n = record_get_number(o, key, 0);
+
+        if (n > 0)
+                (void) printf(
+                        "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",
+                        LABEL_WIDTH, label, n, PLURAL(n));
+        return 0;
+}
+
 static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) {
+        static const struct {
+                int (*print)(const Record *o, const char *label, const char *key);
+                const char *label, *key;
+        } lines[] = {
+                { print_strings, "Lower", "lower_dirs" },
+                { print_strings, "Data", "data_dirs" },
+                { print_unproved, "Unproved", "lower_unproved" },
+                { print_value, "Upper", "upper_dir" },
+                { print_value, "Work", "work_dir" },
+                { print_options, "Options", "options" },
+                { print_value, "Scheme", "scheme" },
+                { print_value, "Directories", "directories" },
+                { print_watching, "Watching", "watching" },
+                { print_kept, "Kept", "n_kept" },
+                { print_draining, "Draining", "draining" },
+        };
         _cleanup_free_ char *name = utf8_escape_line(record_get_string(o, "name") ?: "?"),
                             *mount_point = utf8_escape_line(record_get_string(o, "mount_point") ?: "?");
         Color color = overlay_state_color(record_get_string(o, "state"));
-        uint64_t n_kept = record_get_number(o, "n_kept", 0);
         int r;
 
         if (!name || !mount_point)
@@ -204,30 +227,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
         r = print_state(c, o, color, record_get_boolean(o, "paused") ? " (paused)" : "");
         if (record_is(o, "state", "refused"))
                 print_docs("checks.md", NULL);
-        if (r >= 0)
-                r = print_strings(o, "Lower", "lower_dirs");
-        if (r >= 0)
-                r = print_strings(o, "Data", "data_dirs");
-        if (r >= 0)
-                r = print_unproved(o);
-        if (r >= 0)
-                r = print_value(o, "Upper", "upper_dir");
-        if (r >= 0)
-                r = print_value(o, "Work", "work_dir");
-        if (r >= 0)
-                r = print_options(record_get_string(o, "options") ?: "");
-        if (r >= 0)
-                r = print_value(o, "Scheme", "scheme");
-        if (r >= 0)
-                r = print_value(o, "Directories", "directories");
-        if (r >= 0)
-                r = print_watching(o);
-        if (n_kept > 0)
-                (void) printf(
-                        "%*s: %" PRIu64 " old tree%s, until the processes standing there leave\n",
-                        LABEL_WIDTH, "Kept", n_kept, PLURAL(n_kept));
-        if (r >= 0)
-                r = print_draining(o);
+        for (size_t i = 0; i < ELEMENTSOF(lines) && r >= 0; i++)
+                r = lines[i].print(o, lines[i].label, lines[i].key);
         if (r >= 0)
                 r = print_jobs(jobs, record_get_string(o, "name"));
         if (r >= 0 && record_get_string(o, "name"))

@@ -6,6 +6,9 @@
 
 #include "ctl/ctl.h"
 
+/* argv are the arguments after the verb, NULL-terminated. Returns an ExitCode. */
+typedef int verb_func(Ctl *c, int argc, char **argv);
+
 typedef struct Verb {
         const char *name;
         int min_arguments;
@@ -13,8 +16,7 @@ typedef struct Verb {
         unsigned options;  /* OptionId bits besides OPTIONS_COMMON */
         const char *arguments;
         const char *summary;
-        /* argv are the arguments after the verb, NULL-terminated. Returns an ExitCode. */
-        int (*run)(Ctl *c, int argc, char **argv);
+        verb_func *run;
 } Verb;
 
 extern const Verb verb_table[];
@@ -25,26 +27,7 @@ const Verb *verb_find(const char *name) _pure_;
  * mean "all"); else -EINVAL and *reterr set to one line. */
 int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr);
 
-int verb_blockers(Ctl *c, int argc, char **argv);
-int verb_cancel(Ctl *c, int argc, char **argv);
-int verb_check(Ctl *c, int argc, char **argv);
-int verb_directories(Ctl *c, int argc, char **argv);
-int verb_finalize(Ctl *c, int argc, char **argv);
-int verb_help(Ctl *c, int argc, char **argv);
-int verb_is_finalized(Ctl *c, int argc, char **argv);
-int verb_jobs(Ctl *c, int argc, char **argv);
-int verb_list(Ctl *c, int argc, char **argv);
-int verb_log_level(Ctl *c, int argc, char **argv);
-int verb_metrics(Ctl *c, int argc, char **argv);
-int verb_monitor(Ctl *c, int argc, char **argv);
-int verb_pause(Ctl *c, int argc, char **argv);
-int verb_prune(Ctl *c, int argc, char **argv);
-int verb_refresh(Ctl *c, int argc, char **argv);
-int verb_reload(Ctl *c, int argc, char **argv);
-int verb_remount(Ctl *c, int argc, char **argv);
-int verb_resume(Ctl *c, int argc, char **argv);
-int verb_status(Ctl *c, int argc, char **argv);
-int verb_top(Ctl *c, int argc, char **argv);
-int verb_unfinalize(Ctl *c, int argc, char **argv);
-int verb_verify(Ctl *c, int argc, char **argv);
-int verb_version(Ctl *c, int argc, char **argv);
+verb_func verb_blockers, verb_cancel, verb_check, verb_directories, verb_finalize, verb_help,
+        verb_is_finalized, verb_jobs, verb_list, verb_log_level, verb_metrics, verb_monitor, verb_pause,
+        verb_prune, verb_refresh, verb_reload, verb_remount, verb_resume, verb_status, verb_top,
+        verb_unfinalize, verb_verify, verb_version;

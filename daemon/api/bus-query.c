@@ -82,7 +82,7 @@ static void find_owner(const Question *q, char *ret, size_t size) {
 
 /* Takes the request; replies when the worker has answered. path is for messages. */
 static int ask(const Question *question, WireRequest *request, const char *path, sd_bus_error *error) {
-        _cleanup_(question_freep) Question *q = malloc(sizeof(Question));
+        _cleanup_(question_freep) Question *q = calloc(1, sizeof(Question));
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         char owner[256]; /* a bus name is shorter */
 

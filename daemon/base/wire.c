@@ -4,11 +4,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void wire_record_init(WireRecord *r, WireKind kind) {
-        memset(r, 0, sizeof(*r));
-        r->kind = kind;
-}
-
 void wire_copy(char *dest, size_t size, const char *s) {
         size_t n = s ? strnlen(s, size - 1) : 0;
 

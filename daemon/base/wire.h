@@ -123,8 +123,6 @@ typedef struct WireRecord {
         char text[1024];
 } WireRecord;
 
-/* Zeroes *r and sets kind. */
-void wire_record_init(WireRecord *r, WireKind kind);
 /* Copies a string into a field of a record, cut at its size. dest is an array member. */
 #define wire_set(dest, s) wire_copy((dest), sizeof(dest), (s))
 void wire_copy(char *dest, size_t size, const char *s);

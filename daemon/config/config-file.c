@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/path-util.h"
+#include "base/str.h"
 #include "base/strv.h"
 
 /* 1: there and wanted, 0: masked, -ENOENT. */
@@ -116,8 +117,7 @@ typedef struct Reader {
         unsigned n_read; /* lines */
         unsigned line;   /* where the current assignment began */
         char *text;      /* the current line, with its continuations */
-        size_t text_size;
-        char *buffer; /* for getline() */
+        char *buffer;    /* for getline() */
         size_t buffer_size;
         const char *value; /* in text */
         config_line_func func;
@@ -130,44 +130,32 @@ static void reader_done(Reader *r) {
         file_closep(&r->file);
 }
 
-static int reader_append(Reader *r, size_t used, const char *s, size_t n) {
-        if (used + n + 1 > r->text_size) {
-                char *t = realloc(r->text, used + n + 1);
-
-                if (!t)
-                        return -ENOMEM;
-                r->text = t;
-                r->text_size = used + n + 1;
-        }
-        memcpy(r->text + used, s, n);
-        r->text[used + n] = '\0';
-        return 0;
-}
-
 /* 1: r->text holds the next line, 0: end of file or out of memory, which ends the file too. */
 static int reader_next(Reader *r) {
-        size_t used = 0;
+        bool is_continued = true;
 
-        for (;;) {
+        (void) str_replace(&r->text, NULL);
+        while (is_continued) {
                 ssize_t n = getline(&r->buffer, &r->buffer_size, r->file);
-                bool is_continued;
+                char *joined;
 
                 if (n < 0)
-                        return used > 0;
-                if (used == 0)
-                        r->line = r->n_read + 1;
+                        return r->text != NULL;
                 r->n_read++;
+                if (!r->text)
+                        r->line = r->n_read;
                 while (n > 0 && (r->buffer[n - 1] == '\n' || r->buffer[n - 1] == '\r'))
                         n--;
                 is_continued = n > 0 && r->buffer[n - 1] == '\\';
                 if (is_continued)
                         r->buffer[n - 1] = ' ';
-                if (reader_append(r, used, r->buffer, (size_t) n) < 0)
+                joined = str_format("%s%.*s", r->text ?: "", (int) n, r->buffer);
+                if (!joined)
                         return 0;
-                if (!is_continued)
-                        return 1;
-                used += (size_t) n;
+                free(r->text);
+                r->text = joined;
         }
+        return 1;
 }
 
 static char *strip(char *s) {

@@ -7,6 +7,7 @@
 #include "base/glob.h"
 #include "base/path-util.h"
 #include "base/states.h"
+#include "base/str.h"
 #include "base/strv.h"
 #include "config/config-file.h"
 #include "config/schedule.h"
@@ -343,18 +344,14 @@ static void target_assign(const ConfigLine *l, void *userdata) {
         }
         k = key_find(l->section, l->key);
         if (!k || (strcmp(k->section, "Overlay") == 0 && !t->is_overlay_file)) {
-                _cleanup_free_ char *rest = NULL;
+                _cleanup_free_ char *rest = str_format(" in section [%s], ignoring", l->section);
 
-                if (asprintf(&rest, " in section [%s], ignoring", l->section) < 0)
-                        rest = NULL;
                 target_warn(t, l, "unknown key", l->key, rest ?: ", ignoring");
                 return;
         }
         if (k->parse(l->value, (char *) t->overlay + k->offset, k->words) < 0) {
-                _cleanup_free_ char *rest = NULL;
+                _cleanup_free_ char *rest = str_format(" for %s=, keeping the default", l->key);
 
-                if (asprintf(&rest, " for %s=, keeping the default", l->key) < 0)
-                        rest = NULL;
                 target_warn(t, l, "bad value", l->value, rest ?: ", keeping the default");
                 return;
         }

@@ -389,17 +389,13 @@ static int manager_add_sources(Manager *m) {
             (r = manager_add_signal(m, SIGHUP, on_reload)) < 0 ||
             (r = manager_add_signal(m, SIGCHLD, NULL)) < 0)
                 return r;
-        r = sd_event_add_defer(m->host.event, &m->work_source, on_work, m);
-        if (r < 0)
+        if ((r = sd_event_add_defer(m->host.event, &m->work_source, on_work, m)) < 0 ||
+            (r = sd_event_source_set_enabled(m->work_source, SD_EVENT_OFF)) < 0 ||
+            (r = sd_event_add_time_relative(
+                     m->host.event, &m->flush_source, CLOCK_MONOTONIC, FLUSH_USEC, USEC_PER_MSEC, on_flush,
+                     m)) < 0)
                 return r;
         (void) sd_event_source_set_description(m->work_source, "start-jobs");
-        r = sd_event_source_set_enabled(m->work_source, SD_EVENT_OFF);
-        if (r < 0)
-                return r;
-        r = sd_event_add_time_relative(
-                m->host.event, &m->flush_source, CLOCK_MONOTONIC, FLUSH_USEC, USEC_PER_MSEC, on_flush, m);
-        if (r < 0)
-                return r;
         (void) sd_event_source_set_description(m->flush_source, "send-changes");
         return sd_event_source_set_enabled(m->flush_source, SD_EVENT_OFF);
 }
@@ -412,35 +408,23 @@ static int manager_init(Manager *m) {
         const char *worker = secure_getenv("OVLFIND_WORKER"), *state = getenv("STATE_DIRECTORY");
         int r;
 
-        r = sd_event_default(&m->host.event);
-        if (r < 0)
-                return r;
-        r = sd_event_set_watchdog(m->host.event, true);
-        if (r < 0)
-                return r;
-        r = notifier_new(m->host.event, &m->notifier);
-        if (r < 0)
-                return r;
-        r = config_folders(&m->folders);
-        if (r < 0)
+        if ((r = sd_event_default(&m->host.event)) < 0 ||
+            (r = sd_event_set_watchdog(m->host.event, true)) < 0 ||
+            (r = notifier_new(m->host.event, &m->notifier)) < 0 || (r = config_folders(&m->folders)) < 0)
                 return r;
         m->host.state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
         m->queue = queue_new();
         m->runs = (Runs){ .host = &m->host, .events = &manager_run_events, .userdata = m };
         if (!m->host.state_dir || !m->queue)
                 return -ENOMEM;
-        r = manager_add_sources(m);
-        if (r < 0)
-                return r;
-        r = proc_pool_new(m->host.event, worker ?: WORKER_PATH, &pool_handler, m, &m->host.workers);
-        if (r < 0)
-                return r;
-        r = state_writer_new(
-                m->host.event, m->host.state_dir, STATE_FILE_NAME, on_saved, m, &m->state_writer);
-        if (r >= 0)
-                r = state_writer_new(
-                        m->host.event, m->host.state_dir, HEAT_FILE_NAME, NULL, NULL, &m->heat_writer);
-        if (r < 0)
+        if ((r = manager_add_sources(m)) < 0 ||
+            (r = proc_pool_new(m->host.event, worker ?: WORKER_PATH, &pool_handler, m, &m->host.workers)) <
+                    0 ||
+            (r = state_writer_new(
+                     m->host.event, m->host.state_dir, STATE_FILE_NAME, on_saved, m, &m->state_writer)) <
+                    0 ||
+            (r = state_writer_new(
+                     m->host.event, m->host.state_dir, HEAT_FILE_NAME, NULL, NULL, &m->heat_writer)) < 0)
                 return r;
         return query_pool_new(&m->host, &m->queries);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "manager/status.h"
 
+#include "base/str.h"
 #include "manager/manager.h"
 
 static unsigned count_overlays(const Manager *m, ManagedState state) {
@@ -24,16 +25,14 @@ char *status_format(const Manager *m) {
         unsigned n_running = queue_count_running(m->queue);
         unsigned n_queued = queue_count_unfinished(m->queue) - n_running;
         unsigned n_refused = count_overlays(m, MANAGED_REFUSED);
-        char refused[64] = "", queued[64] = "", *text;
+        char refused[64] = "", queued[64] = "";
 
         if (n_refused > 0)
                 (void) snprintf(refused, sizeof(refused), " (%u refused)", n_refused);
         if (n_queued > 0)
                 (void) snprintf(queued, sizeof(queued), ", %u queued", n_queued);
-        if (asprintf(
-                    &text, "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
-                    PLURAL(m->n_overlays), refused, n_finalized, PLURAL_Y(n_finalized), n_running,
-                    PLURAL(n_running), queued, m->host.is_paused ? ", paused" : "") < 0)
-                return NULL;
-        return text;
+        return str_format(
+                "%zu overlay%s%s, %u director%s finalized, %u job%s running%s%s", m->n_overlays,
+                PLURAL(m->n_overlays), refused, n_finalized, PLURAL_Y(n_finalized), n_running,
+                PLURAL(n_running), queued, m->host.is_paused ? ", paused" : "");
 }

@@ -69,19 +69,12 @@ static int mount_monitor_open(MountMonitor *m, sd_event *event) {
         m->monitor = mnt_new_monitor();
         if (!m->monitor)
                 return -ENOMEM;
-        r = mnt_monitor_enable_kernel(m->monitor, 1);
-        if (r < 0)
-                return r;
-        r = mnt_monitor_get_fd(m->monitor);
-        if (r < 0)
-                return r;
-        r = sd_event_add_io(event, &m->io_source, r, EPOLLIN, on_change, m);
-        if (r < 0)
+        if ((r = mnt_monitor_enable_kernel(m->monitor, 1)) < 0 || (r = mnt_monitor_get_fd(m->monitor)) < 0 ||
+            (r = sd_event_add_io(event, &m->io_source, r, EPOLLIN, on_change, m)) < 0 ||
+            (r = sd_event_add_time_relative(
+                     event, &m->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, m)) < 0)
                 return r;
         (void) sd_event_source_set_description(m->io_source, "mount-table");
-        r = sd_event_add_time_relative(event, &m->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, m);
-        if (r < 0)
-                return r;
         (void) sd_event_source_set_description(m->timer, "mount-table-settled");
         return sd_event_source_set_enabled(m->timer, SD_EVENT_OFF);
 }

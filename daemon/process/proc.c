@@ -334,16 +334,11 @@ static int spawn(const char *executable, const char *verb, int fd, pid_t *ret) {
 static int proc_attach(Proc *p) {
         int r;
 
-        r = sd_event_add_io(p->pool->event, &p->io_source, p->fd, EPOLLIN, on_socket, p);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_priority(p->io_source, SD_EVENT_PRIORITY_NORMAL + 10);
-        if (r < 0)
+        if ((r = sd_event_add_io(p->pool->event, &p->io_source, p->fd, EPOLLIN, on_socket, p)) < 0 ||
+            (r = sd_event_source_set_priority(p->io_source, SD_EVENT_PRIORITY_NORMAL + 10)) < 0 ||
+            (r = sd_event_add_child(p->pool->event, &p->child_source, p->pid, WEXITED, on_child, p)) < 0)
                 return r;
         (void) sd_event_source_set_description(p->io_source, "worker-records");
-        r = sd_event_add_child(p->pool->event, &p->child_source, p->pid, WEXITED, on_child, p);
-        if (r < 0)
-                return r;
         (void) sd_event_source_set_description(p->child_source, "worker-end");
         return sd_event_source_set_priority(p->child_source, SD_EVENT_PRIORITY_NORMAL + 20);
 }

@@ -12,10 +12,8 @@
 
 static int send_problem(const Problem *p, void *userdata) {
         const ProblemInfo *info = problem_info(p->kind);
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_PROBLEM, .state = p->is_repaired };
 
-        wire_record_init(&r, WIRE_PROBLEM);
-        r.state = p->is_repaired;
         wire_set(r.name, info->id);
         wire_set(r.path, p->path);
         wire_set(r.text, info->consequence);

@@ -18,14 +18,15 @@
 #include "worker/worker.h"
 
 static int send_directory(const DirectoryReport *d, void *userdata) {
-        WireRecord r;
+        WireRecord r = {
+                .kind = WIRE_DIRECTORY,
+                .state = (uint32_t) d->state,
+                .entries_total = d->n_entries,
+                .merge_children = d->n_merge_children,
+                .usec = d->finalized_usec,
+        };
 
         /* "/" is the root of the lower layers, which "" as "unknown" must not be taken for. */
-        wire_record_init(&r, WIRE_DIRECTORY);
-        r.state = (uint32_t) d->state;
-        r.entries_total = d->n_entries;
-        r.merge_children = d->n_merge_children;
-        r.usec = d->finalized_usec;
         wire_set(r.path, d->path);
         if (d->lower_path) {
                 r.lower_path[0] = '/';
@@ -37,12 +38,13 @@ static int send_directory(const DirectoryReport *d, void *userdata) {
 }
 
 static int send_step(const PlanStep *s, void *userdata) {
-        WireRecord r;
+        WireRecord r = {
+                .kind = WIRE_STEP,
+                .entries_total = s->n_entries,
+                .entries_done = s->n_inodes,
+                .bytes = s->bytes,
+        };
 
-        wire_record_init(&r, WIRE_STEP);
-        r.entries_total = s->n_entries;
-        r.entries_done = s->n_inodes;
-        r.bytes = s->bytes;
         wire_set(r.name, s->name);
         wire_set(r.path, s->path);
         wire_set(r.text, s->text);
@@ -50,10 +52,8 @@ static int send_step(const PlanStep *s, void *userdata) {
 }
 
 static int send_check(const Check *c) {
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_CHECK, .state = (uint32_t) c->level };
 
-        wire_record_init(&r, WIRE_CHECK);
-        r.state = (uint32_t) c->level;
         wire_set(r.name, c->id);
         wire_set(r.text, c->text);
         wire_set(r.lower_path, c->advice);
@@ -178,13 +178,14 @@ static int inspect(Worker *w, const char *path, Failure *reterr) {
 }
 
 static int send_blocker(const Blocker *b) {
-        WireRecord r;
+        WireRecord r = {
+                .kind = WIRE_BLOCKER,
+                .state = (uint32_t) b->kind,
+                .entries_total = (uint64_t) b->pid,
+                .errors = b->is_blocking,
+                .error = b->path ? 0 : ENODATA,
+        };
 
-        wire_record_init(&r, WIRE_BLOCKER);
-        r.state = (uint32_t) b->kind;
-        r.entries_total = (uint64_t) b->pid;
-        r.errors = b->is_blocking;
-        r.error = b->path ? 0 : ENODATA;
         wire_set(r.name, b->command);
         wire_set(r.path, b->path ?: "");
         wire_set(r.lower_path, b->where ?: "");

@@ -10,23 +10,21 @@ bool worker_is_watcher(const Worker *w) {
 }
 
 static int send_heat(const char *path, uint64_t n_opens, uint64_t n_counted, void *userdata) {
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_HEAT, .entries_total = n_opens, .entries_done = n_counted };
 
-        wire_record_init(&r, WIRE_HEAT);
-        r.entries_total = n_opens;
-        r.entries_done = n_counted;
         wire_set(r.path, path);
         return wire_send(WORKER_FD, &r);
 }
 
 static int send_status(const WatcherStatus *s, void *userdata) {
-        WireRecord r;
+        WireRecord r = {
+                .kind = WIRE_WATCH,
+                .state = s->is_busy ? WATCH_BUSY : WATCH_IDLE,
+                .entries_total = s->n_known,
+                .entries_done = s->n_watches,
+                .errors = s->n_left_out,
+        };
 
-        wire_record_init(&r, WIRE_WATCH);
-        r.state = s->is_busy ? WATCH_BUSY : WATCH_IDLE;
-        r.entries_total = s->n_known;
-        r.entries_done = s->n_watches;
-        r.errors = s->n_left_out;
         wire_set(r.text, s->reason);
         return wire_send(WORKER_FD, &r);
 }

@@ -60,9 +60,8 @@ static void on_doing(void *userdata, const char *what) {
 }
 
 static void on_note(void *userdata, const char *path, const char *text) {
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_NOTE };
 
-        wire_record_init(&r, WIRE_NOTE);
         wire_set(r.path, path);
         wire_set(r.text, text);
         (void) wire_send(WORKER_FD, &r);
@@ -70,10 +69,8 @@ static void on_note(void *userdata, const char *path, const char *text) {
 
 static void
 on_kept(void *userdata, const char *path, const char *id, unsigned n_processes, const char *who) {
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_KEPT, .state = n_processes };
 
-        wire_record_init(&r, WIRE_KEPT);
-        r.state = n_processes;
         wire_set(r.name, id);
         wire_set(r.path, path);
         wire_set(r.text, who);
@@ -82,11 +79,8 @@ on_kept(void *userdata, const char *path, const char *id, unsigned n_processes, 
 
 static void
 on_draining(const Drain *d, unsigned n_processes, const char *who, bool is_read_only, void *userdata) {
-        WireRecord r;
+        WireRecord r = { .kind = WIRE_DRAINING, .state = n_processes, .error = is_read_only ? EROFS : 0 };
 
-        wire_record_init(&r, WIRE_DRAINING);
-        r.state = n_processes;
-        r.error = is_read_only ? EROFS : 0;
         wire_set(r.path, d->work);
         wire_set(r.text, who);
         (void) wire_send(WORKER_FD, &r);
@@ -150,9 +144,8 @@ static void step_aside(void) {
 }
 
 static void send_result(Worker *w, int r, const Failure *f) {
-        WireRecord record;
+        WireRecord record = { .kind = WIRE_RESULT };
 
-        wire_record_init(&record, WIRE_RESULT);
         wire_set(
                 record.name,
                 failure_kind_to_string(r < 0 && f->kind == FAILURE_NONE ? FAILURE_FAILED : f->kind));
@@ -230,8 +223,7 @@ int main(int argc, char *argv[]) {
         (void) fcntl(WORKER_FD, F_SETFD, FD_CLOEXEC);
         worker.started_usec = now_monotonic_usec();
         worker.reported_state = _JOB_STATE_INVALID;
-        wire_record_init(&worker.progress, WIRE_PROGRESS);
-        worker.progress.state = JOB_RUNNING;
+        worker.progress = (WireRecord){ .kind = WIRE_PROGRESS, .state = JOB_RUNNING };
         worker.context = CONTEXT_INIT;
         worker.offline = OFFLINE_INIT;
         worker.mount_fd = worker.mounts_fd = -EBADF;

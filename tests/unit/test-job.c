@@ -82,7 +82,7 @@ static void test_attempts(void **state) {
         _cleanup_(job_freep) Job *j = make_job();
         WireRecord r;
 
-        wire_record_init(&r, WIRE_PROGRESS);
+        r = (WireRecord){ .kind = WIRE_PROGRESS };
         r.entries_done = 5;
         for (unsigned i = 1; i <= JOB_ATTEMPTS_MAX; i++) {
                 assert_int_equal(job_set_state(j, JOB_RUNNING, i), 1);
@@ -211,7 +211,7 @@ static void test_steps_and_notes_are_bounded(void **state) {
         static char long_note[30000];
         WireRecord r;
 
-        wire_record_init(&r, WIRE_STEP);
+        r = (WireRecord){ .kind = WIRE_STEP };
         wire_set(r.name, "build");
         for (size_t i = 0; i < JOB_STEPS_MAX + 10; i++) {
                 r.entries_total = i;

@@ -353,7 +353,7 @@ static void test_only_the_last_plans_stay(void **state) {
         Bench *b = *state;
         WireRecord r;
 
-        wire_record_init(&r, WIRE_STEP);
+        r = (WireRecord){ .kind = WIRE_STEP };
         open_lane(b, "o");
         for (int i = 0; i < QUEUE_PLANS_MAX + 2; i++) {
                 Job *j = add(b, "o", "a");

@@ -38,7 +38,7 @@ static void test_record(void **state) {
         int *fds = *state;
         WireRecord out, in;
 
-        wire_record_init(&out, WIRE_DIRECTORY);
+        out = (WireRecord){ .kind = WIRE_DIRECTORY };
         out.state = DIRECTORY_FINALIZED;
         out.entries_total = 42;
         wire_set(out.path, "a/b\nc");
@@ -54,7 +54,7 @@ static void test_full(void **state) {
         int *fds = *state;
         WireRecord out, in;
 
-        wire_record_init(&out, WIRE_PROBLEM);
+        out = (WireRecord){ .kind = WIRE_PROBLEM };
         memset(out.name, 'n', sizeof(out.name) - 1);
         memset(out.path, 'p', sizeof(out.path) - 1);
         memset(out.lower_path, 'l', sizeof(out.lower_path) - 1);
@@ -75,7 +75,7 @@ static void test_size(void **state) {
                 WireRecord r;
                 ssize_t n;
 
-                wire_record_init(&r, WIRE_DIRECTORY);
+                r = (WireRecord){ .kind = WIRE_DIRECTORY };
                 r.state = DIRECTORY_PENDING;
                 wire_set(r.name, scheme);
                 (void) snprintf(r.path, sizeof(r.path), "projects/a-project/%u", i);
@@ -96,7 +96,7 @@ static void test_ended_without_reading(void **state) {
         int *fds = *state;
         WireRecord out, in;
 
-        wire_record_init(&out, WIRE_RESULT);
+        out = (WireRecord){ .kind = WIRE_RESULT };
         assert_int_equal(send(fds[1], "cancel", 6, 0), 6);
         assert_return_code(wire_send(fds[0], &out), 0);
         fds[0] = fd_close(fds[0]);
@@ -112,7 +112,7 @@ static void test_cut(void **state) {
 
         memset(longer, 'x', sizeof(longer) - 1);
         longer[sizeof(longer) - 1] = '\0';
-        wire_record_init(&r, WIRE_NOTE);
+        r = (WireRecord){ .kind = WIRE_NOTE };
         wire_set(r.name, longer);
         wire_set(r.path, longer);
         assert_int_equal(strlen(r.name), sizeof(r.name) - 1);
@@ -145,7 +145,7 @@ static void test_unterminated(void **state) {
 
         assert_return_code(fcntl(fds[1], F_SETFL, O_NONBLOCK), errno);
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
-                wire_record_init(&r, WIRE_RESULT);
+                r = (WireRecord){ .kind = WIRE_RESULT };
                 rows[i](&r);
                 assert_int_equal(wire_send(fds[0], &r), -EBADMSG);
                 assert_int_equal(wire_receive(fds[1], &r), -EAGAIN);
@@ -164,7 +164,7 @@ static int receive_by_hand(int *fds, uint32_t kind, int lie, const char *strings
         WireRecord r;
         size_t size;
 
-        wire_record_init(&r, (WireKind) kind);
+        r = (WireRecord){ .kind = kind };
         r.size = (uint32_t) ((int) (HEADER_SIZE + length) + lie);
         size = packet_add(packet, 0, (const char *) &r, HEADER_SIZE);
         size = packet_add(packet, size, strings, length);
@@ -194,7 +194,7 @@ static void test_cut_packet(void **state) {
 
         for (size_t length = 0; length < sizeof(FOUR); length++)
                 assert_int_equal(receive_by_hand(fds, WIRE_NOTE, 0, FOUR, length), -EBADMSG);
-        wire_record_init(&r, WIRE_NOTE);
+        r = (WireRecord){ .kind = WIRE_NOTE };
         for (uint32_t size = 1; size < HEADER_SIZE; size++) {
                 r.size = size;
                 memcpy(packet, &r, size);
@@ -232,7 +232,7 @@ static void test_ends(void **state) {
         assert_int_equal(wire_receive(fds[1], &r), -EAGAIN);
         fds[0] = fd_close(fds[0]);
         assert_int_equal(wire_receive(fds[1], &r), 0);
-        wire_record_init(&r, WIRE_RESULT);
+        r = (WireRecord){ .kind = WIRE_RESULT };
         assert_int_equal(wire_send(fds[1], &r), -EPIPE);
 }
 
