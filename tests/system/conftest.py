@@ -108,7 +108,9 @@ def overlay(scene, lower):
 
 
 @pytest.fixture
-def daemon(scene, overlay):
+def daemon(scene, overlay, request):
+    if request.node.get_closest_marker("killer"):
+        return scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
     return scene.daemon(soft=overlay)
 
 

@@ -149,9 +149,7 @@ def test_path_that_is_no_directory(daemon, overlay):
 @pytest.mark.parametrize("call", ["mkdirat", "linkat", "renameat2"])
 def test_path_that_vanishes(scene, lower, overlay, call):
     """While it is listed, built, and just before it is exchanged."""
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(1 if call != "renameat2" else 0, call=call, hold=True)
     job = daemon.finalize(overlay / D)
     assert daemon.held(job)

@@ -112,9 +112,7 @@ def test_what_is_immutable_is_left_out(scene, source, flag, is_lower):
 def test_a_change_while_it_is_built(scene, source):
     """No event tells of one."""
     overlay = mount(scene, source, "ext4-256")
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(1, call="renameat2", hold=True)
     job = daemon.finalize(overlay / D)
     daemon.held()

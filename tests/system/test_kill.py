@@ -124,9 +124,7 @@ def test_a_release_that_changes(scene, verb, change_lower, least, victim, capsys
     for n in range(FEWER):
         build(os.path.join(source, f"t/d{n:03}"))
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
     daemon.ctl("finalize", overlay / "t").ok()
     # What a daemon does that comes back is the same in all gaps.
     struck, step = [], SWEEP if victim == "worker" else 4 * SWEEP

@@ -17,6 +17,8 @@ from ovltest.tree import age, small_tree, write
 P, D = "p", "p/d"
 UNLIKE = "p/unlike-any-other"  # overlays are one for all tests that run on the machine
 
+pytestmark = pytest.mark.killer
+
 
 @pytest.fixture
 def source(scene):
@@ -27,14 +29,6 @@ def source(scene):
     small_tree(os.path.join(top, UNLIKE))
     age(top)
     return top
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    """One whose workers can be held."""
-    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    d.use_killer()
-    return d.start()
 
 
 @pytest.fixture

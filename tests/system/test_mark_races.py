@@ -22,9 +22,7 @@ def source(scene):
 
 @pytest.fixture
 def daemon(scene, overlay):
-    d = scene.daemon(start=False, soft=overlay)
-    d.use_killer()
-    return d.start()
+    return scene.daemon(killer=True, soft=overlay)
 
 
 def swap(overlay):

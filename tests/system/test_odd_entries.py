@@ -114,9 +114,7 @@ def test_the_lower_fails(scene, ops, is_file, errors):
 def test_a_call_fails(scene, call, is_file, errors):
     source = build(scene, errors, is_file)
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     before = snapshot(os.path.join(source, "d"))
     daemon.arm(1, call=call, error="name", always=True)
     result = daemon.ctl("finalize", overlay / "d")
@@ -130,9 +128,7 @@ def test_an_error_that_passes_is_none(scene):
     """A server that says EIO once, and answers: nothing is left out."""
     source = build(scene, ["EIO"], is_file=True)
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(1, call="linkat", error=errno.EIO)
     daemon.ctl("finalize", overlay / "d").ok()
     assert daemon.struck() and {d["state"] for d in directories(daemon).values()} == {"finalized"}
@@ -143,9 +139,7 @@ def test_an_entry_that_comes_late(scene):
     source = build(scene, ["ENOSPC"], is_file=True)
     os.unlink(os.path.join(source, "d/ENOSPC/sub", odd_name("ENOSPC")))
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"QuietSec": "1s"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"QuietSec": "1s"}}))
     daemon.arm(1, call="linkat", error="name", always=True)
     job = daemon.finalize(overlay / "d")
     wait_for(lambda: daemon.job(job)["State"] == "waiting", "quiet")
@@ -182,9 +176,7 @@ def test_below_a_file_that_something_is_mounted_upon(scene):
 def test_an_error_of_the_whole_ends_the_job(scene, error, word):
     source = build(scene, [error], is_file=True)
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     before = snapshot(overlay / "d")
     daemon.arm(1, call="linkat", error="name", always=True)
     result = daemon.ctl("finalize", overlay / "d")
@@ -201,9 +193,7 @@ def test_a_call_of_a_mark_fails(scene, call):
     errors = OF_DRESS
     source = build(scene, errors, is_file=True)
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     before = snapshot(os.path.join(source, "d"))
     if call == "setxattr":  # renamed, it has no redirect that would do
         for error in errors:

@@ -444,9 +444,7 @@ def test_a_place_that_becomes_free(overlay, daemon, stand):
 @pytest.mark.parametrize("n", [1, 4])
 def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     """A lower that failed for a moment, a full disk: it is tried again, and goes."""
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": KEEP}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": KEEP}))
     before = snapshot(overlay / D)
     shell = scene.keep(Shell(overlay / D))
     daemon.arm(n, call=call, error=errno.EIO)
@@ -463,9 +461,7 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
 @pytest.mark.parametrize("call", ["linkat", "renameat2"])
 def test_an_error_while_changes_arrive(scene, overlay, call, n):
     """One that fails takes none of the others with it, and is done later."""
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": KEEP}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": KEEP}))
     shell = scene.keep(Shell(overlay / D))
     daemon.arm(n + 12 * (call == "linkat"), call=call, error=errno.EIO)
     daemon.ctl("finalize", overlay / D)

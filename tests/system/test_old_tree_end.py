@@ -18,6 +18,8 @@ from ovltest.tree import age, small_tree, write
 P, D = "p", "p/d"
 IGNORED = {"nlink", "mtime"}
 
+pytestmark = pytest.mark.killer
+
 
 @pytest.fixture
 def source(scene):
@@ -25,13 +27,6 @@ def source(scene):
     small_tree(os.path.join(top, D))
     age(top)
     return top
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    d.use_killer()
-    return d.start()
 
 
 @contextlib.contextmanager

@@ -77,9 +77,7 @@ def state_of(pid):
 @pytest.mark.skipif(SWEEP > 1, reason="takes long, and the other one goes the same way")
 def test_before_the_exchange(scene, overlay, capsys):
     """While all is listed and watched, and the job waits for a shell to leave."""
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"Standing": "wait"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"Standing": "wait"}}))
     used = {}
     for n in SIZES:
         top = overlay / f"t{n}"

@@ -35,9 +35,7 @@ def source(scene):
 
 @pytest.fixture
 def daemon(scene, overlay):
-    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
-    d.use_killer()
-    return d.start()
+    return scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
 
 
 @pytest.fixture

@@ -142,9 +142,7 @@ def test_killed(scene):
     os.setxattr(path, "trusted.old", b"old")
     age(top)
     overlay = scene.overlay(top)
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"OnLowerChange": "keep"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"OnLowerChange": "keep"}}))
     daemon.ctl("finalize", overlay / D).ok()
     stages = set()
     for n in range(1, 60):

@@ -51,9 +51,7 @@ def source(scene):
 def stage(scene, source):
     """An overlay on which D is finalized, with data, and its daemon, which has a killer."""
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.ctl("finalize", "--data", overlay / D).ok()
     return overlay, daemon
 

@@ -23,6 +23,8 @@ from ovltest.tree import age, hard_links, small_tree, write
 
 P, D = "p", "p/d"
 
+pytestmark = pytest.mark.killer
+
 
 @pytest.fixture
 def source(scene):
@@ -32,14 +34,6 @@ def source(scene):
         write(os.path.join(top, P, name, "file"))
     age(top)
     return top
-
-
-@pytest.fixture
-def daemon(scene, overlay):
-    """One whose workers can be held, killed and made to fail."""
-    d = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}}))
-    d.use_killer()
-    return d.start()
 
 
 def entries(daemon):
@@ -65,9 +59,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
         small_tree(os.path.join(source, P, f"d{n}"))
     age(source)
     overlay = scene.overlay(scene.lower(source))
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
     for n in ns[::SWEEP]:
         d = overlay / f"{P}/d{n}"
         shell = scene.keep(Shell(d))
@@ -100,9 +92,7 @@ def test_users_work_on_after_a_kill(scene, call, ns):
         small_tree(os.path.join(source, P, f"d{n}"))
     age(source)
     overlay = scene.overlay(scene.lower(source))
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "1"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "1"}}))
     for n in ns:
         d = overlay / f"{P}/d{n}"
         daemon.arm(n, parent=True, call=call)
@@ -229,9 +219,7 @@ def test_moved_in_and_renamed_when_it_is_its_turn(overlay, daemon, times):
 ], ids=["directory", "up", "directory over a file", "file over a directory"])
 def test_names_that_go_at_the_moment_of_the_exchange(scene, overlay, there, gone):
     """Names of the lower that something was moved away from, or to, do not come back when the directory is unfinalized."""
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
     daemon.arm(1, call="exchange", hold=True)
     job = daemon.finalize(overlay / D)
     ticks = 0
@@ -268,9 +256,7 @@ def test_a_directory_renamed_while_it_is_copied(scene, call):
         os.chmod(os.path.join(source, P, f"d{n}", "sub"), 0o751)
     age(source)
     overlay = scene.overlay(scene.lower(source))
-    daemon = scene.daemon(start=False, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": {"QuietSec": "100ms"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": {"QuietSec": "100ms"}}))
     for n in ns[::SWEEP]:
         d = overlay / f"{P}/d{n}"
         before = snapshot(os.path.join(d, "sub"))

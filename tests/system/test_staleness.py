@@ -206,9 +206,7 @@ def test_labels_set_here_stay(scene, source):
 def test_what_cannot_be_taken_up_is_not_tried_over_and_over(scene, source):
     """A finalized directory that is a file by now, in a directory that is not finalized: nobody can replace it."""
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
     for kind in ("mode", "owner"):
         daemon.ctl("finalize", overlay / f"{D}/{kind}/dir").ok()
     replace(os.path.join(source, D, "mode/dir"), write)
@@ -345,9 +343,7 @@ def test_kills(scene):
             write(os.path.join(top, D, kind, "file"))
             write(os.path.join(top, D, kind, "dir/below/inside"))
         overlay = scene.overlay(top)
-        daemon = scene.daemon(start=False, soft=overlay)
-        daemon.use_killer()
-        daemon.start()
+        daemon = scene.daemon(killer=True, soft=overlay)
         daemon.ctl("finalize", overlay / D).ok()
         change(top, kinds)
         daemon.arm(n)

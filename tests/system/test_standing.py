@@ -255,9 +255,7 @@ def test_waiting_takes_nobodys_turn(scene, source):
 
 def test_who_comes_while_it_is_built(scene, overlay):
     """Nobody stood there when the job began: what happens meanwhile is followed."""
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(1, call="linkat", hold=True)
     job = daemon.finalize(overlay / D)
     assert daemon.held(job)

@@ -229,9 +229,7 @@ def test_a_swap_waits_for_whom_it_would_cut_apart_or_does_not(scene, plain, kind
 
 
 def test_a_kernel_that_cannot_mount_beneath(scene, plain):
-    daemon = scene.daemon(start=False, soft=plain)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=plain)
     daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
     result = daemon.ctl("remount", "soft", "--method=swap", SET)
     assert result.code != 0 and "CoverOld=yes" in result.err
@@ -258,9 +256,7 @@ MOST = 400  # gaps
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["worker", "daemon"])
 def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
-    daemon = scene.daemon(start=False, soft=plain)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=plain)
     mount("inner", plain / "t/d3", "tmpfs", 0, "size=1m")
     write(plain / "t/d3/inside")
     write(plain / "local")

@@ -65,9 +65,7 @@ def plain(scene, source):
 
 
 def test_mounts_that_come_and_go_in_the_last_moment(scene, plain):
-    daemon = scene.daemon(start=False, soft=plain)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=plain)
     tmpfs(plain / "t/d0")
     tmpfs(plain / "t/d1")
     tmpfs(plain / "t/d2")
@@ -251,9 +249,7 @@ def test_an_old_superblock_in_another_namespace_is_found_again(scene, source):
 
 def test_a_swap_that_was_killed_before_it_changed_anything_leaves_nothing_to_look_after(scene, source):
     overlay = scene.overlay(source)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     with contextlib.closing(Shell(overlay / "t/d1")) as shell:
         daemon.arm(3, call="beneath", hold=True)
         job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
@@ -268,9 +264,7 @@ def test_a_swap_that_was_killed_before_it_changed_anything_leaves_nothing_to_loo
 
 
 def test_a_swap_that_was_killed_during_its_proof_leaves_no_mark(scene, plain):
-    daemon = scene.daemon(start=False, soft=plain)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=plain)
     daemon.arm(2, call="fsetxattr", parent=True)  # the first is a check
     daemon.ctl("remount", "soft", "--method=swap", SET)
     daemon.process.wait(100)

@@ -195,9 +195,7 @@ def test_while_a_job_is_at_work(scene, overlay, source, verb, held):
     def at(name):
         return os.path.join(d, name)
 
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     local = ["file", "renamed", "below/file", "replacing"]
     for name in local:
         write(at(name))
@@ -237,9 +235,7 @@ def test_a_name_made_anew_while_its_directory_is_listed(scene, overlay):
     d = overlay / D
     write(os.path.join(d, "errno-1"))
     remove(os.path.join(d, "f"))
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(0, call="openat2", error="name", hold=True)  # on the entry of that name, and none fails
     job = daemon.start_ctl("finalize", d)
     assert daemon.held()
@@ -258,9 +254,7 @@ def test_a_name_that_goes_while_its_directory_is_listed(scene, overlay, make, an
     """It was listed, and when it was looked at, the upper did not hold it: as it does not hold what is the lower's alone."""
     name = os.path.join(overlay / D, "errno-1")
     make(name)
-    daemon = scene.daemon(start=False, soft=overlay)
-    daemon.use_killer()
-    daemon.start()
+    daemon = scene.daemon(killer=True, soft=overlay)
     daemon.arm(0, call="openat2,linkat", error="name", hold=True)  # on the entry of that name, and none fails
     job = daemon.start_ctl("finalize", overlay / D)
     assert daemon.held()

@@ -57,12 +57,15 @@ class Scene:
             self._bus = self.keep(PrivateBus(self.subdir("bus")))
         return self._bus
 
-    def daemon(self, start=True, conf=None, **overlays):
-        """A daemon that manages overlays: NAME=OverlayMount or NAME=(OverlayMount, sections)."""
+    def daemon(self, start=True, conf=None, killer=False, **overlays):
+        """A daemon that manages overlays: NAME=OverlayMount or NAME=(OverlayMount, sections). killer: see
+        Daemon.use_killer()."""
         d = self.keep(Daemon(self.subdir("d"), self.bus))
         self.daemons.append(d)
         if conf:
             d.configure(conf)
+        if killer:
+            d.use_killer()
         for name, overlay in overlays.items():
             overlay, sections = overlay if isinstance(overlay, tuple) else (overlay, {})
             d.add_overlay(name, overlay.point, **sections)
