@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "ctl/agent.h"
 #include "ctl/term.h"
 #include "dbus/names.h"
@@ -64,13 +65,10 @@ static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char
 ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char *format, ...) {
         _cleanup_free_ char *what = NULL;
         va_list ap;
-        int k;
 
         va_start(ap, format);
-        k = vasprintf(&what, format, ap);
+        what = str_formatv(format, ap);
         va_end(ap);
-        if (k < 0)
-                what = NULL;
         return what ? report(c, e, r, what) : (ExitCode) print_oom();
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/states.h"
+#include "base/str.h"
 #include "ctl/exit-code.h"
 #include "ctl/format.h"
 #include "ctl/term.h"
@@ -15,12 +16,11 @@
 /* Sets *reterr to one line; -EINVAL or -ENOMEM. */
 static _printf_(2, 3) int complain(char **reterr, const char *format, ...) {
         va_list ap;
-        int r;
 
         va_start(ap, format);
-        r = vasprintf(reterr, format, ap);
+        *reterr = str_formatv(format, ap);
         va_end(ap);
-        return r < 0 ? -ENOMEM : -EINVAL;
+        return *reterr ? -EINVAL : -ENOMEM;
 }
 
 static int parse_json(Options *o, const char *s, char **reterr) {

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
+#include "base/str.h"
 #include "base/utf8.h"
 #include "ctl/exit-code.h"
 #include "ctl/format.h"
@@ -107,14 +108,11 @@ const char *term_ellipsis(void) {
 void print_error(const char *format, ...) {
         _cleanup_free_ char *text = NULL, *line = NULL;
         va_list ap;
-        int r;
 
         (void) fflush(stdout);
         va_start(ap, format);
-        r = vasprintf(&text, format, ap);
+        text = str_formatv(format, ap);
         va_end(ap);
-        if (r < 0)
-                text = NULL;
         line = text ? utf8_escape_line(text) : NULL;
         (void) fprintf(stderr, "ovlfinctl: %s\n", line ?: "out of memory");
 }

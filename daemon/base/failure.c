@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/str.h"
+
 static const char *const kind_names[_FAILURE_MAX] = {
         [FAILURE_NONE] = "None",
         [FAILURE_FAILED] = "Failed",
@@ -81,13 +83,9 @@ static _printf_(5, 0) void failure_setv(
                 return;
         f->kind = kind;
         f->error = error;
-        if (vasprintf(&text, format, ap) < 0) {
-                text = NULL;
-                return;
-        }
-        if (!suffix)
-                f->message = TAKE_PTR(text);
-        else if (asprintf(&f->message, "%s: %s", text, suffix) < 0)
+        text = str_formatv(format, ap);
+        f->message = text && suffix ? str_format("%s: %s", text, suffix) : NULL;
+        if (!f->message)
                 f->message = TAKE_PTR(text);
 }
 

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/str.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+char *str_formatv(const char *format, va_list ap) {
+        char *s;
+
+        return vasprintf(&s, format, ap) < 0 ? NULL : s;
+}
 
 char *str_format(const char *format, ...) {
         va_list ap;
         char *s;
-        int r;
 
         va_start(ap, format);
-        r = vasprintf(&s, format, ap);
+        s = str_formatv(format, ap);
         va_end(ap);
-        return r < 0 ? NULL : s;
+        return s;
 }
 
 bool str_equal(const char *a, const char *b) {

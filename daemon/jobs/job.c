@@ -46,13 +46,16 @@ int job_set_options(Job *j, const JobOptions *options) {
         return 0;
 }
 
+static void job_step_done(JobStep *s) {
+        free(s->name);
+        free(s->path);
+        free(s->text);
+        free(s->advice);
+}
+
 void job_clear_steps(Job *j) {
-        for (size_t i = 0; i < j->n_steps; i++) {
-                free(j->steps[i].name);
-                free(j->steps[i].path);
-                free(j->steps[i].text);
-                free(j->steps[i].advice);
-        }
+        for (size_t i = 0; i < j->n_steps; i++)
+                job_step_done(j->steps + i);
         free(j->steps);
         j->steps = NULL;
         j->n_steps = j->n_steps_seen = j->step_bytes = 0;
@@ -143,10 +146,7 @@ static int job_fill_step(JobStep *s, const WireRecord *r) {
         };
         if (s->name && s->path && s->text && s->advice)
                 return 0;
-        free(s->advice);
-        free(s->name);
-        free(s->path);
-        free(s->text);
+        job_step_done(s);
         return -ENOMEM;
 }
 

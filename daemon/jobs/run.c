@@ -70,7 +70,6 @@ static const struct {
 };
 
 static void log_problems(const Job *j, const char *path) {
-
         if (j->type == JOB_VERIFY && j->n_errors > 0)
                 log_fields(
                         LOG_WARNING, JOB_FIELDS(j, MESSAGE_PROBLEMS, path),
@@ -78,19 +77,21 @@ static void log_problems(const Job *j, const char *path) {
                         (unsigned long long) j->n_errors, PLURAL(j->n_errors), path);
 }
 
+static uint64_t job_duration(const Job *j) {
+        return j->started_usec > 0 && j->finished_usec > j->started_usec ? j->finished_usec - j->started_usec
+                                                                         : 0;
+}
+
 static void job_log_end(const Job *j) {
         _cleanup_free_ char *path = job_path(j);
         const char *type = job_type_to_string(j->type), *p = path ?: j->path;
-        uint64_t usec = j->finished_usec > j->started_usec && j->started_usec > 0
-                ? j->finished_usec - j->started_usec
-                : 0;
         LogFields f = {
                 .overlay = j->overlay,
                 .path = path,
                 .job = j->id,
                 .entries = j->entries_done,
                 .method = job_method(j),
-                .duration_usec = usec,
+                .duration_usec = job_duration(j),
                 .error = j->failure.error,
         };
 
@@ -111,7 +112,7 @@ static void job_log_end(const Job *j) {
                 log_fields(
                         LOG_NOTICE, &f, "%s '%s': %llu entr%s in %llu ms", job_words[j->type].done, p,
                         (unsigned long long) j->entries_done, PLURAL_Y(j->entries_done),
-                        (unsigned long long) (usec / USEC_PER_MSEC));
+                        (unsigned long long) (job_duration(j) / USEC_PER_MSEC));
         }
         log_problems(j, p);
 }
@@ -126,8 +127,7 @@ static void count_end(Managed *o, const Job *j) {
         n[COUNTER_DIRECTORIES_FINALIZED] += j->n_finalized;
         n[COUNTER_ENTRIES] += j->entries_done;
         n[COUNTER_BYTES] += j->bytes_copied;
-        if (j->started_usec > 0 && j->finished_usec > j->started_usec)
-                n[COUNTER_JOB_USEC] += j->finished_usec - j->started_usec;
+        n[COUNTER_JOB_USEC] += job_duration(j);
 }
 
 static void run_conclude(Runs *all, Managed *o, Job *j, Failure *failure) {

@@ -13,6 +13,7 @@
 #include <systemd/sd-journal.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "base/utf8.h"
 
 #define MESSAGE_MAX 4096
@@ -83,15 +84,14 @@ typedef struct Entry {
 
 static void entry_add(Entry *e, const char *format, ...) _printf_(2, 3);
 static void entry_add(Entry *e, const char *format, ...) {
-        char *text;
         va_list ap;
-        int n;
+        char *text;
 
         va_start(ap, format);
-        n = vasprintf(&text, format, ap);
+        text = str_formatv(format, ap);
         va_end(ap);
-        if (n >= 0)
-                e->iov[e->n++] = (struct iovec){ text, (size_t) n };
+        if (text)
+                e->iov[e->n++] = (struct iovec){ text, strlen(text) };
 }
 
 static void entry_add_fields(Entry *e, const LogFields *f) {
