@@ -84,6 +84,7 @@ def test_a_program_start_asks_the_server_nothing_in_vain(site, service, start):
     with site.measure("read everything, data here", entries) as local:
         assert_same(before, seen(prog))
     assert not any(name in local["operations"] for name in READS)
+    assert local["requests"] < entries / 10  # default options: for the directories above, again and again
 
     service.start(BY_HAND)
     service.ctl("unfinalize", prog)
