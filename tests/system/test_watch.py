@@ -224,6 +224,29 @@ def test_patterns(scene):
 
 
 @pytest.mark.timeout(60)
+def test_each_symlink_is_read_once(scene):
+    """As libraries have them: one leads to the next. What leads to a directory is followed as ever."""
+    source = build(scene, ["p/lib", "p/real"])
+    links = [("libz.so", "libz.so.1"), ("libz.so.1", "libz.so.1.2"), ("liba.so.1", "liba.so.1.0"), ("liba.so", "liba.so.1"),
+             ("gone", "gone-as-well"), ("loop", "loop")]
+    for name, target in links:
+        os.symlink(target, os.path.join(source, "p/lib", name))
+    for name in ("libz.so.1.2", "liba.so.1.0"):
+        write(os.path.join(source, "p/lib", name))
+    os.symlink("../real", os.path.join(source, "p/lib/directory"))
+    lower = scene.lower(source)
+    lower.trace(True)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Directories": "p/lib/*"}}))
+    watched(daemon)
+    read = [line.rsplit("/", 1)[1] for line in lower.traced() if line.startswith("readlink")]
+    for name, _ in links[:4]:
+        assert read.count(name) == 1, read
+    use(overlay, "p/real", 1)
+    wait_for(lambda: "p/real" in hot(daemon, overlay), "what a symlink leads to")
+
+
+@pytest.mark.timeout(60)
 def test_directories_come_and_go(scene):
     lower = scene.lower(build(scene, ["p/old", "p/gone", "p/moved"]))
     overlay = scene.overlay(lower)

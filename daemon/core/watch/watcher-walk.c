@@ -17,6 +17,7 @@
 #include "core/watch/watcher-internal.h"
 
 #define WATCH_NAMES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF)
+#define LINKS_MAX 8  /* one after the other */
 #define SHARE_PART 4 /* of all watches, what changes hands with a walk at most */
 
 int watcher_open_root(Watcher *w) {
@@ -43,24 +44,89 @@ static int open_through_links(int root_fd, const char *path) {
         return fd < 0 ? -errno : (int) fd;
 }
 
+/* A symlink of the directory that leads to no directory. */
+typedef struct FileLink {
+        UT_hash_handle hh;
+        char name[];
+} FileLink;
+
 typedef struct Visit {
         Watcher *watcher;
         WatchNode *node;
         const char *path;
+        FileLink *file_links; /* that were read: each one costs the lower a request */
 } Visit;
 
+static void visit_done(Visit *v) {
+        FileLink *l, *next;
+
+        HASH_ITER(hh, v->file_links, l, next) {
+                HASH_DEL(v->file_links, l);
+                free(l);
+        }
+}
+
+static bool is_file_link(const Visit *v, const char *name) {
+        FileLink *l = NULL;
+
+        HASH_FIND_STR(v->file_links, name, l);
+        return l != NULL;
+}
+
+static int note_file_link(Visit *v, const char *name) {
+        size_t size = strlen(name) + 1;
+        FileLink *l = calloc(1, sizeof(FileLink) + size);
+
+        if (!l)
+                return -ENOMEM;
+        memcpy(l->name, name, size);
+        HASH_ADD_STR(v->file_links, name, l);
+        return 0;
+}
+
+/* Whether name in the directory is, or leads by names in it, to something that is no directory: 1, else 0,
+ * which may also mean that it does not tell. Libraries have such links by the hundred. */
+static int leads_to_file(Visit *v, int dfd, const char *name, unsigned depth) {
+        char target[NAME_MAX + 1];
+        struct statx st;
+        ssize_t n;
+        int r;
+
+        if (strchr(name, '/') || depth >= LINKS_MAX ||
+            statx(dfd, name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+                return 0;
+        if (!S_ISLNK(st.stx_mode))
+                return !S_ISDIR(st.stx_mode);
+        if (is_file_link(v, name))
+                return 1;
+        n = readlinkat(dfd, name, target, sizeof(target) - 1);
+        if (n <= 0 || n == sizeof(target) - 1)
+                return 0;
+        target[n] = '\0';
+        r = leads_to_file(v, dfd, target, depth + 1);
+        if (r > 0)
+                r = note_file_link(v, name);
+        return r < 0 ? r : is_file_link(v, name);
+}
+
 /* What a symlink leads to counts as if it stood here, under its own path. */
-static int follow_link(const Visit *v, int dfd, const char *name, GlobState states) {
+static int follow_link(Visit *v, int dfd, const char *name, GlobState states) {
         const char *mount_point = v->watcher->config->overlay->mount_point, *rest;
         _cleanup_free_ char *joined = NULL, *real = NULL;
         _cleanup_close_ int fd = -EBADF;
         char target[PATH_MAX];
         ssize_t n;
+        int r;
 
+        if (is_file_link(v, name))
+                return 0;
         n = readlinkat(dfd, name, target, sizeof(target) - 1);
         if (n <= 0)
                 return 0;
         target[n] = '\0';
+        r = leads_to_file(v, dfd, target, /* depth= */ 0);
+        if (r != 0)
+                return r < 0 ? r : note_file_link(v, name);
         rest = target[0] == '/' ? path_startswith(target, mount_point) : target;
         if (!rest)
                 return 0;
@@ -163,6 +229,7 @@ int watcher_visit(Watcher *w, WatchNode *n) {
 
                 w->visiting = n;
                 r = list(&v, fd);
+                visit_done(&v);
         }
         if (is_gone(r)) {
                 watch_node_drop(w, n);
