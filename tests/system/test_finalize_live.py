@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
 from ovltest import UPPERS, assert_same, diff, snapshot
+from ovltest.byhand import finalize_by_hand
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
 from ovltest.holders import Fifo, Listener, Locks, OpenFile, Running, Shell
 from ovltest.replay import ProgramStart
-from ovltest.tree import odd_entries, release
+from ovltest.tree import odd_entries, release, write
 
 D = "software/prog"
 
@@ -233,6 +235,32 @@ def test_slow_lower_sees_many_requests_at_once(scene, source):
     lower.reset()
     daemon.ctl("finalize", overlay / D).ok()
     assert lower.counts().waiting_max >= 8
+
+
+def asked(lower, path):
+    """What the lower was asked below a directory, by operation, but for its end."""
+    return Counter(line.split()[0] for line in lower.traced() if f" /{path}/" in line and not line.startswith("release"))
+
+
+def test_each_entry_is_asked_for_once(scene):
+    """One lookup, one listing of xattrs, … for each entry, no more than by hand, also in a large directory."""
+    source = scene.source()
+    for i in range(130):
+        write(os.path.join(source, f"prog/large/file{i}"))
+        os.symlink(f"file{i}", os.path.join(source, f"prog/large/link{i}"))
+        write(os.path.join(source, f"prog/small{i % 7}/file{i}"))
+    lowers = [scene.lower(source) for _ in range(2)]
+    overlays = [scene.overlay(lower) for lower in lowers]
+    daemon = scene.daemon(soft=overlays[0])
+    for lower in lowers:
+        lower.trace(True)
+    daemon.ctl("finalize", overlays[0] / "prog").ok()
+    finalize_by_hand(overlays[1], "prog")
+    ours, by_hand = (asked(lower, "prog") for lower in lowers)
+    n_directories = 8
+    assert ours["lookup"] == 3 * 130 + n_directories
+    assert not [op for op in ("getattr", "readlink", "open", "ioctl", "getxattr", "listxattr")
+                if ours[op] > by_hand[op] + n_directories], (ours, by_hand)
 
 
 def test_program_start(scene):

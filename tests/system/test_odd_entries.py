@@ -100,6 +100,7 @@ def test_the_lower_fails(scene, ops, is_file, errors):
 
 @pytest.mark.parametrize("call,is_file,errors", [
     ("linkat", True, OF_COPY_UP),
+    ("utimensat", True, OF_COPY_UP),
     ("inotify_add_watch", False, ("EACCES", "EINVAL", "EIO")),
     ("openat2", False, OF_SERVER[:4]),
     ("readdir", False, OF_SERVER[:4]),

@@ -98,26 +98,6 @@ static int make_dir(int dfd, const char *name, int *ret) {
         return *ret < 0 ? *ret : 0;
 }
 
-static int reserve_scratch(Staging *s, unsigned n) {
-        s->scratch_fds = malloc(n * sizeof(int));
-        if (!s->scratch_fds)
-                return -ENOMEM;
-        for (; s->n_scratch < n; s->n_scratch++)
-                s->scratch_fds[s->n_scratch] = -EBADF;
-        return 0;
-}
-
-int staging_scratch(Staging *s, unsigned thread) {
-        char name[32];
-        int r;
-
-        if (s->scratch_fds[thread] >= 0)
-                return s->scratch_fds[thread];
-        (void) snprintf(name, sizeof(name), "scratch-%u", thread);
-        r = make_dir(s->dir_fd, name, s->scratch_fds + thread);
-        return r < 0 ? r : s->scratch_fds[thread];
-}
-
 int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
         uint64_t random;
 
@@ -134,7 +114,7 @@ static bool is_there(const Staging *s) {
 
 /* -ENOENT without a failure set: another worker removed the base in between, or took what we made for
  * something left. */
-static int try_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr) {
+static int try_create(const Context *context, Staging *ret, Failure *reterr) {
         _cleanup_(staging_done) Staging s = STAGING_INIT;
         int r;
 
@@ -155,8 +135,6 @@ static int try_create(const Context *context, unsigned n_scratch, Staging *ret, 
                 r = make_dir(s.dir_fd, "grave", &s.quarantine_fd);
         if (r >= 0)
                 r = make_dir(s.dir_fd, "kept", &s.kept_fd);
-        if (r >= 0)
-                r = reserve_scratch(&s, n_scratch);
         if (r < 0) {
                 (void) staging_remove(&s);
                 return failure_set_errno(
@@ -168,11 +146,11 @@ static int try_create(const Context *context, unsigned n_scratch, Staging *ret, 
         return 0;
 }
 
-int staging_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr) {
+int staging_create(const Context *context, Staging *ret, Failure *reterr) {
         int r;
 
         do
-                r = try_create(context, n_scratch, ret, reterr);
+                r = try_create(context, ret, reterr);
         while (r == -ENOENT && (!reterr || reterr->kind == FAILURE_NONE));
         return r;
 }
@@ -226,9 +204,6 @@ int staging_open(const Context *context, const char *id, Staging *ret, Failure *
 }
 
 void staging_done(Staging *s) {
-        for (unsigned i = 0; i < s->n_scratch; i++)
-                (void) fd_close(s->scratch_fds[i]);
-        free(s->scratch_fds);
         free(s->tree_handle);
         (void) fd_close(s->kept_fd);
         (void) fd_close(s->quarantine_fd);

@@ -27,8 +27,6 @@ typedef struct Staging {
         bool is_published; /* the trees were exchanged: what lies in the quarantine may be somebody's */
         char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged
                             */
-        int *scratch_fds;
-        unsigned n_scratch;
         atomic_uint n_buried;
 } Staging;
 
@@ -43,10 +41,7 @@ int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]);
 /* Makes a staging directory with a new id. Proves that the upper layer we read is the one the mount writes
  * to: what is made through the overlay must appear there. FAILURE_PRECONDITION otherwise, and when .ovlfind
  * is not ours. */
-int staging_create(const Context *context, unsigned n_scratch, Staging *ret, Failure *reterr);
-/* The directory of a thread's own, made when it is first asked for. Borrowed. Each thread asks for its own.
- */
-int staging_scratch(Staging *s, unsigned thread);
+int staging_create(const Context *context, Staging *ret, Failure *reterr);
 /* Opens one that a crash left. -EBUSY: a living worker has it. */
 int staging_open(const Context *context, const char *id, Staging *ret, Failure *reterr);
 void staging_done(Staging *s);

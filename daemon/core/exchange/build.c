@@ -22,8 +22,7 @@
 #define DRESS_FEW 4
 /* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */
 #define PLACE_TRIES 20
-/* Entries a task links. A directory of no more is linked directly: its directories wait side by side, its
- * entries do not. */
+/* Entries a task links. */
 #define BATCH_ENTRIES 64
 
 /* Copying up a lower file with several names breaks the links between them, unless the index keeps them
@@ -75,17 +74,10 @@ static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
                         : "copy up the metadata of");
 }
 
-/* A copy-up waits for the lower with the directory that is linked into locked (docs/overlayfs.md 3.2). In a
- * large directory each thread first links into one of its own: that copies up, the link that counts then
- * waits for nobody. */
-static int copy_up_by_scratch(int old_fd, const char *name, int scratch_fd) {
-        if (linkat(old_fd, name, scratch_fd, "entry", 0) < 0)
-                return -errno;
-        return unlinkat(scratch_fd, "entry", 0) < 0 ? -errno : 0;
-}
-
-static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, int scratch_fd) {
-        int r = scratch_fd >= 0 ? copy_up_by_scratch(old_fd, e->name, scratch_fd) : 0;
+/* shown: of what is to be copied up first, else NULL. link() would do that as well, but waits for the lower
+ * with the directory that is linked into locked, and asks it for access besides (docs/overlayfs.md 3.2). */
+static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, const struct stat *shown) {
+        int r = shown ? meta_copy_up_at(old_fd, e->name, shown) : 0;
 
         if (r < 0)
                 return r;
@@ -137,8 +129,9 @@ static bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e,
                 difference_is_local(n, e->name, &ue, &x->lower);
 }
 
-int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd) {
+int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, bool copy_up) {
         struct stat st, shown;
+        const struct stat *first = NULL;
         bool is_shown = e->inode == 0 && fstatat(old_fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
         int r;
 
@@ -148,9 +141,10 @@ int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_
                         "'%s' has several hard links in the lower layer (HardLinks=skip)", e->name);
                 return -EUCLEAN;
         }
-        r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
+        first = is_shown && copy_up ? &shown : NULL;
+        r = link_entry(x, e, old_fd, new_fd, first);
         if ((r == -EXDEV && raise_redirect_max(x)) || error_is_of_lower(r))
-                r = link_entry(x, e, old_fd, new_fd, e->inode == 0 ? scratch_fd : -EBADF);
+                r = link_entry(x, e, old_fd, new_fd, first);
         if (r < 0)
                 return place_error(x, n, e, old_fd, -r);
         if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -168,7 +162,6 @@ typedef struct PlaceTask {
         Exchange *x;
         Node *node;
         unsigned n;
-        bool is_large; /* the directory has more entries than one task takes */
         Entry *entries[BATCH_ENTRIES];
 } PlaceTask;
 
@@ -182,7 +175,7 @@ static bool has_room(Exchange *x) {
         return false;
 }
 
-static int place_batch(PlaceTask *t, int scratch_fd) {
+static int place_batch(PlaceTask *t, bool copy_up) {
         _cleanup_free_ char *path = node_path(t->node);
         _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF, new_upper_fd = -EBADF;
 
@@ -205,7 +198,7 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
 
                 throttle_wait(t->x->context->throttle, t->x->context, 1);
                 begin = now_monotonic_usec();
-                if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, scratch_fd) == 1)
+                if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, copy_up) == 1)
                         node_recheck(t->node);
                 if (copies_up)
                         throttle_observe(
@@ -218,12 +211,11 @@ static int place_batch(PlaceTask *t, int scratch_fd) {
 
 static void place_task(void *argument, unsigned thread) {
         _cleanup_free_ PlaceTask *t = argument;
-        int scratch_fd, r;
+        int r;
 
         if (exchange_should_stop(t->x))
                 return;
-        scratch_fd = t->is_large ? staging_scratch(&t->x->staging, thread) : -EBADF;
-        r = t->is_large && scratch_fd < 0 ? scratch_fd : place_batch(t, scratch_fd);
+        r = place_batch(t, /* copy_up= */ true);
         if (r < 0)
                 (void) exchange_error(t->x, CALL_READ, r, t->node, -EBADF, NULL, "open the directory");
 }
@@ -250,9 +242,7 @@ static int submit_entries(Node *n, void *userdata) {
                         t = calloc(1, sizeof(PlaceTask));
                         if (!t)
                                 return -ENOMEM;
-                        *t = (PlaceTask){ .x = x,
-                                          .node = n,
-                                          .is_large = HASH_COUNT(n->entries) > BATCH_ENTRIES };
+                        *t = (PlaceTask){ .x = x, .node = n };
                 }
                 t->entries[t->n++] = e;
                 r = t->n < BATCH_ENTRIES ? 0 : submit_batch(&t);
@@ -436,7 +426,7 @@ int place_late(Exchange *x, Node *n) {
                 }
                 t.n = 1;
                 t.entries[0] = e;
-                r = place_batch(&t, -EBADF);
+                r = place_batch(&t, /* copy_up= */ false);
                 if (r < 0)
                         return r;
         }

@@ -102,9 +102,10 @@ void build_restore_times(Exchange *x);
 int build_copy_attributes(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
 /* What no event has told of: once more before the exchange. -EUCLEAN: something is blocked. */
 int build_copy_attributes_late(Exchange *x);
-/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. scratch_fd is
- * -EBADF when the entry is copied up already. */
-int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, int scratch_fd);
+/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. copy_up:
+ * first, if it is not in the upper yet; not of what somebody may be making just now, for its access time is
+ * written back. */
+int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, bool copy_up);
 
 /* raw-list.c */
 /* A raw listing of an old directory: what the upper holds. */

@@ -105,7 +105,7 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
         if (r >= 0)
                 r = open_upper(x, path, reterr);
         if (r >= 0)
-                r = staging_create(x->context, x->context->options.n_threads, &x->staging, reterr);
+                r = staging_create(x->context, &x->staging, reterr);
         if (r >= 0)
                 r = tree_new(path, x->staging.id, is_undo, &x->tree);
         if (r >= 0)

@@ -139,7 +139,7 @@ static int apply_addition(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
         if (raw->type == DT_DIR)
                 return build_late(x, e->dir);
         e->inode = raw->inode;
-        r = place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, -EBADF);
+        r = place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, /* copy_up= */ false);
         if (r == 1)
                 node_recheck(n);
         return r == 1 ? 0 : r;
@@ -187,7 +187,8 @@ static int place_again(Exchange *x, Node *n, Entry *e, Pair *p) {
         if (e->dir)
                 return e->is_placed ? 0 : build_late(x, e->dir);
         e->inode = 0;
-        r = e->is_placed ? 0 : place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, -EBADF);
+        r = e->is_placed ? 0
+                         : place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, /* copy_up= */ false);
         if (r == 1)
                 node_recheck(n);
         return r == 1 ? 0 : r;

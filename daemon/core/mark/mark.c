@@ -115,7 +115,7 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
                 r = m->inotify_fd < 0 ? -errno : pool_new(m->context->options.n_threads, &m->pool);
         }
         if (r >= 0)
-                r = staging_create(m->context, /* n_scratch= */ 1, &m->staging, reterr);
+                r = staging_create(m->context, &m->staging, reterr);
         if (r >= 0)
                 (void) lower_open_for_record(m->context, &m->lower);
         return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;

@@ -21,7 +21,7 @@ int refresh_open_staging(RefreshDirectory *d) {
 
         if (d->staging.context)
                 return 0;
-        r = staging_create(d->p->context, 1, &d->staging, d->reterr);
+        r = staging_create(d->p->context, &d->staging, d->reterr);
         /* What is made there is to stand in the directory. */
         return r < 0 ? r : fileattr_hand_on(d->fd, d->staging.dir_fd);
 }

@@ -183,6 +183,12 @@ int meta_touch(int from_fd, int to_fd) {
         return futimens(to_fd, (struct timespec[2]){ st.st_atim, now }) < 0 ? -errno : 0;
 }
 
+int meta_copy_up_at(int dfd, const char *name, const struct stat *st) {
+        const struct timespec times[2] = { st->st_atim, { .tv_nsec = UTIME_OMIT } };
+
+        return utimensat(dfd, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
 int meta_copy_up(int fd) {
         struct stat st;
 

@@ -4,6 +4,8 @@
  * view does not show them. */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "base/macro.h"
 
 /* Makes the directory to_fd like from_fd but for its times: owner, mode, every xattr and ACL (libattr), and
@@ -21,6 +23,8 @@ int meta_copy_labels_at(int from_dfd, const char *from, int to_dfd, const char *
 /* Brings an open entry (O_PATH will do) to the upper, and changes nothing else but its ctime: writes back
  * its access time (docs/overlayfs.md 3.1). Blocks on the lower. */
 int meta_copy_up(int fd);
+/* The same for a name, of which st was read just now; a symlink itself. */
+int meta_copy_up_at(int dfd, const char *name, const struct stat *st);
 /* Access and modification time. Last, since every name put into a directory changes them. */
 int meta_copy_times(int from_fd, int to_fd);
 /* The access time, and now as modification time: a directory in which names changed. Programs that keep its
