@@ -17,7 +17,7 @@
 #include "core/upper/layer.h"
 
 #define HOLDER_PREFIX ".ovlfind-offline-" /* + name of the upper */
-#define PROBES 20
+#define PROBES 100
 #define PROBE_MSEC 50
 
 static int check_lower(char *const *layers, Failure *reterr) {
