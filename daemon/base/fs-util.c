@@ -330,6 +330,22 @@ int inotify_watch_fd(int inotify_fd, int fd, uint32_t mask) {
         return r < 0 ? -errno : r;
 }
 
+int inotify_foreach(int inotify_fd, inotify_func func, void *userdata) {
+        _Alignas(struct inotify_event) char buffer[32 * 1024];
+        ssize_t n;
+
+        while ((n = read(inotify_fd, buffer, sizeof(buffer))) > 0)
+                for (char *p = buffer; p < buffer + n;) {
+                        const struct inotify_event *e = (const struct inotify_event *) p;
+                        int r = func(e, userdata);
+
+                        if (r < 0)
+                                return r;
+                        p += sizeof(*e) + e->len;
+                }
+        return n < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
+}
+
 int fd_path(int fd, char **ret) {
         char link[PROC_FD_MAX], target[PATH_MAX];
         ssize_t n;

@@ -27,6 +27,8 @@ static inline bool errno_is_gone(int r) {
         return r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
 }
 
+struct inotify_event;
+
 typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, void *userdata);
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value,
  * never DT_UNKNOWN. Stops at the first negative return and passes it on. */
@@ -42,6 +44,9 @@ int dir_empty(int dfd);
 int file_read(int dfd, const char *name, size_t max, char **ret, size_t *ret_size);
 /* inotify_add_watch() for an open file, whatever its name is by now. Returns the watch descriptor. */
 int inotify_watch_fd(int inotify_fd, int fd, uint32_t mask);
+typedef int (*inotify_func)(const struct inotify_event *e, void *userdata);
+/* Calls func for every event that is queued; stops at the first negative return and passes it on. */
+int inotify_foreach(int inotify_fd, inotify_func func, void *userdata);
 /* write(2) until all is written. */
 int fd_write_all(int fd, const void *data, size_t size);
 /* Writes a file so that after a crash either the old or the new content is there: unique name, write,

@@ -48,6 +48,24 @@
                 _v_;                                                                                        \
         })
 
+/* The same for a struct; init: what is nobody's to clean up. */
+#define TAKE_AS(s, init)                                                                                    \
+        ({                                                                                                  \
+                __auto_type _s_ = &(s);                                                                     \
+                __auto_type _v_ = *_s_;                                                                     \
+                *_s_ = init;                                                                                \
+                _v_;                                                                                        \
+        })
+
+/* Makes room for one more in an owned array of n. False on out of memory: the array stays as it is. */
+#define ARRAY_GROW(items, n)                                                                                \
+        ({                                                                                                  \
+                __typeof__(items) _grown_ = reallocarray((items), (n) + 1, sizeof(*(items)));               \
+                if (_grown_)                                                                                \
+                        (items) = _grown_;                                                                  \
+                _grown_ != NULL;                                                                            \
+        })
+
 /* Defines a cleanup function for `type` from a destructor that accepts NULL. */
 #define DEFINE_CLEANUP(type, func)                                                                          \
         static inline void func##p(type *p) {                                                               \

@@ -66,39 +66,42 @@ char *path_dirname(const char *path) {
         return strndup(path, slash ? (size_t) (slash - path) : 0);
 }
 
-int path_list_add(char ***items, size_t *n, const char *path) {
-        char **grown = reallocarray(*items, *n + 1, sizeof(char *));
+int path_list_add(PathList *l, const char *path) {
+        char *copy = strdup(path);
 
-        if (!grown)
+        if (!copy || !ARRAY_GROW(l->items, l->n)) {
+                free(copy);
                 return -ENOMEM;
-        *items = grown;
-        grown[*n] = strdup(path);
-        if (!grown[*n])
-                return -ENOMEM;
-        (*n)++;
+        }
+        l->items[l->n++] = copy;
         return 0;
+}
+
+char *path_list_take(PathList *l) {
+        return l->n > 0 ? l->items[--l->n] : NULL;
 }
 
 static int compare_paths(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-size_t path_list_sort(char **items, size_t n) {
+void path_list_sort(PathList *l) {
         size_t kept = 0;
 
-        if (n > 0)
-                qsort(items, n, sizeof(char *), compare_paths);
-        for (size_t i = 0; i < n; i++) {
-                if (kept > 0 && strcmp(items[kept - 1], items[i]) == 0)
-                        free(items[i]);
+        if (l->n > 0)
+                qsort(l->items, l->n, sizeof(char *), compare_paths);
+        for (size_t i = 0; i < l->n; i++) {
+                if (kept > 0 && strcmp(l->items[kept - 1], l->items[i]) == 0)
+                        free(l->items[i]);
                 else
-                        items[kept++] = items[i];
+                        l->items[kept++] = l->items[i];
         }
-        return kept;
+        l->n = kept;
 }
 
-void path_list_free(char **items, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                free(items[i]);
-        free(items);
+void path_list_done(PathList *l) {
+        for (size_t i = 0; i < l->n; i++)
+                free(l->items[i]);
+        free(l->items);
+        *l = (PathList){ 0 };
 }

@@ -13,11 +13,21 @@ char *path_join(const char *a, const char *b);
 const char *path_startswith(const char *path, const char *prefix) _pure_;
 /* Removes double slashes and "." in place, and a trailing slash. -EINVAL on "..". */
 int path_simplify(char *path);
-/* A growing array of owned paths. A copy of path is appended. -ENOMEM. */
-int path_list_add(char ***items, size_t *n, const char *path);
-/* Sorts, parents before what is below them, and frees doubles. Returns how many are left. */
-size_t path_list_sort(char **items, size_t n);
-void path_list_free(char **items, size_t n);
+/* Owned paths. */
+typedef struct PathList {
+        char **items;
+        size_t n;
+} PathList;
+
+#define _cleanup_paths_ _cleanup_(path_list_done)
+
+/* Adds a copy of path. -ENOMEM. */
+int path_list_add(PathList *l, const char *path);
+/* The last one, owned by the caller; NULL: there is none. */
+char *path_list_take(PathList *l);
+/* Parents before what is below them, each once. */
+void path_list_sort(PathList *l);
+void path_list_done(PathList *l);
 /* The last component (borrowed), and a copy of what precedes it ("" if nothing). */
 const char *path_basename(const char *path) _pure_;
 char *path_dirname(const char *path);

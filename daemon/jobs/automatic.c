@@ -48,18 +48,15 @@ void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_
 }
 
 void candidates_done(Candidates *c) {
-        path_list_free(c->paths, c->n);
+        path_list_done(&c->paths);
         free(c->heats);
 }
 
 static int add_candidate(Candidates *c, const HeatEntry *e) {
-        double *heats = reallocarray(c->heats, c->n + 1, sizeof(double));
-
-        if (!heats)
+        if (!ARRAY_GROW(c->heats, c->paths.n))
                 return -ENOMEM;
-        c->heats = heats;
-        heats[c->n] = e->heat;
-        return path_list_add(&c->paths, &c->n, e->path);
+        c->heats[c->paths.n] = e->heat;
+        return path_list_add(&c->paths, e->path);
 }
 
 static bool needs_work(const Managed *o, const char *path) {
@@ -89,8 +86,8 @@ static int consider(const HeatEntry *e, void *userdata) {
 }
 
 bool candidates_have_above(const Candidates *c, size_t i) {
-        for (size_t k = 0; k < c->n; k++)
-                if (k != i && path_startswith(c->paths[i], c->paths[k]))
+        for (size_t k = 0; k < c->paths.n; k++)
+                if (k != i && path_startswith(c->paths.items[i], c->paths.items[k]))
                         return true;
         return false;
 }

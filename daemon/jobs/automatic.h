@@ -5,6 +5,7 @@
  * schedule.h. */
 #pragma once
 
+#include "base/path-util.h"
 #include "jobs/job.h"
 #include "jobs/queue.h"
 #include "overlays/managed.h"
@@ -17,9 +18,8 @@ typedef struct Candidates {
         const Queue *queue;
         uint64_t now;
         uint64_t next_usec; /* when the earliest of the others may be */
-        char **paths;
-        double *heats;
-        size_t n;
+        PathList paths;
+        double *heats; /* as many */
 } Candidates;
 
 void automatic_find(Managed *o, const Queue *q, Candidates *ret);

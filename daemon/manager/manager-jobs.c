@@ -207,16 +207,17 @@ static void manager_make_automatic_jobs(Manager *m, const Candidates *c) {
         Managed *o = c->overlay;
         unsigned n = queue_count_automatic(m->queue, o->config->name);
 
-        for (size_t i = 0; i < c->n && n < AT_ONCE; i++) {
+        for (size_t i = 0; i < c->paths.n && n < AT_ONCE; i++) {
                 int r;
 
                 if (candidates_have_above(c, i))
                         continue;
-                absorb_below(m, o, c->paths[i]);
-                r = manager_add_automatic_job(m, o, c->paths[i], c->heats[i]);
+                absorb_below(m, o, c->paths.items[i]);
+                r = manager_add_automatic_job(m, o, c->paths.items[i], c->heats[i]);
                 if (r < 0) {
                         (void) log_warning_errno(
-                                r, "Cannot make a job for '%s/%s': %m", o->config->mount_point, c->paths[i]);
+                                r, "Cannot make a job for '%s/%s': %m", o->config->mount_point,
+                                c->paths.items[i]);
                         return;
                 }
                 n++;

@@ -295,10 +295,10 @@ static int ignore_report(const DirectoryReport *d, void *userdata) {
 
 /* No daemon looks after it: what a crash left is put in order here. */
 static int survey_offline(Worker *w, Failure *reterr) {
-        const WorkHooks hooks = { .report = ignore_report };
+        const WorkHooks hooks = { .report = ignore_report, .kept = &w->kept };
         uint64_t n_left;
 
-        return work_survey(&w->context, &hooks, &w->kept, &n_left, reterr);
+        return work_survey(&w->context, &hooks, &n_left, reterr);
 }
 
 static int find_mark(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
@@ -332,12 +332,12 @@ static int unfinalize(Worker *w, const char *path, const WorkHooks *hooks, Failu
         int r = want_reset ? worker_prepare_reset(w, path, hooks, reterr) : 0;
 
         if (r >= 0)
-                r = work_unfinalize(&w->context, path, hooks, &w->kept, &w->counts, reterr);
+                r = work_unfinalize(&w->context, path, hooks, &w->counts, reterr);
         return r < 0 || !want_reset ? r : worker_reset(w, path, reterr);
 }
 
 static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
-        const WorkHooks hooks = { .report = send_directory, .step = send_step };
+        const WorkHooks hooks = { .report = send_directory, .step = send_step, .kept = &w->kept };
         bool is_undo = type == JOB_UNFINALIZE;
         uint64_t max_bytes;
         int r = check_preconditions(w, /* report= */ false, reterr);
@@ -355,12 +355,12 @@ static int run_job(Worker *w, JobType type, const char *path, Failure *reterr) {
         if (type == JOB_PRUNE)
                 return worker_prune(w, path, &hooks, reterr);
         if (type == JOB_SURVEY)
-                return work_survey(&w->context, &hooks, &w->kept, &w->counts.n_excluded, reterr);
+                return work_survey(&w->context, &hooks, &w->counts.n_excluded, reterr);
         if (worker_asks_for(w, WIRE_DRY_RUN))
                 return work_plan(&w->context, path, is_undo, &hooks, reterr);
         if (is_undo)
                 return unfinalize(w, path, &hooks, reterr);
-        r = work_finalize(&w->context, path, &hooks, &w->kept, &w->counts, reterr);
+        r = work_finalize(&w->context, path, &hooks, &w->counts, reterr);
         max_bytes = number(w, WIRE_DATA_BYTES, 0);
         return r < 0 || max_bytes == 0 ? r : data_copy_up(&w->context, path, max_bytes, reterr);
 }

@@ -200,9 +200,9 @@ static int run(Worker *w) {
         guard_let_go(w); /* who hears that it is over may unmount the overlay at once */
         send_result(w, r, &f);
         forget_cancel(w);
-        if (r != -ESHUTDOWN)
+        if (r != RESULT_HUNG)
                 r = work_keep(&w->context, &w->kept);
-        if (r == -ESHUTDOWN) { /* threads hang in the kernel; what they left is for the next survey */
+        if (r == RESULT_HUNG) { /* threads hang in the kernel; what they left is for the next survey */
                 redirect_max_release(&w->context.redirect_max_hold);
                 _exit(EXIT_FAILURE);
         }

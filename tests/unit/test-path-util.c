@@ -129,17 +129,17 @@ static void test_parts(void **state) {
 static void test_list_sort(void **state) {
         static const char *const paths[] = { "a/b", "b", "a", "a/b", "a/b/c", "a" };
         static const char *const sorted[] = { "a", "a/b", "a/b/c", "b" };
-        char **items = NULL;
-        size_t n = 0;
+        PathList l = { 0 };
 
-        assert_int_equal(path_list_sort(items, n), 0);
+        path_list_sort(&l);
+        assert_int_equal(l.n, 0);
         for (size_t i = 0; i < ELEMENTSOF(paths); i++)
-                assert_int_equal(path_list_add(&items, &n, paths[i]), 0);
-        n = path_list_sort(items, n);
-        assert_int_equal(n, ELEMENTSOF(sorted));
-        for (size_t i = 0; i < n; i++)
-                assert_string_equal(items[i], sorted[i]);
-        path_list_free(items, n);
+                assert_int_equal(path_list_add(&l, paths[i]), 0);
+        path_list_sort(&l);
+        assert_int_equal(l.n, ELEMENTSOF(sorted));
+        for (size_t i = 0; i < l.n; i++)
+                assert_string_equal(l.items[i], sorted[i]);
+        path_list_done(&l);
 }
 
 int main(void) {

@@ -9,6 +9,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/check/check-internal.h"
 
 #define UNIT_SIZE_MAX (64 * 1024)
@@ -99,8 +100,7 @@ static char *missing_options(const Overlay *o, const char *entry) {
                     (mount_options_next(entry, keys[i], NULL, &written) > 0 && strcmp(is, written) == 0))
                         continue;
                 before = TAKE_PTR(l);
-                if (asprintf(&l, "%s%s%s=%s", before, before[0] ? "," : "", keys[i], is) < 0)
-                        l = NULL;
+                l = str_format("%s%s%s=%s", before, before[0] ? "," : "", keys[i], is);
         }
         return TAKE_PTR(l);
 }
@@ -122,9 +122,8 @@ int check_boot_entry(const CheckContext *c, Check *f) {
         return check_say(
                        f, CHECK_WARNING,
                        "'%s' lacks %s, which the running mount has: mounted by it, directories that were "
-                       "moved lose their "
-                       "content, and files of which only the metadata was copied up cannot be opened "
-                       "(EPERM)",
+                       "moved lose their content, and files of which only the metadata was copied up cannot "
+                       "be opened (EPERM)",
                        where, missing)
                 ?: check_advise(f, "add %s to the options there", missing);
 }

@@ -80,8 +80,8 @@ static int say(const Look *l, Check *f) {
                 ?: check_advise(
                            f,
                            x->error == EREMCHG
-                                   ? "set LowerDir= in its configuration to where the lower layers are "
-                                     "seen now; until then nothing is compared, refreshed or pruned"
+                                   ? "set LowerDir= in its configuration to where the lower layers are seen "
+                                     "now; until then nothing is compared, refreshed or pruned"
                                    : x->kind == FAILURE_LOWER_UNPROVED
                                    ? "until it is proved nothing is compared, refreshed or pruned"
                                    : "see whether the server of the lower layers answers");

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/check/check-internal.h"
 
 /* By the mount table, without following symlinks: asking a lower layer could hang. */
@@ -108,10 +109,9 @@ static bool is_same_upper(const CheckContext *c, const char *path, pid_t pid) {
 
         if (path[0] != '/')
                 return false;
-        if (asprintf(&root, "%s/%d/root", c->proc, (int) pid) < 0) {
-                root = NULL;
+        root = str_format("%s/%d/root", c->proc, (int) pid);
+        if (!root)
                 return false;
-        }
         if (c->upper_fd < 0 || fstat(c->upper_fd, &ours) < 0 ||
             (!resolve(root, path, &st) && !resolve("/", path, &st)))
                 return strcmp(path, c->o->upper) == 0;
@@ -210,8 +210,7 @@ int check_second_overlay(const CheckContext *c, Check *f) {
                 return check_say(
                                f, CHECK_WARNING,
                                "process %d sees a mount of the superblock from before a swap: what is "
-                               "renamed or removed "
-                               "here may still show there for a while",
+                               "renamed or removed here may still show there for a while",
                                (int) c->swapped_pid)
                         ?: check_advise(f, "restart the service when it suits");
         if (!c->second)

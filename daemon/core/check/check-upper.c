@@ -114,8 +114,7 @@ static int say_other_upper(const CheckContext *c, Check *f) {
         return check_say(
                        f, CHECK_FAIL,
                        "'%s' is not the upper layer of '%s': it was moved or mounted over since, or belongs "
-                       "to "
-                       "another mount namespace",
+                       "to another mount namespace",
                        c->o->upper, c->o->mount_point)
                 ?: check_advise(
                            f,

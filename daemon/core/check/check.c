@@ -48,8 +48,7 @@ static int advise_mount(const Overlay *o, Check *f) {
                 f,
                 "set metacopy=on,redirect_dir=on (in /etc/fstab too), by 'ovlfinctl remount --method=swap "
                 "--set=metacopy=on,redirect_dir=on' while it is in use, or: umount %s; mount -t overlay -o "
-                "%s "
-                "%s %s",
+                "%s %s %s",
                 mount_point, quoted_options, source, mount_point);
 }
 
@@ -329,8 +328,7 @@ int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList 
                 r = run_checks(&c, &l);
         if (r < 0)
                 return r;
-        *ret = l;
-        l = (CheckList){ 0 };
+        *ret = TAKE_AS(l, (CheckList){ 0 });
         return 0;
 }
 

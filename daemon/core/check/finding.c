@@ -3,16 +3,13 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "core/check/check-internal.h"
 
 static int _printf_(2, 0) set_text(char **ret, const char *format, va_list ap) {
-        char *text;
-
-        if (vasprintf(&text, format, ap) < 0)
-                return -ENOMEM;
         free(*ret);
-        *ret = text;
-        return 0;
+        *ret = str_formatv(format, ap);
+        return *ret ? 0 : -ENOMEM;
 }
 
 int check_say(Check *f, CheckLevel level, const char *format, ...) {

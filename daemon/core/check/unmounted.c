@@ -18,8 +18,7 @@ static int refuse_mounted(const Overlay *o, Failure *reterr) {
                 r = failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
                         "'%s' is the upper layer of the overlay at '%s' (as process %d sees it); unmount "
-                        "it, "
-                        "or work on the mounted overlay",
+                        "it, or work on the mounted overlay",
                         o->upper, c.second, (int) c.second_pid);
         (void) fd_close(c.upper_fd);
         free(c.second);

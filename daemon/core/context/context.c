@@ -9,6 +9,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/staging.h"
 #include "core/mount/mount-clone.h"
 #include "core/record/manifest.h"
@@ -35,10 +36,9 @@ static int open_state(const char *state_dir, const char *kind, const char *name,
         _cleanup_free_ char *path = NULL;
         int fd;
 
-        if (asprintf(&path, "%s/%s/%s", state_dir, kind, name) < 0) {
-                path = NULL;
+        path = str_format("%s/%s/%s", state_dir, kind, name);
+        if (!path)
                 return -ENOMEM;
-        }
         fd = mkdir_open(path);
         return fd < 0 ? failure_set_errno(reterr, fd, "cannot open the state directory '%s'", path) : fd;
 }
@@ -60,14 +60,13 @@ static int adopt_record(int dfd, const char *name, unsigned char type, void *use
 
 /* Those of work that was done while it was not mounted, under no name. */
 static int adopt_records(Context *s, const char *state_dir, Failure *reterr) {
-        _cleanup_free_ char *name = records_default_name(s->overlay->upper), *path = NULL;
+        _cleanup_free_ char *name = records_default_name(s->overlay->upper),
+                            *path = name ? str_format("%s/records/%s", state_dir, name) : NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (!name || asprintf(&path, "%s/records/%s", state_dir, name) < 0) {
-                path = NULL;
+        if (!path)
                 return -ENOMEM;
-        }
         if (strcmp(name, s->name) == 0)
                 return 0;
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -204,8 +203,7 @@ bool context_wants_mark(const Context *s) {
 
 typedef struct Directories {
         const char *path;
-        char **items;
-        size_t n;
+        PathList *ret;
 } Directories;
 
 static int add_directory(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -215,17 +213,14 @@ static int add_directory(int dfd, const char *name, unsigned char type, void *us
         if (type != DT_DIR || is_staging_name(name))
                 return 0;
         path = path_join(d->path, name);
-        return path ? path_list_add(&d->items, &d->n, path) : -ENOMEM;
+        return path ? path_list_add(d->ret, path) : -ENOMEM;
 }
 
-int context_list_directories(const Context *s, const char *path, char ***ret, size_t *ret_n) {
+int context_list_directories(const Context *s, const char *path, PathList *ret) {
         _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
-        Directories d = { .path = path };
-        int r = fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
+        Directories d = { .path = path, .ret = ret };
 
-        *ret = d.items;
-        *ret_n = d.n;
-        return r;
+        return fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
 }
 
 static int stop(int dfd, const struct dirent *de, void *userdata) {
@@ -261,15 +256,12 @@ void context_doing(const Context *s, const char *what) {
 void context_note(const Context *s, const char *path, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         va_list ap;
-        int r;
 
         if (!s->observer.note)
                 return;
         va_start(ap, format);
-        r = vasprintf(&text, format, ap);
+        text = str_formatv(format, ap);
         va_end(ap);
-        if (r < 0)
-                text = NULL;
         s->observer.note(s->observer.userdata, path, text ?: format);
 }
 

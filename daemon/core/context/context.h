@@ -9,10 +9,12 @@
 
 #include "base/failure.h"
 #include "base/glob.h"
+#include "base/path-util.h"
 #include "base/states.h"
 #include "core/context/throttle.h"
 #include "core/mount/inner-mounts.h"
 #include "core/mount/overlay.h"
+#include "core/upper/directory-pair.h"
 
 /* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
  * overlay's root. */
@@ -78,6 +80,11 @@ struct Context {
                              .refresh_max_bytes = UINT64_MAX },                                             \
         }
 
+/* Its root, borrowed. */
+static inline DirectoryPair context_root(const Context *s) {
+        return (DirectoryPair){ .fd = s->root_fd, .upper_fd = s->upper_fd };
+}
+
 /* Opens the layers of a context set to CONTEXT_INIT (it may have been canceled since), makes the directory
  * of records below state_dir. Blocks on the overlay. */
 int context_open(Context *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
@@ -102,8 +109,9 @@ int context_find_layer_around(const Context *s, const char *path, const OverlayI
 int context_find_layer_at(const Context *s, const char *path, int fd, const OverlayInnerMount **ret);
 /* Whether what was asked for is to be marked, rather than exchanged. */
 bool context_wants_mark(const Context *s) _pure_;
-/* Paths of the directories in a directory of the overlay, through the overlay. Owned by the caller. */
-int context_list_directories(const Context *s, const char *path, char ***ret, size_t *ret_n);
+/* Adds the paths of the directories in a directory of the overlay, through the overlay; also on failure, as
+ * far as it got. */
+int context_list_directories(const Context *s, const char *path, PathList *ret);
 
 /* Has the kernel read the beginning of a directory, and thereby that in each lower layer it is merged of,
  * unless somebody holds such a listing (ovl_cache_get()). */

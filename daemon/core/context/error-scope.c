@@ -10,6 +10,7 @@
 
 #include "base/failure.h"
 #include "base/fs-util.h"
+#include "base/str.h"
 
 /* What a file system that is not full can hold of one more small file. */
 #define PROBE_BYTES 65536
@@ -225,7 +226,7 @@ static bool has_lost_content(int dfd, const char *name) {
 char *error_reason(int r, ErrorCall call, const char *what, const char *path, int dfd, const char *name) {
         size_t i = find_row(call, r), bytes = 0;
         const char *advice = i == SIZE_MAX ? NULL : rows[i].advice;
-        char size[64] = "", *text;
+        char size[64] = "";
 
         if ((r == -ENOSPC || r == -E2BIG || r == -ERANGE) && dfd >= 0)
                 bytes = measure_xattrs(dfd, name ?: "");
@@ -235,9 +236,7 @@ char *error_reason(int r, ErrorCall call, const char *what, const char *path, in
         }
         if (r == -ENOENT && dfd >= 0 && name && has_lost_content(dfd, name))
                 advice = CONTENT_ADVICE;
-        if (asprintf(
-                    &text, "cannot %s '%s': %s%s%s%s", what, path, failure_errno_text(-r),
-                    advice ? "; " : "", size, advice ?: "") < 0)
-                return NULL;
-        return text;
+        return str_format(
+                "cannot %s '%s': %s%s%s%s", what, path, failure_errno_text(-r), advice ? "; " : "", size,
+                advice ?: "");
 }

@@ -19,10 +19,10 @@ static int unlink_fresh(int root_fd, int fd, const char *name) {
         return r == -ENOENT ? 0 : r;
 }
 
-int orphan_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode) {
+int orphan_remove(int root_fd, DirectoryPair d, const char *name, uint64_t inode) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
-        int r = upper_entry_read(upper_fd, name, &e);
+        int r = upper_entry_read(d.upper_fd, name, &e);
 
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
@@ -30,13 +30,13 @@ int orphan_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t 
                 return 0;
         if (e.inode != inode)
                 return -EAGAIN;
-        r = unlink_fresh(root_fd, fd, name);
+        r = unlink_fresh(root_fd, d.fd, name);
         if (r != -EIO || e.class != UPPER_METACOPY)
                 return r == -ESTALE ? -EBUSY : r;
         /* Its lookup fails, so the kernel has no dentry of it (docs/overlayfs.md 3.7). */
-        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
+        if (fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
                 return -EAGAIN;
-        return raw_remove_orphan(upper_fd, name);
+        return raw_remove_orphan(d.upper_fd, name);
 }
 
 /* Something made over a whiteout and removed again leaves none, since the lower has nothing there. */
@@ -51,47 +51,46 @@ static int remove_whiteout(int dfd, const char *name, unsigned char type, void *
         return 0;
 }
 
-int orphan_remove_directory(int fd, int upper_fd, const char *name) {
-        _cleanup_close_ int inner_fd = -EBADF, inner_upper_fd = -EBADF;
+int orphan_remove_directory(DirectoryPair d, const char *name) {
+        _cleanup_pair_ DirectoryPair inner = DIRECTORY_PAIR_INIT;
         int r;
 
-        if (unlinkat(fd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT)
+        if (unlinkat(d.fd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT)
                 return 0;
         if (errno != ENOTEMPTY)
                 return -errno;
-        inner_fd = open_dir_beneath(fd, name);
-        inner_upper_fd = open_dir_beneath(upper_fd, name);
-        if (inner_fd < 0 || inner_upper_fd < 0)
+        if (pair_open(d, name, &inner) < 0)
                 return -ENOTEMPTY;
-        r = dir_foreach(inner_upper_fd, remove_whiteout, &inner_fd);
-        if (r >= 0 && unlinkat(fd, name, AT_REMOVEDIR) < 0)
+        r = dir_foreach(inner.upper_fd, remove_whiteout, &inner.fd);
+        if (r >= 0 && unlinkat(d.fd, name, AT_REMOVEDIR) < 0)
                 r = -errno;
         return r;
 }
 
-typedef struct Parents {
-        int root_fd, fd;
-} Parents;
+typedef struct Around {
+        int root_fd;
+        DirectoryPair dir;
+} Around;
 
 static int remove_entry(int upper_fd, const char *name, unsigned char type, void *userdata) {
-        const Parents *p = userdata;
+        const Around *a = userdata;
 
-        return orphan_remove_tree(p->root_fd, p->fd, upper_fd, name);
+        return orphan_remove_tree(a->root_fd, a->dir, name);
 }
 
-int orphan_remove_tree(int root_fd, int fd, int upper_fd, const char *name) {
-        _cleanup_close_ int inner_fd = -EBADF, inner_upper_fd = -EBADF;
+int orphan_remove_tree(int root_fd, DirectoryPair d, const char *name) {
+        Around inner = { .root_fd = root_fd };
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        int r = upper_entry_read(upper_fd, name, &e);
+        int r = upper_entry_read(d.upper_fd, name, &e);
 
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
                 return errno_is_gone(r) ? 0 : r;
         if (e.type != DT_DIR)
-                return orphan_remove(root_fd, fd, upper_fd, name, e.inode);
-        inner_fd = open_dir_beneath(fd, name);
-        inner_upper_fd = open_dir_beneath(upper_fd, name);
-        if (inner_fd < 0 || inner_upper_fd < 0)
-                return inner_fd < 0 ? inner_fd : inner_upper_fd;
-        r = dir_foreach(inner_upper_fd, remove_entry, &(Parents){ .root_fd = root_fd, .fd = inner_fd });
-        return r < 0 ? r : orphan_remove_directory(fd, upper_fd, name);
+                return orphan_remove(root_fd, d, name, e.inode);
+        r = pair_open(d, name, &inner.dir);
+        if (r < 0)
+                return r;
+        r = dir_foreach(inner.dir.upper_fd, remove_entry, &inner);
+        pair_done(&inner.dir);
+        return r < 0 ? r : orphan_remove_directory(d, name);
 }

@@ -5,15 +5,14 @@
  * (docs/overlayfs.md 3.7). */
 #pragma once
 
-#include "base/macro.h"
+#include "core/upper/directory-pair.h"
 
 /* Removes the entry if it is still the one with this inode in the upper: through the overlay, or, where that
  * cannot look it up any more (EIO), on the upper. 0, also when it is gone; -EAGAIN another one stands there,
- * -EBUSY somebody uses it, and the kernel does not let go of it.
- * fd, upper_fd: the directory through the overlay and in the upper; root_fd: the overlay's root. */
-int orphan_remove(int root_fd, int fd, int upper_fd, const char *name, uint64_t inode);
+ * -EBUSY somebody uses it, and the kernel does not let go of it. root_fd: the overlay's root. */
+int orphan_remove(int root_fd, DirectoryPair d, const char *name, uint64_t inode);
 /* The same for what is nobody's: a directory of which the caller has seen that, with all it holds, or any
  * other entry. */
-int orphan_remove_tree(int root_fd, int fd, int upper_fd, const char *name);
+int orphan_remove_tree(int root_fd, DirectoryPair d, const char *name);
 /* Removes a directory in which nothing is left but whiteouts. -ENOTEMPTY. */
-int orphan_remove_directory(int fd, int upper_fd, const char *name);
+int orphan_remove_directory(DirectoryPair d, const char *name);

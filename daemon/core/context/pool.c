@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 
 /* Tasks open, list and link: shallow stacks. 32 threads must not cost 256 MiB of address space. */
 #define THREAD_STACK_SIZE (256 * 1024)
@@ -131,10 +132,10 @@ Pool *pool_free(Pool *p) {
 }
 
 void pool_set_limit(Pool *p, unsigned n) {
-        (void) pthread_mutex_lock(&p->lock);
+        LOCKED(&p->lock);
+
         p->limit = n < 1 ? 1 : n;
         (void) pthread_cond_broadcast(&p->work);
-        (void) pthread_mutex_unlock(&p->lock);
 }
 
 int pool_submit(Pool *p, pool_func func, void *task) {

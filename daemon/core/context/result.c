@@ -12,16 +12,15 @@ void work_result_done(WorkResult *r) {
                 free(r->blocked[i].reason);
         }
         free(r->blocked);
-        path_list_free(r->children, r->n_children);
+        path_list_done(&r->children);
         *r = (WorkResult){ 0 };
 }
 
 int work_result_block(WorkResult *r, const char *path, DirectoryState state, int error, const char *reason) {
-        Blocked *grown = reallocarray(r->blocked, r->n_blocked + 1, sizeof(Blocked)), *b;
+        Blocked *b;
 
-        if (!grown)
+        if (!ARRAY_GROW(r->blocked, r->n_blocked))
                 return -ENOMEM;
-        r->blocked = grown;
         b = r->blocked + r->n_blocked;
         *b = (Blocked){ .path = strdup(path), .state = state, .error = error, .reason = strdup(reason) };
         if (!b->path || !b->reason) {

@@ -4,7 +4,15 @@
 #pragma once
 
 #include "base/failure.h"
+#include "base/path-util.h"
 #include "base/states.h"
+
+/* What work on directories ends in beside errors of calls. */
+enum {
+        RESULT_BLOCKED = -EUCLEAN, /* directories stand in the way, and say why */
+        RESULT_HUNG = -ESHUTDOWN,  /* canceled, but threads hang in the kernel: free nothing of theirs, and
+                                      leave by _exit() */
+};
 
 /* A directory that cannot be exchanged, and why. */
 typedef struct Blocked {
@@ -18,9 +26,8 @@ typedef struct Blocked {
 typedef struct WorkResult {
         Blocked *blocked;
         size_t n_blocked;
-        char **children; /* directories below a blocked one that are not blocked: they can be tried by
-                            themselves */
-        size_t n_children;
+        PathList children; /* directories below a blocked one that are not blocked: they can be tried by
+                              themselves */
         uint64_t n_entries;
         uint64_t n_directories;
         bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */

@@ -81,21 +81,14 @@ static int open_base(const Context *context, bool create, int *ret, Failure *ret
 static int open_work(Staging *s) {
         char path[sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1];
 
-        s->dir_fd = open_dir_beneath(s->base_fd, s->id);
-        if (s->dir_fd < 0)
-                return s->dir_fd;
-        if (flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0)
+        s->dir.fd = open_dir_beneath(s->base_fd, s->id);
+        if (s->dir.fd < 0)
+                return s->dir.fd;
+        if (flock(s->dir.fd, LOCK_EX | LOCK_NB) < 0)
                 return errno == EWOULDBLOCK ? -EBUSY : -errno;
         (void) snprintf(path, sizeof(path), "%s/%s", STAGING_NAME, s->id);
-        s->upper_fd = open_dir_beneath(s->context->upper_fd, path);
-        return s->upper_fd < 0 ? s->upper_fd : 0;
-}
-
-static int make_dir(int dfd, const char *name, int *ret) {
-        if (mkdirat(dfd, name, 0700) < 0 && errno != EEXIST)
-                return -errno;
-        *ret = open_dir_beneath(dfd, name);
-        return *ret < 0 ? *ret : 0;
+        s->dir.upper_fd = open_dir_beneath(s->context->upper_fd, path);
+        return s->dir.upper_fd < 0 ? s->dir.upper_fd : 0;
 }
 
 int staging_new_id(char ret[static STAGING_ID_LENGTH + 1]) {
@@ -130,19 +123,18 @@ static int try_create(const Context *context, Staging *ret, Failure *reterr) {
         if (r == -EBUSY || (r == -ENOENT && !is_there(&s)))
                 return -ENOENT;
         if (r >= 0) /* entries of any project pass through */
-                r = fileattr_hand_on(-EBADF, s.dir_fd);
+                r = fileattr_hand_on(-EBADF, s.dir.fd);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "grave", &s.quarantine_fd);
+                r = pair_make(s.dir, "grave", &s.quarantine);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "kept", &s.kept_fd);
+                r = pair_make(s.dir, "kept", &s.kept);
         if (r < 0) {
                 (void) staging_remove(&s);
                 return failure_set_errno(
                         reterr, r, "cannot set up the staging directory of '%s'",
                         context->overlay->mount_point);
         }
-        *ret = s;
-        s = STAGING_INIT;
+        *ret = TAKE_AS(s, STAGING_INIT);
         return 0;
 }
 
@@ -166,10 +158,10 @@ static int find_highest(int dfd, const char *name, unsigned char type, void *use
 /* The names a crash left in the quarantine and in kept/ stay theirs. */
 static int number_after_existing(Staging *s) {
         unsigned long highest = 0;
-        int r = dir_foreach(s->quarantine_fd, find_highest, &highest);
+        int r = dir_foreach(s->quarantine.fd, find_highest, &highest);
 
         if (r >= 0)
-                r = dir_foreach(s->kept_fd, find_highest, &highest);
+                r = dir_foreach(s->kept.fd, find_highest, &highest);
         atomic_store(&s->n_buried, (unsigned) highest + 1);
         return r;
 }
@@ -189,26 +181,24 @@ int staging_open(const Context *context, const char *id, Staging *ret, Failure *
                 return r;
         r = r == 0 ? -ENOENT : open_work(&s);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "grave", &s.quarantine_fd);
+                r = pair_make(s.dir, "grave", &s.quarantine);
         if (r >= 0)
-                r = make_dir(s.dir_fd, "kept", &s.kept_fd);
+                r = pair_make(s.dir, "kept", &s.kept);
         if (r >= 0)
                 r = number_after_existing(&s);
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot open '%s/%s/%s'", context->overlay->mount_point, STAGING_NAME,
                         id);
-        *ret = s;
-        s = STAGING_INIT;
+        *ret = TAKE_AS(s, STAGING_INIT);
         return 0;
 }
 
 void staging_done(Staging *s) {
         free(s->tree_handle);
-        (void) fd_close(s->kept_fd);
-        (void) fd_close(s->quarantine_fd);
-        (void) fd_close(s->upper_fd);
-        (void) fd_close(s->dir_fd);
+        pair_done(&s->kept);
+        pair_done(&s->quarantine);
+        pair_done(&s->dir);
         (void) fd_close(s->base_fd);
         *s = STAGING_INIT;
 }
@@ -222,7 +212,7 @@ int staging_own_tree(Staging *s, const char *handle) {
 int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
         do {
                 staging_new_name(s, ret);
-                if (renameat2(dfd, name, s->kept_fd, ret, RENAME_NOREPLACE) >= 0)
+                if (renameat2(dfd, name, s->kept.fd, ret, RENAME_NOREPLACE) >= 0)
                         return 1;
         } while (errno == EEXIST);
         return errno == ENOENT ? 0 : -errno;
@@ -249,7 +239,7 @@ static bool is_own_tree(const Staging *s) {
 
         if (!s->tree_handle)
                 return !s->is_published;
-        return file_handle_at(s->upper_fd, STAGING_TREE, &handle) >= 0 &&
+        return file_handle_at(s->dir.upper_fd, STAGING_TREE, &handle) >= 0 &&
                 strcmp(handle, s->tree_handle) == 0;
 }
 
@@ -262,7 +252,7 @@ static int remove_directory(Staging *s, int dfd, const char *name) {
         /* What the kernel refuses to look up, listings leave out where they look it up
          * (xino; docs/overlayfs.md 4.7). Nobody but us has been in a tree that was not published. */
         if (strcmp(name, STAGING_TREE) == 0 && (r == -ESTALE || (r == -ENOTEMPTY && !s->is_published)))
-                r = raw_discard_tree(s->upper_fd, name);
+                r = raw_discard_tree(s->dir.upper_fd, name);
         return r;
 }
 
@@ -272,7 +262,7 @@ static bool is_denied_view(const Staging *s, int r) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
 
         return !s->is_published && error_scope(s->context, CALL_READ, r) == SCOPE_ENTRY &&
-                upper_entry_read(s->upper_fd, STAGING_TREE, &e) >= 0 && e.class == UPPER_REDIRECT;
+                upper_entry_read(s->dir.upper_fd, STAGING_TREE, &e) >= 0 && e.class == UPPER_REDIRECT;
 }
 
 static int remove_part(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -289,31 +279,31 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         if (strcmp(name, STAGING_REPLACED) == 0)
                 return keep_part(s, dfd, name, "something was replaced, and may be somebody's");
         if (strcmp(name, "grave") == 0 && s->is_published)
-                r = dir_foreach(s->quarantine_fd, keep_buried, s);
+                r = dir_foreach(s->quarantine.fd, keep_buried, s);
         if (r >= 0 && type == DT_DIR)
                 r = remove_directory(s, dfd, name);
         else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
                 r = -errno;
         is_denied = r < 0 && strcmp(name, STAGING_TREE) == 0 && is_denied_view(s, r);
         if (r == -EIO) /* the lower files are gone */
-                r = orphan_remove_tree(s->context->root_fd, dfd, s->upper_fd, name);
+                r = orphan_remove_tree(s->context->root_fd, s->dir, name);
         if (r < 0 && is_denied)
-                r = raw_discard_tree(s->upper_fd, name);
+                r = raw_discard_tree(s->dir.upper_fd, name);
         return r == -ENOENT ? 0 : r;
 }
 
 static int remove_work(Staging *s) {
-        int r = dir_foreach(s->dir_fd, remove_part, s);
+        int r = dir_foreach(s->dir.fd, remove_part, s);
 
         /* Where listing looks up what it lists (xino), a tree that the kernel refuses hides the rest. */
-        if (r == -ESTALE && is_own_tree(s) && raw_discard_tree(s->upper_fd, STAGING_TREE) >= 0)
-                r = dir_foreach(s->dir_fd, remove_part, s);
+        if (r == -ESTALE && is_own_tree(s) && raw_discard_tree(s->dir.upper_fd, STAGING_TREE) >= 0)
+                r = dir_foreach(s->dir.fd, remove_part, s);
         if (r < 0)
                 return r;
         /* Without it a later start would take what is there for ours. */
-        if (unlinkat(s->dir_fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
+        if (unlinkat(s->dir.fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
                 return -errno;
-        if (unlinkat(s->dir_fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+        if (unlinkat(s->dir.fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
                 return 1;
         return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -327,7 +317,7 @@ static void remove_base(const Context *context) {
 }
 
 int staging_remove(Staging *s) {
-        int r = s->dir_fd >= 0 ? remove_work(s) : 0;
+        int r = s->dir.fd >= 0 ? remove_work(s) : 0;
 
         if (s->base_fd >= 0)
                 remove_base(s->context);
@@ -340,8 +330,29 @@ int staging_read_snapshot(int dir_fd, Tree **ret) {
         return r == -ENOENT || r == -EBADMSG ? manifest_read(dir_fd, STAGING_SNAPSHOT, ret) : r;
 }
 
+#define WORK_PATH_MAX (sizeof(STAGING_NAME) + STAGING_ID_LENGTH + 1)
+
+static const char *work_path(const char *id, char ret[static WORK_PATH_MAX]) {
+        (void) snprintf(ret, WORK_PATH_MAX, STAGING_NAME "/%s", id);
+        return ret;
+}
+
+int staging_read_snapshot_of(const Context *context, const char *id, Tree **ret) {
+        char path[WORK_PATH_MAX];
+        _cleanup_close_ int fd = open_dir_beneath(context->upper_fd, work_path(id, path));
+
+        return fd < 0 ? fd : staging_read_snapshot(fd, ret);
+}
+
+bool staging_is_gone(const Context *context, const char *id) {
+        char path[WORK_PATH_MAX];
+
+        return faccessat(context->upper_fd, work_path(id, path), F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+                errno == ENOENT;
+}
+
 typedef struct Walk {
-        int (*func)(const char *id, void *userdata);
+        staging_func func;
         void *userdata;
 } Walk;
 
@@ -353,11 +364,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         return w->func(name, w->userdata);
 }
 
-int staging_foreach(
-        const Context *context,
-        int (*func)(const char *id, void *userdata),
-        void *userdata,
-        Failure *reterr) {
+int staging_foreach(const Context *context, staging_func func, void *userdata, Failure *reterr) {
         _cleanup_close_ int fd = -EBADF;
         Walk w = { .func = func, .userdata = userdata };
         int r = open_base(context, /* create= */ false, &fd, reterr);

@@ -19,11 +19,9 @@
 typedef struct Staging {
         const Context *context; /* borrowed */
         char id[STAGING_ID_LENGTH + 1];
-        int base_fd;  /* .ovlfind, through the overlay */
-        int dir_fd;   /* .ovlfind/ID, through the overlay; locked as long as it is open */
-        int upper_fd; /* the same on the upper layer */
-        int quarantine_fd;
-        int kept_fd;
+        int base_fd;       /* .ovlfind, through the overlay */
+        DirectoryPair dir; /* .ovlfind/ID, locked as long as it is open */
+        DirectoryPair quarantine, kept;
         bool is_published; /* the trees were exchanged: what lies in the quarantine may be somebody's */
         char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged
                             */
@@ -32,8 +30,8 @@ typedef struct Staging {
 
 #define STAGING_INIT                                                                                        \
         (Staging) {                                                                                         \
-                .base_fd = -EBADF, .dir_fd = -EBADF, .upper_fd = -EBADF, .quarantine_fd = -EBADF,           \
-                .kept_fd = -EBADF,                                                                          \
+                .base_fd = -EBADF, .dir = DIRECTORY_PAIR_INIT, .quarantine = DIRECTORY_PAIR_INIT,           \
+                .kept = DIRECTORY_PAIR_INIT,                                                                \
         }
 
 /* A random id. */
@@ -57,13 +55,14 @@ int staging_remove(Staging *s);
  * was made durable. -ENOENT: the exchange had not been prepared; -EBADMSG: a disk has lost it. Owned by the
  * caller. */
 int staging_read_snapshot(int dir_fd, Tree **ret);
+/* The same of any piece of work. */
+int staging_read_snapshot_of(const Context *context, const char *id, Tree **ret);
+/* Whether there is surely no such piece of work. */
+bool staging_is_gone(const Context *context, const char *id);
 
+typedef int (*staging_func)(const char *id, void *userdata);
 /* Calls func for the id of each piece of work found. 0 when there is no staging directory. */
-int staging_foreach(
-        const Context *context,
-        int (*func)(const char *id, void *userdata),
-        void *userdata,
-        Failure *reterr);
+int staging_foreach(const Context *context, staging_func func, void *userdata, Failure *reterr);
 
 /* Moves name from dfd to kept/, where its name is ret: 1, 0 if it is gone. Nothing in kept/ is ever deleted;
  * the caller notes what it was. */

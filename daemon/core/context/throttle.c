@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
+#include "base/lock.h"
 #include "core/context/context.h"
 
 /* Tasks that wait for disks or memory, percent of the last ten seconds. Ours are among them, but it takes
@@ -165,8 +166,7 @@ too_little(const Context *context, const char *path, const Room *room, const Flo
         return failure_set(
                 reterr, FAILURE_NO_SPACE, ENOSPC,
                 "no space for '%s/%s': its upper layer has %llu %s left, and %s=%llu%s are to stay free; "
-                "make "
-                "room, or ask for less",
+                "make room, or ask for less",
                 context->overlay->mount_point, path, (unsigned long long) room->available, room->unit,
                 room->key, (unsigned long long) f->value, f->is_percent ? "%" : "");
 }

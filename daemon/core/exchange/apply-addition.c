@@ -40,13 +40,13 @@ static bool is_gone_by_now(int error) {
 }
 
 /* A link to the file, as quarantine. 0; 1: it is gone, or not a file any more, and an event tells. */
-static int
-fetch(const Sides *s, const RawEntry *raw, int quarantine_upper_fd, const char *quarantine, RawEntry *ret) {
+static int fetch(const Sides *s, const RawEntry *raw, const char *quarantine, RawEntry *ret) {
+        const DirectoryPair *q = &s->x->staging.quarantine;
         struct stat st;
 
-        if (linkat(s->old_fd, raw->name, s->x->staging.quarantine_fd, quarantine, 0) < 0)
+        if (linkat(s->old.fd, raw->name, q->fd, quarantine, 0) < 0)
                 return is_gone_by_now(errno) || (errno == EPERM && raw->type == DT_DIR) ? 1 : -errno;
-        if (fstatat(quarantine_upper_fd, quarantine, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(q->upper_fd, quarantine, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         *ret = *raw;
         ret->inode = st.st_ino;
@@ -55,7 +55,7 @@ fetch(const Sides *s, const RawEntry *raw, int quarantine_upper_fd, const char *
 }
 
 static void drop_link(const Sides *s, const char *quarantine) {
-        (void) unlinkat(s->x->staging.quarantine_fd, quarantine, 0);
+        (void) unlinkat(s->x->staging.quarantine.fd, quarantine, 0);
 }
 
 /* The entry for a name whose place is free: a directory that was removed leaves it. */
@@ -90,16 +90,15 @@ static bool is_inode_at(int upper_dfd, const RawEntry *raw) {
 }
 
 /* found: what quarantine is a link to. */
-static int place_link(
-        Sides *s, const RawEntry *found, int quarantine_upper_fd, const char *quarantine, const char *why) {
+static int place_link(Sides *s, const RawEntry *found, const char *quarantine, const char *why) {
+        const DirectoryPair *q = &s->x->staging.quarantine;
         int r;
 
-        if (renameat2(s->x->staging.quarantine_fd, quarantine, s->new_fd, found->name, RENAME_NOREPLACE) >=
-            0)
-                return set_placed(s, found, s->new_upper_fd, found->name);
+        if (renameat2(q->fd, quarantine, s->new.fd, found->name, RENAME_NOREPLACE) >= 0)
+                return set_placed(s, found, s->new.upper_fd, found->name);
         r = errno == EEXIST ? 0 : errno == ENOENT ? -EAGAIN : -errno;
-        if (r == 0 && is_inode_at(s->new_upper_fd, found)) /* done already, before a crash */
-                r = set_placed(s, found, quarantine_upper_fd, quarantine);
+        if (r == 0 && is_inode_at(s->new.upper_fd, found)) /* done already, before a crash */
+                r = set_placed(s, found, q->upper_fd, quarantine);
         else if (r == 0)
                 r = stay(s, found, why);
         drop_link(s, quarantine);
@@ -107,24 +106,24 @@ static int place_link(
 }
 
 /* The new tree's file goes out, if it is still what was put there, and the link in, in one step. */
-static int
-exchange_link(Sides *s, Entry *e, const RawEntry *found, int quarantine_upper_fd, const char *quarantine) {
+static int exchange_link(Sides *s, Entry *e, const RawEntry *found, const char *quarantine) {
         static const char why[] = "replaced, while the name was changed in the new tree, too";
-        int quarantine_fd = s->x->staging.quarantine_fd, r;
+        const DirectoryPair *q = &s->x->staging.quarantine;
+        int r;
 
-        if (!is_as_placed(s->new_upper_fd, e->name, e) ||
-            renameat2(quarantine_fd, quarantine, s->new_fd, e->name, RENAME_EXCHANGE) < 0)
-                return place_link(s, found, quarantine_upper_fd, quarantine, why); /* is it free? */
-        if (is_as_placed(quarantine_upper_fd, quarantine, e)) {
+        if (!is_as_placed(s->new.upper_fd, e->name, e) ||
+            renameat2(q->fd, quarantine, s->new.fd, e->name, RENAME_EXCHANGE) < 0)
+                return place_link(s, found, quarantine, why); /* is it free? */
+        if (is_as_placed(q->upper_fd, quarantine, e)) {
                 drop_link(s, quarantine);
-                return set_placed(s, found, s->new_upper_fd, found->name);
+                return set_placed(s, found, s->new.upper_fd, found->name);
         }
         /* Somebody was faster: theirs goes back. */
-        if (renameat2(quarantine_fd, quarantine, s->new_fd, e->name, RENAME_EXCHANGE) >= 0)
+        if (renameat2(q->fd, quarantine, s->new.fd, e->name, RENAME_EXCHANGE) >= 0)
                 drop_link(s, quarantine);
         else {
                 r = put_back(
-                        s->x, quarantine, s->new_fd, s->node, e->name, "replaced in both trees at once");
+                        s->x, quarantine, s->new.fd, s->node, e->name, "replaced in both trees at once");
                 if (r < 0)
                         return r;
         }
@@ -133,15 +132,12 @@ exchange_link(Sides *s, Entry *e, const RawEntry *found, int quarantine_upper_fd
 
 /* e: what it replaces, or NULL. */
 static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
-        _cleanup_close_ int quarantine_upper_fd = quarantine_upper(s->x);
         RawEntry found;
         char quarantine[16];
         int r;
 
-        if (quarantine_upper_fd < 0)
-                return quarantine_upper_fd;
         staging_new_name(&s->x->staging, quarantine);
-        r = fetch(s, raw, quarantine_upper_fd, quarantine, &found);
+        r = fetch(s, raw, quarantine, &found);
         if (r == 1)
                 return 0;
         if (r == -EPERM || r == -EMLINK) /* append-only, or has as many links as can be */
@@ -149,42 +145,13 @@ static int take_file(Sides *s, Entry *e, const RawEntry *raw) {
         if (r < 0)
                 return r;
         if (!e)
-                return place_link(
-                        s, &found, quarantine_upper_fd, quarantine,
-                        "made while the name was taken in the new tree");
-        if (is_inode_at(s->new_upper_fd, &found)) { /* done already, before a crash */
-                r = set_placed(s, &found, quarantine_upper_fd, quarantine);
+                return place_link(s, &found, quarantine, "made while the name was taken in the new tree");
+        if (is_inode_at(s->new.upper_fd, &found)) { /* done already, before a crash */
+                r = set_placed(s, &found, s->x->staging.quarantine.upper_fd, quarantine);
                 drop_link(s, quarantine);
                 return r;
         }
-        return exchange_link(s, e, &found, quarantine_upper_fd, quarantine);
-}
-
-/* One directory in both trees, from its four descriptors. */
-typedef struct DirectoryPair {
-        int old_fd, old_upper_fd, new_fd, new_upper_fd;
-} DirectoryPair;
-
-#define DIRECTORY_PAIR_INIT                                                                                 \
-        { .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF, .new_upper_fd = -EBADF }
-
-static void directory_pair_done(DirectoryPair *p) {
-        (void) fd_close(p->old_fd);
-        (void) fd_close(p->old_upper_fd);
-        (void) fd_close(p->new_fd);
-        (void) fd_close(p->new_upper_fd);
-}
-
-/* false: it is not there any more, and an event tells. */
-static bool open_old_pair(const Sides *s, const char *name, DirectoryPair *p) {
-        p->old_fd = open_dir_beneath(s->old_fd, name);
-        p->old_upper_fd = open_dir_beneath(s->old_upper_fd, name);
-        return p->old_fd >= 0 && p->old_upper_fd >= 0;
-}
-
-static void open_new_pair(const Sides *s, const char *name, DirectoryPair *p) {
-        p->new_fd = open_dir_beneath(s->new_fd, name);
-        p->new_upper_fd = open_dir_beneath(s->new_upper_fd, name);
+        return exchange_link(s, e, &found, quarantine);
 }
 
 static int identify(int upper_fd, uint64_t *ret_inode, char **handle) {
@@ -207,22 +174,21 @@ static int is_merged(const Sides *s, int old_upper_fd) {
 
 /* The same directory in both trees from now on: watched, then compared. Who made it in the old tree goes on
  * using it there. */
-static int pair_up(Sides *s, Node *n, const DirectoryPair *p) {
+static int pair_up(Sides *s, Node *n, DirectoryPair old, DirectoryPair new) {
         uint64_t inode;
         int r = 0;
 
         if (n->old_handle && !is_handle_gone(s->x->context->upper_fd, n->old_handle))
                 r = tree_note_known(s->x->tree, n->old_handle); /* it was moved */
         if (r >= 0)
-                r = identify(p->old_upper_fd, &inode, &n->old_handle);
+                r = identify(old.upper_fd, &inode, &n->old_handle);
         if (r < 0)
                 return r;
         node_set_old_inode(n, inode);
         n->entry->inode = inode;
-        r = identify(p->new_upper_fd, &n->new_inode, &n->new_handle);
-        if (r < 0)
-                return r;
-        r = is_merged(s, p->old_upper_fd);
+        r = identify(new.upper_fd, &n->new_inode, &n->new_handle);
+        if (r >= 0)
+                r = is_merged(s, old.upper_fd);
         if (r < 0)
                 return r;
         n->is_merged = r > 0;
@@ -230,50 +196,45 @@ static int pair_up(Sides *s, Node *n, const DirectoryPair *p) {
         n->entry->aside = 0;
         n->is_attributes_dirty = n->is_removed = false;
         node_recheck(n);
-        return watch_add(s->x, n, p->old_fd);
+        return watch_add(s->x, n, old.fd);
 }
 
-static int add_pair(Sides *s, const char *name, const DirectoryPair *p) {
+static int add_pair(Sides *s, const char *name, DirectoryPair old, DirectoryPair new) {
         Entry *e;
         int r = add_entry(s, name, DT_DIR, &e);
 
-        return r < 0 ? r : pair_up(s, e->dir, p);
+        return r < 0 ? r : pair_up(s, e->dir, old, new);
 }
 
 /* Made where nobody else reaches it, and finished, before it appears. 1: the name is taken. */
-static int make_new(const Sides *s, const char *name, DirectoryPair *p) {
-        _cleanup_close_ int quarantine_upper_fd = quarantine_upper(s->x);
-        int quarantine_fd = s->x->staging.quarantine_fd, r;
+static int make_new(const Sides *s, const char *name, int old_fd, DirectoryPair *ret) {
+        _cleanup_pair_ DirectoryPair p = DIRECTORY_PAIR_INIT;
+        Staging *staging = &s->x->staging;
         char quarantine[16];
+        int r;
 
-        staging_new_name(&s->x->staging, quarantine);
-        if (mkdirat(quarantine_fd, quarantine, 0700) < 0)
-                return -errno;
-        p->new_fd = open_dir_beneath(quarantine_fd, quarantine);
-        p->new_upper_fd = open_dir_beneath(quarantine_upper_fd, quarantine);
-        r = p->new_fd < 0             ? p->new_fd
-                : p->new_upper_fd < 0 ? p->new_upper_fd
-                                      : meta_copy(p->old_fd, p->new_fd);
+        staging_new_name(staging, quarantine);
+        r = pair_make(staging->quarantine, quarantine, &p);
+        if (r >= 0)
+                r = meta_copy(old_fd, p.fd);
         if (r >= 0) {
-                r = fileattr_copy(p->old_fd, p->new_fd);
+                r = fileattr_copy(old_fd, p.fd);
                 r = r > 0 ? 0 : r; /* users of the new tree go without what cannot be had */
         }
-        if (r >= 0 && renameat2(quarantine_fd, quarantine, s->new_fd, name, RENAME_NOREPLACE) < 0)
+        if (r >= 0 && renameat2(staging->quarantine.fd, quarantine, s->new.fd, name, RENAME_NOREPLACE) < 0)
                 r = errno == EEXIST ? 1 : errno == ENOENT ? -EAGAIN : -errno;
-        if (r != 0) {
-                (void) unlinkat(quarantine_fd, quarantine, AT_REMOVEDIR);
-                p->new_fd = fd_close(p->new_fd);
-                p->new_upper_fd = fd_close(p->new_upper_fd);
-        }
+        if (r != 0)
+                (void) unlinkat(staging->quarantine.fd, quarantine, AT_REMOVEDIR);
+        else
+                *ret = TAKE_PAIR(p);
         return r;
 }
 
 /* A directory of that name in the new tree is taken for the same if the same people may use it. */
-static bool is_same_people(const DirectoryPair *p) {
+static bool is_same_people(DirectoryPair a, DirectoryPair b) {
         struct stat old, new;
 
-        return p->new_fd >= 0 && p->new_upper_fd >= 0 && fstat(p->old_fd, &old) >= 0 &&
-                fstat(p->new_fd, &new) >= 0 &&
+        return fstat(a.fd, &old) >= 0 && fstat(b.fd, &new) >= 0 &&
                 old.st_uid == new.st_uid &&old.st_gid == new.st_gid &&old.st_mode == new.st_mode;
 }
 
@@ -283,10 +244,10 @@ static int is_all_in_upper(Sides *s, const RawEntry *raw) {
         _cleanup_free_ char *handle = NULL;
         int r;
 
-        if (tree_find_old_at(s->x->tree, s->old_upper_fd, raw) ||
-            (file_handle_at(s->old_upper_fd, raw->name, &handle) >= 0 && tree_is_known(s->x->tree, handle)))
+        if (tree_find_old_at(s->x->tree, s->old.upper_fd, raw) ||
+            (file_handle_at(s->old.upper_fd, raw->name, &handle) >= 0 && tree_is_known(s->x->tree, handle)))
                 return 1;
-        r = upper_entry_read(s->old_upper_fd, raw->name, &e);
+        r = upper_entry_read(s->old.upper_fd, raw->name, &e);
         return r < 0 ? r : e.class == UPPER_OPAQUE || (e.class == UPPER_PLAIN && !s->node->is_merged);
 }
 
@@ -294,7 +255,7 @@ static int is_all_in_upper(Sides *s, const RawEntry *raw) {
 static int move_directory(Sides *s, const RawEntry *raw) {
         if (s->x->is_beside)
                 return stay(s, raw, "a merged directory, moved there from elsewhere");
-        if (renameat2(s->old_fd, raw->name, s->new_fd, raw->name, RENAME_NOREPLACE) >= 0 ||
+        if (renameat2(s->old.fd, raw->name, s->new.fd, raw->name, RENAME_NOREPLACE) >= 0 ||
             is_gone_by_now(errno))
                 return 0;
         return errno == EEXIST ? stay(s, raw, "moved there while the name was taken in the new tree")
@@ -303,38 +264,34 @@ static int move_directory(Sides *s, const RawEntry *raw) {
 
 /* A directory that the tree does not know by this name: it gets a counterpart. */
 static int add_directory(Sides *s, const RawEntry *raw) {
-        _cleanup_(directory_pair_done) DirectoryPair p = DIRECTORY_PAIR_INIT;
+        _cleanup_pair_ DirectoryPair old = DIRECTORY_PAIR_INIT, new = DIRECTORY_PAIR_INIT;
         int r = is_all_in_upper(s, raw);
 
         if (r == -ENOENT)
                 return 0;
         if (r <= 0)
                 return r < 0 ? r : move_directory(s, raw);
-        if (!open_old_pair(s, raw->name, &p))
-                return 0;
-        r = make_new(s, raw->name, &p);
+        if (pair_open(s->old, raw->name, &old) < 0)
+                return 0; /* it is not there any more, and an event tells */
+        r = make_new(s, raw->name, old.fd, &new);
         if (r < 0)
                 return r;
-        if (r > 0) {
-                open_new_pair(s, raw->name, &p);
-                if (!is_same_people(&p))
-                        return stay(s, raw, "a directory made while the name was taken in the new tree");
-        }
-        return add_pair(s, raw->name, &p);
+        if (r > 0 && (pair_open(s->new, raw->name, &new) < 0 || !is_same_people(old, new)))
+                return stay(s, raw, "a directory made while the name was taken in the new tree");
+        return add_pair(s, raw->name, old, new);
 }
 
 /* One directory after the other by the same name: what was in the first one is what is missing in the
  * second. */
 static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
-        _cleanup_(directory_pair_done) DirectoryPair p = DIRECTORY_PAIR_INIT;
+        _cleanup_pair_ DirectoryPair old = DIRECTORY_PAIR_INIT, new = DIRECTORY_PAIR_INIT;
         int r;
 
-        if (!open_old_pair(s, raw->name, &p))
-                return 0;
-        open_new_pair(s, raw->name, &p);
-        if (p.new_upper_fd >= 0 && is_handle_at(p.new_upper_fd, "", e->dir->new_handle) &&
-            is_same_people(&p) && is_all_in_upper(s, raw) > 0)
-                return pair_up(s, e->dir, &p);
+        if (pair_open(s->old, raw->name, &old) < 0)
+                return 0; /* it is not there any more, and an event tells */
+        if (pair_open(s->new, raw->name, &new) >= 0 && is_handle_at(new.upper_fd, "", e->dir->new_handle) &&
+            is_same_people(old, new) && is_all_in_upper(s, raw) > 0)
+                return pair_up(s, e->dir, old, new);
         if (s->x->is_kept)
                 return stay(s, raw, "a directory that was replaced by one of other people");
         r = forget(s, e);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
+#include "base/lock.h"
 #include "base/path-util.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/lower/difference.h"
@@ -27,18 +28,16 @@
 
 /* Copying up a lower file with several names breaks the links between them, unless the index keeps them
  * (docs/overlayfs.md 3.4). */
-static bool is_hard_link(const Exchange *x, const Node *n, int old_fd, const char *name) {
-        _cleanup_close_ int upper_fd = -EBADF;
-        _cleanup_free_ char *path = NULL;
+static bool is_hard_link(const Sides *s, const char *name) {
+        const Context *context = s->x->context;
         struct stat st;
 
-        if (x->context->options.break_hard_links || x->context->overlay->index == TRI_YES ||
-            fstatat(old_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+        if (context->options.break_hard_links || context->overlay->index == TRI_YES ||
+            fstatat(s->old.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
+            st.st_nlink < 2)
                 return false;
         /* Unless somebody has copied it up since it was listed: then the links are upper ones, and stay. */
-        path = node_path(n);
-        upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
-        return upper_fd < 0 || fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
+        return fstatat(s->old.upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0;
 }
 
 static bool hands_on_project(int fd) {
@@ -53,106 +52,109 @@ static bool is_directory(int dfd, const char *name) {
         return fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode);
 }
 
-/* What link() of an entry may say beyond success. 1: changed meanwhile, list again (EEXIST, too). */
-static int place_error(Exchange *x, Node *n, Entry *e, int old_fd, int error) {
-        if ((error == ENOENT || error == EEXIST || (error == EPERM && is_directory(old_fd, e->name))) &&
-            e->n_tries++ < PLACE_TRIES)
-                return 1;
-        if (error == EXDEV && hands_on_project(old_fd)) {
+/* What link() of an entry may say beyond success. 0: changed meanwhile, list again (EEXIST, too). */
+static int place_error(Sides *s, Entry *e, int error) {
+        bool is_change = error == ENOENT || error == EEXIST;
+
+        if ((is_change || (error == EPERM && is_directory(s->old.fd, e->name))) &&
+            e->n_tries++ < PLACE_TRIES) {
+                node_recheck(s->node);
+                return 0;
+        }
+        if (error == EXDEV && hands_on_project(s->old.fd)) {
                 node_block(
-                        n, DIRECTORY_EXCLUDED,
+                        s->node, DIRECTORY_EXCLUDED,
                         "'%s' cannot be copied up: its directory hands on its project (chattr +P), and the "
                         "work directory has another one",
                         e->name);
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
         return exchange_error(
-                x, CALL_COPY_UP, -error, n, old_fd, e->name,
-                error == EIO && x->tree->is_undo
-                        ? "copy up the metadata (if the lower file was removed, run "
-                          "'ovlfinctl prune' first) of"
-                        : "copy up the metadata of");
+                s->x, CALL_COPY_UP, -error, s->node, s->old.fd, e->name,
+                error == EIO && s->x->tree->is_undo ? "copy up the metadata (if the lower file was removed, "
+                                                      "run 'ovlfinctl prune' first) of"
+                                                    : "copy up the metadata of");
 }
 
 /* shown: of what is to be copied up first, else NULL. link() would do that as well, but waits for the lower
  * with the directory that is linked into locked, and asks it for access besides (docs/overlayfs.md 3.2). */
-static int link_entry(Exchange *x, const Entry *e, int old_fd, int new_fd, const struct stat *shown) {
-        int r = shown ? meta_copy_up_at(old_fd, e->name, shown) : 0;
+static int link_entry(const Sides *s, const Entry *e, const struct stat *shown) {
+        int r = shown ? meta_copy_up_at(s->old.fd, e->name, shown) : 0;
+        Exchange *x = s->x;
 
         if (r < 0)
                 return r;
-        r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
-        if (r == -EEXIST && x->tree->is_undo && !exchange_should_stop(x)) {
+        r = linkat(s->old.fd, e->name, s->new.fd, e->name, 0) < 0 ? -errno : 0;
+        if (r == -EEXIST && x->tree->is_undo && !batch_should_stop(&x->batch)) {
                 char quarantine[16];
 
                 /* A name added to the lower since: this one is the user's and covers it. */
                 staging_new_name(&x->staging, quarantine);
-                if (renameat2(new_fd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) >= 0)
-                        r = linkat(old_fd, e->name, new_fd, e->name, 0) < 0 ? -errno : 0;
+                if (renameat2(s->new.fd, e->name, x->staging.quarantine.fd, quarantine, RENAME_NOREPLACE) >=
+                    0)
+                        r = linkat(s->old.fd, e->name, s->new.fd, e->name, 0) < 0 ? -errno : 0;
         }
         return r;
 }
 
 static bool raise_redirect_max(Exchange *x) {
-        int r;
+        LOCKED(&x->tree->lock);
 
-        (void) pthread_mutex_lock(&x->tree->lock);
-        r = redirect_max_raise(&x->context->redirect_max_hold);
-        (void) pthread_mutex_unlock(&x->tree->lock);
-        return r >= 0;
+        return redirect_max_raise(&x->context->redirect_max_hold) >= 0;
 }
 
 /* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was
  * made before. Then users may have changed what it shows, so the lower is asked. What an older record says
  * was carried over by the scan. */
-static void
-note_base(const Exchange *x, const Node *n, Entry *e, const struct stat *shown, int new_upper_fd) {
+static void note_base(const Sides *s, Entry *e, const struct stat *shown) {
         _cleanup_free_ char *path = NULL;
+        const Node *n = s->node;
 
         if (e->is_local || e->base != 0)
                 return;
         if (shown) {
-                difference_note_known(e, &x->lower, shown, digest_xattrs(new_upper_fd, e->name));
+                difference_note_known(e, &s->x->lower, shown, digest_xattrs(s->new.upper_fd, e->name));
                 return;
         }
         path = n->lower && n->is_merged ? path_join(n->lower, e->name) : NULL;
         if (path)
-                difference_note(e, &x->lower, path);
+                difference_note(e, &s->x->lower, path);
 }
 
 /* It was listed as a name that the upper does not hold. If it was removed and made anew meanwhile, it is no
  * copy of the lower's. */
-static bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e, int new_upper_fd) {
+static bool was_made_meanwhile(const Sides *s, const Entry *e) {
         _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
 
-        return n->is_merged && !x->tree->is_undo && upper_entry_read(new_upper_fd, e->name, &ue) >= 0 &&
-                difference_is_local(n, e->name, &ue, &x->lower);
+        return s->node->is_merged && !s->x->tree->is_undo &&
+                upper_entry_read(s->new.upper_fd, e->name, &ue) >= 0 &&
+                difference_is_local(s->node, e->name, &ue, &s->x->lower);
 }
 
-int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, bool copy_up) {
+int place_entry(Sides *s, Entry *e, bool copy_up) {
         struct stat st, shown;
         const struct stat *first = NULL;
-        bool is_shown = e->inode == 0 && fstatat(old_fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
+        bool is_shown = e->inode == 0 && fstatat(s->old.fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
         int r;
 
-        if (e->inode == 0 && is_hard_link(x, n, old_fd, e->name)) {
+        if (e->inode == 0 && is_hard_link(s, e->name)) {
                 node_block(
-                        n, DIRECTORY_EXCLUDED,
+                        s->node, DIRECTORY_EXCLUDED,
                         "'%s' has several hard links in the lower layer (HardLinks=skip)", e->name);
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
         first = is_shown && copy_up ? &shown : NULL;
-        r = link_entry(x, e, old_fd, new_fd, first);
-        if ((r == -EXDEV && raise_redirect_max(x)) || error_is_of_lower(r))
-                r = link_entry(x, e, old_fd, new_fd, first);
+        r = link_entry(s, e, first);
+        if ((r == -EXDEV && raise_redirect_max(s->x)) || error_is_of_lower(r))
+                r = link_entry(s, e, first);
         if (r < 0)
-                return place_error(x, n, e, old_fd, -r);
-        if (fstatat(new_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return place_error(x, n, e, old_fd, errno == ENOENT ? EIO : errno);
-        e->is_local |= e->inode == 0 && was_made_meanwhile(x, n, e, new_upper_fd);
+                return place_error(s, e, -r);
+        if (fstatat(s->new.upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return place_error(s, e, errno == ENOENT ? EIO : errno);
+        e->is_local |= e->inode == 0 && was_made_meanwhile(s, e);
         e->inode = st.st_ino;
-        note_base(x, n, e, is_shown ? &shown : NULL, new_upper_fd);
-        e->identity = entry_identity(new_upper_fd, e->name);
+        note_base(s, e, is_shown ? &shown : NULL);
+        e->identity = entry_identity(s->new.upper_fd, e->name);
         e->is_placed = true;
         e->type = IFTODT(st.st_mode); /* replaced by another kind of entry since it was listed? */
         return 0;
@@ -171,40 +173,36 @@ static bool has_room(Exchange *x) {
 
         if (x->tree->is_undo || guard_room(x->context, x->tree->path, /* bytes= */ 0, &failure) >= 0)
                 return true;
-        exchange_refuse(x, &failure);
+        batch_fail(&x->batch, &failure);
         return false;
 }
 
 static int place_batch(PlaceTask *t, bool copy_up) {
-        _cleanup_free_ char *path = node_path(t->node);
-        _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF, new_upper_fd = -EBADF;
+        _cleanup_(sides_done) Sides s = SIDES_INIT(t->x, t->node);
+        int r = node_open_pair(t->node, t->x->old, &s.old);
 
-        if (!path)
-                return -ENOMEM;
-        old_fd = open_dir_beneath(t->x->old_fd, path);
-        if (errno_is_gone(old_fd)) {
+        if (errno_is_gone(r)) {
                 node_recheck(t->node); /* it was moved, or is gone: its parent tells */
                 return 0;
         }
-        new_fd = open_dir_beneath(t->x->new_fd, path);
-        new_upper_fd = open_dir_beneath(t->x->new_upper_fd, path);
-        if (old_fd < 0 || new_fd < 0 || new_upper_fd < 0)
-                return old_fd < 0 ? old_fd : new_fd < 0 ? new_fd : new_upper_fd;
+        if (r >= 0)
+                r = node_open_pair(t->node, t->x->new, &s.new);
+        if (r < 0)
+                return r;
         if (!has_room(t->x))
                 return 0;
-        for (unsigned i = 0; i < t->n && !exchange_should_stop(t->x); i++) {
+        for (unsigned i = 0; i < t->n && !batch_should_stop(&t->x->batch); i++) {
                 bool copies_up = t->entries[i]->inode == 0;
                 uint64_t begin;
 
                 throttle_wait(t->x->context->throttle, t->x->context, 1);
                 begin = now_monotonic_usec();
-                if (place_entry(t->x, t->node, t->entries[i], old_fd, new_fd, new_upper_fd, copy_up) == 1)
-                        node_recheck(t->node);
+                (void) place_entry(&s, t->entries[i], copy_up);
                 if (copies_up)
                         throttle_observe(
-                                t->x->context->throttle, t->x->pool, PACE_ENTRY,
+                                t->x->context->throttle, t->x->batch.pool, PACE_ENTRY,
                                 now_monotonic_usec() - begin);
-                atomic_fetch_add(&t->x->n_done, 1);
+                atomic_fetch_add(&t->x->batch.n_done, 1);
         }
         return 0;
 }
@@ -213,7 +211,7 @@ static void place_task(void *argument, unsigned thread) {
         _cleanup_free_ PlaceTask *t = argument;
         int r;
 
-        if (exchange_should_stop(t->x))
+        if (batch_should_stop(&t->x->batch))
                 return;
         r = place_batch(t, /* copy_up= */ true);
         if (r < 0)
@@ -221,7 +219,7 @@ static void place_task(void *argument, unsigned thread) {
 }
 
 static int submit_batch(PlaceTask **t) {
-        int r = pool_submit((*t)->x->pool, place_task, *t);
+        int r = pool_submit((*t)->x->batch.pool, place_task, *t);
 
         if (r >= 0)
                 *t = NULL;
@@ -231,9 +229,8 @@ static int submit_batch(PlaceTask **t) {
 static int submit_entries(Node *n, void *userdata) {
         _cleanup_free_ PlaceTask *t = NULL;
         Exchange *x = userdata;
-        Entry *e, *next;
 
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 int r;
 
                 if (e->type == DT_DIR || e->type == DT_WHT)
@@ -253,9 +250,9 @@ static int submit_entries(Node *n, void *userdata) {
 }
 
 int build_place(Exchange *x) {
-        int r = tree_foreach(x->tree, submit_entries, x), k = exchange_wait(x, JOB_RUNNING);
+        int r = tree_foreach(x->tree, submit_entries, x), k = batch_wait(&x->batch, JOB_RUNNING);
 
-        return k == -ESHUTDOWN || r >= 0 ? k : r;
+        return k == RESULT_HUNG || r >= 0 ? k : r;
 }
 
 /* The kernel puts back the modification time of a directory after each copy-up in it (ovl_copy_up_one reads
@@ -263,17 +260,16 @@ int build_place(Exchange *x) {
  * other is about to put back, and keep it. */
 static int restore_time(Node *n, void *userdata) {
         Exchange *x = userdata;
-        _cleanup_free_ char *path = node_path(n);
         _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
         struct stat st;
 
         if (n->is_touched || n->watch < 0)
                 return 0; /* somebody's change set it */
-        upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        upper_fd = node_open(n, x->old.upper_fd);
         if (upper_fd < 0 || fstat(upper_fd, &st) < 0 ||
             (st.st_mtim.tv_sec == n->mtime.tv_sec && st.st_mtim.tv_nsec == n->mtime.tv_nsec))
                 return 0;
-        fd = open_dir_beneath(x->old_fd, path);
+        fd = node_open(n, x->old.fd);
         if (fd >= 0)
                 (void) futimens(fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, n->mtime });
         return 0;
@@ -283,11 +279,6 @@ void build_restore_times(Exchange *x) {
         if (watch_drain(x) >= 0) /* who touched what */
                 (void) tree_foreach(x->tree, restore_time, x);
 }
-
-typedef struct DressTask {
-        Exchange *x;
-        Node *node;
-} DressTask;
 
 /* Not before everything is in there: what is linked may have another project than the directory hands on. */
 static int copy_fileattr(Node *n, int old_fd, int new_fd) {
@@ -309,18 +300,14 @@ static int find_new_name(int dfd, const struct dirent *de, void *userdata) {
 
 /* 1: not where it was; its parents are compared first. */
 static int copy_attributes(Exchange *x, Node *n, bool only_times) {
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int old_fd = -EBADF, new_fd = -EBADF;
+        _cleanup_close_ int old_fd = node_open(n, x->old.fd), new_fd = -EBADF;
         int r;
 
-        if (!path)
-                return -ENOMEM;
-        old_fd = open_dir_beneath(x->old_fd, path);
         if (errno_is_gone(old_fd))
                 return 1;
-        new_fd = open_dir_beneath(x->new_fd, path);
-        if (old_fd < 0 || new_fd < 0)
-                return old_fd < 0 ? old_fd : new_fd;
+        new_fd = old_fd < 0 ? old_fd : node_open(n, x->new.fd);
+        if (new_fd < 0)
+                return new_fd;
         r = only_times ? 0 : meta_copy(old_fd, new_fd);
         if (r >= 0 && !only_times)
                 r = copy_fileattr(n, old_fd, new_fd);
@@ -346,36 +333,17 @@ static int copy_node_attributes(Exchange *x, Node *n) {
 }
 
 static int attributes_error(Exchange *x, int r, Node *n) {
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int fd = node_open(n, x->old.fd);
 
         return exchange_error(
                 x, CALL_DRESS, r, n, fd, NULL, "copy owner, mode and attributes of the directory");
 }
 
-static void dress_task(void *argument, unsigned thread) {
-        Node *n = ((DressTask *) argument)->node;
-        Exchange *x = ((DressTask *) argument)->x;
-        int r = 0;
+static void dress_task(Exchange *x, Node *n) {
+        int r = copy_node_attributes(x, n);
 
-        free(argument);
-        if (!exchange_should_stop(x))
-                r = copy_node_attributes(x, n);
         if (r < 0)
                 (void) attributes_error(x, r, n);
-}
-
-static int submit_dress(Exchange *x, Node *n) {
-        DressTask *t = malloc(sizeof(DressTask));
-        int r;
-
-        if (!t)
-                return -ENOMEM;
-        *t = (DressTask){ .x = x, .node = n };
-        r = pool_submit(x->pool, dress_task, t);
-        if (r < 0)
-                free(t);
-        return r;
 }
 
 typedef struct AttributesDirty {
@@ -394,7 +362,7 @@ static int collect_attributes_dirty(Node *n, void *userdata) {
                 u->few[u->n++] = n;
                 return 0;
         }
-        return submit_dress(u->x, n);
+        return exchange_submit(u->x, n, dress_task);
 }
 
 int build_copy_attributes(Exchange *x) {
@@ -405,15 +373,14 @@ int build_copy_attributes(Exchange *x) {
                 r = copy_node_attributes(x, u.few[i]);
                 r = r < 0 ? attributes_error(x, r, u.few[i]) : 0;
         }
-        k = u.n < DRESS_FEW ? 0 : exchange_wait(x, JOB_RUNNING);
-        return k == -ESHUTDOWN || r >= 0 ? k : r;
+        k = u.n < DRESS_FEW ? 0 : batch_wait(&x->batch, JOB_RUNNING);
+        return k == RESULT_HUNG || r >= 0 ? k : r;
 }
 
 int place_late(Exchange *x, Node *n) {
         PlaceTask t = { .x = x, .node = n };
-        Entry *e, *next;
 
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 int r;
 
                 if (e->type == DT_WHT)
@@ -436,15 +403,14 @@ int place_late(Exchange *x, Node *n) {
 /* No event tells of inode flags. */
 static int copy_late_fileattr(Node *n, void *userdata) {
         Exchange *x = userdata;
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int old_fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
-        _cleanup_close_ int new_fd = old_fd < 0 ? old_fd : open_dir_beneath(x->new_fd, path);
+        _cleanup_close_ int old_fd = node_open(n, x->old.fd),
+                            new_fd = old_fd < 0 ? old_fd : node_open(n, x->new.fd);
         int r;
 
         if (errno_is_gone(old_fd) || errno_is_gone(new_fd))
                 return 0; /* an event tells */
         r = new_fd < 0 ? new_fd : copy_fileattr(n, old_fd, new_fd);
-        return r < 0 && attributes_error(x, r, n) != -EUCLEAN ? r : 0;
+        return r < 0 && attributes_error(x, r, n) != RESULT_BLOCKED ? r : 0;
 }
 
 int build_copy_attributes_late(Exchange *x) {

@@ -5,11 +5,12 @@
  * (all of this after a crash). */
 #pragma once
 
+#include "core/context/batch.h"
 #include "core/context/error-scope.h"
-#include "core/context/pool.h"
 #include "core/context/staging.h"
 #include "core/exchange/exchange.h"
 #include "core/lower/lower.h"
+#include "core/upper/directory-pair.h"
 
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
@@ -20,21 +21,20 @@ typedef enum ExchangePhase {
 
 struct Exchange {
         Context *context;
+        Batch batch;
         const Records *records;
         WorkResult *result; /* NULL after a recovery */
         Tree *tree;
         Staging staging;
         Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */
-        Pool *pool;
         ExchangePhase phase;
         char *name;        /* of the directory, in its parent */
         char *beside_name; /* OLD_TREE_PREFIX + id */
         bool is_beside;    /* the old tree stands beside its directory instead of in staging */
         bool has_standing; /* somebody stands in the directory */
         bool is_noted;     /* that it may stand there */
-        int parent_fd, parent_upper_fd;
-        int old_fd, old_upper_fd; /* root of the old tree, through the overlay and on the upper */
-        int new_fd, new_upper_fd; /* of the new one */
+        DirectoryPair parent;
+        DirectoryPair old, new; /* roots of the two trees */
         int inotify_fd;
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
@@ -55,31 +55,29 @@ struct Exchange {
         bool is_record_stale;
         bool has_manifest;
         bool has_built; /* the first scan is over */
-        atomic_bool has_failed;
-        Failure failure; /* the first one of any thread; under tree->lock */
-        char *stale;     /* lower path of an entry that answered ESTALE; the same */
-        atomic_ullong n_done, n_total;
+        char *stale;    /* lower path of an entry that answered ESTALE; under the lock of batch */
 };
 
 /* Records the first fatal error of any thread; the others stop at the next step. */
 void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what);
 /* An error of a system call on n or its entry name: blocks n if it belongs to that one alone, and returns
- * -EUCLEAN; else it fails as above, and returns r. dfd: n's directory, for name; -EBADF where there is none.
+ * RESULT_BLOCKED; else it fails as above, and returns r. dfd: n's directory, for name; -EBADF where there is
+ * none.
  */
 int exchange_error(Exchange *x, ErrorCall call, int r, Node *n, int dfd, const char *name, const char *what);
-/* The same with a failure that says all itself. Takes it. */
-void exchange_refuse(Exchange *x, Failure *failure);
-/* Another attempt begins with none. */
-void exchange_forget_failure(Exchange *x);
-bool exchange_should_stop(const Exchange *x);
 /* The error of exchange_fail(), or -ECANCELED, or 0. */
 int exchange_outcome(Exchange *x, Failure *reterr);
 void node_block(Node *n, DirectoryState state, const char *format, ...) _printf_(3, 4);
 /* Path of a directory of the tree, relative to the overlay's root; of an entry in it with name. For
  * messages. */
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
-/* Waits for the pool, reports progress, gives up on a cancel even while threads hang. */
-int exchange_wait(Exchange *x, JobState state);
+/* The directory of n below the root of a tree: -ENOMEM, also for a node that is detached, or what opening
+ * says. */
+int node_open(const Node *n, int root_fd);
+int node_open_pair(const Node *n, DirectoryPair root, DirectoryPair *ret);
+/* Has a thread of the pool call func, unless all are to stop by then. */
+typedef void (*node_task_func)(Exchange *x, Node *n);
+int exchange_submit(Exchange *x, Node *n, node_task_func func);
 
 /* watch.c */
 int watch_open(Exchange *x);
@@ -100,13 +98,8 @@ int place_late(Exchange *x, Node *n); /* the entries of one directory, and the d
 /* Puts back the modification times of old directories that parallel copy-ups have disturbed. */
 void build_restore_times(Exchange *x);
 int build_copy_attributes(Exchange *x); /* owner, mode, xattrs, inode flags, times of what needs them */
-/* What no event has told of: once more before the exchange. -EUCLEAN: something is blocked. */
+/* What no event has told of: once more before the exchange. RESULT_BLOCKED: something is blocked. */
 int build_copy_attributes_late(Exchange *x);
-/* Links one entry into the new directory. 0 placed, 1 it changed meanwhile, -EUCLEAN blocked. copy_up:
- * first, if it is not in the upper yet; not of what somebody may be making just now, for its access time is
- * written back. */
-int place_entry(Exchange *x, Node *n, Entry *e, int old_fd, int new_fd, int new_upper_fd, bool copy_up);
-
 /* raw-list.c */
 /* A raw listing of an old directory: what the upper holds. */
 typedef struct RawEntry {
@@ -133,7 +126,26 @@ bool is_handle_at(int upper_dfd, const char *name, const char *handle);
 /* Hash of the file handle of an upper entry, 0 where there is none. */
 uint64_t entry_identity(int upper_dfd, const char *name);
 
-/* sync.c: brings the new tree in line with what changed in the old one since. -EUCLEAN, -EAGAIN start again
+/* One directory of the tree, on both sides. */
+typedef struct Sides {
+        Exchange *x;
+        Node *node;
+        DirectoryPair old, new;
+        Changes changes; /* names to be compared, */
+        RawList list;    /* and what the old directory has of them */
+} Sides;
+
+#define SIDES_INIT(x_, n_)                                                                                  \
+        { .x = (x_), .node = (n_), .old = DIRECTORY_PAIR_INIT, .new = DIRECTORY_PAIR_INIT }
+void sides_done(Sides *s);
+
+/* build.c: links one entry into the new directory. 0 placed, or it changed meanwhile and is to be compared
+ * again, RESULT_BLOCKED blocked. copy_up: first, if it is not in the upper yet; not of what somebody may be
+ * making just now, for its access time is written back. */
+int place_entry(Sides *s, Entry *e, bool copy_up);
+
+/* sync.c: brings the new tree in line with what changed in the old one since. RESULT_BLOCKED, -EAGAIN start
+ * again
  */
 int sync_dirty(Exchange *x);
 
@@ -148,13 +160,12 @@ bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
 int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
 /* Puts a quarantine entry where it came from; keeps it if that place is taken. */
 int put_back(Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why);
-int quarantine_upper(const Exchange *x);
-/* Takes dfd/e away if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
+/* Takes e out of d if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
  * more. */
-int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e);
-/* Takes out of a new directory what was placed there. The directory itself is removed too if nothing else is
- * in it. */
-int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e);
+int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e);
+/* Takes out of the new directory e what was placed there. The directory itself is removed too if nothing
+ * else is in it. */
+int prune_directory(Exchange *x, DirectoryPair around, Entry *e);
 /* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. */
 int quarantine_clear(Exchange *x, bool is_final);
 
@@ -171,7 +182,7 @@ int undo_make_directory(Exchange *x, Node *n);
 
 /* exchange-object.c */
 Exchange *exchange_new(Context *context);
-/* 0 when no directory of the tree is blocked, else -EUCLEAN with x->result filled. */
+/* 0 when no directory of the tree is blocked, else RESULT_BLOCKED with x->result filled. */
 int exchange_check_blocked(Exchange *x);
 
 /* settle.c */
@@ -197,6 +208,12 @@ int stand_check(Exchange *x);
 int stand_after(Exchange *x);
 
 /* swap.c */
-/* 1: somebody came who is to be waited for. */
+typedef enum Exchanged {
+        EXCHANGED_DONE,
+        EXCHANGED_NOT_YET, /* the trees are not in line */
+        EXCHANGED_HELD_UP, /* somebody came who is to be waited for */
+} Exchanged;
+
+/* An Exchanged other than EXCHANGED_NOT_YET, or an error. */
 int exchange_now(Exchange *x, Failure *reterr);
 int exchange_move_beside(Exchange *x);

@@ -5,12 +5,11 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/fs-util.h"
+#include "base/lock.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/exchange/exchange-internal.h"
-
-/* How long threads may take to come back after a cancel before the process leaves without them. */
-#define CANCEL_PATIENCE_USEC (3 * USEC_PER_SEC)
 
 char *exchange_node_path(const Exchange *x, const Node *n, const char *name) {
         _cleanup_free_ char *below = node_path(n),
@@ -21,23 +20,22 @@ char *exchange_node_path(const Exchange *x, const Node *n, const char *name) {
 
 void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const char *what) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
+        Failure f = FAILURE_INIT;
 
-        (void) pthread_mutex_lock(&x->tree->lock);
         (void) failure_set_errno(
-                &x->failure, r, "cannot %s '%s/%s'", what, x->context->overlay->mount_point, path ?: name);
-        if (r == -ESTALE && n->lower && !x->stale)
-                x->stale = path_join(n->lower, name ?: "");
-        (void) pthread_mutex_unlock(&x->tree->lock);
-        atomic_store(&x->has_failed, true);
+                &f, r, "cannot %s '%s/%s'", what, x->context->overlay->mount_point, path ?: name);
+        batch_fail(&x->batch, &f);
+        if (r != -ESTALE || !n->lower)
+                return;
+        (void) pthread_mutex_lock(&x->batch.lock);
+        x->stale = x->stale ?: path_join(n->lower, name ?: "");
+        (void) pthread_mutex_unlock(&x->batch.lock);
 }
 
 static bool is_blocked(Node *n) {
-        bool r;
+        LOCKED(&n->tree->lock);
 
-        (void) pthread_mutex_lock(&n->tree->lock);
-        r = n->blocked;
-        (void) pthread_mutex_unlock(&n->tree->lock);
-        return r;
+        return n->blocked;
 }
 
 /* An undo is done as a whole or not at all. */
@@ -45,7 +43,7 @@ int exchange_error(
         Exchange *x, ErrorCall call, int r, Node *n, int dfd, const char *name, const char *what) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name), *full = NULL, *reason = NULL;
 
-        if (r == -EUCLEAN && is_blocked(n))
+        if (r == RESULT_BLOCKED && is_blocked(n))
                 return r;
         if (!x->tree->is_undo && path && error_scope(x->context, call, r) == SCOPE_ENTRY)
                 full = path_join(x->context->overlay->mount_point, path);
@@ -57,32 +55,14 @@ int exchange_error(
         }
         node_block(n, error_state(r), "%s", reason);
         n->blocked_error = -r;
-        return -EUCLEAN;
-}
-
-void exchange_refuse(Exchange *x, Failure *failure) {
-        (void) pthread_mutex_lock(&x->tree->lock);
-        failure_move(&x->failure, failure);
-        (void) pthread_mutex_unlock(&x->tree->lock);
-        atomic_store(&x->has_failed, true);
-}
-
-void exchange_forget_failure(Exchange *x) {
-        failure_done(&x->failure);
-        atomic_store(&x->has_failed, false);
-}
-
-bool exchange_should_stop(const Exchange *x) {
-        return atomic_load(&x->has_failed) || context_is_canceled(x->context);
+        return RESULT_BLOCKED;
 }
 
 int exchange_outcome(Exchange *x, Failure *reterr) {
-        int error = x->failure.error;
+        int r = batch_outcome(&x->batch, reterr);
 
-        if (atomic_load(&x->has_failed)) {
-                failure_move(reterr, &x->failure);
-                return error > 0 ? -error : -EIO;
-        }
+        if (r < 0)
+                return r;
         if (context_is_canceled(x->context))
                 return failure_set(
                         reterr, FAILURE_CANCELED, ECANCELED, "canceled; '%s/%s' is as it was",
@@ -91,12 +71,11 @@ int exchange_outcome(Exchange *x, Failure *reterr) {
 }
 
 void node_block(Node *n, DirectoryState state, const char *format, ...) {
-        char *text = NULL;
+        char *text;
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = str_formatv(format, ap);
         va_end(ap);
         (void) pthread_mutex_lock(&n->tree->lock);
         if (!n->blocked) {
@@ -108,21 +87,49 @@ void node_block(Node *n, DirectoryState state, const char *format, ...) {
         free(text);
 }
 
-int exchange_wait(Exchange *x, JobState state) {
-        uint64_t canceled_usec = 0;
+typedef struct NodeTask {
+        Exchange *x;
+        Node *node;
+        node_task_func func;
+} NodeTask;
 
-        while (pool_wait(x->pool, 100) == 0) {
-                context_progress(
-                        x->context, throttle_is_waiting(x->context->throttle) ? JOB_WAITING : state,
-                        atomic_load(&x->n_done), atomic_load(&x->n_total));
-                if (!context_is_canceled(x->context))
-                        continue;
-                canceled_usec = canceled_usec ?: now_monotonic_usec();
-                if (now_monotonic_usec() - canceled_usec > CANCEL_PATIENCE_USEC)
-                        return -ESHUTDOWN;
-        }
-        context_progress(x->context, state, atomic_load(&x->n_done), atomic_load(&x->n_total));
-        return exchange_should_stop(x) ? -ECANCELED : 0;
+static void run_task(void *argument, unsigned thread) {
+        _cleanup_free_ NodeTask *t = argument;
+
+        if (!batch_should_stop(&t->x->batch))
+                t->func(t->x, t->node);
+}
+
+int exchange_submit(Exchange *x, Node *n, node_task_func func) {
+        _cleanup_free_ NodeTask *t = malloc(sizeof(NodeTask));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        *t = (NodeTask){ .x = x, .node = n, .func = func };
+        r = pool_submit(x->batch.pool, run_task, t);
+        if (r >= 0)
+                TAKE_PTR(t);
+        return r;
+}
+
+int node_open(const Node *n, int root_fd) {
+        _cleanup_free_ char *path = node_path(n);
+
+        return path ? open_dir_beneath(root_fd, path) : -ENOMEM;
+}
+
+int node_open_pair(const Node *n, DirectoryPair root, DirectoryPair *ret) {
+        _cleanup_free_ char *path = node_path(n);
+
+        return path ? pair_open(root, path, ret) : -ENOMEM;
+}
+
+void sides_done(Sides *s) {
+        pair_done(&s->old);
+        pair_done(&s->new);
+        raw_list_done(&s->list);
+        changes_done(&s->changes);
 }
 
 Exchange *exchange_new(Context *context) {
@@ -131,10 +138,10 @@ Exchange *exchange_new(Context *context) {
         if (!x)
                 return NULL;
         x->context = context;
+        batch_init(&x->batch, context);
         x->staging = STAGING_INIT;
         x->lower = LOWER_INIT;
-        x->parent_fd = x->parent_upper_fd = x->old_fd = x->old_upper_fd = x->new_fd = x->new_upper_fd =
-                -EBADF;
+        x->parent = x->old = x->new = DIRECTORY_PAIR_INIT;
         x->inotify_fd = -EBADF;
         return x;
 }
@@ -142,18 +149,14 @@ Exchange *exchange_new(Context *context) {
 Exchange *exchange_free(Exchange *x) {
         if (!x)
                 return NULL;
-        pool_free(x->pool);
+        batch_done(&x->batch);
         lower_done(&x->lower);
         tree_free(x->tree);
         staging_done(&x->staging);
-        (void) fd_close(x->parent_fd);
-        (void) fd_close(x->parent_upper_fd);
-        (void) fd_close(x->old_fd);
-        (void) fd_close(x->old_upper_fd);
-        (void) fd_close(x->new_fd);
-        (void) fd_close(x->new_upper_fd);
+        pair_done(&x->parent);
+        pair_done(&x->old);
+        pair_done(&x->new);
         (void) fd_close(x->inotify_fd);
-        failure_done(&x->failure);
         free(x->stale);
         free(x->name);
         free(x->beside_name);
@@ -187,21 +190,18 @@ static int collect_blocked(Node *n, void *userdata) {
 }
 
 static bool holds_blocked(const Node *n) {
-        Entry *e, *next;
-
         if (n->blocked)
                 return true;
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e)
                 if (e->dir && holds_blocked(e->dir))
                         return true;
-        }
         return false;
 }
 
 static int add_child(Exchange *x, const Node *n) {
         _cleanup_free_ char *path = exchange_node_path(x, n, NULL);
 
-        return path ? path_list_add(&x->result->children, &x->result->n_children, path) : -ENOMEM;
+        return path ? path_list_add(&x->result->children, path) : -ENOMEM;
 }
 
 /* The largest subtrees that hold nothing blocked. */
@@ -212,7 +212,7 @@ static int collect_children(Node *n, void *userdata) {
         return parent_holds && !holds_blocked(n) ? add_child(x, n) : 0;
 }
 
-/* 0 when nothing is blocked, else -EUCLEAN with the result filled. */
+/* 0 when nothing is blocked, else RESULT_BLOCKED with the result filled. */
 int exchange_check_blocked(Exchange *x) {
         int r;
 
@@ -221,5 +221,5 @@ int exchange_check_blocked(Exchange *x) {
         r = tree_foreach(x->tree, collect_blocked, x);
         if (r >= 0)
                 r = tree_foreach(x->tree, collect_children, x);
-        return r < 0 ? r : -EUCLEAN;
+        return r < 0 ? r : RESULT_BLOCKED;
 }

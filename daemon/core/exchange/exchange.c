@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/mount/reconfigure.h"
 #include "core/upper/fileattr.h"
@@ -33,20 +34,20 @@ static int open_parent(Exchange *x, const char *path) {
         x->name = strdup(path_basename(path));
         if (!parent || !x->name)
                 return -ENOMEM;
-        x->parent_fd = open_dir_beneath(x->context->root_fd, parent);
-        if (x->parent_fd < 0)
-                return x->parent_fd;
-        x->old_fd = open_dir_beneath(x->parent_fd, x->name);
-        return x->old_fd < 0 ? x->old_fd : 0;
+        x->parent.fd = open_dir_beneath(x->context->root_fd, parent);
+        if (x->parent.fd < 0)
+                return x->parent.fd;
+        x->old.fd = open_dir_beneath(x->parent.fd, x->name);
+        return x->old.fd < 0 ? x->old.fd : 0;
 }
 
 static int refuse_copy_up(const Exchange *x, const char *path, int error, Failure *reterr) {
         const char *mount_point = x->context->overlay->mount_point;
         FileAttr a, parent;
-        int r = fileattr_get(x->old_fd, &a);
+        int r = fileattr_get(x->old.fd, &a);
 
         if (r >= 0)
-                r = fileattr_get(x->parent_fd, &parent);
+                r = fileattr_get(x->parent.fd, &parent);
         if (r >= 0 && error == -EPERM && fileattr_is_frozen(&a))
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EPERM,
@@ -68,19 +69,19 @@ static int open_upper(Exchange *x, const char *path, Failure *reterr) {
 
         if (!parent)
                 return -ENOMEM;
-        r = meta_copy_up(x->old_fd);
+        r = meta_copy_up(x->old.fd);
         if (r < 0)
                 return r == -EPERM || r == -EXDEV ? refuse_copy_up(x, path, r, reterr) : r;
-        x->parent_upper_fd = open_dir_beneath(x->context->upper_fd, parent);
-        if (x->parent_upper_fd < 0)
-                return x->parent_upper_fd;
-        x->old_upper_fd = open_dir_beneath(x->parent_upper_fd, x->name);
-        return x->old_upper_fd < 0 ? x->old_upper_fd : 0;
+        x->parent.upper_fd = open_dir_beneath(x->context->upper_fd, parent);
+        if (x->parent.upper_fd < 0)
+                return x->parent.upper_fd;
+        x->old.upper_fd = open_dir_beneath(x->parent.upper_fd, x->name);
+        return x->old.upper_fd < 0 ? x->old.upper_fd : 0;
 }
 
 static int find_root_lower(Exchange *x, const char *path) {
         Node *root = x->tree->root;
-        int r = upper_lower_path_of(x->context->upper_fd, path, x->old_upper_fd, &root->lower);
+        int r = upper_lower_path_of(x->context->upper_fd, path, x->old.upper_fd, &root->lower);
 
         root->is_merged = r >= 0 && root->lower;
         return r;
@@ -114,16 +115,16 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                 r = find_root_lower(x, path);
         if (r >= 0 && !is_undo)
                 look_at_lower(x);
-        if (r >= 0 && asprintf(&x->beside_name, OLD_TREE_PREFIX "%s", x->staging.id) < 0) {
-                x->beside_name = NULL;
-                r = -ENOMEM;
+        if (r >= 0) {
+                x->beside_name = str_format(OLD_TREE_PREFIX "%s", x->staging.id);
+                r = x->beside_name ? 0 : -ENOMEM;
         }
         if (r >= 0)
                 r = watch_open(x);
         if (r >= 0)
-                r = pool_new(x->context->options.n_threads, &x->pool);
+                r = batch_begin(&x->batch);
         if (r >= 0) {
-                throttle_apply(x->context->throttle, x->pool);
+                throttle_apply(x->context->throttle, x->batch.pool);
                 return 0;
         }
         return failure_set_errno(reterr, r, "cannot open '%s/%s'", x->context->overlay->mount_point, path);
@@ -150,7 +151,7 @@ static int step_copy_up(Exchange *x, Failure *reterr) {
 }
 
 static int step_verify(Exchange *x, Failure *reterr) {
-        return observe_new_tree(x->new_fd, x->tree->is_undo);
+        return observe_new_tree(x->new.fd, x->tree->is_undo);
 }
 
 static int step_settle(Exchange *x, Failure *reterr) {
@@ -169,12 +170,12 @@ static int step_stand(Exchange *x, Failure *reterr) {
 static int step_exchange(Exchange *x, Failure *reterr) {
         int r;
 
-        context_progress(x->context, JOB_APPLYING, atomic_load(&x->n_done), atomic_load(&x->n_total));
+        batch_progress(&x->batch, JOB_APPLYING);
         do {
                 r = build_copy_attributes_late(x);
                 if (r >= 0)
                         r = exchange_now(x, reterr);
-        } while (r == 1 && (r = step_stand(x, reterr)) >= 0);
+        } while (r == EXCHANGED_HELD_UP && (r = step_stand(x, reterr)) >= 0);
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
         /* Directories that came after the record was written. */
@@ -211,8 +212,7 @@ static void abandon(Exchange *x) {
         if (x->has_manifest && !x->tree->is_undo)
                 (void) unlinkat(x->context->records_fd, x->tree->id, 0);
         /* What holds the tree would keep the kernel from forgetting it. */
-        x->new_fd = fd_close(x->new_fd);
-        x->new_upper_fd = fd_close(x->new_upper_fd);
+        pair_done(&x->new);
         if (staging_remove(&x->staging) < 0)
                 x->result->needs_survey = true;
 }
@@ -237,9 +237,9 @@ static int block_self(Exchange *x, const char *path, int r, WorkResult *ret, con
 
         if (!full)
                 return -ENOMEM;
-        reason = error_reason(r, CALL_MAKE, "exchange", full, x->old_fd, "");
+        reason = error_reason(r, CALL_MAKE, "exchange", full, x->old.fd, "");
         k = reason ? work_result_block(ret, path, error_state(r), -r, f->message ?: reason) : -ENOMEM;
-        return k < 0 ? k : -EUCLEAN;
+        return k < 0 ? k : RESULT_BLOCKED;
 }
 
 /* What was refused, rather than an error of a system call, says by itself what it concerns. */
@@ -255,7 +255,7 @@ static int explain(Exchange *x, const char *path, bool is_undo, int r, WorkResul
 
         if (k < 0)
                 return k;
-        if (r == -EUCLEAN && (ret->n_blocked > 0 || ret->has_merged_child))
+        if (r == RESULT_BLOCKED && (ret->n_blocked > 0 || ret->has_merged_child))
                 return r;
         if (is_own_error(x, is_undo, r, reterr)) {
                 k = block_self(x, path, r, ret, reterr);
@@ -276,7 +276,8 @@ static void let_go_of_stale(Context *context, unsigned n) {
 }
 
 static bool is_stale(const Exchange *x, bool is_undo, int r) {
-        return is_undo && (r == -ESTALE || (atomic_load(&x->has_failed) && x->failure.error == ESTALE));
+        return is_undo &&
+                (r == -ESTALE || (atomic_load(&x->batch.has_failed) && x->batch.failure.error == ESTALE));
 }
 
 /* Whether it is the lower layer that answers so, or not at all: that is to be waited for, and nobody holds
@@ -298,9 +299,9 @@ static bool lower_fails(const Exchange *x, const char *path) {
 }
 
 static int hand_over(Exchange *x, int r, const char *path, WorkResult *ret, Failure *reterr) {
-        x->pool = pool_free(x->pool);
+        batch_end(&x->batch);
         lower_done(&x->lower); /* it may be unmounted while an old tree is kept */
-        ret->n_entries += atomic_load(&x->n_total);
+        ret->n_entries += atomic_load(&x->batch.n_total);
         ret->n_directories += x->tree->n_nodes;
         x->result = NULL;
         return r < 0 ? failure_set_errno(reterr, r, "cannot reconcile '%s'", path) : 0;
@@ -329,7 +330,7 @@ int exchange_run(
                 x->result = ret;
                 r = run_once(x, path, is_undo, &f);
                 redirect_max_release(&context->redirect_max_hold);
-                if (r == -ESHUTDOWN) { /* threads hang in the kernel: nothing of theirs may be freed */
+                if (r == RESULT_HUNG) { /* threads hang in the kernel: nothing of theirs may be freed */
                         TAKE_PTR(x);
                         return r;
                 }
@@ -346,7 +347,7 @@ int exchange_run(
                         let_go_of_stale(context, n_stale++);
                         continue;
                 }
-                if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !exchange_should_stop(x) &&
+                if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !batch_should_stop(&x->batch) &&
                     f.kind == FAILURE_NONE)
                         continue;
                 failure_move(reterr, &f);

@@ -30,9 +30,9 @@ const char *stand_describe(StandingPolicy policy) _pure_;
  * overlay, borrowed.
  *
  * 0: it is in effect; *ret_kept is NULL, or an exchange whose old tree stays for processes standing in it:
- * pass it to exchange_retire(). -EUCLEAN: ret->blocked says which directories stand in the way; nothing was
- * changed. Other errors: reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or changed all the
- * time). */
+ * pass it to exchange_retire(). RESULT_BLOCKED: ret->blocked says which directories stand in the way;
+ * nothing was changed. Other errors: reterr says why, nothing was changed (FAILURE_BUSY: not quiet, or
+ * changed all the time). */
 int exchange_run(
         Context *context,
         const char *path,
@@ -44,7 +44,7 @@ int exchange_run(
 
 /* Takes over what happened in the old tree, and removes it if nobody stands in it. 1 removed, 0 somebody
  * does: try again when exchange_watch_fd() is readable, and from time to time. Errors are noted once; trying
- * again may help. -ESHUTDOWN: threads hang in the kernel after a cancel, x must not be freed. Blocks. */
+ * again may help. RESULT_HUNG: threads hang in the kernel after a cancel, x must not be freed. Blocks. */
 int exchange_retire(Exchange *x);
 /* Becomes readable when something happens in the old tree. */
 int exchange_watch_fd(const Exchange *x) _pure_;

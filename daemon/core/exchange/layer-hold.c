@@ -26,8 +26,8 @@ static bool matches(const OverlayInnerMount *m, const char *path, ino_t inode) {
 
 static int match_node(Node *n, void *userdata) {
         Match *m = userdata;
-        _cleanup_free_ char *path = node_path(n), *full = exchange_node_path(m->x, n, NULL);
-        _cleanup_close_ int fd = path ? open_dir_beneath(m->x->old_fd, path) : -ENOMEM;
+        _cleanup_free_ char *full = exchange_node_path(m->x, n, NULL);
+        _cleanup_close_ int fd = node_open(n, m->x->old.fd);
         struct stat st;
 
         if (!full || fd == -ENOMEM)

@@ -31,63 +31,54 @@ int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, 
         return r < 0 ? r : 0;
 }
 
-int quarantine_upper(const Exchange *x) {
-        return open_dir_beneath(x->staging.upper_fd, "grave");
-}
-
 int put_back(
         Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why) {
-        if (renameat2(x->staging.quarantine_fd, quarantine, dfd, name, RENAME_NOREPLACE) >= 0)
+        if (renameat2(x->staging.quarantine.fd, quarantine, dfd, name, RENAME_NOREPLACE) >= 0)
                 return 0;
-        return keep(x, x->staging.quarantine_fd, quarantine, n, name, why);
+        return keep(x, x->staging.quarantine.fd, quarantine, n, name, why);
 }
 
-int take_out(Exchange *x, int dfd, int upper_dfd, const Node *n, const Entry *e) {
-        _cleanup_close_ int quarantine_upper_fd = -EBADF;
+int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e) {
+        const DirectoryPair *q = &x->staging.quarantine;
         char quarantine[16];
 
-        if (!is_as_placed(upper_dfd, e->name, e))
+        if (!is_as_placed(d.upper_fd, e->name, e))
                 return 0;
-        quarantine_upper_fd = quarantine_upper(x);
-        if (quarantine_upper_fd < 0)
-                return quarantine_upper_fd;
         staging_new_name(&x->staging, quarantine);
-        if (renameat2(dfd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) < 0)
+        if (renameat2(d.fd, e->name, q->fd, quarantine, RENAME_NOREPLACE) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        if (!is_as_placed(quarantine_upper_fd, quarantine, e)) /* replaced between look and rename */
+        if (!is_as_placed(q->upper_fd, quarantine, e)) /* replaced between look and rename */
                 return put_back(
-                        x, quarantine, dfd, n, e->name, "replaced while what stood there was taken away");
+                        x, quarantine, d.fd, n, e->name, "replaced while what stood there was taken away");
         /* It is out of the tree, whatever becomes of it here: quarantine_clear() comes by. */
-        (void) unlinkat(x->staging.quarantine_fd, quarantine, 0);
+        (void) unlinkat(q->fd, quarantine, 0);
         return 1;
 }
 
-static int prune_entry(Exchange *x, int dfd, int upper_dfd, Node *n, Entry *e) {
+static int prune_entry(Exchange *x, DirectoryPair d, Node *n, Entry *e) {
         int r;
 
         if (!e->is_placed || e->type == DT_WHT)
                 return 0;
         if (e->dir)
-                return prune_directory(x, dfd, upper_dfd, e);
-        r = take_out(x, dfd, upper_dfd, n, e);
+                return prune_directory(x, d, e);
+        r = take_out(x, d, n, e);
         e->is_placed = r <= 0;
         return r < 0 ? r : 0;
 }
 
-int prune_directory(Exchange *x, int dfd, int upper_dfd, Entry *e) {
-        _cleanup_close_ int fd = open_dir_beneath(dfd, e->name),
-                            upper_fd = open_dir_beneath(upper_dfd, e->name);
-        Entry *child, *next;
+int prune_directory(Exchange *x, DirectoryPair around, Entry *e) {
+        _cleanup_pair_ DirectoryPair d = DIRECTORY_PAIR_INIT;
 
-        if (fd < 0 || upper_fd < 0 || !is_handle_at(upper_fd, "", e->dir->new_handle))
+        if (pair_open(around, e->name, &d) < 0 || !e->dir->new_handle || !pair_is(&d, e->dir->new_handle))
                 return 0; /* its users have moved or removed it */
-        HASH_ITER(hh, e->dir->entries, child, next) {
-                int r = prune_entry(x, fd, upper_fd, e->dir, child);
+        ENTRY_FOREACH (e->dir, child) {
+                int r = prune_entry(x, d, e->dir, child);
                 if (r < 0)
                         return r;
         }
         /* ENOTEMPTY: its users have used it; it stays theirs, without what was removed. */
-        if (unlinkat(dfd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST &&
+        if (unlinkat(around.fd, e->name, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST &&
             errno != ENOENT && errno != ENOTDIR)
                 return -errno;
         return 0;
@@ -101,16 +92,16 @@ typedef struct Known {
 
 static int look_for_entry(Node *n, void *userdata) {
         Known *k = userdata;
-        Entry *e, *next;
 
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 k->is_known |= !e->dir && e->type != DT_WHT && e->inode == k->inode &&
                         e->identity == k->identity && k->identity != 0;
         }
         return 0;
 }
 
-static bool is_known_inode(Exchange *x, int upper_fd, const char *name) {
+static bool is_known_inode(Exchange *x, const char *name) {
+        int upper_fd = x->staging.quarantine.upper_fd;
         Known k = { .x = x, .identity = entry_identity(upper_fd, name) };
         struct stat st;
 
@@ -123,7 +114,6 @@ static bool is_known_inode(Exchange *x, int upper_fd, const char *name) {
 
 typedef struct Clear {
         Exchange *x;
-        int upper_fd;
         bool is_final;
 } Clear;
 
@@ -132,7 +122,7 @@ static int clear_entry(int dfd, const char *name, unsigned char type, void *user
 
         if (type == DT_DIR && (unlinkat(dfd, name, AT_REMOVEDIR) >= 0 || errno == ENOENT))
                 return 0; /* was to get a name, and is empty */
-        if (type != DT_DIR && is_known_inode(c->x, c->upper_fd, name))
+        if (type != DT_DIR && is_known_inode(c->x, name))
                 return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
         return c->is_final
                 ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")
@@ -140,8 +130,7 @@ static int clear_entry(int dfd, const char *name, unsigned char type, void *user
 }
 
 int quarantine_clear(Exchange *x, bool is_final) {
-        _cleanup_close_ int upper_fd = quarantine_upper(x);
-        Clear c = { .x = x, .upper_fd = upper_fd, .is_final = is_final };
+        Clear c = { .x = x, .is_final = is_final };
 
-        return upper_fd < 0 ? upper_fd : dir_foreach(x->staging.quarantine_fd, clear_entry, &c);
+        return dir_foreach(x->staging.quarantine.fd, clear_entry, &c);
 }

@@ -5,15 +5,6 @@
 #include "core/exchange/exchange-internal.h"
 #include "core/exchange/replay-rules.h"
 
-/* A directory on both sides. */
-typedef struct Sides {
-        Exchange *x;
-        Node *node;
-        int old_fd, old_upper_fd, new_fd, new_upper_fd;
-        Changes changes;
-        RawList list;
-} Sides;
-
 /* apply-addition.c: what the old tree has under a name comes into the new one, or stays where it is. e, what
  * is known under that name or NULL, may be dropped. */
 int apply_addition(Sides *s, Entry *e, const RawEntry *raw, Found found);

@@ -21,65 +21,27 @@
 /* Before this many directories nobody waits for a cancel: what is replayed at once after the exchange is. */
 #define CANCEL_AFTER 256
 
-static void sides_done(Sides *s) {
-        (void) fd_close(s->old_fd);
-        (void) fd_close(s->old_upper_fd);
-        (void) fd_close(s->new_fd);
-        (void) fd_close(s->new_upper_fd);
-        raw_list_done(&s->list);
-        changes_done(&s->changes);
-}
-
-static bool is_handle_of(int fd, const char *handle) {
-        return !handle || is_handle_at(fd, "", handle);
-}
-
-static int open_new_by_path(Exchange *x, const Node *n, const char *path, int *ret_fd, int *ret_upper_fd) {
-        _cleanup_close_ int fd = open_dir_beneath(x->new_fd, path),
-                            upper_fd = open_dir_beneath(x->new_upper_fd, path);
+static int open_new_by_path(const Exchange *x, const Node *n, DirectoryPair *ret) {
+        _cleanup_pair_ DirectoryPair p = DIRECTORY_PAIR_INIT;
         struct stat st;
 
-        if (fd < 0 || upper_fd < 0)
+        if (node_open_pair(n, x->new, &p) < 0)
                 return -ESTALE;
-        if (fstat(upper_fd, &st) < 0)
+        if (fstat(p.upper_fd, &st) < 0)
                 return -errno;
         /* Inode numbers of removed directories are used again. */
-        if (st.st_ino != n->new_inode || st.st_nlink == 0 || !is_handle_of(upper_fd, n->new_handle))
+        if (st.st_ino != n->new_inode || st.st_nlink == 0 || !pair_is(&p, n->new_handle))
                 return -ESTALE;
-        *ret_fd = TAKE_FD(fd);
-        *ret_upper_fd = TAKE_FD(upper_fd);
+        *ret = TAKE_PAIR(p);
         return 0;
 }
 
-/* Users may have moved the directory anywhere in the overlay; what stands in the upper stands at the same
- * path there. */
-static int open_new_by_handle(Exchange *x, const char *handle, int *ret_fd, int *ret_upper_fd) {
-        _cleanup_close_ int at = -EBADF, fd = -EBADF, upper_fd = -EBADF;
-        _cleanup_free_ char *path = NULL;
+/* The new directory that stands for n, wherever in the overlay its users have moved it. -ESTALE: gone for
+ * good, -EAGAIN: on its way. */
+static int open_new(const Exchange *x, const Node *n, DirectoryPair *ret) {
+        int r = open_new_by_path(x, n, ret);
 
-        if (!handle)
-                return -ESTALE;
-        at = file_handle_open(x->context->upper_fd, handle, &path);
-        if (at < 0)
-                return at == -ENOENT || at == -EXDEV ? -ESTALE : at;
-        fd = open_dir_beneath(x->context->root_fd, path);
-        upper_fd = open_dir_beneath(x->context->upper_fd, path);
-        if (fd < 0 || upper_fd < 0 || !is_handle_of(upper_fd, handle))
-                return -EAGAIN;
-        *ret_fd = TAKE_FD(fd);
-        *ret_upper_fd = TAKE_FD(upper_fd);
-        return 0;
-}
-
-/* The new directory that stands for n, wherever its users have moved it. -ESTALE: gone for good, -EAGAIN: on
- * its way. */
-static int open_new(Exchange *x, const Node *n, int *ret_fd, int *ret_upper_fd) {
-        _cleanup_free_ char *path = node_path(n);
-        int r = -ESTALE;
-
-        if (path)
-                r = open_new_by_path(x, n, path, ret_fd, ret_upper_fd);
-        return r == -ESTALE ? open_new_by_handle(x, n->new_handle, ret_fd, ret_upper_fd) : r;
+        return r == -ESTALE ? pair_open_handle(context_root(x->context), n->new_handle, ret) : r;
 }
 
 /* The old tree of a directory below, moved along by its own keeper. Any other name is a user's, however it
@@ -93,10 +55,10 @@ static bool is_kept_tree(const Exchange *x, const RawEntry *raw) {
 static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
         const Exchange *x = s->x;
         const Node *node =
-                e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old_upper_fd, raw) : NULL;
+                e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old.upper_fd, raw) : NULL;
 
         return apply_addition(
-                s, e, raw, replay_found(e, raw, node, s->new_fd >= 0, x->is_kept, x->is_final_look));
+                s, e, raw, replay_found(e, raw, node, s->new.fd >= 0, x->is_kept, x->is_final_look));
 }
 
 static int compare_entry(Sides *s, const RawEntry *raw) {
@@ -142,30 +104,21 @@ static void note_unless_seen(Sides *s, Entry *e) {
 }
 
 static void note_unseen(Sides *s) {
-        Entry *e, *next;
-
         for (unsigned i = 0; !s->changes.all && i < s->changes.n; i++) {
-                e = node_find(s->node, s->changes.names[i]);
+                Entry *e = node_find(s->node, s->changes.names[i]);
+
                 if (e)
                         note_unless_seen(s, e);
         }
         if (!s->changes.all)
                 return;
-        HASH_ITER(hh, s->node->entries, e, next) {
+        ENTRY_FOREACH (s->node, e)
                 note_unless_seen(s, e);
-        }
 }
 
 /* -ENOENT: it was moved or removed, and its parent tells. */
 static int open_old(Sides *s) {
-        Exchange *x = s->x;
-        _cleanup_free_ char *path = node_path(s->node);
-
-        if (!path)
-                return -ENOENT;
-        s->old_fd = open_dir_beneath(x->old_fd, path);
-        s->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        return s->old_fd < 0 || s->old_upper_fd < 0 || !is_handle_of(s->old_upper_fd, s->node->old_handle)
+        return node_open_pair(s->node, s->x->old, &s->old) < 0 || !pair_is(&s->old, s->node->old_handle)
                 ? -ENOENT
                 : 0;
 }
@@ -174,9 +127,9 @@ static int reconcile_sides(Sides *s) {
         int r = open_old(s);
 
         if (r >= 0)
-                r = raw_list_changes(s->old_upper_fd, &s->changes, &s->list);
+                r = raw_list_changes(s->old.upper_fd, &s->changes, &s->list);
         if (r >= 0)
-                r = open_new(s->x, s->node, &s->new_fd, &s->new_upper_fd);
+                r = open_new(s->x, s->node, &s->new);
         if (r == -ESTALE) /* its users removed it for good */
                 r = 0;
         for (size_t i = 0; r >= 0 && i < s->list.n; i++)
@@ -187,18 +140,9 @@ static int reconcile_sides(Sides *s) {
 }
 
 static void clear_seen(Node *n) {
-        Entry *e, *next;
-
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e)
                 e->is_seen = false;
-        }
 }
-
-#define SIDES_INIT(x_, n_)                                                                                  \
-        {                                                                                                   \
-                .x = (x_), .node = (n_), .old_fd = -EBADF, .old_upper_fd = -EBADF, .new_fd = -EBADF,        \
-                .new_upper_fd = -EBADF                                                                      \
-        }
 
 static int reconcile_node(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = SIDES_INIT(x, n);
@@ -219,8 +163,7 @@ int forget(Sides *s, Entry *e) {
         int r = 0;
 
         if (e->is_placed)
-                r = e->dir ? prune_directory(s->x, s->new_fd, s->new_upper_fd, e)
-                           : take_out(s->x, s->new_fd, s->new_upper_fd, s->node, e);
+                r = e->dir ? prune_directory(s->x, s->new, e) : take_out(s->x, s->new, s->node, e);
         if (r < 0)
                 return r;
         entry_drop(s->node, e);
@@ -237,12 +180,11 @@ static bool is_there(int dfd, const char *name) {
 static int forget_gone(Exchange *x, Node *n) {
         _cleanup_(sides_done) Sides s = SIDES_INIT(x, n);
         int r = open_old(&s);
-        Entry *e, *next;
 
         if (r >= 0)
-                r = open_new(x, n, &s.new_fd, &s.new_upper_fd);
+                r = open_new(x, n, &s.new);
         n->is_deferred |= r == -EAGAIN;
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 bool is_gone = e->is_gone;
 
                 e->is_gone = false;
@@ -250,7 +192,7 @@ static int forget_gone(Exchange *x, Node *n) {
                         continue;
                 if (r == -ESTALE) /* its users have removed all of it */
                         entry_drop(n, e);
-                else if (is_there(s.old_upper_fd, e->name)) /* again */
+                else if (is_there(s.old.upper_fd, e->name)) /* again */
                         node_note_change(n, e->name);
                 else
                         r = forget(&s, e);

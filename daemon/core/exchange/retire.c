@@ -23,50 +23,44 @@
 /* For so many looks the removal of an old tree waits for a directory that cannot be compared just now. */
 #define UNCOMPARED_LOOKS 20
 
-typedef struct RemoveTask {
-        Exchange *x;
-        Node *node;
-} RemoveTask;
-
 /* Nobody was in the tree since the exchange, nobody reaches it: what stands there is what was put there. */
-static int unlink_checked(int old_fd, int old_upper_fd, const Entry *e) {
+static int unlink_checked(DirectoryPair old, const Entry *e) {
         struct stat st;
 
-        if (fstatat(old_upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(old.upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         if (st.st_ino != e->inode)
                 return 0;
-        return unlinkat(old_fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
+        return unlinkat(old.fd, e->name, 0) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
 }
 
 /* What one entry says does not stop the others: the first cause is told in the end, and all is tried again
  * later. */
 static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
         _cleanup_free_ char *path = exchange_node_path(x, n, name);
+        Failure f = FAILURE_INIT;
 
-        (void) pthread_mutex_lock(&x->tree->lock);
         (void) failure_set_errno(
-                &x->failure, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
+                &f, r, "cannot remove '%s' from the old tree of '%s/%s'", path ?: name,
                 x->context->overlay->mount_point, x->tree->path);
-        (void) pthread_mutex_unlock(&x->tree->lock);
+        batch_note(&x->batch, &f);
 }
 
 /* The lower file went, or does not answer: it cannot be looked up. It is but another name of what stands in
  * the new tree, so nothing is lost with it either way, and here in staging nobody else looks it up. */
-static int remove_orphan(Exchange *x, int old_fd, int old_upper_fd, const Entry *e) {
-        int r = orphan_remove(x->context->root_fd, old_fd, old_upper_fd, e->name, e->inode);
+static int remove_orphan(Exchange *x, DirectoryPair old, const Entry *e) {
+        int r = orphan_remove(x->context->root_fd, old, e->name, e->inode);
 
         return r == -EAGAIN ? 0 : r < 0 ? r : 1;
 }
 
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
  * somebody there, and goes from the new tree as well, unless it was us before a crash. */
-static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upper_fd) {
-        int r = x->was_used || x->is_resumed ? take_out(x, old_fd, old_upper_fd, n, e)
-                                             : unlink_checked(old_fd, old_upper_fd, e);
+static void remove_entry(Exchange *x, Node *n, Entry *e, DirectoryPair old) {
+        int r = x->was_used || x->is_resumed ? take_out(x, old, n, e) : unlink_checked(old, e);
 
         if (r == -EIO || r == -ESTALE)
-                r = remove_orphan(x, old_fd, old_upper_fd, e);
+                r = remove_orphan(x, old, e);
         if (r > 0)
                 e->is_placed = false; /* what is missing from now on is missing because of us */
         else if (r == 0)
@@ -76,60 +70,36 @@ static void remove_entry(Exchange *x, Node *n, Entry *e, int old_fd, int old_upp
 }
 
 static int remove_entries(Exchange *x, Node *n) {
-        _cleanup_close_ int old_fd = -EBADF, old_upper_fd = -EBADF;
-        _cleanup_free_ char *path = node_path(n);
-        Entry *e, *next;
+        _cleanup_pair_ DirectoryPair old = DIRECTORY_PAIR_INIT;
+        int r = node_open_pair(n, x->old, &old);
 
-        if (!path)
-                return -ENOMEM;
-        old_fd = open_dir_beneath(x->old_fd, path);
-        old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (errno_is_gone(old_fd) || errno_is_gone(old_upper_fd))
-                return 0;
-        if (old_fd < 0 || old_upper_fd < 0)
-                return old_fd < 0 ? old_fd : old_upper_fd;
-        HASH_ITER(hh, n->entries, e, next) {
-                if (!e->dir && e->is_placed && e->type != DT_WHT && !exchange_should_stop(x))
-                        remove_entry(x, n, e, old_fd, old_upper_fd);
-        }
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        ENTRY_FOREACH (n, e)
+                if (!e->dir && e->is_placed && e->type != DT_WHT && !batch_should_stop(&x->batch))
+                        remove_entry(x, n, e, old);
         return 0;
 }
 
-static void remove_task(void *argument, unsigned thread) {
-        _cleanup_free_ RemoveTask *t = argument;
-        int r = exchange_should_stop(t->x) ? 0 : remove_entries(t->x, t->node);
+static void remove_task(Exchange *x, Node *n) {
+        int r = remove_entries(x, n);
 
         if (r < 0)
-                note_failure(t->x, r, t->node, NULL);
+                note_failure(x, r, n, NULL);
 }
 
 static int submit_remove(Node *n, void *userdata) {
-        Exchange *x = userdata;
-        RemoveTask *t = malloc(sizeof(RemoveTask));
-        int r;
-
-        if (!t)
-                return -ENOMEM;
-        *t = (RemoveTask){ .x = x, .node = n };
-        r = pool_submit(x->pool, remove_task, t);
-        if (r < 0)
-                free(t);
-        return r;
+        return exchange_submit(userdata, n, remove_task);
 }
 
 static int old_parent(Exchange *x, const Node *n, int *ret_fd, const char **ret_name) {
-        _cleanup_free_ char *path = NULL;
-
         if (!n->entry) {
                 *ret_name = x->is_beside ? x->beside_name : STAGING_TREE;
-                *ret_fd = fcntl(x->is_beside ? x->parent_fd : x->staging.dir_fd, F_DUPFD_CLOEXEC, 3);
+                *ret_fd = fcntl(x->is_beside ? x->parent.fd : x->staging.dir.fd, F_DUPFD_CLOEXEC, 3);
                 return *ret_fd < 0 ? -errno : 0;
         }
-        path = node_path(n->parent);
-        if (!path)
-                return -ENOMEM;
         *ret_name = n->entry->name;
-        *ret_fd = open_dir_beneath(x->old_fd, path);
+        *ret_fd = node_open(n->parent, x->old.fd);
         return *ret_fd < 0 ? *ret_fd : 0;
 }
 
@@ -161,16 +131,13 @@ static int remove_lower_name(int dfd, const char *name, unsigned char type, void
 }
 
 static int remove_lower_names(Exchange *x, Node *n) {
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
-        _cleanup_close_ int upper_fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        _cleanup_pair_ DirectoryPair old = DIRECTORY_PAIR_INIT;
         bool holds_entries = false;
-        int r;
+        int r = node_open_pair(n, x->old, &old);
 
-        if (fd < 0 || upper_fd < 0)
-                return fd < 0 ? fd : upper_fd;
-        r = dir_foreach(upper_fd, is_not_whiteout, &holds_entries);
-        return r < 0 || holds_entries ? r : dir_foreach(fd, remove_lower_name, &upper_fd);
+        if (r >= 0)
+                r = dir_foreach(old.upper_fd, is_not_whiteout, &holds_entries);
+        return r < 0 || holds_entries ? r : dir_foreach(old.fd, remove_lower_name, &old.upper_fd);
 }
 
 static int remove_directory_at(Exchange *x, const Node *n) {
@@ -184,19 +151,16 @@ static int remove_directory_at(Exchange *x, const Node *n) {
 }
 
 static bool old_stands(const Exchange *x, const Node *n) {
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
+        _cleanup_close_ int fd = node_open(n, x->old.upper_fd);
 
         return fd >= 0 && (!n->old_handle || is_handle_at(fd, "", n->old_handle));
 }
 
 /* What never found a place in the new tree: nobody stands here any more. */
 static int keep_aside(Exchange *x, Node *n) {
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
-        Entry *e, *next;
+        _cleanup_close_ int fd = node_open(n, x->old.fd);
 
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 int r = fd;
 
                 if (e->aside == 0)
@@ -221,7 +185,7 @@ static int take_over_late(Exchange *x, Node *n) {
         (void) tree_resume_deferred(x->tree);
         if (r >= 0)
                 r = reconcile_dirty(x);
-        return r < 0 ? r : x->failure.error ? -x->failure.error : 1;
+        return r < 0 ? r : x->batch.failure.error ? -x->batch.failure.error : 1;
 }
 
 static int remove_directory(Exchange *x, Node *n) {
@@ -274,7 +238,7 @@ static int mark_remove(Exchange *x) {
         r = exchange_save(x, /* sync= */ true);
         if (r < 0)
                 return r;
-        r = file_write_atomic(x->staging.dir_fd, STAGING_REMOVE, "", 0);
+        r = file_write_atomic(x->staging.dir.fd, STAGING_REMOVE, "", 0);
         if (r >= 0)
                 x->phase = PHASE_REMOVE;
         return r;
@@ -283,18 +247,18 @@ static int mark_remove(Exchange *x) {
 static int remove_tree(Exchange *x) {
         int r = mark_remove(x);
 
-        if (r >= 0 && !x->pool)
-                r = pool_new(x->context->options.n_threads, &x->pool);
+        if (r >= 0)
+                r = batch_begin(&x->batch);
         if (r >= 0)
                 r = tree_foreach(x->tree, submit_remove, x);
         if (r >= 0)
-                r = exchange_wait(x, JOB_APPLYING);
-        if (r != -ESHUTDOWN) /* threads that hang use it still */
-                x->pool = pool_free(x->pool);
+                r = batch_wait(&x->batch, JOB_APPLYING);
+        if (r != RESULT_HUNG) /* threads that hang use it still */
+                batch_end(&x->batch);
         if (r >= 0)
                 r = reconcile_dirty(x);
         if (r >= 0)
-                r = -x->failure.error;
+                r = -x->batch.failure.error;
         return r < 0 ? r : remove_directories(x);
 }
 
@@ -304,8 +268,8 @@ static int keep_for(Exchange *x, const Occupants *standing) {
         int r = 0;
 
         x->was_used = x->is_kept = true;
-        if (x->parent_fd >= 0) {
-                times_guard_begin(&guard, x->parent_fd);
+        if (x->parent.fd >= 0) {
+                times_guard_begin(&guard, x->parent.fd);
                 r = exchange_move_beside(x);
                 times_guard_end(&guard, names);
         }
@@ -314,14 +278,14 @@ static int keep_for(Exchange *x, const Occupants *standing) {
 }
 
 static int take_back(Exchange *x) {
-        if (renameat2(x->parent_fd, x->beside_name, x->staging.dir_fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
+        if (renameat2(x->parent.fd, x->beside_name, x->staging.dir.fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
                 return -errno;
-        if (is_handle_at(x->staging.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
+        if (is_handle_at(x->staging.dir.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
                 x->is_beside = false;
                 return 0;
         }
         /* Not ours: somebody put it there just now. */
-        (void) renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE);
+        (void) renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside_name, RENAME_NOREPLACE);
         return -EAGAIN;
 }
 
@@ -333,7 +297,7 @@ static int leave_beside(Exchange *x) {
 
         if (!x->is_beside)
                 return 0;
-        times_guard_begin(&guard, x->parent_fd);
+        times_guard_begin(&guard, x->parent.fd);
         r = take_back(x);
         times_guard_end(&guard, names);
         return r;
@@ -387,7 +351,7 @@ static bool is_root_gone(const Exchange *x) {
 
         if (!x->is_beside)
                 return false;
-        r = file_handle_at(x->parent_upper_fd, x->beside_name, &found);
+        r = file_handle_at(x->parent.upper_fd, x->beside_name, &found);
         return r == -ENOENT ||
                 (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
 }
@@ -436,7 +400,7 @@ static void tell_failure(Exchange *x, int r) {
         if (x->has_told_failure)
                 return;
         x->has_told_failure = true;
-        failure_move(&f, &x->failure);
+        failure_move(&f, &x->batch.failure);
         (void) failure_set_errno(&f, r, "cannot remove the old tree");
         context_note(x->context, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));
 }
@@ -444,11 +408,11 @@ static void tell_failure(Exchange *x, int r) {
 int exchange_retire(Exchange *x) {
         int r;
 
-        exchange_forget_failure(x);
+        batch_forget_failure(&x->batch);
         r = retire_once(x);
         if (r == 1)
                 x->phase = PHASE_FINAL;
-        if (r < 0 && r != -ESHUTDOWN)
+        if (r < 0 && r != RESULT_HUNG)
                 tell_failure(x, r);
         return r;
 }

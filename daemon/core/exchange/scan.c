@@ -21,7 +21,7 @@
 /* An old directory while it is read, and what is being done: should it fail, that is told. */
 typedef struct Open {
         char *path; /* in the tree */
-        int fd, upper_fd;
+        DirectoryPair old;
         ErrorCall call;
         const char *what;
         char name[NAME_MAX + 1]; /* of the entry, "" the directory itself */
@@ -29,13 +29,12 @@ typedef struct Open {
 
 #define OPEN_INIT                                                                                           \
         (Open) {                                                                                            \
-                .fd = -EBADF, .upper_fd = -EBADF                                                            \
+                .old = DIRECTORY_PAIR_INIT                                                                  \
         }
 
 static void open_done(Open *o) {
         free(o->path);
-        (void) fd_close(o->fd);
-        (void) fd_close(o->upper_fd);
+        pair_done(&o->old);
         *o = OPEN_INIT;
 }
 
@@ -49,8 +48,7 @@ static void block_layer(Node *n, const OverlayInnerMount *m, const char *how) {
         node_block(
                 n, DIRECTORY_PENDING,
                 "it %s a layer of the overlay at '%s' (seen by process %d), which would go on showing the "
-                "old "
-                "tree",
+                "old tree",
                 how, m->where, (int) m->pid);
 }
 
@@ -74,7 +72,7 @@ static int check_mounts(Exchange *x, Node *n, const char *name) {
                 node_block(
                         n, DIRECTORY_EXCLUDED, "something is mounted upon it at '%s' (seen by process %d)",
                         m->where, (int) m->pid);
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* Lookups of the other overlay remember the directories of its layer: those below are lost to it as well. */
@@ -85,7 +83,7 @@ static int check_around(Exchange *x, Node *n) {
         if (r <= 0)
                 return r;
         block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may lie in" : "lies in");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* One that is spelled in another way, or stood elsewhere when the other overlay was mounted. */
@@ -97,7 +95,7 @@ static int check_layer(Exchange *x, Node *n, int fd) {
         if (r <= 0)
                 return r;
         block_layer(n, m, m->is_somewhere && m->inode == 0 ? "may be" : "is");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static int check_excluded(Exchange *x, Node *n) {
@@ -106,7 +104,7 @@ static int check_excluded(Exchange *x, Node *n) {
         if (!path || !globs_match_within(&x->context->options.exclude, path))
                 return !n->parent || path ? 0 : -ENOMEM;
         node_block(n, DIRECTORY_EXCLUDED, "Exclude= says so");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* What the kernel would refuse later: to move or to empty it, or to put it there (docs/overlayfs.md 3.5). */
@@ -115,7 +113,7 @@ static int check_fileattr(const Exchange *x, Node *n, int fd) {
         int r = fileattr_get(fd, &a);
 
         if (r >= 0 && !n->parent)
-                r = fileattr_get(x->parent_fd, &parent);
+                r = fileattr_get(x->parent.fd, &parent);
         if (r < 0)
                 return r;
         if (fileattr_is_frozen(&a))
@@ -130,14 +128,14 @@ static int check_fileattr(const Exchange *x, Node *n, int fd) {
                         parent.x.fsx_projid, a.x.fsx_projid);
         else
                 return 0;
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static int copy_up_old(Exchange *x, Node *n, Open *o) {
-        int r = meta_copy_up(o->fd);
+        int r = meta_copy_up(o->old.fd);
 
         if (r == -EPERM) {
-                r = check_fileattr(x, n, o->fd);
+                r = check_fileattr(x, n, o->old.fd);
                 return r < 0 ? r : -EPERM;
         }
         if (r == -EXDEV) {
@@ -145,12 +143,12 @@ static int copy_up_old(Exchange *x, Node *n, Open *o) {
                         n, DIRECTORY_EXCLUDED,
                         "it cannot be copied up: the directory it is in hands on its project (chattr +P), "
                         "and the work directory has another one");
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
         if (r < 0)
                 return r;
-        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
-        return o->upper_fd == -ENOENT ? 1 : o->upper_fd < 0 ? o->upper_fd : 0;
+        o->old.upper_fd = open_dir_beneath(x->old.upper_fd, o->path);
+        return o->old.upper_fd == -ENOENT ? 1 : o->old.upper_fd < 0 ? o->old.upper_fd : 0;
 }
 
 /* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
@@ -168,25 +166,25 @@ static int open_old(Exchange *x, Node *n, Open *o) {
                 r = check_excluded(x, n);
         if (r < 0)
                 return r;
-        o->fd = open_dir_beneath(x->old_fd, o->path);
-        if (o->fd == -EXDEV) {
+        o->old.fd = open_dir_beneath(x->old.fd, o->path);
+        if (o->old.fd == -EXDEV) {
                 node_block(n, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
-        if (errno_is_gone(o->fd))
+        if (errno_is_gone(o->old.fd))
                 return 1;
-        r = o->fd < 0 ? o->fd : check_layer(x, n, o->fd);
+        r = o->old.fd < 0 ? o->old.fd : check_layer(x, n, o->old.fd);
         if (r < 0)
                 return r;
-        o->upper_fd = open_dir_beneath(x->old_upper_fd, o->path);
+        o->old.upper_fd = open_dir_beneath(x->old.upper_fd, o->path);
         open_begin(o, CALL_COPY_UP, "copy up the metadata of the directory");
-        if (o->upper_fd == -ENOENT)
+        if (o->old.upper_fd == -ENOENT)
                 r = copy_up_old(x, n, o);
         else
-                r = o->upper_fd < 0 ? o->upper_fd : 0;
+                r = o->old.upper_fd < 0 ? o->old.upper_fd : 0;
         if (r == 0)
                 open_begin(o, CALL_READ, "read the inode flags of the directory");
-        return r == 0 ? check_fileattr(x, n, o->fd) : r;
+        return r == 0 ? check_fileattr(x, n, o->old.fd) : r;
 }
 
 static int set_lower(Node *n, const char *a, const char *b) {
@@ -246,7 +244,6 @@ typedef struct Listing {
         Exchange *x;
         Node *node;
         Open *open;
-        int upper_fd;
         const Node *recorded;
 } Listing;
 
@@ -258,7 +255,7 @@ static int refuse_size(Exchange *x) {
                 "'%s/%s' holds more than MaxEntries=%llu entries; finalize it by hand, or raise MaxEntries=",
                 x->context->overlay->mount_point, x->tree->path,
                 (unsigned long long) x->context->options.max_entries);
-        exchange_refuse(x, &failure);
+        batch_fail(&x->batch, &failure);
         return -EFBIG;
 }
 
@@ -277,7 +274,7 @@ static int note_entry(Listing *l, const char *name, unsigned char type, const Up
                 e->xattrs = known->xattrs;
                 e->ctime = known->ctime;
         }
-        if (atomic_fetch_add(&l->x->n_total, 1) < l->x->context->options.max_entries)
+        if (atomic_fetch_add(&l->x->batch.n_total, 1) < l->x->context->options.max_entries)
                 return 0;
         return refuse_size(l->x);
 }
@@ -291,12 +288,12 @@ static int list_entry(int dfd, const char *name, unsigned char type, void *userd
                 node_block(
                         l->node, DIRECTORY_PENDING,
                         "it holds '%s', the old tree of a directory in which processes still stand", name);
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
         r = type == DT_DIR ? 0 : check_mounts(l->x, l->node, name);
         if (r < 0)
                 return r;
-        r = upper_entry_read(l->upper_fd, name, &ue);
+        r = upper_entry_read(l->open->old.upper_fd, name, &ue);
         if (r < 0) {
                 open_begin(l->open, CALL_READ, "read what the upper layer says of");
                 (void) snprintf(l->open->name, sizeof(l->open->name), "%s", name);
@@ -305,7 +302,7 @@ static int list_entry(int dfd, const char *name, unsigned char type, void *userd
         if (!l->node->is_merged && ue.class == UPPER_REDIRECT && l->x->tree->is_undo) {
                 l->x->result->has_merged_child = true;
                 node_block(l->node, DIRECTORY_PENDING, "it holds the merged directory '%s'", name);
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
         return note_entry(l, name, type, &ue);
 }
@@ -329,24 +326,22 @@ static int list_whiteout(int dfd, const char *name, unsigned char type, void *us
  * known to stand in the old tree would keep that from ever being removed. */
 static int list_hidden(Listing *l) {
         _cleanup_(raw_list_done) RawList raw = { 0 };
-        int r = raw_list_read(l->upper_fd, &raw);
+        int r = raw_list_read(l->open->old.upper_fd, &raw);
 
         for (size_t i = 0; r >= 0 && i < raw.n; i++) {
                 const RawEntry *e = raw.items + i;
 
                 if (e->type != DT_WHT && !node_find(l->node, e->name))
-                        r = list_entry(l->upper_fd, e->name, e->type, l);
+                        r = list_entry(l->open->old.upper_fd, e->name, e->type, l);
         }
         return r;
 }
 
 /* Names the record knows and the directory has no more: deleted since, and to stay so after an undo. */
 static int list_deleted(Listing *l) {
-        Entry *e, *next;
-
         if (!l->recorded)
                 return 0;
-        HASH_ITER(hh, l->recorded->entries, e, next) {
+        ENTRY_FOREACH (l->recorded, e) {
                 int r = e->is_local ? 0 : node_add(l->node, e->name, DT_WHT, NULL);
                 if (r < 0 && r != -EEXIST)
                         return r;
@@ -359,7 +354,6 @@ static int list_old(Exchange *x, Node *n, Open *o) {
                 .x = x,
                 .node = n,
                 .open = o,
-                .upper_fd = o->upper_fd,
                 .recorded = n->is_merged ? NULL : records_find(x->records, n->old_handle),
         };
         int r;
@@ -370,9 +364,9 @@ static int list_old(Exchange *x, Node *n, Open *o) {
         else if (l.recorded)
                 n->base = l.recorded->base;
         /* First: where something is made anew meanwhile, it is not taken for a name that was never there. */
-        r = n->is_merged ? dir_foreach(o->upper_fd, list_whiteout, &l) : 0;
+        r = n->is_merged ? dir_foreach(o->old.upper_fd, list_whiteout, &l) : 0;
         if (r >= 0)
-                r = dir_foreach(o->fd, list_entry, &l);
+                r = dir_foreach(o->old.fd, list_entry, &l);
         if (r == -EIO && x->tree->is_undo)
                 open_begin(
                         o, CALL_READ,
@@ -384,11 +378,7 @@ static int list_old(Exchange *x, Node *n, Open *o) {
 
 /* The root of the new tree; where it stands changes later, so it is held. */
 static int hold_new_root(Exchange *x) {
-        x->new_upper_fd = open_dir_beneath(x->staging.upper_fd, STAGING_TREE);
-        if (x->new_upper_fd < 0)
-                return x->new_upper_fd;
-        x->new_fd = open_dir_beneath(x->staging.dir_fd, STAGING_TREE);
-        return x->new_fd < 0 ? x->new_fd : 0;
+        return pair_open(x->staging.dir, STAGING_TREE, &x->new);
 }
 
 static int make_directory(Exchange *x, Node *n, const char *path) {
@@ -402,7 +392,7 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
         else
-                r = mkdirat(n->entry ? x->new_fd : x->staging.dir_fd, n->entry ? path : STAGING_TREE, 0700) <
+                r = mkdirat(n->entry ? x->new.fd : x->staging.dir.fd, n->entry ? path : STAGING_TREE, 0700) <
                                 0
                         ? -errno
                         : 0;
@@ -410,7 +400,7 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
                 r = hold_new_root(x);
         if (r < 0)
                 return r;
-        fd = open_dir_beneath(x->new_upper_fd, path);
+        fd = open_dir_beneath(x->new.upper_fd, path);
         if (fd < 0)
                 return fd;
         if (fstat(fd, &st) < 0)
@@ -432,7 +422,7 @@ static int watch_node(Exchange *x, Node *n, int fd) {
         node_block(
                 n, DIRECTORY_EXCLUDED,
                 "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* What is below a directory that is left out is tried by itself, also what the listing did not get to. */
@@ -448,11 +438,11 @@ static int look_at(Exchange *x, Node *n, Open *o) {
         if (r != 0)
                 return r;
         open_begin(o, CALL_READ, "watch the directory");
-        r = watch_node(x, n, o->fd);
+        r = watch_node(x, n, o->old.fd);
         if (r < 0)
                 return r;
         open_begin(o, CALL_READ, "identify the directory");
-        r = identify(x, n, o->upper_fd);
+        r = identify(x, n, o->old.upper_fd);
         return r < 0 ? r : list_old(x, n, o);
 }
 
@@ -471,84 +461,55 @@ static int scan_node(Exchange *x, Node *n) {
                 open_begin(&o, CALL_MAKE, "make the new directory for");
                 r = make_directory(x, n, o.path);
         }
-        if (r >= 0 || r == -EAGAIN || exchange_should_stop(x))
+        if (r >= 0 || r == -EAGAIN || batch_should_stop(&x->batch))
                 return r;
-        r = exchange_error(x, o.call, r, n, o.fd, o.name[0] ? o.name : NULL, o.what);
-        if (r == -EUCLEAN && o.fd >= 0 && !x->tree->is_undo)
-                (void) dir_foreach(o.fd, add_directory, n);
+        r = exchange_error(x, o.call, r, n, o.old.fd, o.name[0] ? o.name : NULL, o.what);
+        if (r == RESULT_BLOCKED && o.old.fd >= 0 && !x->tree->is_undo)
+                (void) dir_foreach(o.old.fd, add_directory, n);
         return r;
 }
 
-typedef struct ScanTask {
-        Exchange *x;
-        Node *node;
-} ScanTask;
-
-static void scan_task(void *argument, unsigned thread);
+static void scan_task(Exchange *x, Node *n);
 
 static int submit_children(Exchange *x, Node *n) {
-        Entry *e, *next;
+        int r = 0;
 
-        HASH_ITER(hh, n->entries, e, next) {
-                ScanTask *t = e->dir ? malloc(sizeof(ScanTask)) : NULL;
-                int r;
-
-                if (!e->dir)
-                        continue;
-                if (!t)
-                        return -ENOMEM;
-                *t = (ScanTask){ .x = x, .node = e->dir };
-                r = pool_submit(x->pool, scan_task, t);
-                if (r < 0) {
-                        free(t);
-                        return r;
-                }
-        }
-        return 0;
+        ENTRY_FOREACH (n, e)
+                if (r >= 0 && e->dir)
+                        r = exchange_submit(x, e->dir, scan_task);
+        return r;
 }
 
 static void scan_outcome(Exchange *x, Node *n, int r) {
         if (r == 1 && n->parent) {
-                atomic_fetch_add(&x->n_done, 1);
+                atomic_fetch_add(&x->batch.n_done, 1);
                 node_recheck(n->parent);
         } else if (r == 1)
                 x->has_moved = true;
 }
 
-static void scan_task(void *argument, unsigned thread) {
-        _cleanup_free_ ScanTask *t = argument;
+static void scan_task(Exchange *x, Node *n) {
         uint64_t begin;
         int r;
 
-        if (exchange_should_stop(t->x))
-                return;
-        throttle_wait(t->x->context->throttle, t->x->context, 1);
+        throttle_wait(x->context->throttle, x->context, 1);
         begin = now_monotonic_usec();
-        r = scan_node(t->x, t->node);
-        throttle_observe(t->x->context->throttle, t->x->pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
+        r = scan_node(x, n);
+        throttle_observe(x->context->throttle, x->batch.pool, PACE_DIRECTORY, now_monotonic_usec() - begin);
         if (r == 0) {
-                if (t->node->parent)
-                        atomic_fetch_add(&t->x->n_done, 1);
-                r = submit_children(t->x, t->node);
+                if (n->parent)
+                        atomic_fetch_add(&x->batch.n_done, 1);
+                r = submit_children(x, n);
                 if (r < 0)
-                        exchange_fail(t->x, r, t->node, NULL, "read the directory");
+                        exchange_fail(x, r, n, NULL, "read the directory");
         }
-        scan_outcome(t->x, t->node, r);
+        scan_outcome(x, n, r);
 }
 
 int build_scan(Exchange *x) {
-        ScanTask *t = malloc(sizeof(ScanTask));
-        int r;
+        int r = exchange_submit(x, x->tree->root, scan_task);
 
-        if (!t)
-                return -ENOMEM;
-        *t = (ScanTask){ .x = x, .node = x->tree->root };
-        r = pool_submit(x->pool, scan_task, t);
-        if (r < 0) {
-                free(t);
-                return r;
-        }
-        return exchange_wait(x, JOB_RUNNING);
+        return r < 0 ? r : batch_wait(&x->batch, JOB_RUNNING);
 }
 
 int build_late(Exchange *x, Node *n) {

@@ -20,8 +20,7 @@ typedef struct Youngest {
 } Youngest;
 static int find_youngest(Node *n, void *userdata) {
         Youngest *y = userdata;
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(y->x->old_upper_fd, path) : -ENOMEM;
+        _cleanup_close_ int fd = node_open(n, y->x->old.upper_fd);
         struct stat st;
 
         if (fd >= 0 && fstat(fd, &st) >= 0) {
@@ -48,10 +47,10 @@ void settle_begin(Exchange *x) {
  * machine the older state leads to the same end, since every step of reconciling is idempotent. sync: for
  * good, where it would not. */
 int exchange_save(Exchange *x, bool sync) {
-        int r = manifest_update(x->tree->root, x->staging.dir_fd, STAGING_SNAPSHOT, sync);
+        int r = manifest_update(x->tree->root, x->staging.dir.fd, STAGING_SNAPSHOT, sync);
 
         if (r >= 0 && x->is_resumed)
-                (void) unlinkat(x->staging.dir_fd, STAGING_SNAPSHOT_LAST, 0);
+                (void) unlinkat(x->staging.dir.fd, STAGING_SNAPSHOT_LAST, 0);
         if (r >= 0)
                 x->is_manifest_stale = false;
         return r;
@@ -81,7 +80,7 @@ int settle_once(Exchange *x) {
         r = sync_dirty(x);
         if (r >= 0)
                 r = build_copy_attributes(x);
-        if (r >= 0 || r == -EUCLEAN)
+        if (r >= 0 || r == RESULT_BLOCKED)
                 r = exchange_check_blocked(x);
         if (r < 0)
                 return r;
@@ -112,10 +111,9 @@ static int wait_quiet(Exchange *x, uint64_t deadline, Failure *reterr) {
                         return failure_set(
                                 reterr, FAILURE_BUSY, EBUSY,
                                 "'%s/%s' is never quiet: names in it changed within QuietSec= all the time; "
-                                "try again "
-                                "later or lower QuietSec=",
+                                "try again later or lower QuietSec=",
                                 x->context->overlay->mount_point, x->tree->path);
-                context_progress(x->context, JOB_WAITING, atomic_load(&x->n_done), atomic_load(&x->n_total));
+                batch_progress(&x->batch, JOB_WAITING);
                 r = watch_wait(x, 1 + (int) ((quiet - (now - x->changed_usec)) / USEC_PER_MSEC));
                 if (r < 0)
                         return r;

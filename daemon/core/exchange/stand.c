@@ -32,8 +32,7 @@ typedef struct Gathering {
 /* One that is gone by now is nobody's to write. */
 static int gather(Node *n, void *userdata) {
         Gathering *g = userdata;
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(g->x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int fd = node_open(n, g->x->old.fd);
 
         if (errno_is_gone(fd))
                 return 0;
@@ -110,15 +109,12 @@ typedef struct Conflict {
 static int find_old_tree(const char *id, void *userdata) {
         char name[sizeof(OLD_TREE_PREFIX) + STAGING_ID_LENGTH];
         _cleanup_(tree_freep) Tree *t = NULL;
-        _cleanup_close_ int dir_fd = -EBADF, fd = -EBADF;
+        _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *path = NULL;
         Conflict *c = userdata;
         int r;
 
-        (void) snprintf(name, sizeof(name), STAGING_NAME "/%s", id);
-        dir_fd = open_dir_beneath(c->context->upper_fd, name);
-        r = dir_fd < 0 ? dir_fd : staging_read_snapshot(dir_fd, &t);
-        if (r < 0 || !t->root->new_handle)
+        if (staging_read_snapshot_of(c->context, id, &t) < 0 || !t->root->new_handle)
                 return 0; /* it replays nothing */
         fd = file_handle_open(c->context->upper_fd, t->root->new_handle, &path);
         if (fd < 0 || !path_startswith(c->path, path))
@@ -192,7 +188,9 @@ static void tell(const Context *context, const Exchange *x, const Occupants *s, 
                 (void) describe(context, s, w->text);
                 w->told_usec = now;
         }
-        context_wait(context, x ? atomic_load(&x->n_done) : 0, x ? atomic_load(&x->n_total) : 0, w->text);
+        context_wait(
+                context, x ? atomic_load(&x->batch.n_done) : 0, x ? atomic_load(&x->batch.n_total) : 0,
+                w->text);
 }
 
 /* The new tree follows what changes meanwhile. */

@@ -35,7 +35,7 @@ static int note_beside(Exchange *x) {
 
         if (x->is_noted)
                 return 0;
-        r = file_write_atomic(x->staging.dir_fd, STAGING_BESIDE, "", 0);
+        r = file_write_atomic(x->staging.dir.fd, STAGING_BESIDE, "", 0);
         x->is_noted = r >= 0;
         return r;
 }
@@ -50,7 +50,7 @@ int exchange_move_beside(Exchange *x) {
         r = note_beside(x);
         if (r < 0)
                 return r;
-        if (renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->beside_name, RENAME_NOREPLACE) < 0)
+        if (renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside_name, RENAME_NOREPLACE) < 0)
                 return -errno;
         x->is_beside = true;
         return 0;
@@ -59,12 +59,12 @@ int exchange_move_beside(Exchange *x) {
 static int swap_names(Exchange *x) {
         int r;
 
-        r = renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
+        r = renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
                                                                                                    : 0;
         if (r != -EXDEV || redirect_max_raise(&x->context->redirect_max_hold) < 0)
                 return r;
         /* The kernel writes a redirect for the old tree, and found it too long (docs/overlayfs.md 2.5). */
-        return renameat2(x->staging.dir_fd, STAGING_TREE, x->parent_fd, x->name, RENAME_EXCHANGE) < 0
+        return renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->name, RENAME_EXCHANGE) < 0
                 ? -errno
                 : 0;
 }
@@ -73,8 +73,8 @@ static bool is_in_place(Exchange *x, bool swapped) {
         uint64_t at, staged;
         const Node *root = x->tree->root;
 
-        return upper_inode(x->parent_upper_fd, x->name, &at) >= 0 &&
-                upper_inode(x->staging.upper_fd, STAGING_TREE, &staged) >= 0 &&
+        return upper_inode(x->parent.upper_fd, x->name, &at) >= 0 &&
+                upper_inode(x->staging.dir.upper_fd, STAGING_TREE, &staged) >= 0 &&
                 at == (swapped ? root->new_inode : root->old_inode) &&
                 staged == (swapped ? root->old_inode : root->new_inode);
 }
@@ -151,13 +151,12 @@ static int check_mounts_again(Exchange *x, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_BUSY, EBUSY,
                 "'%s/%s' is, holds or lies in %s, which was made meanwhile; it can be exchanged once that "
-                "is "
-                "unmounted",
+                "is unmounted",
                 x->context->overlay->mount_point, x->tree->path, text);
 }
 
 /* What changes all the time has moved on while /proc was read. It is followed without another look at /proc,
- * as long as that one is young. 1: not in line. */
+ * as long as that one is young. An Exchanged: whether it is in line. */
 static int come_in_line(Exchange *x, Failure *reterr) {
         uint64_t deadline = now_monotonic_usec() + LOOK_VALID_USEC;
 
@@ -167,30 +166,29 @@ static int come_in_line(Exchange *x, Failure *reterr) {
                 if (r < 0)
                         return r;
                 if (now_monotonic_usec() > deadline)
-                        return 1;
+                        return EXCHANGED_NOT_YET;
                 if (r == 0)
-                        return 0;
+                        return EXCHANGED_DONE;
                 r = settle(x, reterr);
                 if (r < 0)
                         return r;
         }
 }
 
-/* Between the last look at the queue and the lock that the exchange takes lies the only window.
- * 1: not in line, 2: somebody came who is to be waited for. */
+/* Between the last look at the queue and the lock that the exchange takes lies the only window. */
 static int try_exchange(Exchange *x, Failure *reterr) {
         const char *const no_names[] = { NULL };
         TimesGuard guard;
         int r;
 
         /* xfs touches a directory whose ".." changes (xfs_cross_rename; docs/overlayfs.md 5.8). */
-        times_guard_begin(&guard, x->new_fd);
+        times_guard_begin(&guard, x->new.fd);
         r = check_mounts_again(x, reterr);
         if (r >= 0)
                 r = stand_check(x);
         if (r > 0)
-                return 2;
-        if (r == 0)
+                r = EXCHANGED_HELD_UP;
+        else if (r == 0)
                 r = come_in_line(x, reterr);
         if (r == 0) {
                 r = swap_checked(x);
@@ -211,9 +209,9 @@ int exchange_now(Exchange *x, Failure *reterr) {
         int r, priority = priority_raise();
         TimesGuard guard;
 
-        times_guard_begin(&guard, x->parent_fd);
+        times_guard_begin(&guard, x->parent.fd);
         r = x->has_standing ? note_beside(x) : 0; /* takes its time, which nobody has later */
-        while (r == 0 && (r = try_exchange(x, reterr)) == 1) {
+        while (r == 0 && (r = try_exchange(x, reterr)) == EXCHANGED_NOT_YET) {
                 r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
                 if (r < 0)
                         break;
@@ -225,5 +223,5 @@ int exchange_now(Exchange *x, Failure *reterr) {
         x->is_kept = x->is_beside;
         times_guard_end(&guard, names);
         priority_restore(priority);
-        return r == 2 ? 1 : r;
+        return r;
 }

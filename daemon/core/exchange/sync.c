@@ -11,50 +11,28 @@
 #include "core/lower/difference.h"
 #include "core/upper/names.h"
 
-/* An old directory, the raw listing of it, and the new directory that is to follow. */
-typedef struct Pair {
-        int old_fd, old_upper_fd, new_fd, new_upper_fd;
-        Changes changes;
-        RawList list;
-} Pair;
-
-static void pair_done(Pair *p) {
-        (void) fd_close(p->old_fd);
-        (void) fd_close(p->old_upper_fd);
-        (void) fd_close(p->new_fd);
-        (void) fd_close(p->new_upper_fd);
-        raw_list_done(&p->list);
-        changes_done(&p->changes);
-}
-
 /* 1: the old directory is not where it was; its parent, which is compared as well, knows more. */
-static int pair_open(Exchange *x, const Node *n, Pair *p) {
-        _cleanup_free_ char *path = node_path(n);
+static int open_sides(Sides *s) {
+        Exchange *x = s->x;
+        int r = node_open_pair(s->node, x->old, &s->old);
 
-        if (!path)
-                return n->entry || n == x->tree->root ? -ENOMEM : 1;
-        p->old_fd = open_dir_beneath(x->old_fd, path);
-        p->old_upper_fd = open_dir_beneath(x->old_upper_fd, path);
-        if (errno_is_gone(p->old_fd) || p->old_upper_fd == -ENOENT || p->old_upper_fd == -ENOTDIR)
+        if (errno_is_gone(r))
                 return 1;
-        if (p->old_fd < 0 || p->old_upper_fd < 0)
-                return p->old_fd < 0 ? p->old_fd : p->old_upper_fd;
-        p->new_fd = open_dir_beneath(x->new_fd, path);
-        p->new_upper_fd = open_dir_beneath(x->new_upper_fd, path);
-        if (p->new_fd < 0 || p->new_upper_fd < 0)
-                return p->new_fd < 0 ? p->new_fd : p->new_upper_fd;
-        return raw_list_changes(p->old_upper_fd, &p->changes, &p->list);
+        if (r >= 0)
+                r = node_open_pair(s->node, x->new, &s->new);
+        return r < 0 ? r : raw_list_changes(s->old.upper_fd, &s->changes, &s->list);
 }
 
 /* Moves a directory's new tree to the quarantine and its node to the detached ones, until it is known
  * whether it appeared somewhere else. */
-static int park_directory(Exchange *x, Entry *e, int new_fd) {
+static int park_directory(Sides *s, Entry *e) {
+        Staging *staging = &s->x->staging;
         char quarantine[16];
         Node *m = e->dir;
 
-        staging_new_name(&x->staging, quarantine);
+        staging_new_name(staging, quarantine);
         if (e->is_placed &&
-            renameat2(new_fd, e->name, x->staging.quarantine_fd, quarantine, RENAME_NOREPLACE) < 0 &&
+            renameat2(s->new.fd, e->name, staging->quarantine.fd, quarantine, RENAME_NOREPLACE) < 0 &&
             errno != ENOENT)
                 return -errno;
         node_detach(m);
@@ -66,28 +44,28 @@ static int park_directory(Exchange *x, Entry *e, int new_fd) {
  * was gone before it was put there, that would hide what the lower gets under its name. Through the overlay,
  * as the name may have been looked up: the kernel leaves a whiteout again if the lower has the name by now.
  */
-static int uncover(const Exchange *x, const Node *n, const Entry *e, int new_fd) {
-        if (!x->tree->is_undo || !n->lower || !e->is_local || e->is_placed)
+static int uncover(const Sides *s, const Entry *e) {
+        if (!s->x->tree->is_undo || !s->node->lower || !e->is_local || e->is_placed)
                 return 0;
-        if (mknodat(new_fd, e->name, S_IFREG | 0600, 0) < 0)
+        if (mknodat(s->new.fd, e->name, S_IFREG | 0600, 0) < 0)
                 return errno == EEXIST ? 0 : -errno;
-        return unlinkat(new_fd, e->name, 0) < 0 ? -errno : 0;
+        return unlinkat(s->new.fd, e->name, 0) < 0 ? -errno : 0;
 }
 
 /* Takes an entry out of the new tree. */
-static int take_away(Exchange *x, Node *n, Entry *e, Pair *p) {
-        int r = uncover(x, n, e, p->new_fd);
+static int take_away(Sides *s, Entry *e) {
+        int r = uncover(s, e);
 
         if (r < 0)
                 return r;
         /* It may have gone between being listed and being looked at, and so been taken for the lower's. */
-        if (n->is_merged && !x->tree->is_undo && !e->is_local)
-                e->is_local = difference_is_unknown_below(n, e->name, &x->lower);
+        if (s->node->is_merged && !s->x->tree->is_undo && !e->is_local)
+                e->is_local = difference_is_unknown_below(s->node, e->name, &s->x->lower);
         if (e->dir)
-                return park_directory(x, e, p->new_fd); /* drops the entry */
-        if (e->is_placed && unlinkat(p->new_fd, e->name, 0) < 0 && errno != ENOENT)
+                return park_directory(s, e); /* drops the entry */
+        if (e->is_placed && unlinkat(s->new.fd, e->name, 0) < 0 && errno != ENOENT)
                 return -errno;
-        entry_drop(n, e);
+        entry_drop(s->node, e);
         return 0;
 }
 
@@ -98,7 +76,7 @@ static int mark_attributes_dirty(Node *n, void *userdata) {
 }
 
 /* A directory that the tree knows under another name: its new tree follows. */
-static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p) {
+static int follow_move(Sides *s, Node *m, const char *name) {
         _cleanup_free_ char *from = node_path(m);
         char quarantine[16];
         int r;
@@ -106,28 +84,28 @@ static int follow_move(Exchange *x, Node *m, Node *n, const char *name, Pair *p)
         if (m->entry) {
                 if (!from)
                         return -ENOMEM;
-                r = renameat2(x->new_fd, from, p->new_fd, name, RENAME_NOREPLACE);
+                r = renameat2(s->x->new.fd, from, s->new.fd, name, RENAME_NOREPLACE);
         } else {
                 (void) snprintf(quarantine, sizeof(quarantine), "%u", m->quarantine);
-                r = renameat2(x->staging.quarantine_fd, quarantine, p->new_fd, name, RENAME_NOREPLACE);
+                r = renameat2(s->x->staging.quarantine.fd, quarantine, s->new.fd, name, RENAME_NOREPLACE);
         }
         if (r < 0)
                 return -errno;
         (void) mark_attributes_dirty(m, NULL);
-        return node_attach(m, n, name);
+        return node_attach(m, s->node, name);
 }
 
-static int apply_addition(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
-        Node *known = tree_find_old_at(x->tree, p->old_upper_fd, raw);
+static int add_entry(Sides *s, const RawEntry *raw) {
+        Node *known = tree_find_old_at(s->x->tree, s->old.upper_fd, raw), *n = s->node;
         Entry *e;
         int r;
 
         if (is_staging_name(raw->name)) {
                 node_block(n, DIRECTORY_PENDING, "it holds the old tree '%s'", raw->name);
-                return -EUCLEAN;
+                return RESULT_BLOCKED;
         }
-        if (known && known != x->tree->root)
-                return follow_move(x, known, n, raw->name, p);
+        if (known && known != s->x->tree->root)
+                return follow_move(s, known, raw->name);
         if (raw->type == DT_WHT) {
                 r = node_add(n, raw->name, DT_WHT, NULL);
                 return r == -EEXIST ? 0 : r;
@@ -137,33 +115,30 @@ static int apply_addition(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
                 return r;
         e->is_seen = true;
         if (raw->type == DT_DIR)
-                return build_late(x, e->dir);
+                return build_late(s->x, e->dir);
         e->inode = raw->inode;
-        r = place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, /* copy_up= */ false);
-        if (r == 1)
-                node_recheck(n);
-        return r == 1 ? 0 : r;
+        return place_entry(s, e, /* copy_up= */ false);
 }
 
-static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
-        Entry *e = node_find(n, raw->name);
+static int compare_entry(Sides *s, const RawEntry *raw) {
+        Entry *e = node_find(s->node, raw->name);
         int r;
 
         if (e && e->type == raw->type &&
             (raw->type == DT_WHT ||
              (e->is_placed &&
-              (e->dir ? tree_find_old_at(x->tree, p->old_upper_fd, raw) == e->dir
+              (e->dir ? tree_find_old_at(s->x->tree, s->old.upper_fd, raw) == e->dir
                       : e->inode == raw->inode)))) {
                 e->is_seen = true;
                 return 0;
         }
         if (e && e->type != DT_WHT) {
-                r = take_away(x, n, e, p);
+                r = take_away(s, e);
                 if (r < 0)
                         return r;
         }
-        r = apply_addition(x, n, raw, p);
-        e = r < 0 ? NULL : node_find(n, raw->name);
+        r = add_entry(s, raw);
+        e = r < 0 ? NULL : node_find(s->node, raw->name);
         if (e)
                 e->is_seen = true;
         return r;
@@ -171,82 +146,71 @@ static int compare_entry(Exchange *x, Node *n, const RawEntry *raw, Pair *p) {
 
 /* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there.
  */
-static int is_lower_only(const Node *n, const Entry *e, const Pair *p) {
+static int is_lower_only(const Sides *s, const Entry *e) {
         struct stat st;
 
-        if (!n->is_merged || e->is_local)
+        if (!s->node->is_merged || e->is_local)
                 return 0;
-        if (fstatat(p->old_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+        if (fstatat(s->old.fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
                 return 1;
         return errno == ENOENT ? 0 : -errno;
 }
 
-static int place_again(Exchange *x, Node *n, Entry *e, Pair *p) {
-        int r;
-
-        if (e->dir)
-                return e->is_placed ? 0 : build_late(x, e->dir);
-        e->inode = 0;
-        r = e->is_placed ? 0
-                         : place_entry(x, n, e, p->old_fd, p->new_fd, p->new_upper_fd, /* copy_up= */ false);
-        if (r == 1)
-                node_recheck(n);
-        return r == 1 ? 0 : r;
+static int place_again(Sides *s, Entry *e) {
+        if (!e->dir)
+                e->inode = 0;
+        if (e->is_placed)
+                return 0;
+        return e->dir ? build_late(s->x, e->dir) : place_entry(s, e, /* copy_up= */ false);
 }
 
-static int drop_unless_seen(Exchange *x, Node *n, Entry *e, Pair *p) {
+static int drop_unless_seen(Sides *s, Entry *e) {
         bool is_gone = !e->is_seen && e->type != DT_WHT;
         int r;
 
         e->is_seen = false;
         if (!is_gone)
                 return 0;
-        r = is_lower_only(n, e, p);
+        r = is_lower_only(s, e);
         if (r < 0)
                 return r;
-        return r > 0 ? place_again(x, n, e, p) : take_away(x, n, e, p);
+        return r > 0 ? place_again(s, e) : take_away(s, e);
 }
 
-static int drop_unseen(Exchange *x, Node *n, Pair *p) {
-        Entry *e, *next;
+static int drop_unseen(Sides *s) {
         int r = 0;
 
-        for (unsigned i = 0; r >= 0 && !p->changes.all && i < p->changes.n; i++) {
-                e = node_find(n, p->changes.names[i]);
-                r = e ? drop_unless_seen(x, n, e, p) : 0;
-        }
-        if (r < 0 || !p->changes.all)
+        if (!s->changes.all) {
+                for (unsigned i = 0; r >= 0 && i < s->changes.n; i++) {
+                        Entry *e = node_find(s->node, s->changes.names[i]);
+
+                        r = e ? drop_unless_seen(s, e) : 0;
+                }
                 return r;
-        HASH_ITER(hh, n->entries, e, next) {
-                r = drop_unless_seen(x, n, e, p);
-                if (r < 0)
-                        return r;
         }
-        return 0;
+        ENTRY_FOREACH (s->node, e)
+                if (r >= 0)
+                        r = drop_unless_seen(s, e);
+        return r;
 }
 
 static int sync_node(Exchange *x, Node *n) {
-        _cleanup_(pair_done) Pair p = {
-                .old_fd = -EBADF,
-                .old_upper_fd = -EBADF,
-                .new_fd = -EBADF,
-                .new_upper_fd = -EBADF,
-                .changes = node_take_changes(n),
-        };
-        int r = pair_open(x, n, &p);
+        _cleanup_(sides_done) Sides s = SIDES_INIT(x, n);
+        int r;
 
+        s.changes = node_take_changes(n);
+        r = open_sides(&s);
         if (r == 1)
                 n->is_deferred = true;
         if (r != 0)
                 return r == 1 ? 0 : r;
-        for (size_t i = 0; i < p.list.n; i++) {
-                r = compare_entry(x, n, p.list.items + i, &p);
-                if (r < 0)
-                        return r;
-        }
+        for (size_t i = 0; r >= 0 && i < s.list.n; i++)
+                r = compare_entry(&s, s.list.items + i);
+        if (r < 0)
+                return r;
         n->is_times_dirty = true;
         x->is_manifest_stale = x->is_record_stale = true;
-        return drop_unseen(x, n, &p);
+        return drop_unseen(&s);
 }
 
 /* What left the tree for good. Its node and its new tree go; the watch too, unless the directory was found
@@ -258,12 +222,12 @@ static int discard_detached(Exchange *x) {
                 char name[16];
 
                 (void) snprintf(name, sizeof(name), "%u", n->quarantine);
-                fd = open_dir_beneath(x->staging.quarantine_fd, name);
+                fd = open_dir_beneath(x->staging.quarantine.fd, name);
                 if (fd >= 0) {
                         int r = dir_empty(fd);
                         if (r < 0)
                                 return r;
-                        if (unlinkat(x->staging.quarantine_fd, name, AT_REMOVEDIR) < 0)
+                        if (unlinkat(x->staging.quarantine.fd, name, AT_REMOVEDIR) < 0)
                                 return -errno;
                 }
                 tree_drop_detached(x->tree, n);
@@ -282,7 +246,7 @@ int sync_dirty(Exchange *x) {
                         r = exchange_error(x, CALL_READ, r, n, -EBADF, NULL, "take up changes in");
                 if (r < 0)
                         return r;
-                if (exchange_should_stop(x))
+                if (batch_should_stop(&x->batch))
                         return -EAGAIN;
         }
         return discard_detached(x);

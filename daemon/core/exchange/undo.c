@@ -16,9 +16,7 @@
 #include "core/upper/raw.h"
 
 static int make_whiteouts(const Node *n, int dfd) {
-        Entry *e, *next;
-
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 /* A directory below gets one too; its own turn replaces it. */
                 int r = raw_make_whiteout(dfd, e->name);
 
@@ -36,7 +34,7 @@ int undo_make_directory(Exchange *x, Node *n) {
         if (!parent)
                 return -ENOMEM;
         name = n->entry ? n->entry->name : STAGING_TREE;
-        parent_fd = open_dir_beneath(n->entry ? x->new_upper_fd : x->staging.upper_fd, parent);
+        parent_fd = open_dir_beneath(n->entry ? x->new.upper_fd : x->staging.dir.upper_fd, parent);
         if (parent_fd < 0)
                 return parent_fd;
         if (unlinkat(parent_fd, name, 0) < 0 && errno != ENOENT)

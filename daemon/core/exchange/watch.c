@@ -37,6 +37,7 @@ static int mark_dirty(Node *n, void *userdata) {
         return 0;
 }
 
+/* Whether anything is to be compared. */
 static bool handle_event(Exchange *x, const struct inotify_event *e) {
         Node *n;
 
@@ -69,21 +70,23 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         return true;
 }
 
+typedef struct Drain {
+        Exchange *x;
+        bool changed;
+} Drain;
+
+static int drain_event(const struct inotify_event *e, void *userdata) {
+        Drain *d = userdata;
+
+        d->changed |= handle_event(d->x, e);
+        return 0;
+}
+
 int watch_drain(Exchange *x) {
-        _Alignas(struct inotify_event) char buffer[16 * 1024];
-        bool changed = false;
-        ssize_t n;
+        Drain d = { .x = x };
+        int r = inotify_foreach(x->inotify_fd, drain_event, &d);
 
-        while ((n = read(x->inotify_fd, buffer, sizeof(buffer))) > 0)
-                for (char *p = buffer; p < buffer + n;) {
-                        const struct inotify_event *e = (const struct inotify_event *) p;
-
-                        changed |= handle_event(x, e);
-                        p += sizeof(*e) + e->len;
-                }
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-                return -errno;
-        return changed;
+        return r < 0 ? r : d.changed;
 }
 
 int watch_wait(Exchange *x, int timeout_msec) {

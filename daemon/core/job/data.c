@@ -11,9 +11,10 @@
 #include <sys/wait.h>
 
 #include "base/fs-util.h"
+#include "base/lock.h"
 #include "base/path-util.h"
+#include "core/context/batch.h"
 #include "core/context/error-scope.h"
-#include "core/context/pool.h"
 #include "core/context/staging.h"
 #include "core/job/local.h"
 #include "core/lower/content.h"
@@ -21,7 +22,6 @@
 #include "core/upper/layer.h"
 #include "core/upper/names.h"
 
-#define WAIT_MSEC 100
 #define CHILD_MSEC 20
 /* Copied by a process of its own, so that a cancel ends it. */
 #define LARGE_BYTES (UINT64_C(16) << 20)
@@ -34,13 +34,10 @@ typedef struct Left {
 typedef struct Copy {
         Context *context;
         uint64_t max_bytes;
-        Pool *pool;
-        pthread_mutex_t lock; /* the failure, and the lists */
-        Failure failure;
-        Left *left;
+        Batch batch;
+        Left *left; /* these three under its lock */
         size_t n_left;
-        uint64_t reserved; /* bytes that are being copied; under lock */
-        atomic_bool has_failed;
+        uint64_t reserved; /* bytes that are being copied */
 } Copy;
 
 typedef struct Task {
@@ -50,47 +47,44 @@ typedef struct Task {
 } Task;
 
 static void fail(Copy *c, int r, const char *path) {
-        (void) pthread_mutex_lock(&c->lock);
+        Failure f = FAILURE_INIT;
+
         (void) failure_set_errno(
-                &c->failure, r, "cannot copy up the data of '%s/%s'", c->context->overlay->mount_point,
-                path);
-        (void) pthread_mutex_unlock(&c->lock);
-        atomic_store(&c->has_failed, true);
+                &f, r, "cannot copy up the data of '%s/%s'", c->context->overlay->mount_point, path);
+        batch_fail(&c->batch, &f);
 }
 
 /* Counts in what other threads are at. */
 static bool reserve(Copy *c, const char *path, uint64_t size) {
+        Failure f = FAILURE_INIT;
         int r;
 
-        (void) pthread_mutex_lock(&c->lock);
-        r = guard_room(c->context, path, c->reserved + size, &c->failure);
+        (void) pthread_mutex_lock(&c->batch.lock);
+        r = guard_room(c->context, path, c->reserved + size, &f);
         if (r >= 0)
                 c->reserved += size;
-        else
-                atomic_store(&c->has_failed, true);
-        (void) pthread_mutex_unlock(&c->lock);
+        (void) pthread_mutex_unlock(&c->batch.lock);
+        if (r < 0)
+                batch_fail(&c->batch, &f);
         return r >= 0;
 }
 
 static void release(Copy *c, uint64_t size) {
-        (void) pthread_mutex_lock(&c->lock);
+        LOCKED(&c->batch.lock);
+
         c->reserved -= size;
-        (void) pthread_mutex_unlock(&c->lock);
 }
 
 /* Takes why. */
 static int remember(Copy *c, const char *path, char *why) {
-        Left *grown;
+        LOCKED(&c->batch.lock);
 
-        (void) pthread_mutex_lock(&c->lock);
-        grown = why ? reallocarray(c->left, c->n_left + 1, sizeof(Left)) : NULL;
-        if (grown) {
-                c->left = grown;
-                grown[c->n_left++] = (Left){ .path = strdup(path), .why = why };
-        } else
+        if (!why || !ARRAY_GROW(c->left, c->n_left)) {
                 free(why);
-        (void) pthread_mutex_unlock(&c->lock);
-        return grown ? 0 : -ENOMEM;
+                return -ENOMEM;
+        }
+        c->left[c->n_left++] = (Left){ .path = strdup(path), .why = why };
+        return 0;
 }
 
 /* From the main thread, as notes are to be. */
@@ -219,7 +213,7 @@ static void copy_one(void *argument, unsigned thread) {
         Copy *c = t->copy;
         int r;
 
-        if (atomic_load(&c->has_failed) || context_is_canceled(c->context))
+        if (batch_should_stop(&c->batch))
                 return;
         r = measure(c, t);
         if (r >= 0 && !reserve(c, t->path, t->bytes))
@@ -254,53 +248,39 @@ static int submit(int dfd, const char *name, unsigned char type, const char *pat
         t->copy = c;
         t->bytes = e.size;
         (void) strcpy(t->path, path);
-        r = pool_submit(c->pool, copy_one, t);
+        r = pool_submit(c->batch.pool, copy_one, t);
         if (r >= 0)
                 TAKE_PTR(t);
         return r;
 }
 
-/* -ESHUTDOWN: canceled, and threads hang in the kernel. */
-static int wait_all(Copy *c) {
-        for (unsigned waited = 0; !pool_wait(c->pool, WAIT_MSEC);) {
-                context_progress(c->context, JOB_RUNNING, 0, 0);
-                if (context_is_canceled(c->context) && ++waited > 50)
-                        return -ESHUTDOWN;
-        }
-        return context_is_canceled(c->context) ? -ECANCELED : 0;
-}
-
 int data_copy_up(Context *context, const char *path, uint64_t max_bytes, Failure *reterr) {
         Copy *c = calloc(1, sizeof(Copy)); /* threads that hang may outlive this call */
-        int r;
+        int r, k;
 
         if (!c)
                 return -ENOMEM;
         *c = (Copy){ .context = context, .max_bytes = max_bytes };
-        (void) pthread_mutex_init(&c->lock, NULL);
-        r = pool_new(context->options.n_threads, &c->pool);
+        batch_init(&c->batch, context);
+        r = batch_begin(&c->batch);
         if (r >= 0) {
-                int k;
-
                 context_doing(
                         context,
                         "it copies the content of files, which takes long when they are large; see whether "
-                        "the "
-                        "lower layers and the upper file system answer");
+                        "the lower layers and the upper file system answer");
                 r = audit_upper(context, path, submit, c);
-                k = wait_all(c);
-                r = r < 0 && k != -ESHUTDOWN ? r : k;
+                k = batch_wait(&c->batch, JOB_RUNNING);
+                if (k == RESULT_HUNG)
+                        return k;
+                r = r < 0 || !context_is_canceled(context) ? r : k;
         }
-        if (r == -ESHUTDOWN)
-                return r;
-        c->pool = pool_free(c->pool);
+        batch_end(&c->batch);
         note_all(c);
-        if (r >= 0)
-                r = -c->failure.error;
+        k = batch_outcome(&c->batch, reterr);
+        r = r < 0 ? r : k;
         if (r >= 0)
                 r = local_make(context, path);
-        failure_move(reterr, &c->failure);
-        (void) pthread_mutex_destroy(&c->lock);
+        batch_done(&c->batch);
         free(c);
         return r < 0 ? failure_set_errno(reterr, r, "cannot copy up the data below '%s'", path) : 0;
 }

@@ -24,8 +24,7 @@
 /* Entries of one directory, one after the other in the listing. */
 typedef struct Group {
         char *path; /* of the directory */
-        char **names;
-        size_t n;
+        PathList names;
 } Group;
 
 typedef struct Local {
@@ -41,7 +40,7 @@ typedef struct Local {
 static void local_done(Local *l) {
         for (size_t i = 0; i < l->n; i++) {
                 free(l->groups[i].path);
-                path_list_free(l->groups[i].names, l->groups[i].n);
+                path_list_done(&l->groups[i].names);
         }
         free(l->groups);
         (void) fd_close(l->pins_fd);
@@ -49,15 +48,12 @@ static void local_done(Local *l) {
 
 static int find_group(Local *l, const char *path, Group **ret) {
         _cleanup_free_ char *directory = path_dirname(path);
-        Group *grown;
 
         if (!directory)
                 return -ENOMEM;
         if (l->n == 0 || strcmp(l->groups[l->n - 1].path, directory) != 0) {
-                grown = reallocarray(l->groups, l->n + 1, sizeof(Group));
-                if (!grown)
+                if (!ARRAY_GROW(l->groups, l->n))
                         return -ENOMEM;
-                l->groups = grown;
                 l->groups[l->n++] = (Group){ .path = TAKE_PTR(directory) };
         }
         *ret = l->groups + l->n - 1;
@@ -82,26 +78,26 @@ static int collect(int dfd, const char *name, unsigned char type, const char *pa
                 return 0;
         }
         r = find_group(l, path, &g);
-        return r < 0 ? r : path_list_add(&g->names, &g->n, name);
+        return r < 0 ? r : path_list_add(&g->names, name);
 }
 
-typedef int (*visit_func)(Local *l, int dfd, int upper_dfd, const char *name);
+typedef int (*visit_func)(Local *l, DirectoryPair d, const char *name);
 
 /* 1: it is done with, and taken off the list. */
 static int visit_group(Local *l, Group *g, visit_func func) {
-        _cleanup_close_ int dfd = open_dir_beneath(l->context->root_fd, g->path);
-        _cleanup_close_ int upper_dfd = open_dir_beneath(l->context->upper_fd, g->path);
-        size_t n = g->n;
+        _cleanup_pair_ DirectoryPair d = DIRECTORY_PAIR_INIT;
+        bool is_there = pair_open(context_root(l->context), g->path, &d) >= 0;
+        size_t n = g->names.n;
         int r = 0;
 
-        g->n = 0;
+        g->names.n = 0;
         for (size_t i = 0; i < n; i++) {
                 if (r >= 0)
-                        r = dfd < 0 || upper_dfd < 0 ? 1 : func(l, dfd, upper_dfd, g->names[i]);
+                        r = is_there ? func(l, d, g->names.items[i]) : 1;
                 if (r == 1)
-                        free(g->names[i]);
+                        free(g->names.items[i]);
                 else
-                        g->names[g->n++] = g->names[i];
+                        g->names.items[g->names.n++] = g->names.items[i];
         }
         return r < 0 ? r : 0;
 }
@@ -114,20 +110,20 @@ static int visit_all(Local *l, visit_func func) {
         return r;
 }
 
-static int set_pin(Local *l, int dfd, int upper_dfd, const char *name) {
-        int r = pin_set(l->pins_fd, dfd, name);
+static int set_pin(Local *l, DirectoryPair d, const char *name) {
+        int r = pin_set(l->pins_fd, d.fd, name);
 
         return r < 0 ? r : r == 0;
 }
 
-static int leave_if_used(Local *l, int dfd, int upper_dfd, const char *name) {
-        int r = pin_take(l->pins_fd, dfd, name);
+static int leave_if_used(Local *l, DirectoryPair d, const char *name) {
+        int r = pin_take(l->pins_fd, d.fd, name);
 
         l->n_used += r > 0;
         return r;
 }
 
-static int leave(Local *l, int dfd, int upper_dfd, const char *name) {
+static int leave(Local *l, DirectoryPair d, const char *name) {
         l->n_used++;
         return 1;
 }
@@ -156,8 +152,8 @@ static bool is_shown_as(const Local *l, int dfd, const char *name, const struct 
                 st.st_ino == upper->st_ino;
 }
 
-static int detach(Local *l, int dfd, int upper_dfd, const char *name) {
-        _cleanup_close_ int fd = open_beneath(upper_dfd, name, O_PATH | O_NOFOLLOW);
+static int detach(Local *l, DirectoryPair d, const char *name) {
+        _cleanup_close_ int fd = open_beneath(d.upper_fd, name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
         int r;
@@ -170,7 +166,7 @@ static int detach(Local *l, int dfd, int upper_dfd, const char *name) {
         if (r < 0 || e.class != UPPER_COMPLETE || e.n_links != 1)
                 return r < 0 ? r : 1; /* another entry by now */
         r = raw_detach_origin(fd);
-        if (r <= 0 || is_shown_as(l, dfd, name, &st))
+        if (r <= 0 || is_shown_as(l, d.fd, name, &st))
                 return r < 0 ? r : 1;
         l->n_used++;
         r = raw_attach_origin(fd);

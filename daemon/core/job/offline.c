@@ -12,6 +12,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/record/manifest.h"
 #include "core/record/tree.h"
 #include "core/upper/layer.h"
@@ -58,11 +59,12 @@ static int make_directory(const char *parent, const char *name, char **ret) {
 /* Beside the upper, because the kernel wants upper and work directory on one mount. The name is always the
  * same, so that a second job meets the lock of the first. */
 static int open_holder(Offline *o, const char *upper, Failure *reterr) {
-        _cleanup_free_ char *parent = path_dirname(upper), *name = NULL;
+        _cleanup_free_ char *parent = path_dirname(upper),
+                            *name = str_format(HOLDER_PREFIX "%s", path_basename(upper));
         struct stat st;
         int r;
 
-        if (!parent || asprintf(&name, HOLDER_PREFIX "%s", path_basename(upper)) < 0)
+        if (!parent || !name)
                 return -ENOMEM;
         r = make_directory(parent[0] ? parent : "/", name, &o->holder);
         if (r < 0)
@@ -90,12 +92,11 @@ static int enter_namespace(void) {
 }
 
 static int try_mount(const Overlay *layers, const char *point, const char *more) {
-        _cleanup_free_ char *options = NULL, *all = overlay_format_options(layers);
+        _cleanup_free_ char *all = overlay_format_options(layers),
+                            *options = all ? str_format("%s%s", all, more) : NULL;
 
-        if (!all || asprintf(&options, "%s%s", all, more) < 0) {
-                options = NULL;
+        if (!options)
                 return -ENOMEM;
-        }
         return mount("overlay", point, "overlay", 0, options) < 0 ? -errno : 0;
 }
 
@@ -162,8 +163,7 @@ int offline_mount(const char *upper, const char *lower, Offline *ret, Failure *r
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot mount the overlay of '%s'; the kernel log says more", upper);
-        *ret = o;
-        o = OFFLINE_INIT;
+        *ret = TAKE_AS(o, OFFLINE_INIT);
         return 0;
 }
 

@@ -143,12 +143,11 @@ static int plan_unit(Context *context, const char *path, const WorkHooks *hooks,
                 : 0;
 }
 
-static int plan_units(Context *context, char **units, size_t n, const WorkHooks *hooks, Failure *reterr) {
+static int plan_units(Context *context, const PathList *units, const WorkHooks *hooks, Failure *reterr) {
         int r = 0;
 
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                r = plan_unit(context, units[i], hooks, reterr);
-        path_list_free(units, n);
+        for (size_t i = 0; r >= 0 && i < units->n; i++)
+                r = plan_unit(context, units->items[i], hooks, reterr);
         return r;
 }
 
@@ -158,8 +157,7 @@ static int plan_finalize(
         const DirectoryReport *report,
         const WorkHooks *hooks,
         Failure *reterr) {
-        char **units = NULL;
-        size_t n = 0;
+        _cleanup_paths_ PathList units = { 0 };
         int r;
 
         if (path[0] == '\0') {
@@ -167,20 +165,19 @@ static int plan_finalize(
                         &(PlanStep){ .name = "exclude", .path = "", .text = report->reason },
                         hooks->userdata);
                 if (r >= 0)
-                        r = context_list_directories(context, "", &units, &n);
+                        r = context_list_directories(context, "", &units);
         } else if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
                 return plan_unit(context, path, hooks, reterr);
         else
-                r = audit_find_merged(context, path, &units, &n);
+                r = audit_find_merged(context, path, &units);
         return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
-                     : plan_units(context, units, n, hooks, reterr);
+                     : plan_units(context, &units, hooks, reterr);
 }
 
 int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
-        char **units = NULL;
-        size_t n = 0;
+        _cleanup_paths_ PathList units = { 0 };
         int r;
 
         r = context_load_inner_mounts(context);
@@ -198,7 +195,7 @@ int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks 
         }
         if (!is_undo)
                 return plan_finalize(context, path, &report, hooks, reterr);
-        r = audit_find_finalized(context, records, path, &units, &n);
+        r = audit_find_finalized(context, records, path, &units);
         return r < 0 ? failure_set_errno(reterr, r, "cannot plan '%s'", path)
-                     : plan_units(context, units, n, hooks, reterr);
+                     : plan_units(context, &units, hooks, reterr);
 }

@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/exchange/exchange-internal.h"
 #include "core/release/refresh-aside.h"
 #include "core/upper/names.h"
@@ -28,10 +29,9 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
 
         if (!handle)
                 return -EBADMSG;
-        if (asprintf(&staged, STAGING_NAME "/%s/" STAGING_TREE, x->staging.id) < 0) {
-                staged = NULL;
+        staged = str_format(STAGING_NAME "/%s/" STAGING_TREE, x->staging.id);
+        if (!staged)
                 return -ENOMEM;
-        }
         fd = file_handle_open(x->context->upper_fd, handle, &ret->path);
         if (fd == -ESTALE || fd == -ENOENT || fd == -EXDEV)
                 return 0;
@@ -42,18 +42,9 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
         return 0;
 }
 
-static int open_both(int root_fd, int upper_fd, const char *path, int *ret_fd, int *ret_upper_fd) {
-        *ret_fd = open_dir_beneath(root_fd, path);
-        if (*ret_fd < 0)
-                return *ret_fd;
-        *ret_upper_fd = open_dir_beneath(upper_fd, path);
-        return *ret_upper_fd < 0 ? *ret_upper_fd : 0;
-}
-
 static int watch_again(Node *n, void *userdata) {
         Exchange *x = userdata;
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_fd, path) : -ENOMEM;
+        _cleanup_close_ int fd = node_open(n, x->old.fd);
 
         return fd < 0 ? 0 : watch_add(x, n, fd);
 }
@@ -61,11 +52,9 @@ static int watch_again(Node *n, void *userdata) {
 /* Names missing while the old tree was being removed were removed by us. */
 static int excuse_missing(Node *n, void *userdata) {
         Exchange *x = userdata;
-        _cleanup_free_ char *path = node_path(n);
-        _cleanup_close_ int fd = path ? open_dir_beneath(x->old_upper_fd, path) : -ENOMEM;
-        Entry *e, *next;
+        _cleanup_close_ int fd = node_open(n, x->old.upper_fd);
 
-        HASH_ITER(hh, n->entries, e, next) { /* what is in a directory that left, its new place tells */
+        ENTRY_FOREACH (n, e) { /* what is in a directory that left, its new place tells */
                 struct stat st;
 
                 if (fd >= 0 &&
@@ -83,10 +72,7 @@ static int open_around(Exchange *x, const char *path) {
 
         if (!path)
                 return 0;
-        return parent ? open_both(
-                                x->context->root_fd, x->context->upper_fd, parent, &x->parent_fd,
-                                &x->parent_upper_fd)
-                      : -ENOMEM;
+        return parent ? pair_open(context_root(x->context), parent, &x->parent) : -ENOMEM;
 }
 
 static int resume(Exchange *x, const Place *old, const Place *new) {
@@ -97,18 +83,17 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         x->is_beside = old->is_beside;
         /* What was removed since by those who stand there is not told from what was under way. */
         x->is_kept =
-                x->is_beside || faccessat(x->staging.dir_fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
-        r = open_both(x->context->root_fd, x->context->upper_fd, old->path, &x->old_fd, &x->old_upper_fd);
+                x->is_beside || faccessat(x->staging.dir.fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+        r = pair_open(context_root(x->context), old->path, &x->old);
         if (r >= 0 && new->path)
-                r = open_both(
-                        x->context->root_fd, x->context->upper_fd, new->path, &x->new_fd, &x->new_upper_fd);
+                r = pair_open(context_root(x->context), new->path, &x->new);
         if (r >= 0)
                 r = open_around(x, old->is_beside ? old->path : new->path);
         if (r >= 0)
                 r = watch_open(x);
         if (r >= 0)
                 r = tree_foreach(x->tree, watch_again, x);
-        if (r >= 0 && faccessat(x->staging.dir_fd, STAGING_REMOVE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0) {
+        if (r >= 0 && faccessat(x->staging.dir.fd, STAGING_REMOVE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0) {
                 x->phase = PHASE_REMOVE;
                 if (!x->is_kept)
                         r = tree_foreach(x->tree, excuse_missing, x);
@@ -121,7 +106,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
 
 static int recover(Exchange *x) {
         _cleanup_(place_done) Place old = { 0 }, new = { 0 };
-        int r = staging_read_snapshot(x->staging.dir_fd, &x->tree);
+        int r = staging_read_snapshot(x->staging.dir.fd, &x->tree);
 
         /* Not prepared. What was damaged since may have been exchanged: it is kept. */
         x->staging.is_published = r == -EBADMSG;
@@ -159,16 +144,15 @@ int recover_one(Context *context, const char *id, Exchange **ret_kept, Failure *
         }
         if (r < 0)
                 return r;
-        if (asprintf(&x->beside_name, OLD_TREE_PREFIX "%s", id) < 0) {
-                x->beside_name = NULL;
+        x->beside_name = str_format(OLD_TREE_PREFIX "%s", id);
+        if (!x->beside_name)
                 return -ENOMEM;
-        }
         r = recover(x);
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot finish the work that a crash left in '%s/%s/%s'",
                         context->overlay->mount_point, STAGING_NAME, id);
-        if (x->phase >= PHASE_EXCHANGED && x->old_fd >= 0)
+        if (x->phase >= PHASE_EXCHANGED && x->old.fd >= 0)
                 *ret_kept = TAKE_PTR(x);
         return 0;
 }

@@ -18,11 +18,8 @@ void keepers_done(Keepers *k) {
 }
 
 static int keepers_add(Keepers *k, Exchange *x) {
-        Exchange **grown = reallocarray(k->items, k->n + 1, sizeof(Exchange *));
-
-        if (!grown)
+        if (!ARRAY_GROW(k->items, k->n))
                 return -ENOMEM;
-        k->items = grown;
         k->items[k->n++] = x;
         return 0;
 }
@@ -31,7 +28,7 @@ int keepers_retire(Keepers *k, Exchange *x) {
         _cleanup_(exchange_freep) Exchange *own = x;
         int r = x ? exchange_retire(x) : 1;
 
-        if (r == -ESHUTDOWN) { /* threads hang with it */
+        if (r == RESULT_HUNG) { /* threads hang with it */
                 TAKE_PTR(own);
                 return r;
         }
@@ -60,7 +57,7 @@ int keepers_look(Context *context, Keepers *k) {
         for (size_t i = k->n; i-- > 0;) {
                 int r = exchange_retire(k->items[i]);
 
-                if (r == -ESHUTDOWN)
+                if (r == RESULT_HUNG)
                         return r;
                 if (r == 1) {
                         context_kept(context, exchange_path(k->items[i]), exchange_id(k->items[i]), 0, "");

@@ -27,8 +27,7 @@
 typedef struct Survey {
         Context *context;
         Keepers *kept;
-        char **busy; /* ids of work that others have locked */
-        size_t n_busy;
+        PathList busy; /* ids of work that others have locked */
         uint64_t n_left;
 } Survey;
 
@@ -39,7 +38,7 @@ static int survey_one(const char *id, void *userdata) {
         int r = recover_one(s->context, id, &x, &f);
 
         if (r == -EBUSY)
-                return path_list_add(&s->busy, &s->n_busy, id);
+                return path_list_add(&s->busy, id);
         if (r < 0) {
                 /* ESTALE: somebody holds what it would be merged with; it goes later. */
                 if (r != -ESTALE)
@@ -55,16 +54,14 @@ static int survey_busy(Survey *s) {
         uint64_t end = now_monotonic_usec() + PATIENCE_USEC;
         int r = 0;
 
-        while (r >= 0 && s->n_busy > 0 && now_monotonic_usec() < end && !context_is_canceled(s->context)) {
-                char **ids = TAKE_PTR(s->busy);
-                size_t n = s->n_busy;
+        while (r >= 0 && s->busy.n > 0 && now_monotonic_usec() < end && !context_is_canceled(s->context)) {
+                _cleanup_paths_ PathList ids = s->busy;
 
-                s->n_busy = 0;
+                s->busy = (PathList){ 0 };
                 keepers_wait(s->kept, LOOK_MSEC);
                 r = keepers_look(s->context, s->kept);
-                for (size_t i = 0; r >= 0 && i < n; i++)
-                        r = survey_one(ids[i], s);
-                path_list_free(ids, n);
+                for (size_t i = 0; r >= 0 && i < ids.n; i++)
+                        r = survey_one(ids.items[i], s);
         }
         return r;
 }
@@ -116,10 +113,10 @@ static int survey_works(Context *context, Keepers *kept, uint64_t *ret_n_left, F
 
         if (r >= 0)
                 r = survey_busy(&s);
-        for (size_t i = 0; i < s.n_busy; i++)
-                s.n_left += is_dying(&s, s.busy[i]);
+        for (size_t i = 0; i < s.busy.n; i++)
+                s.n_left += is_dying(&s, s.busy.items[i]);
         *ret_n_left = s.n_left;
-        path_list_free(s.busy, s.n_busy);
+        path_list_done(&s.busy);
         return r;
 }
 
@@ -137,9 +134,8 @@ static int survey_directories(Context *context, const WorkHooks *hooks, Failure 
         return r < 0 ? failure_set_errno(reterr, r, "cannot survey '%s'", context->overlay->mount_point) : 0;
 }
 
-int work_survey(
-        Context *context, const WorkHooks *hooks, Keepers *ret_kept, uint64_t *ret_n_left, Failure *reterr) {
-        int r = survey_works(context, ret_kept, ret_n_left, reterr);
+int work_survey(Context *context, const WorkHooks *hooks, uint64_t *ret_n_left, Failure *reterr) {
+        int r = survey_works(context, hooks->kept, ret_n_left, reterr);
 
         if (r < 0)
                 return r;

@@ -5,6 +5,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/context/staging.h"
 #include "core/mark/mark.h"
@@ -17,51 +18,16 @@
 /* For directories that are renamed each time it is their turn. */
 #define SEARCHES_MAX 3
 
-/* Paths still to be done. */
-typedef struct Worklist {
-        char **items;
-        size_t n;
-} Worklist;
-
-static int worklist_add(Worklist *l, const char *path) {
-        return path_list_add(&l->items, &l->n, path);
-}
-
-static char *worklist_take(Worklist *l) {
-        return l->n > 0 ? l->items[--l->n] : NULL;
-}
-
-static void worklist_done(Worklist *l) {
-        path_list_free(l->items, l->n);
-}
-
 static int report_state(const WorkHooks *hooks, const char *path, DirectoryState state, char *reason) {
         return hooks->report(
                 &(DirectoryReport){ .path = path, .state = state, .reason = reason }, hooks->userdata);
 }
 
-typedef struct Work {
-        Context *context;
-        const char *path; /* what was asked for */
-        const WorkHooks *hooks;
-        Keepers *kept;
-        WorkCounts counts;
-        Records *records;
-        Worklist todo;
-        Worklist around; /* directories above blocked ones: what marks can still do */
-        Failure failure; /* the first thing that went wrong, but for what keeps the job from its work */
-        Failure wait;    /* the first thing that was left out because a lower layer did not answer for it */
-        bool may_mark;
-        bool is_hung;        /* threads hang in the kernel: what they use must not be freed */
-        bool has_moved_away; /* a directory stood elsewhere when it was its turn */
-        unsigned n_searches;
-} Work;
-
 static void work_done(Work *w) {
         if (w->is_hung)
                 return;
-        worklist_done(&w->todo);
-        worklist_done(&w->around);
+        path_list_done(&w->todo);
+        path_list_done(&w->around);
         records_free(w->records);
         failure_done(&w->failure);
         failure_done(&w->wait);
@@ -98,7 +64,7 @@ static const char *full(const Work *w, char *buffer, const char *path) {
 
 /* A job ends with one failure. It is the first, unless a later one says that a lower layer does not answer:
  * that may pass by itself, and a job that ends with it is tried again. */
-static void add_failure(Work *w, Failure *f) {
+void work_add_failure(Work *w, Failure *f) {
         if (f->kind == FAILURE_LOWER_UNREACHABLE && w->failure.kind != FAILURE_LOWER_UNREACHABLE)
                 failure_done(&w->failure);
         failure_move(&w->failure, f);
@@ -113,13 +79,12 @@ static bool may_mark(const Work *w, const char *path) {
 /* Ancestors of a blocked directory cannot be exchanged either, up to the one that was tried: an exchange
  * takes the whole subtree. A mark takes one directory. */
 static int report_ancestors(Work *w, const char *tried, const Blocked *b) {
-        _cleanup_free_ char *reason = NULL, *p = strdup(b->path);
+        _cleanup_free_ char *p = strdup(b->path),
+                            *reason = str_format(
+                                    "it holds '%s', which cannot be exchanged: %s", b->path, b->reason);
 
-        if (!p ||
-            asprintf(&reason, "it holds '%s', which cannot be exchanged: %s", b->path, b->reason) < 0) {
-                reason = NULL;
+        if (!p || !reason)
                 return -ENOMEM;
-        }
         while (strcmp(p, tried) != 0) {
                 char *parent = path_dirname(p);
                 int k;
@@ -128,7 +93,7 @@ static int report_ancestors(Work *w, const char *tried, const Blocked *b) {
                         return -ENOMEM;
                 free(p);
                 p = parent;
-                k = may_mark(w, p) ? worklist_add(&w->around, p)
+                k = may_mark(w, p) ? path_list_add(&w->around, p)
                                    : report_state(w->hooks, p, b->state, reason);
                 if (k < 0)
                         return k;
@@ -167,8 +132,8 @@ static int split(Work *w, const char *tried, const WorkResult *result) {
                 if (r >= 0)
                         note_wait(w, b);
         }
-        for (size_t i = 0; r >= 0 && i < result->n_children; i++)
-                r = worklist_add(&w->todo, result->children[i]);
+        for (size_t i = 0; r >= 0 && i < result->children.n; i++)
+                r = path_list_add(&w->todo, result->children.items[i]);
         return r;
 }
 
@@ -204,8 +169,8 @@ static int search_again(Work *w, bool is_undo) {
                         full(w, buffer, w->path));
                 return 0;
         }
-        r = is_undo ? audit_find_finalized(w->context, w->records, w->path, &w->todo.items, &w->todo.n)
-                    : audit_find_merged(w->context, w->path, &w->todo.items, &w->todo.n);
+        r = is_undo ? audit_find_finalized(w->context, w->records, w->path, &w->todo)
+                    : audit_find_merged(w->context, w->path, &w->todo);
         return r < 0 ? r : w->todo.n > 0;
 }
 
@@ -213,7 +178,7 @@ static int conclude_one(
         Work *w, const char *path, int r, const WorkResult *result, bool *ret_has_merged_child, Failure *f) {
         int k;
 
-        if (r == -EUCLEAN && f->kind == FAILURE_NONE) {
+        if (r == RESULT_BLOCKED && f->kind == FAILURE_NONE) {
                 *ret_has_merged_child = result->has_merged_child;
                 return result->has_merged_child ? 0 : split(w, path, result);
         }
@@ -223,7 +188,7 @@ static int conclude_one(
                 ? r
                 : report_state(
                           w->hooks, path, r == -EFBIG ? DIRECTORY_EXCLUDED : DIRECTORY_PENDING, f->message);
-        add_failure(w, f);
+        work_add_failure(w, f);
         return k;
 }
 
@@ -236,15 +201,15 @@ static int exchange_one(Work *w, const char *path, bool is_undo, bool *ret_has_m
         if (!result)
                 return -ENOMEM;
         r = exchange_run(w->context, path, is_undo, w->records, result, &x, &f);
-        if (r == -ESHUTDOWN) {
+        if (r == RESULT_HUNG) {
                 w->is_hung = true;
                 return r;
         }
         w->counts.n_entries += result->n_entries;
         w->counts.n_directories += result->n_directories;
         w->counts.needs_survey |= result->needs_survey;
-        k = keepers_retire(w->kept, x);
-        w->is_hung = k == -ESHUTDOWN;
+        k = keepers_retire(w->hooks->kept, x);
+        w->is_hung = k == RESULT_HUNG;
         if (r >= 0 || w->is_hung)
                 r = k;
         r = conclude_one(w, path, r, result, ret_has_merged_child, &f);
@@ -259,7 +224,7 @@ static int exchange_all(Work *w, bool is_undo) {
         int r = 0;
 
         while (r >= 0 && (r = search_again(w, is_undo)) > 0) {
-                _cleanup_free_ char *path = worklist_take(&w->todo);
+                _cleanup_free_ char *path = path_list_take(&w->todo);
 
                 r = exchange_one(w, path, is_undo, &has_merged_child);
         }
@@ -275,7 +240,7 @@ static int split_root(Work *w) {
                 &result, "", DIRECTORY_EXCLUDED, /* error= */ 0,
                 "overlayfs always merges the root of an overlay");
         if (r >= 0)
-                r = context_list_directories(w->context, "", &result.children, &result.n_children);
+                r = context_list_directories(w->context, "", &result.children);
         return r < 0 ? r : split(w, "", &result);
 }
 
@@ -292,7 +257,7 @@ static int conclude(Work *w, bool is_undo, Failure *reterr) {
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot look at '%s'", full(w, buffer, w->path));
         if (w->failure.kind != FAILURE_NONE && w->wait.kind != FAILURE_NONE)
-                add_failure(w, &w->wait);
+                work_add_failure(w, &w->wait);
         if (w->failure.kind != FAILURE_NONE) {
                 int error = w->failure.error;
 
@@ -317,14 +282,13 @@ static int conclude_failed(Work *w, int r, Failure *reterr) {
                 (void) failure_set(
                         reterr, FAILURE_CANCELED, ECANCELED,
                         "canceled while '%s' waited for a file system that does not answer; what is left of "
-                        "the "
-                        "work is removed at the next start",
+                        "the work is removed at the next start",
                         full(w, buffer, w->path));
                 return r;
         }
         (void) failure_set_errno(&f, r, "cannot work on '%s'", full(w, buffer, w->path));
         if (w->failure.error != -r) /* it may be just that */
-                add_failure(w, &f);
+                work_add_failure(w, &f);
         failure_move(reterr, &w->failure);
         return r;
 }
@@ -342,7 +306,7 @@ static int find_todo(Work *w, const DirectoryReport *report) {
         if (w->path[0] == '\0')
                 return split_root(w);
         if (report->state == DIRECTORY_MERGED || report->state == DIRECTORY_COPIED_UP)
-                return worklist_add(&w->todo, w->path);
+                return path_list_add(&w->todo, w->path);
         if (report->state == DIRECTORY_PENDING) { /* marked, and used by somebody then */
                 int r = remount_reconfigure(w->context->root_fd, &w->failure);
 
@@ -350,35 +314,7 @@ static int find_todo(Work *w, const DirectoryReport *report) {
                         return r;
         }
         /* In effect already, but for merged directories that were moved in since. */
-        return audit_find_merged(w->context, w->path, &w->todo.items, &w->todo.n);
-}
-
-static int mark_subtree(Work *w) {
-        _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
-        int r = work_mark_subtree(w->context, w->path, w->hooks, &w->counts, &target, &f);
-
-        add_failure(w, &f);
-        add_failure(w, &target);
-        return r;
-}
-
-/* What the exchange had to leave, one by one. */
-static int mark_around(Work *w) {
-        _cleanup_failure_ Failure f = FAILURE_INIT, target = FAILURE_INIT;
-        int r = work_mark(
-                w->context, w->around.items, w->around.n, w->path, w->hooks, &w->counts, &target, &f);
-
-        add_failure(w, &f);
-        add_failure(w, &target);
-        return r;
-}
-
-static int mark_parents(Work *w) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = work_mark_parents(w->context, w->path, w->hooks, &w->counts, &f);
-
-        add_failure(w, &f);
-        return r;
+        return audit_find_merged(w->context, w->path, &w->todo);
 }
 
 static int exchange_subtree(Work *w, const DirectoryReport *report) {
@@ -390,10 +326,10 @@ static int exchange_subtree(Work *w, const DirectoryReport *report) {
                 r = exchange_all(w, /* is_undo= */ false);
         /* An old tree of ours beside a directory is a use of the one around. */
         if (r >= 0 && w->around.n > 0)
-                r = work_keep_for(w->context, w->kept, KEPT_PATIENCE_USEC);
+                r = work_keep_for(w->context, w->hooks->kept, KEPT_PATIENCE_USEC);
         if (r >= 0 && w->around.n > 0) {
-                w->around.n = path_list_sort(w->around.items, w->around.n);
-                r = mark_around(w);
+                path_list_sort(&w->around);
+                r = work_mark(w, &w->around);
         }
         return r;
 }
@@ -406,13 +342,8 @@ static int begin(Work *w, DirectoryReport *report, Failure *reterr) {
 }
 
 int work_finalize(
-        Context *context,
-        const char *path,
-        const WorkHooks *hooks,
-        Keepers *ret_kept,
-        WorkCounts *ret,
-        Failure *reterr) {
-        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks, .kept = ret_kept };
+        Context *context, const char *path, const WorkHooks *hooks, WorkCounts *ret, Failure *reterr) {
+        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         int r;
 
@@ -423,10 +354,10 @@ int work_finalize(
                 return r;
         if (globs_match_within(&context->options.exclude, path))
                 globs_done(&context->options.exclude); /* it was named by whoever asked */
-        r = context_wants_mark(context) ? mark_subtree(&w) : exchange_subtree(&w, &report);
+        r = context_wants_mark(context) ? work_mark_subtree(&w) : exchange_subtree(&w, &report);
         if (r >= 0 && context->options.want_parents)
-                r = mark_parents(&w);
-        if (r == -ESHUTDOWN)
+                r = work_mark_parents(&w);
+        if (r == RESULT_HUNG)
                 w.is_hung = true;
         if (r >= 0)
                 r = reload_records(&w);
@@ -446,8 +377,8 @@ static int check_aliases(const Work *w, const DirectoryReport *report, Failure *
         return failure_set(
                 reterr, FAILURE_PRECONDITION, EEXIST,
                 "'%s' was in '%s' when it was finalized, under another name, and its record is lost: the "
-                "old "
-                "name would come back as well, and both would be one file; move it back first, or remove it",
+                "old name would come back as well, and both would be one file; move it back first, or "
+                "remove it",
                 full(w, alias_buffer, alias), full(w, buffer, report->path));
 }
 
@@ -494,11 +425,11 @@ static int fail_around(Work *w, const char *path) {
 
 /* What is finalized below a directory that is not any more. */
 static int add_finalized(Work *w, const char *path) {
-        _cleanup_(worklist_done) Worklist below = { 0 };
-        int r = audit_find_finalized(w->context, w->records, path, &below.items, &below.n);
+        _cleanup_paths_ PathList below = { 0 };
+        int r = audit_find_finalized(w->context, w->records, path, &below);
 
         for (size_t i = 0; r >= 0 && i < below.n; i++)
-                r = worklist_add(&w->todo, below.items[i]);
+                r = path_list_add(&w->todo, below.items[i]);
         return r;
 }
 
@@ -514,7 +445,7 @@ static int undo_one(Work *w, const char *path) {
                 return 0;
         if (r < 0) {
                 r = ends_job(w, &f, r) ? r : 0;
-                add_failure(w, &f);
+                work_add_failure(w, &f);
                 return r;
         }
         if (w->context->options.is_private) {
@@ -525,9 +456,9 @@ static int undo_one(Work *w, const char *path) {
         r = exchange_one(w, path, /* is_undo= */ true, &has_merged_child);
         if (r < 0 || !has_merged_child)
                 return r;
-        r = audit_find_merged(w->context, path, &w->todo.items, &w->todo.n);
+        r = audit_find_merged(w->context, path, &w->todo);
         while (r >= 0 && w->todo.n > done) {
-                _cleanup_free_ char *merged = worklist_take(&w->todo);
+                _cleanup_free_ char *merged = path_list_take(&w->todo);
 
                 r = exchange_one(w, merged, /* is_undo= */ false, &has_merged_child);
         }
@@ -540,11 +471,11 @@ static int undo_one(Work *w, const char *path) {
 }
 
 static int note_finalized(const DirectoryReport *r, void *userdata) {
-        return worklist_add(userdata, r->path);
+        return path_list_add(userdata, r->path);
 }
 
 /* What became of the directories that were finalized before: each is something else now. */
-static int report_again(Work *w, const Worklist *were_finalized) {
+static int report_again(Work *w, const PathList *were_finalized) {
         for (size_t i = 0; i < were_finalized->n; i++) {
                 _cleanup_(directory_report_done) DirectoryReport report = { 0 };
                 _cleanup_failure_ Failure f = FAILURE_INIT;
@@ -560,15 +491,10 @@ static int report_again(Work *w, const Worklist *were_finalized) {
 }
 
 int work_unfinalize(
-        Context *context,
-        const char *path,
-        const WorkHooks *hooks,
-        Keepers *ret_kept,
-        WorkCounts *ret,
-        Failure *reterr) {
-        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks, .kept = ret_kept };
+        Context *context, const char *path, const WorkHooks *hooks, WorkCounts *ret, Failure *reterr) {
+        _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
-        _cleanup_(worklist_done) Worklist were_finalized = { 0 };
+        _cleanup_paths_ PathList were_finalized = { 0 };
         int r;
 
         r = begin(&w, &report, reterr);
@@ -576,9 +502,9 @@ int work_unfinalize(
                 return r;
         r = audit_tree(context, w.records, path, note_finalized, &were_finalized);
         if (r >= 0)
-                r = audit_find_finalized(context, w.records, path, &w.todo.items, &w.todo.n);
+                r = audit_find_finalized(context, w.records, path, &w.todo);
         while (r >= 0 && (r = search_again(&w, /* is_undo= */ true)) > 0) {
-                _cleanup_free_ char *unit = worklist_take(&w.todo);
+                _cleanup_free_ char *unit = path_list_take(&w.todo);
 
                 r = undo_one(&w, unit);
         }

@@ -83,14 +83,11 @@ typedef struct Search {
 } Search;
 
 static bool has_lower(const Node *n) {
-        Entry *e, *next;
-
         if (n->lower)
                 return true;
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e)
                 if (e->dir && has_lower(e->dir))
                         return true;
-        }
         return false;
 }
 
@@ -270,7 +267,6 @@ int difference_find(const DifferenceScope *scope, difference_func func, void *us
         Search s = { .scope = scope, .func = func, .userdata = userdata, .reterr = reterr };
         const Node *n = scope->node;
         _cleanup_close_ int fd = lower_open_dir(scope->lower, n->lower);
-        Entry *e, *next;
         int r = fd;
 
         if (errno_is_gone(fd)) {
@@ -283,7 +279,7 @@ int difference_find(const DifferenceScope *scope, difference_func func, void *us
                 r = dir_foreach(fd, find_new, &s);
         if (r >= 0)
                 r = compare_directory(&s);
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 if (r < 0)
                         break;
                 r = visit_entry(&s, e);

@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 
 #include "base/fs-util.h"
+#include "base/lock.h"
 #include "core/lower/lower.h"
 #include "core/lower/proof-data.h"
 #include "core/lower/proof.h"
@@ -231,22 +232,22 @@ static bool is_same_owner(const struct stat *a, const struct stat *b) {
 static bool is_known_owner(const Lower *l, size_t layer, const struct stat *st) {
         bool found = false;
 
-        (void) pthread_mutex_lock(&l->view->lock);
+        LOCKED(&l->view->lock);
+
         for (size_t i = 0; i < l->view->n && !found; i++)
                 found = l->view->items[i].layer == layer && l->view->items[i].uid == st->st_uid &&
                         l->view->items[i].gid == st->st_gid;
-        (void) pthread_mutex_unlock(&l->view->lock);
         return found;
 }
 
 static void learn_owner(const Lower *l, size_t layer, const struct stat *st) {
-        (void) pthread_mutex_lock(&l->view->lock);
+        LOCKED(&l->view->lock);
+
         if (l->view->n < OWNERS_MAX) {
                 l->view->items[l->view->n].layer = layer;
                 l->view->items[l->view->n].uid = st->st_uid;
                 l->view->items[l->view->n++].gid = st->st_gid;
         }
-        (void) pthread_mutex_unlock(&l->view->lock);
 }
 
 static int stat_in(int dfd, const char *path, struct stat *ret) {
@@ -336,8 +337,7 @@ static int open_or_done(const Context *context, bool is_given, Lower *ret, Failu
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot look at the lower layers of '%s'", context->overlay->mount_point);
-        *ret = l;
-        l = LOWER_INIT;
+        *ret = TAKE_AS(l, LOWER_INIT);
         return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 
 #include "base/fs-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/mount/mount-clone.h"
 #include "core/mount/own-reads.h"
@@ -65,10 +66,9 @@ static int open_path(Proof *p, size_t i, Failure *reterr) {
         struct stat upper;
         int fd;
 
-        if (asprintf(&path, "%s/.", p->o->lower[i]) < 0) {
-                path = NULL;
+        path = str_format("%s/.", p->o->lower[i]);
+        if (!path)
                 return -ENOMEM;
-        }
         fd = mount_clone_open(path, O_PATH);
         if (errno_is_gone(fd))
                 return unproved(p, i, "there is no such directory", reterr);

@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/mark/mark-internal.h"
 
@@ -16,8 +17,7 @@ void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...)
         if (d->blocked)
                 return;
         va_start(ap, format);
-        if (vasprintf(&d->blocked, format, ap) < 0)
-                d->blocked = NULL;
+        d->blocked = str_formatv(format, ap);
         va_end(ap);
         d->blocked_state = state;
         d->is_out = true;
@@ -34,7 +34,7 @@ int mark_error(
         _cleanup_free_ char *path = path_join(m->context->overlay->mount_point, d->path), *full = NULL,
                             *reason = NULL;
 
-        if ((r == -EUCLEAN && d->blocked) || errno_is_gone(r) ||
+        if ((r == RESULT_BLOCKED && d->blocked) || errno_is_gone(r) ||
             error_scope(m->context, call, r) != SCOPE_ENTRY)
                 return r;
         full = path ? path_join(path, name ?: "") : NULL;
@@ -43,7 +43,7 @@ int mark_error(
                 return -ENOMEM;
         mark_block(d, error_state(r), "%s", reason);
         d->blocked_error = -r;
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static int same_inode(int a, int b) {

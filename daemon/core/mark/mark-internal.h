@@ -4,8 +4,8 @@
  * mark-write.c (the raw edits of the upper). */
 #pragma once
 
+#include "core/context/batch.h"
 #include "core/context/error-scope.h"
-#include "core/context/pool.h"
 #include "core/context/staging.h"
 #include "core/lower/lower.h"
 #include "core/mark/mark.h"
@@ -14,7 +14,9 @@
 
 /* A directory being marked. It is held by its upper directory only: a descriptor of the overlay's would be
  * one of those uses that keep it from being marked. */
+typedef struct Mark Mark;
 typedef struct MarkDirectory {
+        Mark *mark;
         const char *path; /* borrowed */
         size_t parent;    /* index of the one above, SIZE_MAX if that is not among them */
         Node *node;       /* in the record; its lower is the lower path */
@@ -30,12 +32,12 @@ typedef struct MarkDirectory {
         int blocked_error; /* positive errno, 0 if it was none */
 } MarkDirectory;
 
-typedef struct Mark {
+struct Mark {
         Context *context;
+        Batch batch;     /* n_done: entries */
         Staging staging; /* proves that the upper is the mount's; pinned files are linked into it */
         Tree *tree;      /* the record, from the overlay's root */
         Lower lower;     /* for the record; not open if a layer's path leads nowhere */
-        Pool *pool;
         MarkDirectory *items;
         size_t n;
         int inotify_fd;
@@ -43,15 +45,12 @@ typedef struct Mark {
         int n_pins;     /* left in this round */
         bool has_users; /* looked for in this round */
         Blockers users;
-        atomic_bool has_failed;
-        Failure failure; /* the first one of any thread; under tree->lock */
-        atomic_ullong n_entries;
-} Mark;
+};
 
 /* Leaves d as it is. The first reason stays. */
 void mark_block(MarkDirectory *d, DirectoryState state, const char *format, ...) _printf_(3, 4);
 /* An error of a system call on d or its entry name: leaves d as it is if it belongs to that one alone, and
- * returns -EUCLEAN; else r. dfd: d's directory, for name; -EBADF where there is none. */
+ * returns RESULT_BLOCKED; else r. dfd: d's directory, for name; -EBADF where there is none. */
 int mark_error(
         const Mark *m, ErrorCall call, int r, MarkDirectory *d, int dfd, const char *name, const char *what);
 /* Opens d through the overlay; proves that it is the directory whose upper is held. Blocks d and returns

@@ -12,27 +12,25 @@
 #include "core/upper/layer.h"
 #include "core/upper/observe.h"
 
-static int list_below(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n) {
-        char **children = NULL;
-        size_t n_children = 0;
-        int r = context_list_directories(context, path, &children, &n_children);
+static int list_below(const Context *context, const char *path, uint32_t depth, PathList *ret) {
+        _cleanup_paths_ PathList children = { 0 };
+        int r = context_list_directories(context, path, &children);
 
         /* Removed meanwhile, or mounted upon; or it cannot be listed, which is told when it is to be marked.
          */
         if (errno_is_gone(r) || r == -EXDEV || (r < 0 && error_scope(context, CALL_READ, r) == SCOPE_ENTRY))
                 r = 0;
-        for (size_t i = 0; r >= 0 && i < n_children; i++)
-                r = mark_list(context, children[i], depth, items, n);
-        path_list_free(children, n_children);
+        for (size_t i = 0; r >= 0 && i < children.n; i++)
+                r = mark_list(context, children.items[i], depth, ret);
         return r;
 }
 
-int mark_list(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n) {
-        int r = path[0] == '\0' ? 0 : path_list_add(items, n, path);
+int mark_list(const Context *context, const char *path, uint32_t depth, PathList *ret) {
+        int r = path[0] == '\0' ? 0 : path_list_add(ret, path);
 
         if (r < 0 || depth == 0)
                 return r;
-        return list_below(context, path, depth == DEPTH_INFINITE ? depth : depth - 1, items, n);
+        return list_below(context, path, depth == DEPTH_INFINITE ? depth : depth - 1, ret);
 }
 
 typedef struct Repair {

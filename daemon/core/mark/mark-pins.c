@@ -100,8 +100,7 @@ int mark_pins_set(Mark *m, Failure *reterr) {
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
                         "this kernel cannot tell what is in use below a directory (evictable fanotify "
-                        "marks, "
-                        "Linux 5.19), so method 'mark' is not safe; use method 'exchange'");
+                        "marks, Linux 5.19), so method 'mark' is not safe; use method 'exchange'");
         return r < 0 ? failure_set_errno(reterr, r, "cannot mark entries with fanotify") : 0;
 }
 
@@ -150,7 +149,7 @@ static int block_used(Mark *m, MarkDirectory *d, const char *name) {
 }
 
 static int link_to_quarantine(const Mark *m, int fd, const char *name) {
-        return linkat(fd, "", m->staging.quarantine_fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+        return linkat(fd, "", m->staging.quarantine.fd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
 /* The file is taken by its descriptor, so what is linked is what was found in memory. */
@@ -167,7 +166,7 @@ static int link_once(Mark *m, int dfd, const char *name) {
                 r = link_to_quarantine(m, fd, link);
         if (r < 0)
                 return r;
-        return unlinkat(m->staging.quarantine_fd, link, 0) < 0 ? -errno : 0;
+        return unlinkat(m->staging.quarantine.fd, link, 0) < 0 ? -errno : 0;
 }
 
 static int check_child(Mark *m, MarkDirectory *d, int fd, const char *name, bool is_directory) {

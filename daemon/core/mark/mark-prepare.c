@@ -28,7 +28,7 @@ static int check_mounts(const Mark *m, MarkDirectory *d) {
                 d, DIRECTORY_PENDING,
                 "the %s at '%s' (seen by process %d) uses '%s': it can be marked once that is unmounted",
                 i->kind == INNER_LAYER ? "overlay" : "mount", i->where, (int) i->pid, i->path);
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static int open_upper(const Mark *m, MarkDirectory *d) {
@@ -40,7 +40,7 @@ static int open_upper(const Mark *m, MarkDirectory *d) {
         if (errno_is_gone(fd))
                 mark_block(d, DIRECTORY_PENDING, "it is not there any more");
         if (fd < 0)
-                return d->blocked ? -EUCLEAN : fd;
+                return d->blocked ? RESULT_BLOCKED : fd;
         d->upper_fd = open_dir_beneath(m->context->upper_fd, d->path);
         if (d->upper_fd != -ENOENT)
                 return d->upper_fd < 0 ? d->upper_fd : 0;
@@ -67,7 +67,7 @@ static int find_lower(const Mark *m, MarkDirectory *d) {
                 d, DIRECTORY_PENDING,
                 "the upper directory has no origin mark, without which deleted names would show in "
                 "listings");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 typedef struct Pass {
@@ -97,7 +97,7 @@ static int copy_up(const Pass *p, int dfd, const char *name) {
         mark_block(
                 p->d, DIRECTORY_EXCLUDED, "'%s' has several hard links in the lower layer (HardLinks=skip)",
                 name);
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* What is ours stands in the upper. A lower name like ours would be hidden by the mark, since nothing else
@@ -106,7 +106,7 @@ static int block_own_name(MarkDirectory *d, int dfd, const char *name) {
         if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         mark_block(d, DIRECTORY_EXCLUDED, "'%s' in the lower layer has a name that is ovlfind's own", name);
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static int cover_entry(int dfd, const char *name, unsigned char type, void *userdata) {
@@ -144,7 +144,7 @@ static int cover(const Mark *m, MarkDirectory *d) {
                         return r;
         }
         mark_block(d, DIRECTORY_PENDING, "its names change all the time");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 /* What the lower shows of it. Users may have changed any copy, so the lower itself is asked. */
@@ -191,7 +191,7 @@ static int record(Mark *m, MarkDirectory *d) {
         difference_note_directory(d->node, &m->lower);
         if (!node_find_identity(d->node)->lower_identity)
                 (void) lower_identify(&m->lower, d->node->lower, &d->node->lower_identity);
-        atomic_fetch_add(&m->n_entries, p.n_new);
+        atomic_fetch_add(&m->batch.n_done, p.n_new);
         return r;
 }
 

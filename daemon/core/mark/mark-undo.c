@@ -17,9 +17,7 @@
 
 /* Lower names that are gone were deleted by users, and stay so. */
 static int cover_deleted(const Node *recorded, int upper_fd) {
-        Entry *e, *next;
-
-        HASH_ITER(hh, recorded->entries, e, next) {
+        ENTRY_FOREACH (recorded, e) {
                 struct stat st;
 
                 if (e->is_local || fstatat(upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0)

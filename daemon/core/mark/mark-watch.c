@@ -20,7 +20,7 @@ int mark_watch(Mark *m, MarkDirectory *d) {
         mark_block(
                 d, DIRECTORY_EXCLUDED,
                 "the limit of inotify watches is reached; raise fs.inotify.max_user_watches");
-        return -EUCLEAN;
+        return RESULT_BLOCKED;
 }
 
 static void note_overflow(Mark *m) {
@@ -35,35 +35,31 @@ static MarkDirectory *find(Mark *m, int watch) {
         return NULL;
 }
 
-static int handle(Mark *m, const struct inotify_event *e, moved_func func) {
+typedef struct Follow {
+        Mark *m;
+        moved_func func;
+} Follow;
+
+static int handle(const struct inotify_event *e, void *userdata) {
+        const Follow *f = userdata;
         MarkDirectory *d;
 
         if (e->mask & IN_Q_OVERFLOW) {
-                note_overflow(m);
+                note_overflow(f->m);
                 return 0;
         }
-        d = find(m, e->wd);
+        d = find(f->m, e->wd);
         if (!d)
                 return 0;
         if (e->mask & (IN_MOVE_SELF | IN_DELETE_SELF)) {
                 mark_block(d, DIRECTORY_PENDING, "it was moved or removed while it was prepared; try again");
                 return 0;
         }
-        return e->mask & IN_MOVED_TO && e->len > 0 ? func(m, d, e->name) : 0;
+        return e->mask & IN_MOVED_TO && e->len > 0 ? f->func(f->m, d, e->name) : 0;
 }
 
 int mark_follow(Mark *m, moved_func func) {
-        _Alignas(struct inotify_event) char buffer[16 * 1024];
-        ssize_t n;
+        Follow f = { .m = m, .func = func };
 
-        while ((n = read(m->inotify_fd, buffer, sizeof(buffer))) > 0)
-                for (char *p = buffer; p < buffer + n;) {
-                        const struct inotify_event *e = (const struct inotify_event *) p;
-                        int r = handle(m, e, func);
-
-                        if (r < 0)
-                                return r;
-                        p += sizeof(*e) + e->len;
-                }
-        return n < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
+        return inotify_foreach(m->inotify_fd, handle, &f);
 }

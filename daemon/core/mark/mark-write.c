@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include "base/fs-util.h"
+#include "base/str.h"
 #include "core/mark/mark-internal.h"
 #include "core/upper/layer.h"
 
@@ -20,12 +21,10 @@ static int set_xattr(int fd, const char *name, const char *value) {
 }
 
 static int set_redirect(int fd, const char *directory, const char *name) {
-        _cleanup_free_ char *value = NULL;
+        _cleanup_free_ char *value = str_format("/%s%s%s", directory, *directory && *name ? "/" : "", name);
 
-        if (asprintf(&value, "/%s%s%s", directory, *directory && *name ? "/" : "", name) < 0) {
-                value = NULL;
+        if (!value)
                 return -ENOMEM;
-        }
         return set_xattr(fd, XATTR_REDIRECT, value);
 }
 

@@ -28,16 +28,15 @@
 #define BATCH_DIRECTORIES 512
 /* Each repetition means that an entry was renamed in the moment between mark and reconfigure. */
 #define MAX_ROUNDS 10
-#define CANCEL_PATIENCE_USEC (5 * USEC_PER_SEC)
 
 static void mark_done(Mark *m) {
-        m->pool = pool_free(m->pool);
+        batch_done(&m->batch);
         for (size_t i = 0; i < m->n; i++) {
                 (void) fd_close(m->items[i].upper_fd);
                 free(m->items[i].blocked);
         }
         free(m->items);
-        if (m->staging.dir_fd >= 0)
+        if (m->staging.dir.fd >= 0)
                 (void) staging_remove(&m->staging);
         staging_done(&m->staging);
         tree_free(m->tree);
@@ -45,7 +44,6 @@ static void mark_done(Mark *m) {
         blockers_done(&m->users);
         (void) fd_close(m->inotify_fd);
         (void) fd_close(m->fanotify_fd);
-        failure_done(&m->failure);
 }
 
 /* The node for path, with those above. */
@@ -98,7 +96,8 @@ static int make_record(Mark *m, char *const *paths, size_t n) {
         for (; r >= 0 && m->n < n; m->n++) {
                 MarkDirectory *d = m->items + m->n;
 
-                *d = (MarkDirectory){ .path = paths[m->n],
+                *d = (MarkDirectory){ .mark = m,
+                                      .path = paths[m->n],
                                       .parent = find_parent(m, paths[m->n]),
                                       .upper_fd = -EBADF,
                                       .watch = -1 };
@@ -112,7 +111,7 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
 
         if (r >= 0) {
                 m->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-                r = m->inotify_fd < 0 ? -errno : pool_new(m->context->options.n_threads, &m->pool);
+                r = m->inotify_fd < 0 ? -errno : batch_begin(&m->batch);
         }
         if (r >= 0)
                 r = staging_create(m->context, &m->staging, reterr);
@@ -121,84 +120,45 @@ static int mark_begin(Mark *m, char *const *paths, size_t n, Failure *reterr) {
         return r < 0 ? failure_set_errno(reterr, r, "cannot begin to mark '%s'", paths[0]) : 0;
 }
 
-typedef struct PrepareTask {
-        Mark *mark;
-        MarkDirectory *d;
-} PrepareTask;
-
-static void fail(Mark *m, int r, Failure *f) {
-        (void) failure_set_errno(f, r, "cannot prepare to mark");
-        (void) pthread_mutex_lock(&m->tree->lock);
-        failure_move(&m->failure, f);
-        (void) pthread_mutex_unlock(&m->tree->lock);
-        atomic_store(&m->has_failed, true);
-}
-
 static int submit_children(Mark *m, size_t parent);
 
 /* A directory is copied up by its parent's turn: of two copy-ups in one directory at a time, one may leave
  * the directory with the time of the other. */
 static void prepare_task(void *task, unsigned thread) {
-        _cleanup_free_ PrepareTask *t = task;
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        Mark *m = t->mark;
+        MarkDirectory *d = task;
+        Mark *m = d->mark;
         int r;
 
-        if (atomic_load(&m->has_failed) || context_is_canceled(m->context))
+        if (batch_should_stop(&m->batch))
                 return;
-        r = mark_prepare(m, t->d, &f);
+        r = mark_prepare(m, d, &f);
         if (r >= 0)
-                r = submit_children(m, (size_t) (t->d - m->items));
-        if (r < 0)
-                fail(m, r, &f);
+                r = submit_children(m, (size_t) (d - m->items));
+        if (r < 0) {
+                (void) failure_set_errno(&f, r, "cannot prepare to mark");
+                batch_fail(&m->batch, &f);
+        }
 }
 
 static int submit_children(Mark *m, size_t parent) {
         int r = 0;
 
-        for (size_t i = 0; r >= 0 && i < m->n; i++) {
-                PrepareTask *t;
-
-                if (m->items[i].parent != parent)
-                        continue;
-                t = malloc(sizeof(PrepareTask));
-                if (!t)
-                        return -ENOMEM;
-                *t = (PrepareTask){ .mark = m, .d = m->items + i };
-                r = pool_submit(m->pool, prepare_task, t);
-                if (r < 0)
-                        free(t);
-        }
+        for (size_t i = 0; r >= 0 && i < m->n; i++)
+                if (m->items[i].parent == parent)
+                        r = pool_submit(m->batch.pool, prepare_task, m->items + i);
         return r;
 }
 
-/* Waits for the pool; threads that hang in the kernel after a cancel are left to it. */
-static int wait_prepared(Mark *m, Failure *reterr) {
-        uint64_t canceled_usec = 0;
+static int prepare_all(Mark *m, Failure *reterr) {
+        int k = submit_children(m, SIZE_MAX), r = batch_wait(&m->batch, JOB_RUNNING);
 
-        while (pool_wait(m->pool, 100) == 0) {
-                context_progress(m->context, JOB_RUNNING, atomic_load(&m->n_entries), 0);
-                if (!context_is_canceled(m->context))
-                        continue;
-                canceled_usec = canceled_usec ?: now_monotonic_usec();
-                if (now_monotonic_usec() - canceled_usec > CANCEL_PATIENCE_USEC)
-                        return -ESHUTDOWN;
-        }
+        if (r == RESULT_HUNG)
+                return r;
         if (context_is_canceled(m->context))
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "canceled");
-        if (!atomic_load(&m->has_failed))
-                return 0;
-        failure_move(reterr, &m->failure);
-        return reterr->error > 0 ? -reterr->error : -EIO;
-}
-
-static int prepare_all(Mark *m, Failure *reterr) {
-        _cleanup_failure_ Failure f = FAILURE_INIT;
-        int r = submit_children(m, SIZE_MAX);
-
-        if (r < 0)
-                fail(m, r, &f);
-        return wait_prepared(m, reterr);
+        r = batch_outcome(&m->batch, reterr);
+        return r >= 0 && k < 0 ? failure_set_errno(reterr, k, "cannot prepare to mark") : r;
 }
 
 /* Looks through the directory and writes what is missing: *ret_n, 0 says that all was as it should be. */
@@ -379,7 +339,8 @@ static int apply(Mark *m, Failure *reterr) {
 
         if (!any_is_ready(m))
                 return 0;
-        context_progress(m->context, JOB_APPLYING, atomic_load(&m->n_entries), atomic_load(&m->n_entries));
+        context_progress(
+                m->context, JOB_APPLYING, atomic_load(&m->batch.n_done), atomic_load(&m->batch.n_done));
         r = make_durable(m, reterr);
         if (r >= 0)
                 r = write_opaque(m, reterr);
@@ -398,7 +359,7 @@ static int report(const Mark *m, WorkResult *ret) {
                 if (d->blocked)
                         r = work_result_block(ret, d->path, d->blocked_state, d->blocked_error, d->blocked);
         }
-        ret->n_entries += atomic_load(&m->n_entries);
+        ret->n_entries += atomic_load(&m->batch.n_done);
         return r;
 }
 
@@ -407,7 +368,7 @@ static int run_batch(Mark *m, char *const *paths, size_t n, WorkResult *ret, Fai
 
         if (r >= 0)
                 r = prepare_all(m, reterr);
-        if (r == -ESHUTDOWN)
+        if (r == RESULT_HUNG)
                 return r;
         if (r >= 0)
                 r = settle_rounds(m, reterr);
@@ -417,20 +378,21 @@ static int run_batch(Mark *m, char *const *paths, size_t n, WorkResult *ret, Fai
         return r < 0 ? r : k;
 }
 
-int mark_run(Context *context, char *const *paths, size_t n, WorkResult *ret, Failure *reterr) {
-        for (size_t done = 0; done < n; done += BATCH_DIRECTORIES) {
-                size_t batch = n - done < BATCH_DIRECTORIES ? n - done : BATCH_DIRECTORIES;
+int mark_run(Context *context, const PathList *paths, WorkResult *ret, Failure *reterr) {
+        for (size_t done = 0; done < paths->n; done += BATCH_DIRECTORIES) {
+                size_t left = paths->n - done, batch = left < BATCH_DIRECTORIES ? left : BATCH_DIRECTORIES;
                 Mark *m = calloc(1, sizeof(Mark));
                 int r;
 
                 if (!m)
                         return -ENOMEM;
                 m->context = context;
+                batch_init(&m->batch, context);
                 m->staging = STAGING_INIT;
                 m->lower = LOWER_INIT;
                 m->inotify_fd = m->fanotify_fd = -EBADF;
-                r = run_batch(m, paths + done, batch, ret, reterr);
-                if (r == -ESHUTDOWN) /* threads hang with it */
+                r = run_batch(m, paths->items + done, batch, ret, reterr);
+                if (r == RESULT_HUNG) /* threads hang with it */
                         return r;
                 mark_done(m);
                 free(m);

@@ -15,16 +15,16 @@
 #include "core/record/manifest.h"
 
 /* Paths of the directories at path and down to depth levels below it (0: path alone), through the overlay,
- * parents first. What belongs to ovlfind, or to another mount, is left out. Appended to *items. Blocks on
+ * parents first. What belongs to ovlfind, or to another mount, is left out. Appended to *ret. Blocks on
  * the lower. */
-int mark_list(const Context *context, const char *path, uint32_t depth, char ***items, size_t *n);
+int mark_list(const Context *context, const char *path, uint32_t depth, PathList *ret);
 
 /* Marks these directories (relative to the overlay's root, never the root itself), many with one
  * reconfigure. ret->blocked says which ones were left as they are, and why; the others are marked and, but
  * for somebody who began to use one in the last moment, in effect. What is pure already is skipped. Errors
- * are about all of them: reterr says why, those not marked yet are unchanged. -ESHUTDOWN: threads hang in
+ * are about all of them: reterr says why, those not marked yet are unchanged. RESULT_HUNG: threads hang in
  * the kernel after a cancel, leave by _exit(). Blocks. */
-int mark_run(Context *context, char *const *paths, size_t n, WorkResult *ret, Failure *reterr);
+int mark_run(Context *context, const PathList *paths, WorkResult *ret, Failure *reterr);
 
 /* Takes the mark from a directory of an overlay that nobody else uses (context->options.is_private). What
  * users deleted since stays deleted, as far as the record tells. 1 done, 0 it has no mark. */

@@ -34,17 +34,7 @@ void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n) {
 }
 
 static int inner_reserve(Inner *i) {
-        OverlayInnerMount *items = reallocarray(i->items, i->n + 1, sizeof(*items));
-        int *ids;
-
-        if (!items)
-                return -ENOMEM;
-        i->items = items;
-        ids = reallocarray(i->ids, i->n + 1, sizeof(*ids));
-        if (!ids)
-                return -ENOMEM;
-        i->ids = ids;
-        return 0;
+        return ARRAY_GROW(i->items, i->n) && ARRAY_GROW(i->ids, i->n) ? 0 : -ENOMEM;
 }
 
 static bool inner_has(const Inner *i, int id, InnerKind kind) {

@@ -68,13 +68,10 @@ void layer_probe_free(void *probe) {
 }
 
 int layer_probe_add(LayerProbe *p, const char *path, bool is_read) {
-        LayerPath *paths = reallocarray(p->paths, p->n_paths + 1, sizeof(*paths));
-
-        if (!paths)
+        if (!ARRAY_GROW(p->paths, p->n_paths))
                 return -ENOMEM;
-        p->paths = paths;
-        paths[p->n_paths] = (LayerPath){ .given = strdup(path), .is_read = is_read, .fd = -EAGAIN };
-        if (!paths[p->n_paths].given)
+        p->paths[p->n_paths] = (LayerPath){ .given = strdup(path), .is_read = is_read, .fd = -EAGAIN };
+        if (!p->paths[p->n_paths].given)
                 return -ENOMEM;
         p->n_paths++;
         return 0;
@@ -91,16 +88,12 @@ static int open_in_root(int root_fd, const char *path, int flags, uint64_t resol
 }
 
 static int add_inode(LayerProbe *p, ino_t inode) {
-        ino_t *inodes;
-
         for (size_t i = 0; i < p->n_inodes; i++)
                 if (p->inodes[i] == inode)
                         return 0;
-        inodes = reallocarray(p->inodes, p->n_inodes + 1, sizeof(*inodes));
-        if (!inodes)
+        if (!ARRAY_GROW(p->inodes, p->n_inodes))
                 return -ENOMEM;
-        p->inodes = inodes;
-        inodes[p->n_inodes++] = inode;
+        p->inodes[p->n_inodes++] = inode;
         return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/mount/layer-probe.h"
 
 static void other_done(OtherOverlay *o) {
@@ -59,19 +60,15 @@ void inner_search_done(InnerSearch *s) {
 }
 
 static int add_place(LayerUses *u, const MountEntry *e) {
-        OwnPlace *places;
-
         for (size_t i = 0; i < u->n_places; i++)
                 if (u->places[i].id == e->id && strcmp(u->places[i].target, e->target) == 0)
                         return 0;
-        places = reallocarray(u->places, u->n_places + 1, sizeof(*places));
-        if (!places)
+        if (!ARRAY_GROW(u->places, u->n_places))
                 return -ENOMEM;
-        u->places = places;
-        places[u->n_places] =
+        u->places[u->n_places] =
                 (OwnPlace){ .id = e->id, .target = strdup(e->target), .root = strdup(e->root + 1) };
-        if (!places[u->n_places].target || !places[u->n_places].root) {
-                place_done(places + u->n_places);
+        if (!u->places[u->n_places].target || !u->places[u->n_places].root) {
+                place_done(u->places + u->n_places);
                 return -ENOMEM;
         }
         u->n_places++;
@@ -86,13 +83,10 @@ static OtherOverlay *find_other(const LayerUses *u, dev_t device) {
 }
 
 static OtherOverlay *make_other(LayerUses *u, dev_t device) {
-        OtherOverlay *others = reallocarray(u->others, u->n_others + 1, sizeof(*others));
-
-        if (!others)
+        if (!ARRAY_GROW(u->others, u->n_others))
                 return NULL;
-        u->others = others;
-        others[u->n_others] = (OtherOverlay){ .device = device };
-        return others + u->n_others++;
+        u->others[u->n_others] = (OtherOverlay){ .device = device };
+        return u->others + u->n_others++;
 }
 
 /* The whole of it at a place that no other mount covers serves best: there its root can be listed. */
@@ -155,12 +149,9 @@ static bool is_hung(const InnerSearch *s, dev_t device) {
 }
 
 static int remember_hung(InnerSearch *s, dev_t device) {
-        dev_t *hung = reallocarray(s->hung, s->n_hung + 1, sizeof(*hung));
-
-        if (!hung)
+        if (!ARRAY_GROW(s->hung, s->n_hung))
                 return -ENOMEM;
-        s->hung = hung;
-        hung[s->n_hung++] = device;
+        s->hung[s->n_hung++] = device;
         return 0;
 }
 
@@ -189,8 +180,7 @@ static int make_probe(Find *f, const OtherOverlay *other, const Overlay *layers,
         p->other = other->device;
         p->mount_point = strdup(f->overlay->mount_point);
         p->where = strdup(other->where);
-        if (asprintf(&p->process, "%s/%d", f->proc, (int) other->pid) < 0)
-                p->process = NULL;
+        p->process = str_format("%s/%d", f->proc, (int) other->pid);
         r = p->mount_point && p->where && p->process ? 0 : -ENOMEM;
         if (r >= 0)
                 r = add_paths(p, layers->lower, /* is_read= */ true);
@@ -236,15 +226,12 @@ static int keep_answer(InnerSearch *s, const OtherOverlay *other, LayerProbe *p)
                           .where = strdup(other->where),
                           .usec = now_monotonic_usec(),
                           .probe = p };
-        LayerAnswer *answers = reallocarray(s->answers, s->n_answers + 1, sizeof(*answers));
 
-        if (answers)
-                s->answers = answers;
-        if (!answers || !a.fs_options || !a.where) {
+        if (!ARRAY_GROW(s->answers, s->n_answers) || !a.fs_options || !a.where) {
                 answer_done(&a);
                 return -ENOMEM;
         }
-        answers[s->n_answers++] = a;
+        s->answers[s->n_answers++] = a;
         return 0;
 }
 

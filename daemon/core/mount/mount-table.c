@@ -8,6 +8,7 @@
 
 #include "base/path-util.h"
 #include "base/proc-scan.h"
+#include "base/str.h"
 
 static void table_unrefp(struct libmnt_table **t) {
         mnt_unref_table(*t);
@@ -299,18 +300,15 @@ static bool seen_has(const Seen *s, const char *key) {
 }
 
 static int seen_add(Seen *s, char **key) {
-        char **keys = reallocarray(s->keys, s->n + 1, sizeof(*keys));
-
-        if (!keys)
+        if (!ARRAY_GROW(s->keys, s->n))
                 return -ENOMEM;
-        s->keys = keys;
         s->keys[s->n++] = TAKE_PTR(*key);
         return 0;
 }
 
 /* Kernel threads and processes that are about to end have no root to read. */
 static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
-        char name[32], root[PATH_MAX], *key;
+        char name[32], root[PATH_MAX];
 
         (void) snprintf(name, sizeof(name), "%d/ns/mnt", (int) pid);
         if (!proc_read_link(proc_fd, name, namespace))
@@ -318,7 +316,7 @@ static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
         (void) snprintf(name, sizeof(name), "%d/root", (int) pid);
         if (!proc_read_link(proc_fd, name, root))
                 return NULL;
-        return asprintf(&key, "%s %s", namespace, root) < 0 ? NULL : key;
+        return str_format("%s %s", namespace, root);
 }
 
 static int visit_process(
@@ -331,10 +329,9 @@ static int visit_process(
         key = view_key(proc_fd, pid, namespace);
         if (!key || seen_has(seen, key))
                 return 0;
-        if (asprintf(&path, "%s/%d/mountinfo", proc, (int) pid) < 0) {
-                path = NULL;
+        path = str_format("%s/%d/mountinfo", proc, (int) pid);
+        if (!path)
                 return -ENOMEM;
-        }
         r = mount_table_read(path, &t);
         if (r == -ENOMEM)
                 return r;

@@ -64,17 +64,14 @@ void overlay_options_done(OverlayOptions *l) {
 
 /* value may be NULL. */
 static int options_add(OverlayOptions *l, const char *key, const char *value, bool is_changed) {
-        OverlayOption *a = reallocarray(l->items, l->n + 1, sizeof(*a));
-
-        if (!a)
+        if (!ARRAY_GROW(l->items, l->n))
                 return -ENOMEM;
-        l->items = a;
-        a[l->n] = (OverlayOption){ .key = strdup(key),
-                                   .value = value ? strdup(value) : NULL,
-                                   .is_changed = is_changed };
-        if (!a[l->n].key || (value && !a[l->n].value)) {
-                free(a[l->n].key);
-                free(a[l->n].value);
+        l->items[l->n] = (OverlayOption){ .key = strdup(key),
+                                          .value = value ? strdup(value) : NULL,
+                                          .is_changed = is_changed };
+        if (!l->items[l->n].key || (value && !l->items[l->n].value)) {
+                free(l->items[l->n].key);
+                free(l->items[l->n].value);
                 return -ENOMEM;
         }
         l->n++;
@@ -162,8 +159,7 @@ static int set_one(char *option, set_func func, void *userdata, Failure *reterr)
                 return failure_set(
                         reterr, FAILURE_INVALID, EINVAL,
                         "'%s' cannot be set on a running overlay; metacopy=, redirect_dir=, xino=, uuid= "
-                        "and verity= "
-                        "can, each with a value",
+                        "and verity= can, each with a value",
                         option);
         return func(option, value, userdata, reterr);
 }
@@ -243,8 +239,7 @@ static int carry_shown(const Overlay *o, const char *option, OverlayOptions *l, 
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
                         "'%s' cannot be swapped: it has the option '%s', of which ovlfind does not know how "
-                        "to carry it "
-                        "over; unmount it and mount it anew",
+                        "to carry it over; unmount it and mount it anew",
                         o->mount_point, key);
         if (keys[i].kind == KEY_FLAG)
                 return options_add(l, key, NULL, false);
@@ -333,8 +328,7 @@ int overlay_options_carry(const Overlay *o, const char *set, OverlayOptions *ret
                 r = check_together(&l, reterr);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot make out the options of '%s'", o->mount_point);
-        *ret = l;
-        l = (OverlayOptions){ 0 };
+        *ret = TAKE_AS(l, (OverlayOptions){ 0 });
         return 0;
 }
 
@@ -350,8 +344,7 @@ differs(const Overlay *old, Failure *reterr, const char *key, const char *is, co
         return failure_set(
                 reterr, FAILURE_FAILED, EUCLEAN,
                 "the new superblock for '%s' has %s=%s instead of %s; the running one was left alone. See "
-                "the "
-                "kernel's log for the reason",
+                "the kernel's log for the reason",
                 old->mount_point, key, is ?: "(none)", should ?: "(none)");
 }
 

@@ -167,8 +167,7 @@ static int find_lower_layers(Overlay *o, const OverlayLayers *configured, Failur
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
                         "cannot make out the lower layers of '%s' from its options '%s': set LowerDir= in "
-                        "its "
-                        "configuration",
+                        "its configuration",
                         o->mount_point, o->fs_options);
         o->is_lower_unknown = true;
         o->lower = strv_free(o->lower);
@@ -222,8 +221,7 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, ENOTSUP,
                         "LowerDir= names %zu layer%s, but '%s' is mounted with %zu: name them all, "
-                        "uppermost "
-                        "first",
+                        "uppermost first",
                         strv_length(configured), PLURAL(strv_length(configured)), o->mount_point,
                         strv_length(o->lower));
         for (char *const *s = configured; *s; s++)

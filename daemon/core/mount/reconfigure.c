@@ -42,8 +42,7 @@ int remount_reconfigure(int root_fd, Failure *reterr) {
                 return failure_set(
                         reterr, FAILURE_FAILED, EIO,
                         "the flags of the overlay changed from %#lx to %#lx while it was reconfigured: see "
-                        "who "
-                        "remounts it",
+                        "who remounts it",
                         before, after);
         return 0;
 }

@@ -65,9 +65,9 @@ static int write_entry(Writer *w, Entry *e) {
 }
 
 static void write_erased(Writer *w, Node *n) {
-        for (size_t i = 0; i < n->n_erased; i++) {
+        for (size_t i = 0; i < n->erased.n; i++) {
                 put(w, "-", 1);
-                put(w, n->erased[i], strlen(n->erased[i]) + 1);
+                put(w, n->erased.items[i], strlen(n->erased.items[i]) + 1);
         }
 }
 
@@ -82,9 +82,7 @@ static int write_entries(Writer *w, Node *n) {
                         r = write_entry(w, e);
         }
         if (w->is_noted) {
-                path_list_free(n->erased, n->n_erased);
-                n->erased = NULL;
-                n->n_erased = 0;
+                path_list_done(&n->erased);
         }
         return r;
 }

@@ -50,7 +50,7 @@ static Node *node_free(Node *n) {
         n->tree->n_nodes--;
         (void) pthread_mutex_unlock(&n->tree->lock);
         changes_done(&n->changes);
-        path_list_free(n->erased, n->n_erased);
+        path_list_done(&n->erased);
         free(n->lower);
         free(n->lower_identity);
         free(n->old_handle);
@@ -117,7 +117,7 @@ static int entry_become(Node *n, Entry *e, unsigned char type) {
 /* What stood there is gone. The name is not forgotten if it is one of the lower's, which an undo would show
  * again. */
 static void entry_vacate(Node *n, Entry *e) {
-        if (e->written != 0 && path_list_add(&n->erased, &n->n_erased, e->name) < 0)
+        if (e->written != 0 && path_list_add(&n->erased, e->name) < 0)
                 n->tree->file.size = 0; /* written anew as a whole */
         e->written = 0;
         if (e->is_local) {

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <uthash.h>
 
-#include "base/macro.h"
+#include "base/path-util.h"
 
 typedef struct Node Node;
 typedef struct Tree Tree;
@@ -64,8 +64,7 @@ struct Node {
         char *old_handle, *new_handle; /* file handles in the upper */
         uint64_t old_inode, new_inode;
         uint64_t written; /* digest of its lines in tree->file, entries aside; 0: that has none of it */
-        char **erased;    /* names that tree->file has, and that are gone since */
-        size_t n_erased;
+        PathList erased;  /* names that tree->file has, and that are gone since */
         struct timespec
                 mtime; /* of the old directory when it was watched, before anything in it was copied up */
         int watch;     /* inotify descriptor, -1 none */
@@ -124,6 +123,9 @@ int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
  * them was deleted. */
 int node_add_late(Node *n, const char *name, unsigned char type, Entry **ret);
 Entry *node_find(const Node *n, const char *name);
+/* Every entry of a directory; it may be dropped. */
+#define ENTRY_FOREACH(n, e)                                                                                 \
+        for (Entry *e = (n)->entries, *next_ = NULL; e && (next_ = e->hh.next, true); e = next_)
 /* What stood there, and everything below it, is gone. A name that is not local stays, as DT_WHT; otherwise e
  * is freed. */
 void entry_drop(Node *n, Entry *e);

@@ -6,6 +6,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/throttle.h"
 #include "core/lower/difference.h"
 #include "core/record/recorded.h"
@@ -20,14 +21,13 @@ typedef struct Compare {
         Lower lower;
         Finding *items;
         size_t n;
-        char **changed; /* paths of directories that are not as they were finalized, or were not before */
-        size_t n_changed;
+        PathList changed; /* paths of directories that are not as they were finalized, or were not before */
 } Compare;
 
 static void compare_done(Compare *c) {
         lower_done(&c->lower);
         findings_free(c->items, c->n);
-        path_list_free(c->changed, c->n_changed);
+        path_list_done(&c->changed);
         records_free(c->records);
 }
 
@@ -52,58 +52,39 @@ static int count(const Difference *d, void *userdata) {
 }
 
 static int keep_finding(Compare *c, const char *handle, DirectoryState state, char *reason) {
-        Finding *grown = reallocarray(c->items, c->n + 1, sizeof(Finding)), *f;
+        Finding *f;
 
-        if (!grown || !reason)
+        if (!reason || !ARRAY_GROW(c->items, c->n))
                 return -ENOMEM;
-        c->items = grown;
-        f = grown + c->n++;
+        f = c->items + c->n++;
         *f = (Finding){ .handle = strdup(handle), .state = state, .reason = strdup(reason) };
         return f->handle && f->reason ? 0 : -ENOMEM;
 }
 
-static int describe(const Count *k, const Node *n, char **ret) {
-        int r = k->n[DIFFERENCE_ATTRIBUTES] > 0
-                ? asprintf(
-                          ret, "the lower directory '/%s' has another owner, mode or other xattrs", n->lower)
-                : asprintf(
-                          ret,
-                          "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'",
-                          n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
-                          k->example);
-
-        if (r < 0)
-                *ret = NULL;
-        return r < 0 ? -ENOMEM : 0;
+static char *describe(const Count *k, const Node *n) {
+        if (k->n[DIFFERENCE_ATTRIBUTES] > 0)
+                return str_format(
+                        "the lower directory '/%s' has another owner, mode or other xattrs", n->lower);
+        return str_format(
+                "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s'", n->lower,
+                k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED], k->example);
 }
 
 /* Nobody takes that up by himself. */
-static int describe_much(const Compare *c, const Count *k, const Node *n, const char *path, char **ret) {
-        int r = asprintf(
-                ret,
+static char *describe_much(const Compare *c, const Count *k, const Node *n, const char *path) {
+        return str_format(
                 "the lower directory '/%s' has %u new, %u removed, %u changed entries, e.g. '%s', and %llu "
-                "bytes "
-                "of data are to be copied, more than is done unasked (Data=, MinFreeSpace=): run 'ovlfinctl "
-                "refresh %s/%s'",
+                "bytes of data are to be copied, more than is done unasked (Data=, MinFreeSpace=): run "
+                "'ovlfinctl refresh %s/%s'",
                 n->lower, k->n[DIFFERENCE_NEW], k->n[DIFFERENCE_REMOVED], k->n[DIFFERENCE_CHANGED],
                 k->example, (unsigned long long) k->cost.bytes, c->context->overlay->mount_point, path);
-
-        if (r < 0)
-                *ret = NULL;
-        return r < 0 ? -ENOMEM : 0;
 }
 
-static int describe_another(const Node *n, char **ret) {
-        int r = asprintf(
-                ret,
+static char *describe_another(const Node *n) {
+        return str_format(
                 "the lower directory '/%s', or one that leads to it, is another one than before, with the "
-                "same "
-                "names: 'refresh' takes that over",
+                "same names: 'refresh' takes that over",
                 n->lower);
-
-        if (r < 0)
-                *ret = NULL;
-        return r < 0 ? -ENOMEM : 0;
 }
 
 /* Without lasting handles, numbers may be others after each mount. */
@@ -113,37 +94,32 @@ static bool is_another(const Compare *c, const Node *n) {
         return c->lower.has_ctime && identity_is_another(&c->lower, n, &now);
 }
 
-static int describe_missing(const Node *n, bool is_replaced, char **ret) {
-        int r = is_replaced ? asprintf(ret, "'/%s' is no directory in the lower layers any more", n->lower)
-                            : asprintf(ret, "its lower directory '/%s' was removed", n->lower);
-
-        if (r < 0)
-                *ret = NULL;
-        return r < 0 ? -ENOMEM : 0;
+static char *describe_missing(const Node *n, bool is_replaced) {
+        return is_replaced ? str_format("'/%s' is no directory in the lower layers any more", n->lower)
+                           : str_format("its lower directory '/%s' was removed", n->lower);
 }
 
-/* r: what difference_find() said. */
-static int conclude(Compare *c, const Node *n, const char *path, int r, const Count *k) {
+/* found: what difference_find() said. */
+static int conclude(Compare *c, const Node *n, const char *path, int found, const Count *k) {
         const Finding *before = records_find_finding(c->records, n->new_handle);
-        DirectoryState state = DIRECTORY_FINALIZED;
+        DirectoryState state = DIRECTORY_STALE;
         _cleanup_free_ char *reason = NULL;
+        int r = 0;
 
-        if (r != DIFFERENCES_FOUND) {
-                state = r == DIFFERENCES_GONE ? DIRECTORY_GONE : DIRECTORY_STALE;
-                r = describe_missing(n, r == DIFFERENCES_REPLACED, &reason);
-        } else if (k->example) {
-                state = DIRECTORY_STALE;
-                r = refresh_cost_is_too_much(&k->cost, c->context, path)
-                        ? describe_much(c, k, n, path, &reason)
-                        : describe(k, n, &reason);
-        } else if (is_another(c, n)) {
-                state = DIRECTORY_STALE;
-                r = describe_another(n, &reason);
-        }
-        if (r >= 0 && state != DIRECTORY_FINALIZED)
+        if (found != DIFFERENCES_FOUND) {
+                state = found == DIFFERENCES_GONE ? DIRECTORY_GONE : DIRECTORY_STALE;
+                reason = describe_missing(n, found == DIFFERENCES_REPLACED);
+        } else if (k->example)
+                reason = refresh_cost_is_too_much(&k->cost, c->context, path) ? describe_much(c, k, n, path)
+                                                                              : describe(k, n);
+        else if (is_another(c, n))
+                reason = describe_another(n);
+        else
+                state = DIRECTORY_FINALIZED;
+        if (state != DIRECTORY_FINALIZED)
                 r = keep_finding(c, n->new_handle, state, reason);
         if (r >= 0 && (state != DIRECTORY_FINALIZED || before))
-                r = path_list_add(&c->changed, &c->n_changed, path);
+                r = path_list_add(&c->changed, path);
         return r;
 }
 
@@ -172,12 +148,10 @@ static int compare_one(const Node *n, const char *path, int upper_fd, void *user
 
 /* Whether a record says of a directory what it said when that was compared. */
 static bool is_as_compared(const Node *now, const Node *then) {
-        Entry *e, *next;
-
         if (!now || !then || now->base != then->base ||
             HASH_COUNT(now->entries) != HASH_COUNT(then->entries))
                 return false;
-        HASH_ITER(hh, now->entries, e, next) {
+        ENTRY_FOREACH (now, e) {
                 const Entry *before = node_find(then, e->name);
 
                 if (!before || before->base != e->base || before->xattrs != e->xattrs ||
@@ -220,12 +194,12 @@ static void drop_outdated(const Merge *m) {
 
 static int report_changed(Compare *c) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = c->n_changed > 0 ? records_load(c->context->records_fd, c->context->upper_fd, &records) : 0;
+        int r = c->changed.n > 0 ? records_load(c->context->records_fd, c->context->upper_fd, &records) : 0;
 
-        for (size_t i = 0; r >= 0 && i < c->n_changed; i++) {
+        for (size_t i = 0; r >= 0 && i < c->changed.n; i++) {
                 _cleanup_(directory_report_done) DirectoryReport report = { 0 };
 
-                if (audit_directory(c->context, records, c->changed[i], &report, NULL) >= 0)
+                if (audit_directory(c->context, records, c->changed.items[i], &report, NULL) >= 0)
                         r = c->hooks->report(&report, c->hooks->userdata);
         }
         return r;

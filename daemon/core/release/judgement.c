@@ -34,13 +34,13 @@ bool file_has_writer(int fd, const char *name) {
         return is_busy; /* closing gives the lease back */
 }
 
-bool judgement_holds(const Judgement *j, int fd, int upper_fd, const char *name) {
+bool judgement_holds(const Judgement *j, DirectoryPair d, const char *name) {
         struct stat st;
         Judgement now;
 
-        if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-            (S_ISREG(st.st_mode) && file_has_writer(fd, name)))
+        if (fstatat(d.upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            (S_ISREG(st.st_mode) && file_has_writer(d.fd, name)))
                 return false;
-        return judgement_of(upper_fd, name, &now) >= 0 && now.inode == j->inode && now.class == j->class &&
+        return judgement_of(d.upper_fd, name, &now) >= 0 && now.inode == j->inode && now.class == j->class &&
                 now.content == j->content && now.xattrs == j->xattrs;
 }

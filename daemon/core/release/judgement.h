@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "core/upper/directory-pair.h"
 #include "core/upper/layer.h"
 
 typedef struct Judgement {
@@ -19,6 +20,6 @@ typedef struct Judgement {
 int judgement_of(int upper_fd, const char *name, Judgement *ret);
 /* Whoever has it open for writing has changed it, or will. */
 bool file_has_writer(int fd, const char *name);
-/* Whether it still holds, and nobody has the file open for writing. fd: the directory through the overlay.
+/* Whether it still holds of name in d, and nobody has the file open for writing.
  * Of a directory only what it is itself is compared. */
-bool judgement_holds(const Judgement *j, int fd, int upper_fd, const char *name);
+bool judgement_holds(const Judgement *j, DirectoryPair d, const char *name);

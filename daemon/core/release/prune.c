@@ -13,11 +13,6 @@
 #include "core/release/judgement.h"
 #include "core/upper/names.h"
 
-/* Through the overlay; -EBADF where there is nothing to be done by it. */
-static int open_merged(const Prune *p, const char *path) {
-        return p->is_dry_run ? -EBADF : open_dir_beneath(p->context->root_fd, path);
-}
-
 static int tell_step(Prune *p, const char *path, const char *text) {
         const PlanStep step = { .name = "remove", .path = path, .text = text, .n_entries = 1 };
 
@@ -70,13 +65,14 @@ int prune_entry(
                 p->counts.n_entries++;
                 return r;
         }
-        fd = open_merged(p, path);
+        fd = open_dir_beneath(p->context->root_fd, path);
         if (fd < 0)
                 return errno_is_gone(fd) ? 0 : fd;
         if (e->class == UPPER_COMPLETE && file_has_writer(fd, name))
                 return stays(
                         p, full, "it was removed from the lower layer, but somebody writes to it: it stays");
-        r = orphan_remove(p->context->root_fd, fd, upper_fd, name, e->inode);
+        r = orphan_remove(
+                p->context->root_fd, (DirectoryPair){ .fd = fd, .upper_fd = upper_fd }, name, e->inode);
         if (r == -EAGAIN)
                 return stays(p, full, "it was replaced just now: it stays");
         if (r == -EBUSY)
@@ -91,7 +87,7 @@ int prune_entry(
 
 int prune_directory_gone(Prune *p, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
-        _cleanup_close_ int fd = -EBADF, upper_fd = -EBADF;
+        _cleanup_pair_ DirectoryPair around = DIRECTORY_PAIR_INIT;
         int r;
 
         if (!parent)
@@ -99,11 +95,10 @@ int prune_directory_gone(Prune *p, const char *path) {
         r = tell_step(p, path, "its lower directory was removed");
         if (r < 0 || p->is_dry_run)
                 return r;
-        fd = open_dir_beneath(p->context->root_fd, parent);
-        upper_fd = open_dir_beneath(p->context->upper_fd, parent);
-        if (fd < 0 || upper_fd < 0)
-                return errno_is_gone(fd < 0 ? fd : upper_fd) ? 0 : fd < 0 ? fd : upper_fd;
-        r = orphan_remove_directory(fd, upper_fd, path_basename(path));
+        r = pair_open(context_root(p->context), parent, &around);
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        r = orphan_remove_directory(around, path_basename(path));
         if (r == -ENOTEMPTY || r == -EBUSY) {
                 note_kept(
                         p, path,
@@ -111,7 +106,7 @@ int prune_directory_gone(Prune *p, const char *path) {
                 return 0;
         }
         if (r < 0)
-                return prune_leave(p, CALL_MAKE, "remove", fd, path_basename(path), path, r);
+                return prune_leave(p, CALL_MAKE, "remove", around.fd, path_basename(path), path, r);
         p->counts.n_directories++;
         r = p->hooks->report(
                 &(DirectoryReport){ .path = path, .state = DIRECTORY_MERGED }, p->hooks->userdata);
@@ -196,8 +191,7 @@ typedef struct Scope {
         Prune *p;
         const char *path;
         int upper_fd;
-        char **removed; /* names the record has no use for any more */
-        size_t n_removed;
+        PathList removed; /* names the record has no use for any more */
 } Scope;
 
 static int on_difference(const Difference *d, void *userdata) {
@@ -207,14 +201,14 @@ static int on_difference(const Difference *d, void *userdata) {
         if (d->kind != DIFFERENCE_REMOVED)
                 return 0;
         r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_locally_modified);
-        return r <= 0 ? r : path_list_add(&s->removed, &s->n_removed, d->name);
+        return r <= 0 ? r : path_list_add(&s->removed, d->name);
 }
 
 static int forget_names(Node *n, void *userdata) {
         const Scope *s = userdata;
 
-        for (size_t i = 0; i < s->n_removed; i++)
-                (void) record_forget(n, s->removed[i]);
+        for (size_t i = 0; i < s->removed.n; i++)
+                (void) record_forget(n, s->removed.items[i]);
         return 0;
 }
 
@@ -251,9 +245,9 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         else if (r == DIFFERENCES_REPLACED)
                 note_kept(
                         p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
-        if (r >= 0 && s.n_removed > 0 && !p->is_dry_run)
+        if (r >= 0 && s.removed.n > 0 && !p->is_dry_run)
                 r = record_edit(&p->editor, n, forget_names, &s);
-        path_list_free(s.removed, s.n_removed);
+        path_list_done(&s.removed);
         context_progress(p->context, JOB_RUNNING, p->counts.n_entries, 0);
         return r;
 }

@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/orphan.h"
 #include "core/release/judgement.h"
 #include "core/release/refresh-internal.h"
@@ -33,20 +34,18 @@ static bool is_directory(const Judgement *j) {
 int aside_prepare(Staging *s, const Judgement *judged, const char *handle, const char *name) {
         _cleanup_free_ char *text = NULL;
         Judgement own;
-        int r = judgement_of(s->upper_fd, REFRESH_COPY, &own);
+        int r = judgement_of(s->dir.upper_fd, REFRESH_COPY, &own);
 
         if (r < 0)
                 return r;
-        if (asprintf(
-                    &text,
-                    "%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%s\n%s",
-                    judged->inode, judged->content, judged->xattrs, judged->class, own.inode, own.content,
-                    own.xattrs, own.class, handle, name) < 0) {
-                text = NULL;
+        text = str_format(
+                "%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n%s\n%s",
+                judged->inode, judged->content, judged->xattrs, judged->class, own.inode, own.content,
+                own.xattrs, own.class, handle, name);
+        if (!text)
                 return -ENOMEM;
-        }
-        r = file_write_atomic(s->dir_fd, NOTE, text, strlen(text));
-        if (r >= 0 && renameat2(s->dir_fd, REFRESH_COPY, s->dir_fd, STAGING_REPLACED, RENAME_NOREPLACE) < 0)
+        r = file_write_atomic(s->dir.fd, NOTE, text, strlen(text));
+        if (r >= 0 && renameat2(s->dir.fd, REFRESH_COPY, s->dir.fd, STAGING_REPLACED, RENAME_NOREPLACE) < 0)
                 r = -errno;
         return r;
 }
@@ -81,36 +80,34 @@ static int read_note(int dir_fd, Note *ret) {
 }
 
 static bool is_nobodys(const Staging *s, const Note *n, const Records *records) {
-        _cleanup_close_ int fd = open_dir_beneath(s->upper_fd, STAGING_REPLACED);
+        _cleanup_close_ int fd = open_dir_beneath(s->dir.upper_fd, STAGING_REPLACED);
 
         if (fd >= 0)
                 return refresh_holds_own(records, fd) == 0;
-        return judgement_holds(&n->judged, s->dir_fd, s->upper_fd, STAGING_REPLACED);
+        return judgement_holds(&n->judged, s->dir, STAGING_REPLACED);
 }
 
 /* The inode number is enough for a directory: it was not there when the one that is kept was. */
-static bool is_as_built(const Note *n, int fd, int upper_fd) {
+static bool is_as_built(const Note *n, DirectoryPair d) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
 
         if (!is_directory(&n->own))
-                return judgement_holds(&n->own, fd, upper_fd, n->name);
-        return upper_entry_read(upper_fd, n->name, &e) >= 0 && e.inode == n->own.inode;
+                return judgement_holds(&n->own, d, n->name);
+        return upper_entry_read(d.upper_fd, n->name, &e) >= 0 && e.inode == n->own.inode;
 }
 
 /* What a refresh has put in place and what is kept change places again. Afterwards ours is the kept one. It
  * has stood in the directory for a moment, where everybody could change it. A file that is still as it was
  * built is deleted; whether a directory is cannot be told, so that stays in kept/. */
 static int exchange_back(Staging *s, const Note *n, const char *parent, const char *kept) {
-        _cleanup_close_ int fd = open_dir_beneath(s->context->root_fd, parent);
-        _cleanup_close_ int upper_fd = open_dir_beneath(s->context->upper_fd, parent);
-        _cleanup_close_ int kept_upper_fd = open_dir_beneath(s->upper_fd, "kept");
+        _cleanup_pair_ DirectoryPair d = DIRECTORY_PAIR_INIT;
 
-        if (fd < 0 || upper_fd < 0 || kept_upper_fd < 0)
+        if (pair_open(context_root(s->context), parent, &d) < 0)
                 return 0;
-        if (!is_as_built(n, fd, upper_fd) || renameat2(s->kept_fd, kept, fd, n->name, RENAME_EXCHANGE) < 0)
+        if (!is_as_built(n, d) || renameat2(s->kept.fd, kept, d.fd, n->name, RENAME_EXCHANGE) < 0)
                 return 0;
-        if (!is_directory(&n->own) && judgement_holds(&n->own, s->kept_fd, kept_upper_fd, kept))
-                (void) unlinkat(s->kept_fd, kept, 0);
+        if (!is_directory(&n->own) && judgement_holds(&n->own, s->kept, kept))
+                (void) unlinkat(s->kept.fd, kept, 0);
         return 1;
 }
 
@@ -119,7 +116,7 @@ static int put_back(Staging *s, const Note *n) {
         _cleanup_free_ char *parent = NULL, *path = NULL;
         _cleanup_close_ int fd = file_handle_open(s->context->upper_fd, n->handle, &parent);
         char kept[16];
-        int r = staging_keep(s, s->dir_fd, STAGING_REPLACED, kept);
+        int r = staging_keep(s, s->dir.fd, STAGING_REPLACED, kept);
 
         if (r <= 0)
                 return r;
@@ -128,7 +125,7 @@ static int put_back(Staging *s, const Note *n) {
                 return -ENOMEM;
         if (fd >= 0 && exchange_back(s, n, parent, kept) > 0)
                 context_note(s->context, path, "it is being changed here right now: it stays as it is here");
-        if (faccessat(s->kept_fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+        if (faccessat(s->kept.fd, kept, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
                 context_note(
                         s->context, path,
                         "it was changed here while it was replaced by what the lower layer has now: the one "
@@ -143,15 +140,15 @@ int aside_settle(Staging *s, const Records *records) {
         bool is_ours;
         int r;
 
-        if (fstatat(s->upper_fd, STAGING_REPLACED, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(s->dir.upper_fd, STAGING_REPLACED, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        r = read_note(s->dir_fd, &n);
+        r = read_note(s->dir.fd, &n);
         if (r < 0)
                 return r;
         is_ours = st.st_ino == n.own.inode; /* nobody has seen it: what was seen goes to kept/ */
         if (!is_ours && (st.st_ino != n.judged.inode || !is_nobodys(s, &n, records)))
                 return put_back(s, &n);
-        r = orphan_remove_tree(s->context->root_fd, s->dir_fd, s->upper_fd, STAGING_REPLACED);
+        r = orphan_remove_tree(s->context->root_fd, s->dir, STAGING_REPLACED);
         return r < 0 ? r : !is_ours;
 }
 
@@ -159,7 +156,7 @@ int aside_recover(Staging *s) {
         _cleanup_(records_freep) Records *records = NULL;
         int r;
 
-        if (faccessat(s->dir_fd, NOTE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        if (faccessat(s->dir.fd, NOTE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         r = records_load(s->context->records_fd, s->context->upper_fd, &records);
         if (r >= 0)

@@ -25,7 +25,7 @@ int refresh_attributes(RefreshDirectory *d, RefreshChange *c) {
         if (r >= 0)
                 r = record_edit(&d->p->editor, d->node, set_taking, NULL);
         if (r >= 0)
-                r = meta_copy_but_labels(fd, d->fd);
+                r = meta_copy_but_labels(fd, d->pair.fd);
         c->is_done = r >= 0;
         return r < 0 ? failure_set_errno(
                                d->reterr, r,
@@ -63,19 +63,20 @@ int refresh_record_attributes(RefreshDirectory *d) {
 
 /* On network file systems, what is in the kernel's cache of a file that was restored says ESTALE. */
 static int open_here(const RefreshDirectory *d, const char *name) {
-        int fd = open_beneath(d->fd, name, OPEN_FILE);
+        int fd = open_beneath(d->pair.fd, name, OPEN_FILE);
 
         if (fd != -ESTALE || remount_reconfigure(d->p->context->root_fd, NULL) < 0)
                 return fd;
-        return open_beneath(d->fd, name, OPEN_FILE);
+        return open_beneath(d->pair.fd, name, OPEN_FILE);
 }
 
 static bool is_as_in_lower(const RefreshDirectory *d, const RefreshChange *c, int lower_fd) {
         struct stat st;
 
         return fstat(lower_fd, &st) >= 0 && digest_stat(&st) == digest_stat(&c->st) &&
-                fstatat(d->upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
-                digest_stat(&st) == digest_stat(&c->st) && digest_xattrs(d->upper_fd, c->name) == c->xattrs;
+                fstatat(d->pair.upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                digest_stat(&st) == digest_stat(&c->st) &&
+                digest_xattrs(d->pair.upper_fd, c->name) == c->xattrs;
 }
 
 int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
@@ -83,7 +84,7 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_close_ int to_fd = from_fd < 0 ? -EBADF : open_here(d, c->name);
         int r = from_fd < 0 ? from_fd : to_fd < 0 ? to_fd : 0;
 
-        if (r >= 0 && !judgement_holds(&c->judged, d->fd, d->upper_fd, c->name)) {
+        if (r >= 0 && !judgement_holds(&c->judged, d->pair, c->name)) {
                 refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
                 return 0;
         }

@@ -9,12 +9,9 @@
 #include "core/release/refresh-identity.h"
 
 static int add(const Node ***items, size_t *n, const Node *node) {
-        const Node **grown = reallocarray(*items, *n + 1, sizeof(Node *));
-
-        if (!grown)
+        if (!ARRAY_GROW(*items, *n))
                 return -ENOMEM;
-        *items = grown;
-        grown[(*n)++] = node;
+        (*items)[(*n)++] = node;
         return 0;
 }
 
@@ -30,9 +27,7 @@ int identities_note(Identities *i, const Node *n, bool is_doubtful) {
 }
 
 static bool shows_any(const Lower *l, const Node *n) {
-        Entry *e, *next;
-
-        HASH_ITER(hh, n->entries, e, next) {
+        ENTRY_FOREACH (n, e) {
                 _cleanup_free_ char *path = path_join(n->lower, e->name);
                 struct stat st;
 

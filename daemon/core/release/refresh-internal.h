@@ -38,7 +38,7 @@ typedef struct RefreshDirectory {
         Prune *p;
         const Node *node;
         const char *path;
-        int fd, upper_fd; /* through the overlay, and in the upper */
+        DirectoryPair pair; /* the one in the upper is borrowed */
         RefreshChange *items;
         size_t n;
         RefreshCost cost;

@@ -70,7 +70,7 @@ static int record_new(Node *n, const RefreshDirectory *d, const RefreshChange *c
                 record_lower(d, c, e);
                 return 0;
         }
-        fd = open_dir_beneath(d->upper_fd, c->name);
+        fd = open_dir_beneath(d->pair.upper_fd, c->name);
         return fd < 0 ? fd : record_tree(d, e->dir, fd, c->lower);
 }
 

@@ -61,7 +61,7 @@ static int copy_attributes(const RefreshDirectory *d, const RefreshChange *c, in
 
         if (!c->keeps_attributes)
                 return meta_copy_but_labels(from_fd, to_fd);
-        own_fd = openat(d->fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        own_fd = openat(d->pair.fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         return own_fd < 0 ? -errno : meta_copy(own_fd, to_fd);
 }
 
@@ -71,14 +71,14 @@ typedef int (*copy_func)(int from_dfd, const char *from, int to_dfd, const char 
 static int copy_from_lower(const RefreshDirectory *d, const RefreshChange *c, copy_func copy) {
         _cleanup_close_ int fd = lower_open_dir(d->p->lower, d->node->lower);
 
-        return fd < 0 ? fd : copy(fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+        return fd < 0 ? fd : copy(fd, c->name, d->staging.dir.fd, REFRESH_COPY);
 }
 
 /* They belong to what stands here: a security module may give a copy another one than the
  * lower file has (security_inode_copy_up()). What became another kind of entry has the lower's. */
 static int copy_labels(const RefreshDirectory *d, const RefreshChange *c) {
         if (c->type == IFTODT(c->st.st_mode))
-                return meta_copy_labels_at(d->upper_fd, c->name, d->staging.dir_fd, REFRESH_COPY);
+                return meta_copy_labels_at(d->pair.upper_fd, c->name, d->staging.dir.fd, REFRESH_COPY);
         return copy_from_lower(d, c, meta_copy_labels_at);
 }
 
@@ -90,7 +90,7 @@ static int copy_fileattr(const RefreshDirectory *d, const RefreshChange *c, int 
 
         if (c->type != DT_REG)
                 return 0;
-        fd = openat(d->upper_fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        fd = openat(d->pair.upper_fd, c->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (fd < 0)
                 return -errno;
         r = fileattr_copy(fd, to_fd);
@@ -106,7 +106,7 @@ static int copy_regular(RefreshDirectory *d, const RefreshChange *c) {
         if (from_fd < 0)
                 return from_fd;
         to_fd = openat(
-                d->staging.dir_fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+                d->staging.dir.fd, REFRESH_COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (to_fd < 0)
                 return -errno;
         r = copy_fileattr(d, c, to_fd);
@@ -139,11 +139,11 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                 if (n < 0)
                         return -errno;
                 target[n] = '\0';
-                if (symlinkat(target, d->staging.dir_fd, REFRESH_COPY) < 0)
+                if (symlinkat(target, d->staging.dir.fd, REFRESH_COPY) < 0)
                         return -errno;
-        } else if (mknodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode, c->st.st_rdev) < 0)
+        } else if (mknodat(d->staging.dir.fd, REFRESH_COPY, c->st.st_mode, c->st.st_rdev) < 0)
                 return -errno;
-        if (fchownat(d->staging.dir_fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fchownat(d->staging.dir.fd, REFRESH_COPY, c->st.st_uid, c->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         r = copy_from_lower(d, c, meta_copy_xattrs_at);
         if (r >= 0)
@@ -151,9 +151,9 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
         if (r < 0)
                 return r;
         if ((!S_ISLNK(c->st.st_mode) &&
-             fchmodat(d->staging.dir_fd, REFRESH_COPY, c->st.st_mode & 07777, 0) < 0) ||
+             fchmodat(d->staging.dir.fd, REFRESH_COPY, c->st.st_mode & 07777, 0) < 0) ||
             utimensat(
-                    d->staging.dir_fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
+                    d->staging.dir.fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
                     AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         return 0;
@@ -165,16 +165,18 @@ static int put_in(const RefreshDirectory *d, RefreshChange *c) {
         int r = record_edit(&d->p->editor, d->node, record_forget, c->name);
 
         if (r >= 0)
-                r = orphan_remove(d->p->context->root_fd, d->fd, d->upper_fd, c->name, c->judged.inode);
-        if (r >= 0 && renameat2(d->staging.dir_fd, STAGING_REPLACED, d->fd, c->name, RENAME_NOREPLACE) < 0)
+                r = orphan_remove(d->p->context->root_fd, d->pair, c->name, c->judged.inode);
+        if (r >= 0 &&
+            renameat2(d->staging.dir.fd, STAGING_REPLACED, d->pair.fd, c->name, RENAME_NOREPLACE) < 0)
                 r = -errno;
         c->is_done = r >= 0;
         return r;
 }
 
 static int exchange(const RefreshDirectory *d, const RefreshChange *c) {
-        return renameat2(d->staging.dir_fd, STAGING_REPLACED, d->fd, c->name, RENAME_EXCHANGE) < 0 ? -errno
-                                                                                                   : 0;
+        return renameat2(d->staging.dir.fd, STAGING_REPLACED, d->pair.fd, c->name, RENAME_EXCHANGE) < 0
+                ? -errno
+                : 0;
 }
 
 /* On network file systems, what is in the kernel's cache says ESTALE until it is forgotten, when another
@@ -190,8 +192,8 @@ static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = -EBADF;
 
         if (c->type != DT_DIR)
-                return judgement_holds(&c->judged, d->fd, d->upper_fd, c->name);
-        fd = open_dir_beneath(d->upper_fd, c->name);
+                return judgement_holds(&c->judged, d->pair, c->name);
+        fd = open_dir_beneath(d->pair.upper_fd, c->name);
         return fd >= 0 && refresh_holds_own(d->p->records, fd) == 0;
 }
 

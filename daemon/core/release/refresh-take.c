@@ -23,12 +23,11 @@ int refresh_open_staging(RefreshDirectory *d) {
                 return 0;
         r = staging_create(d->p->context, &d->staging, d->reterr);
         /* What is made there is to stand in the directory. */
-        return r < 0 ? r : fileattr_hand_on(d->fd, d->staging.dir_fd);
+        return r < 0 ? r : fileattr_hand_on(d->pair.fd, d->staging.dir.fd);
 }
 
 int refresh_drop_copy(const RefreshDirectory *d) {
-        return orphan_remove_tree(
-                d->p->context->root_fd, d->staging.dir_fd, d->staging.upper_fd, REFRESH_COPY);
+        return orphan_remove_tree(d->p->context->root_fd, d->staging.dir, REFRESH_COPY);
 }
 
 typedef struct Cover {
@@ -69,13 +68,13 @@ static int open_view(RefreshDirectory *d) {
         lower_fd = lower_open_dir(d->p->lower, d->node->lower);
         if (lower_fd < 0)
                 return lower_fd;
-        c.fd = fd = raw_make_merged(d->staging.upper_fd, STAGING_TREE, d->node->lower);
+        c.fd = fd = raw_make_merged(d->staging.dir.upper_fd, STAGING_TREE, d->node->lower);
         if (fd < 0)
                 return fd;
         r = dir_foreach(lower_fd, cover, &c);
         if (r < 0)
                 return r;
-        d->view_fd = open_dir_beneath(d->staging.dir_fd, STAGING_TREE);
+        d->view_fd = open_dir_beneath(d->staging.dir.fd, STAGING_TREE);
         return d->view_fd < 0 ? d->view_fd : 0;
 }
 
@@ -128,9 +127,9 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
                 r = from_fd = open_dir_beneath(d->view_fd, c->name);
         if (r < 0)
                 return r;
-        if (mkdirat(d->staging.dir_fd, REFRESH_COPY, 0700) < 0)
+        if (mkdirat(d->staging.dir.fd, REFRESH_COPY, 0700) < 0)
                 return -errno;
-        to_fd = open_dir_beneath(d->staging.dir_fd, REFRESH_COPY);
+        to_fd = open_dir_beneath(d->staging.dir.fd, REFRESH_COPY);
         return to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
 }
 
@@ -138,7 +137,7 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
 static int take_directory(RefreshDirectory *d, const RefreshChange *c) {
         int r = refresh_build_directory(d, c);
 
-        if (r >= 0 && renameat2(d->staging.dir_fd, REFRESH_COPY, d->fd, c->name, RENAME_NOREPLACE) < 0)
+        if (r >= 0 && renameat2(d->staging.dir.fd, REFRESH_COPY, d->pair.fd, c->name, RENAME_NOREPLACE) < 0)
                 r = -errno;
         if (r < 0 && d->staging.context)
                 (void) refresh_drop_copy(d);
@@ -194,22 +193,22 @@ static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const Up
         if (e->class == UPPER_METACOPY)
                 return is_made_of(c, e);
         if (e->type != DT_DIR)
-                return fstatat(d->upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                return fstatat(d->pair.upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                         digest_stat(&st) == digest_stat(&c->st);
-        fd = open_dir_beneath(d->upper_fd, c->name);
+        fd = open_dir_beneath(d->pair.upper_fd, c->name);
         return fd >= 0 && directory_made_of(fd, c->lower) > 0;
 }
 
 /* 1: the name is in use here. */
 static int adopt(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        int r = upper_entry_read(d->upper_fd, c->name, &e);
+        int r = upper_entry_read(d->pair.upper_fd, c->name, &e);
 
         if (r < 0 || e.class == UPPER_MISSING || e.class == UPPER_WHITEOUT)
                 return errno_is_gone(r) ? 0 : r;
         /* A crash came in between when it was to be replaced. */
         if (is_made_of(c, &e) && e.type != IFTODT(c->st.st_mode))
-                return orphan_remove(d->p->context->root_fd, d->fd, d->upper_fd, c->name, e.inode);
+                return orphan_remove(d->p->context->root_fd, d->pair, c->name, e.inode);
         c->is_done = true;
         c->is_local = !is_taken(d, c, &e);
         if (c->is_local)
@@ -228,7 +227,7 @@ int refresh_take(RefreshDirectory *d, RefreshChange *c) {
                 return r < 0 ? r : 0;
         if (r < 0)
                 return r;
-        r = S_ISDIR(c->st.st_mode) ? take_directory(d, c) : link_raised(d, d->view_fd, c->name, d->fd);
+        r = S_ISDIR(c->st.st_mode) ? take_directory(d, c) : link_raised(d, d->view_fd, c->name, d->pair.fd);
         if (r == -EEXIST) { /* made here just now */
                 r = adopt(d, c);
                 return r < 0 ? r : 0;

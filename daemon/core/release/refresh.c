@@ -6,6 +6,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/mount/reconfigure.h"
 #include "core/record/recorded.h"
@@ -21,7 +22,7 @@ static DifferenceScope difference_scope(const RefreshDirectory *d) {
                 .context = d->p->context,
                 .lower = d->p->lower,
                 .node = d->node,
-                .upper_fd = d->upper_fd,
+                .upper_fd = d->pair.upper_fd,
         };
 }
 
@@ -31,7 +32,7 @@ static void directory_done(RefreshDirectory *d) {
                 free(d->items[i].lower);
         }
         free(d->items);
-        (void) fd_close(d->fd);
+        (void) fd_close(d->pair.fd);
         d->view_fd = fd_close(d->view_fd);
         if (d->staging.context)
                 (void) staging_remove(&d->staging);
@@ -43,9 +44,8 @@ static void directory_done(RefreshDirectory *d) {
 static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attributes) {
         refresh_note(
                 d, x->name,
-                x->kind == DIFFERENCE_ATTRIBUTES
-                        ? "owner, mode or xattrs of the directory were changed in the lower layer and here: "
-                          "they stay as they are here"
+                x->kind == DIFFERENCE_ATTRIBUTES ? "owner, mode or xattrs of the directory were changed in "
+                                                   "the lower layer and here: they stay as they are here"
                         : x->kind == DIFFERENCE_REMOVED
                         ? "it was removed from the lower layer, but changed here: it stays"
                         : keeps_attributes
@@ -83,21 +83,22 @@ judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *re
                 c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
         if (x->kind != DIFFERENCE_CHANGED && x->kind != DIFFERENCE_REMOVED)
                 return 0;
-        r = judgement_of(d->upper_fd, x->name, &c->judged);
+        r = judgement_of(d->pair.upper_fd, x->name, &c->judged);
         if (r < 0 || c->judged.inode != x->upper.inode)
                 return r < 0 ? r : -ENOENT;
         if (x->upper.type == DT_DIR) {
-                _cleanup_close_ int fd = open_dir_beneath(d->upper_fd, x->name);
+                _cleanup_close_ int fd = open_dir_beneath(d->pair.upper_fd, x->name);
 
                 r = fd < 0 ? fd : refresh_holds_own(d->p->records, fd);
                 *ret_is_locally_modified = r > 0;
                 return r < 0 ? r : 0;
         }
         /* Once more, of the very state that the judgement is about. */
-        *ret_is_locally_modified |= entry_is_locally_modified(d->upper_fd, x->name, x->entry, &x->upper);
+        *ret_is_locally_modified |=
+                entry_is_locally_modified(d->pair.upper_fd, x->name, x->entry, &x->upper);
         if (x->kind == DIFFERENCE_REMOVED)
                 return 0;
-        if (fstatat(d->upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(d->pair.upper_fd, x->name, &here, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         /* Copied before a crash, and not recorded. */
         c->is_done = *ret_is_locally_modified && digest_stat(&here) == digest_stat(&x->st) &&
@@ -113,7 +114,6 @@ static int collect(const Difference *x, void *userdata) {
         RefreshDirectory *d = userdata;
         const DifferenceScope scope = difference_scope(d);
         RefreshChange c = { .kind = x->kind, .st = x->st, .type = x->upper.type };
-        RefreshChange *grown;
         bool is_locally_modified;
         int r;
 
@@ -134,13 +134,11 @@ static int collect(const Difference *x, void *userdata) {
                 c.bytes = refresh_measure(&scope, x);
                 refresh_cost_add(&d->cost, c.bytes);
         }
-        grown = reallocarray(d->items, d->n + 1, sizeof(RefreshChange));
-        if (!grown)
+        if (!ARRAY_GROW(d->items, d->n))
                 return -ENOMEM;
-        d->items = grown;
         c.name = strdup(x->name);
         c.lower = strdup(x->lower);
-        grown[d->n++] = c;
+        d->items[d->n++] = c;
         return c.name && c.lower ? 0 : -ENOMEM;
 }
 
@@ -148,11 +146,11 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
         const UpperEntry e = { .class = c->judged.class, .inode = c->judged.inode };
         int r;
 
-        if (!d->p->is_dry_run && !judgement_holds(&c->judged, d->fd, d->upper_fd, c->name)) {
+        if (!d->p->is_dry_run && !judgement_holds(&c->judged, d->pair, c->name)) {
                 refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
                 return 0;
         }
-        r = prune_entry(d->p, d->upper_fd, d->path, c->name, &e, /* is_locally_modified= */ false);
+        r = prune_entry(d->p, d->pair.upper_fd, d->path, c->name, &e, /* is_locally_modified= */ false);
         c->is_done = r > 0;
         return r;
 }
@@ -235,12 +233,12 @@ static int apply(RefreshDirectory *d) {
         int r = 0, k = 0;
 
         if (!d->p->is_dry_run) {
-                d->fd = open_dir_beneath(d->p->context->root_fd, d->path);
-                if (d->fd < 0)
-                        return errno_is_gone(d->fd) ? 0 : d->fd;
+                d->pair.fd = open_dir_beneath(d->p->context->root_fd, d->path);
+                if (d->pair.fd < 0)
+                        return errno_is_gone(d->pair.fd) ? 0 : d->pair.fd;
                 /* Marked, and not in effect: the kernel would not merge the lower directory once more
                  * (docs/overlayfs.md 4.1). */
-                if (observe_directory(d->fd) == OBSERVED_MERGED) {
+                if (observe_directory(d->pair.fd) == OBSERVED_MERGED) {
                         refresh_note(
                                 d, "",
                                 "somebody uses it as it was before it was marked: refresh again later");
@@ -262,17 +260,13 @@ static int apply(RefreshDirectory *d) {
 
 /* Whoever has not asked for it would not expect that much of a disk to be taken. */
 static int refuse_cost(const RefreshDirectory *d) {
-        _cleanup_free_ char *why = NULL;
+        _cleanup_free_ char *why = str_format(
+                "to take up what changed in the lower layer, %llu bytes are to be copied, more than a "
+                "refresh does that nobody asked for (Data=, MinFreeSpace=): run 'ovlfinctl refresh %s/%s'",
+                (unsigned long long) d->cost.bytes, d->p->context->overlay->mount_point, d->path);
 
-        if (asprintf(
-                    &why,
-                    "to take up what changed in the lower layer, %llu bytes are to be copied, more than a "
-                    "refresh does that nobody asked for (Data=, MinFreeSpace=): run 'ovlfinctl refresh "
-                    "%s/%s'",
-                    (unsigned long long) d->cost.bytes, d->p->context->overlay->mount_point, d->path) < 0) {
-                why = NULL;
+        if (!why)
                 return -ENOMEM;
-        }
         refresh_note(d, "", why);
         return 0;
 }
@@ -296,9 +290,8 @@ static int refuse_replaced(const Run *run, const Node *n, const char *path) {
         return failure_set(
                 run->reterr, FAILURE_PRECONDITION, ENOTDIR,
                 "'/%s', of which '%s/%s' was made, is no directory in the lower layers any more: refresh "
-                "the "
-                "directory around it; if that is not finalized, move away what is needed of '%s/%s', and "
-                "remove it from the upper layer with the overlay unmounted",
+                "the directory around it; if that is not finalized, move away what is needed of '%s/%s', "
+                "and remove it from the upper layer with the overlay unmounted",
                 n->lower, run->p->context->overlay->mount_point, path, run->p->context->overlay->mount_point,
                 path);
 }
@@ -309,8 +302,7 @@ static int refresh_one(const Node *n, const char *path, int upper_fd, void *user
                 .p = run->p,
                 .node = n,
                 .path = path,
-                .upper_fd = upper_fd,
-                .fd = -EBADF,
+                .pair = { .fd = -EBADF, .upper_fd = upper_fd },
                 .view_fd = -EBADF,
                 .staging = STAGING_INIT,
                 .reterr = run->reterr,

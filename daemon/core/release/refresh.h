@@ -6,5 +6,5 @@
 
 #include "core/release/prune.h"
 
-/* Everything finalized at or below path. 0; -ESHUTDOWN as for work_finalize(). */
+/* Everything finalized at or below path. 0; RESULT_HUNG as for work_finalize(). */
 int refresh_run(Prune *p, const char *path, Failure *reterr);

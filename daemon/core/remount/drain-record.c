@@ -13,6 +13,7 @@
 
 #include "base/fs-util.h"
 #include "base/proc-scan.h"
+#include "base/str.h"
 #include "core/mount/mount-table.h"
 #include "core/remount/remount-internal.h"
 
@@ -61,10 +62,9 @@ int drain_record(const Context *context, Drain *d) {
 
         if (r < 0 || id == 0 || context->drains_fd < 0)
                 return r;
-        if (asprintf(&d->name, "%s.%llu", boot, (unsigned long long) id) < 0) {
-                d->name = NULL;
+        d->name = str_format("%s.%llu", boot, (unsigned long long) id);
+        if (!d->name)
                 return -ENOMEM;
-        }
         n = snprintf(
                 text, sizeof(text), "%d %u:%u %s", d->mount_id, major(d->device), minor(d->device), d->work);
         r = d->record_fd = lock_record(context, d->name, O_CREAT);
@@ -135,10 +135,9 @@ static int visit_table(const MountTable *t, pid_t pid, const char *namespace, vo
                 mount_option_unescape(work);
                 if (strcmp(work, h->d->work) != 0)
                         continue;
-                if (asprintf(&path, "/proc/%d/root%s", (int) pid, e->target) < 0) {
-                        path = NULL;
+                path = str_format("/proc/%d/root%s", (int) pid, e->target);
+                if (!path)
                         return -ENOMEM;
-                }
                 fd = open(path, O_PATH | O_CLOEXEC);
                 if (fd < 0 || fd_mount_id(fd) != e->id)
                         continue;

@@ -67,8 +67,7 @@ static int check_layer(const Overlay *o, const char *path, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
                 "'%s' cannot be swapped: its layer '%s' is hidden by the overlay itself; mount the layer at "
-                "a second place, "
-                "and the overlay from there",
+                "a second place, and the overlay from there",
                 o->mount_point, path);
 }
 
@@ -131,8 +130,7 @@ static int check_mount(const Overlay *o, const RemountRequest *q, Failure *reter
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
                         "'%s' cannot be swapped: it receives mounts from another peer group, which the new "
-                        "mount could "
-                        "not join; do it in the mount namespace it comes from",
+                        "mount could not join; do it in the mount namespace it comes from",
                         o->mount_point);
         parent = mount_table_find(&t, e->parent_id);
         if (parent && strcmp(parent->type, "overlay") == 0 && strcmp(parent->target, e->target) == 0)
@@ -145,9 +143,8 @@ static int check_mount(const Overlay *o, const RemountRequest *q, Failure *reter
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EOPNOTSUPP,
                         "'%s' cannot be swapped: the kernel cannot mount beneath another mount (Linux 6.5 "
-                        "can); "
-                        "CoverOld=yes in [Remount] allows to cover the old mount, which then takes two "
-                        "umounts",
+                        "can); CoverOld=yes in [Remount] allows to cover the old mount, which then takes "
+                        "two umounts",
                         o->mount_point);
         return child_mounts_check(&t, o, reterr);
 }
@@ -168,8 +165,7 @@ static int check_old_trees(const Context *context, Failure *reterr) {
         return failure_set(
                 reterr, FAILURE_BUSY, EBUSY,
                 "'%s' cannot be swapped while old trees are kept for processes that stand in them; "
-                "'ovlfinctl "
-                "blockers' names these",
+                "'ovlfinctl blockers' names these",
                 context->overlay->mount_point);
 }
 

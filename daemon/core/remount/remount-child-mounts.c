@@ -125,8 +125,7 @@ int child_mounts_copy(const MountTable *t, int old_id, int old_fd, int new_fd, F
                         return failure_set_errno(
                                 reterr, r,
                                 "cannot carry over what is mounted at '%s' (%s): unmount it, or try again "
-                                "when it is not "
-                                "being changed",
+                                "when it is not being changed",
                                 e->target, e->type);
         }
         return 0;

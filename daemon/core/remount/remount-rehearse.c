@@ -49,8 +49,7 @@ static int copy_children(Rehearsal *x, int old_fd, int new_fd) {
                 : failure_set(
                           &x->failure, FAILURE_BUSY, EBUSY,
                           "the mounts below '%s' could not be carried over as they are; try again when "
-                          "nobody mounts "
-                          "there",
+                          "nobody mounts there",
                           x->old->mount_point);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "base/str.h"
 #include "core/remount/remount-internal.h"
 
 #define FSCONFIG_STRING_MAX 255 /* strndup_user(_value, 256) in fsconfig(2) */
@@ -96,14 +97,9 @@ static int join_lower(const Overlay *o, char **ret) {
                 const char *layer = i < o->n_lower ? o->lower[i] : o->data[i - o->n_lower];
                 _cleanup_free_ char *escaped = escape(layer, "\\:"), *before = TAKE_PTR(text);
 
-                if (!escaped ||
-                    asprintf(
-                            &text, "%s%s%s", before,
-                            i == 0                   ? ""
-                                    : i < o->n_lower ? ":"
-                                                     : "::",
-                            escaped) < 0)
-                        text = NULL;
+                const char *separator = i == 0 ? "" : i < o->n_lower ? ":" : "::";
+
+                text = escaped ? str_format("%s%s%s", before, separator, escaped) : NULL;
         }
         *ret = TAKE_PTR(text);
         return *ret ? 0 : -ENOMEM;
@@ -150,8 +146,7 @@ static int refused(int context, const Overlay *o, int r, const char *what, Failu
         return failure_set(
                 reterr, r == -EINVAL || r == -E2BIG ? FAILURE_PRECONDITION : FAILURE_FAILED, -r,
                 "the kernel does not take %s for a new superblock of '%s': %s%s%s; see its log (dmesg). The "
-                "running mount "
-                "is as it was",
+                "running mount is as it was",
                 what, o->mount_point, strerror(-r), message[0] ? ": " : "", message);
 }
 
@@ -196,8 +191,7 @@ int superblock_create(const Overlay *o, const OverlayOptions *l, const char *wor
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, -r,
                         "'%s' cannot be swapped: one of its flags '%s' is not known to ovlfind; unmount it "
-                        "and mount it "
-                        "anew",
+                        "and mount it anew",
                         o->mount_point, o->vfs_options);
         r = configure(context, o, l, work, reterr);
         if (r < 0)

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fs-util.h"
+#include "base/str.h"
 #include "core/context/staging.h"
 #include "core/mount/reconfigure.h"
 #include "core/remount/remount-internal.h"
@@ -117,8 +118,7 @@ static int prove_lower(const Context *context, int new_fd, Failure *reterr) {
                 r = failure_set(
                         reterr, FAILURE_PRECONDITION, ESTALE,
                         "'%s' cannot be swapped: a new superblock of the same layers shows another '%s'; a "
-                        "layer was moved "
-                        "or mounted over since, or changed below the running overlay",
+                        "layer was moved or mounted over since, or changed below the running overlay",
                         context->overlay->mount_point, roots.differing);
         free(roots.differing);
         return r < 0 ? failure_set_errno(
@@ -398,8 +398,7 @@ static _printf_(3, 4) void say(Steps *s, const char *name, const char *format, .
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = str_formatv(format, ap);
         va_end(ap);
         if (s->error >= 0)
                 s->error = text ? s->func(name, text, s->userdata) : -ENOMEM;
@@ -411,10 +410,9 @@ static char *options_text(const OverlayOptions *l) {
         for (size_t i = 0; text && i < l->n; i++) {
                 _cleanup_free_ char *before = TAKE_PTR(text);
 
-                if (asprintf(
-                            &text, "%s%s%s%s%s", before, i > 0 ? "," : "", l->items[i].key,
-                            l->items[i].value ? "=" : "", l->items[i].value ?: "") < 0)
-                        text = NULL;
+                text = str_format(
+                        "%s%s%s%s%s", before, i > 0 ? "," : "", l->items[i].key,
+                        l->items[i].value ? "=" : "", l->items[i].value ?: "");
         }
         return TAKE_PTR(text);
 }

@@ -10,6 +10,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 
 #define PROBE_SUFFIX ".probe"
 
@@ -40,12 +41,10 @@ static int workdir_name(Workdir *g, const char *parent, const char *base, size_t
 
         if (getrandom(&id, sizeof(id), 0) != sizeof(id))
                 return -EIO;
-        if (asprintf(
-                    &g->name, "%.*s" SWAP_WORK_INFIX "%016llx", (int) base_size, base,
-                    (unsigned long long) id) < 0) {
-                g->name = NULL;
+        g->name =
+                str_format("%.*s" SWAP_WORK_INFIX "%016llx", (int) base_size, base, (unsigned long long) id);
+        if (!g->name)
                 return -ENOMEM;
-        }
         if (strlen(g->name) + strlen(PROBE_SUFFIX) > NAME_MAX) /* it could be made, but not be removed */
                 return -ENAMETOOLONG;
         g->path = path_join(parent[0] ? parent : "/", g->name);
@@ -91,14 +90,12 @@ int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr) {
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EXDEV,
                         "'%s' cannot be swapped: its work directory '%s' is a mount point, and no other can "
-                        "be made beside "
-                        "it; unmount it and mount it anew",
+                        "be made beside it; unmount it and mount it anew",
                         o->mount_point, o->work);
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot make a work directory beside '%s' for a new superblock", o->work);
-        *ret = g;
-        g = WORKDIR_INIT;
+        *ret = TAKE_AS(g, WORKDIR_INIT);
         return 0;
 }
 
@@ -147,10 +144,9 @@ static int is_used(const Workdir *g) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (asprintf(&name, "%s" PROBE_SUFFIX, g->name) < 0) {
-                name = NULL;
+        name = str_format("%s" PROBE_SUFFIX, g->name);
+        if (!name)
                 return -ENOMEM;
-        }
         if (mkdirat(g->parent_fd, name, 0700) < 0 && errno != EEXIST)
                 return -errno;
         fd = open_dir_beneath(g->parent_fd, name);
@@ -190,8 +186,7 @@ int workdir_open_current(const Overlay *o, Workdir *ret) {
         r = open_locked(&g);
         if (r < 0)
                 return r == -EWOULDBLOCK ? 0 : r;
-        *ret = g;
-        g = WORKDIR_INIT;
+        *ret = TAKE_AS(g, WORKDIR_INIT);
         return 1;
 }
 

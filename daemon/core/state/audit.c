@@ -7,6 +7,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/context/staging.h"
 #include "core/upper/layer.h"
@@ -127,11 +128,9 @@ static int judge_pure(int fd, const Node *recorded, const Finding *finding, Cens
         if (c->unresolvable) {
                 r->state = DIRECTORY_BROKEN;
                 r->scheme = "redirect";
-                return asprintf(
-                               &r->reason, "'%s' needs a lower layer and has no absolute redirect to it",
-                               c->unresolvable) < 0
-                        ? -ENOMEM
-                        : 0;
+                r->reason = str_format(
+                        "'%s' needs a lower layer and has no absolute redirect to it", c->unresolvable);
+                return r->reason ? 0 : -ENOMEM;
         }
         if (!r->lower_path)
                 return set_reason(r, DIRECTORY_LOCAL, NULL);
@@ -232,8 +231,7 @@ int audit_directory(
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot look at '%s/%s'", context->overlay->mount_point, path);
-        *ret = report;
-        report = (DirectoryReport){ 0 };
+        *ret = TAKE_AS(report, (DirectoryReport){ 0 });
         return 0;
 }
 
@@ -339,8 +337,7 @@ int audit_tree(
 typedef struct Found {
         const Context *context;
         const char *top;
-        char ***items;
-        size_t *n;
+        PathList *ret;
 } Found;
 
 /* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
@@ -355,13 +352,12 @@ static int add_found(const DirectoryReport *r, void *userdata) {
                         "unfinalized by itself with --force");
                 return 0;
         }
-        k = path_list_add(f->items, f->n, r->path);
+        k = path_list_add(f->ret, r->path);
         return k < 0 ? k : 1;
 }
 
-int audit_find_finalized(
-        const Context *context, const Records *records, const char *path, char ***items, size_t *n) {
-        Found found = { .context = context, .top = path, .items = items, .n = n };
+int audit_find_finalized(const Context *context, const Records *records, const char *path, PathList *ret) {
+        Found found = { .context = context, .top = path, .ret = ret };
 
         return audit_tree(context, records, path, add_found, &found);
 }
@@ -427,14 +423,8 @@ int audit_upper(const Context *context, const char *path, upper_func func, void 
         return fd < 0 ? (is_gone(fd) ? 0 : fd) : walk_upper(&l, fd);
 }
 
-typedef struct MergedSearch {
-        char ***items;
-        size_t *n;
-} MergedSearch;
-
 static int search_merged(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
-        MergedSearch *m = userdata;
         int r;
 
         if (type != DT_DIR || is_staging_name(name))
@@ -442,14 +432,12 @@ static int search_merged(int dfd, const char *name, unsigned char type, const ch
         r = upper_entry_read(dfd, name, &e);
         if (r < 0 || e.class != UPPER_REDIRECT)
                 return r;
-        r = path_list_add(m->items, m->n, path);
+        r = path_list_add(userdata, path);
         return r < 0 ? r : 1;
 }
 
-int audit_find_merged(const Context *context, const char *path, char ***items, size_t *n) {
-        MergedSearch m = { .items = items, .n = n };
-
-        return audit_upper(context, path, search_merged, &m);
+int audit_find_merged(const Context *context, const char *path, PathList *ret) {
+        return audit_upper(context, path, search_merged, ret);
 }
 
 typedef struct AliasSearch {
@@ -489,23 +477,17 @@ int audit_find_alias(const Context *context, const char *path, const char *lower
 }
 
 static int note_stray(int dfd, const char *name, unsigned char type, const char *path, void *userdata) {
-        char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
+        const char *id = type == DT_DIR ? old_tree_id(name) : NULL;
         const Context *context = userdata;
-        const char *id;
 
-        id = type == DT_DIR ? old_tree_id(name) : NULL;
-        if (!id)
-                return 0;
-        (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
-        if (faccessat(context->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+        if (!id || !staging_is_gone(context, id))
                 return 0;
         /* Its own worker removes the tree first, then its staging directory. */
         if (faccessat(dfd, name, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
                 context_note(
                         context, path,
                         "an old tree that was kept for processes standing in it, and what was known about "
-                        "it "
-                        "('" STAGING_NAME
+                        "it ('" STAGING_NAME
                         "/%s') is gone; take out of it what is still needed, then remove it",
                         id);
         return 0;
@@ -521,17 +503,6 @@ typedef struct OldTrees {
         Failure *reterr;
 } OldTrees;
 
-static int read_snapshot(const Context *context, const char *id, Tree **ret) {
-        char path[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
-        _cleanup_close_ int fd = -EBADF;
-
-        (void) snprintf(path, sizeof(path), STAGING_NAME "/%s", id);
-        fd = open_dir_beneath(context->upper_fd, path);
-        if (fd < 0)
-                return fd;
-        return staging_read_snapshot(fd, ret);
-}
-
 static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {
         const char *point = o->context->overlay->mount_point;
         Occupants standing;
@@ -545,8 +516,7 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
         return failure_set(
                 o->reterr, FAILURE_BUSY, EBUSY,
                 "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when "
-                "they "
-                "have left it or ended",
+                "they have left it or ended",
                 point, t->path, standing.n, standing.who);
 }
 
@@ -558,7 +528,8 @@ static int check_old_tree(const char *id, void *userdata) {
         const OldTrees *o = userdata;
         const char *lower, *name;
 
-        if (read_snapshot(o->context, id, &t) < 0 || t->is_undo || !t->root->lower || !t->root->old_handle)
+        if (staging_read_snapshot_of(o->context, id, &t) < 0 || t->is_undo || !t->root->lower ||
+            !t->root->old_handle)
                 return 0;
         lower = t->root->lower;
         if (!path_startswith(lower, o->lower) && !path_startswith(o->lower, lower))

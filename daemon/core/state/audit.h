@@ -38,12 +38,11 @@ typedef int (*report_func)(const DirectoryReport *r, void *userdata);
 int audit_tree(
         const Context *context, const Records *records, const char *path, report_func func, void *userdata);
 /* The topmost finalized directories at or below path: what there is to undo. Without --force those below
- * path whose record is lost are left out, with a note. Appended to *items. */
-int audit_find_finalized(
-        const Context *context, const Records *records, const char *path, char ***items, size_t *n);
+ * path whose record is lost are left out, with a note. Appended to *ret. */
+int audit_find_finalized(const Context *context, const Records *records, const char *path, PathList *ret);
 /* Merged directories inside of pure ones at or below path: moved there after it was finalized. Appended to
- * *items. */
-int audit_find_merged(const Context *context, const char *path, char ***items, size_t *n);
+ * *ret. */
+int audit_find_merged(const Context *context, const char *path, PathList *ret);
 /* What an upper directory was before it was finalized: what the redirects of its children say. -ENODATA if
  * none says. */
 int audit_guess_lower(int upper_fd, char **ret);

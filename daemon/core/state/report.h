@@ -14,10 +14,14 @@ typedef struct PlanStep {
         uint64_t n_inodes;
 } PlanStep;
 
+typedef struct Keepers Keepers;
+
+/* Whom a job tells, and what it leaves with him. */
 typedef struct WorkHooks {
         int (*report)(const DirectoryReport *r, void *userdata);
         int (*step)(const PlanStep *s, void *userdata);
         void *userdata;
+        Keepers *kept; /* old trees somebody stands in; work.h */
 } WorkHooks;
 
 typedef struct WorkCounts {

@@ -140,7 +140,7 @@ bool upper_entry_has_absolute_redirect(const UpperEntry *e) {
 
 /* The kernel takes "/a/b" and "name"; an empty value, a trailing or double '/' and a '/' in a name are
  * EINVAL, "." and ".." are EACCES at lookup (docs/overlayfs.md 1.2). What follows a NUL does not count. */
-static bool redirect_is_valid(const char *s) {
+bool upper_redirect_is_valid(const char *s) {
         bool absolute = *s == '/';
 
         for (s += absolute;;) {
@@ -205,7 +205,7 @@ static int walk_apply(Walk *w, const char *name, const UpperEntry *e) {
                 return walk_set(w, NULL);
         if (!e->redirect)
                 return walk_append(w, name);
-        if (!redirect_is_valid(e->redirect))
+        if (!upper_redirect_is_valid(e->redirect))
                 return -EINVAL;
         if (upper_entry_has_absolute_redirect(e))
                 return walk_set(w, e->redirect + 1);

@@ -48,6 +48,8 @@ void upper_entry_done(UpperEntry *e);
  * resolvable without its parent (absolute redirect; docs/overlayfs.md 2.3) is the second question. */
 bool upper_entry_is_merge_child(const UpperEntry *e) _pure_;
 bool upper_entry_has_absolute_redirect(const UpperEntry *e) _pure_;
+/* Whether the kernel takes it: "/a/b" or "name". */
+bool upper_redirect_is_valid(const char *s) _pure_;
 
 /* Follows path (relative to the overlay's root) through the upper as the kernel does (ovl_lookup()).
  * Sets *ret_lower to the lower path without leading '/' ("" is the root), or NULL when the directory has no

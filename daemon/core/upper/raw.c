@@ -8,15 +8,14 @@
 #include <sys/xattr.h>
 
 #include "base/fs-util.h"
+#include "base/str.h"
 #include "core/upper/layer.h"
 
 static int set_redirect(int fd, const char *lower) {
-        _cleanup_free_ char *value = NULL;
+        _cleanup_free_ char *value = str_format("/%s", lower);
 
-        if (asprintf(&value, "/%s", lower) < 0) {
-                value = NULL;
+        if (!value)
                 return -ENOMEM;
-        }
         return fsetxattr(fd, XATTR_REDIRECT, value, strlen(value), 0) < 0 ? -errno : 0;
 }
 

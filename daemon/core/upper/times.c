@@ -20,32 +20,18 @@ void times_guard_begin(TimesGuard *g, int dir_fd) {
                 g->before = st.st_mtim;
 }
 
-static bool is_ours(const struct inotify_event *e, const char *const *names) {
+/* -EEXIST: it is not about one of our names. */
+static int check_name(const struct inotify_event *e, void *userdata) {
         if (e->mask & (IN_Q_OVERFLOW | IN_UNMOUNT))
-                return false;
-        for (; *names; names++)
+                return -EEXIST;
+        for (const char *const *names = userdata; *names; names++)
                 if (e->len == 0 || strcmp(e->name, *names) == 0)
-                        return true;
-        return false;
-}
-
-static bool only_ours(int inotify_fd, const char *const *names) {
-        _Alignas(struct inotify_event) char buffer[4096];
-        ssize_t n;
-
-        while ((n = read(inotify_fd, buffer, sizeof(buffer))) > 0)
-                for (char *p = buffer; p < buffer + n;) {
-                        const struct inotify_event *e = (const struct inotify_event *) p;
-
-                        if (!is_ours(e, names))
-                                return false;
-                        p += sizeof(*e) + e->len;
-                }
-        return n < 0 && errno == EAGAIN;
+                        return 0;
+        return -EEXIST;
 }
 
 void times_guard_end(TimesGuard *g, const char *const *names) {
-        if (g->inotify_fd >= 0 && only_ours(g->inotify_fd, names))
+        if (g->inotify_fd >= 0 && inotify_foreach(g->inotify_fd, check_name, (void *) names) == 0)
                 (void) futimens(g->dir_fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, g->before });
         g->inotify_fd = fd_close(g->inotify_fd);
 }

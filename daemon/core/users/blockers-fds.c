@@ -74,25 +74,19 @@ static BlockerKind kind_of(const FdInfo *i, const char *fd_path) {
 }
 
 static int remember_inode(Search *s, ino_t inode, const char *path) {
-        KnownInode *items = reallocarray(s->inodes, s->n_inodes + 1, sizeof(*items));
-
-        if (!items)
+        if (!ARRAY_GROW(s->inodes, s->n_inodes))
                 return -ENOMEM;
-        s->inodes = items;
-        items[s->n_inodes] = (KnownInode){ .inode = inode, .path = strdup(path) };
-        if (!items[s->n_inodes].path)
+        s->inodes[s->n_inodes] = (KnownInode){ .inode = inode, .path = strdup(path) };
+        if (!s->inodes[s->n_inodes].path)
                 return -ENOMEM;
         s->n_inodes++;
         return 0;
 }
 
 static int remember_lock(Search *s, ino_t inode) {
-        ino_t *items = reallocarray(s->locked, s->n_locked + 1, sizeof(*items));
-
-        if (!items)
+        if (!ARRAY_GROW(s->locked, s->n_locked))
                 return -ENOMEM;
-        s->locked = items;
-        items[s->n_locked++] = inode;
+        s->locked[s->n_locked++] = inode;
         return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "base/path-util.h"
 #include "base/patience.h"
 #include "base/proc-scan.h"
 #include "core/users/blockers.h"
@@ -47,8 +48,7 @@ typedef struct BoundSocket {
 typedef struct BoundSockets {
         BoundSocket *items;
         size_t n;
-        char **namespaces; /* that have been looked at */
-        size_t n_namespaces;
+        PathList namespaces; /* that have been looked at */
 } BoundSockets;
 
 /* Adds those of the network namespace of a process. device is the overlay's. */

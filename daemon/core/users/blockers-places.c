@@ -72,16 +72,10 @@ static const MountEntry *parent_of(const MountTable *t, const MountEntry *e) {
 
 static int add_place(Loading *l, Place *place, Peer parent) {
         Places *p = l->places;
-        Place *items = reallocarray(p->items, p->n + 1, sizeof(*items));
-        Peer *parents;
 
-        if (!items)
+        if (!ARRAY_GROW(p->items, p->n) || !ARRAY_GROW(l->parents, p->n) || !place->namespace ||
+            !place->target || !place->root)
                 return -ENOMEM;
-        p->items = items;
-        parents = reallocarray(l->parents, p->n + 1, sizeof(*parents));
-        if (!parents || !place->namespace || !place->target || !place->root)
-                return -ENOMEM;
-        l->parents = parents;
         l->parents[p->n] = parent;
         p->items[p->n++] = *place;
         *place = (Place){ 0 };
@@ -252,8 +246,7 @@ int places_load(const Overlay *o, const char *proc, Places *ret) {
                 r = add_detached(&l);
         if (r < 0)
                 return r;
-        *ret = places;
-        places = (Places){ 0 };
+        *ret = TAKE_AS(places, (Places){ 0 });
         return 0;
 }
 

@@ -23,7 +23,7 @@ void sockets_done(BoundSockets *s) {
         for (size_t i = 0; i < s->n; i++)
                 free(s->items[i].path);
         free(s->items);
-        path_list_free(s->namespaces, s->n_namespaces);
+        path_list_done(&s->namespaces);
         *s = (BoundSockets){ 0 };
 }
 
@@ -40,13 +40,11 @@ static bool is_accepted(int type, bool is_connected) {
 }
 
 static int sockets_add(BoundSockets *s, ino_t inode, const char *path, bool is_on_overlay) {
-        BoundSocket *items = reallocarray(s->items, s->n + 1, sizeof(*items));
-
-        if (!items)
+        if (!ARRAY_GROW(s->items, s->n))
                 return -ENOMEM;
-        s->items = items;
-        items[s->n] = (BoundSocket){ .inode = inode, .path = strdup(path), .is_on_overlay = is_on_overlay };
-        if (!items[s->n].path)
+        s->items[s->n] =
+                (BoundSocket){ .inode = inode, .path = strdup(path), .is_on_overlay = is_on_overlay };
+        if (!s->items[s->n].path)
                 return -ENOMEM;
         s->n++;
         return 0;
@@ -170,8 +168,8 @@ static int ask_kernel(BoundSockets *s, int process_fd, unsigned device) {
 }
 
 static bool is_known(const BoundSockets *s, const char *namespace) {
-        for (size_t i = 0; i < s->n_namespaces; i++)
-                if (strcmp(s->namespaces[i], namespace) == 0)
+        for (size_t i = 0; i < s->namespaces.n; i++)
+                if (strcmp(s->namespaces.items[i], namespace) == 0)
                         return true;
         return false;
 }
@@ -187,7 +185,7 @@ int sockets_load(BoundSockets *s, int process_fd, unsigned device) {
                 r = proc_lines_foreach(process_fd, "net/unix", visit_line, s);
         if (r == -ENOMEM)
                 return r;
-        return r < 0 ? 0 : path_list_add(&s->namespaces, &s->n_namespaces, namespace);
+        return r < 0 ? 0 : path_list_add(&s->namespaces, namespace);
 }
 
 int search_sockets(Search *s) {

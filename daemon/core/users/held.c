@@ -44,18 +44,16 @@ static bool parse(const char *path, char id[static STAGING_ID_LENGTH + 1], char 
 
 /* NULL: there is no record with this id (any more). */
 static Tree *find_tree(HeldTrees *t, const char *id) {
-        Tree **items, *tree;
+        Tree *tree;
 
         for (size_t i = 0; i < t->n; i++)
                 if (strcmp(t->items[i]->id, id) == 0)
                         return t->items[i];
-        items = reallocarray(t->items, t->n + 1, sizeof(Tree *));
-        if (!items)
+        if (!ARRAY_GROW(t->items, t->n))
                 return NULL;
-        t->items = items;
         if (manifest_read(t->records_fd, id, &tree) < 0)
                 return NULL;
-        return items[t->n++] = tree;
+        return t->items[t->n++] = tree;
 }
 
 /* As far as directories are known. */

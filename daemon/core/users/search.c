@@ -76,24 +76,21 @@ static bool is_superfluous(const Search *s, BlockerKind kind, const char *path, 
 
 int search_add(Search *s, BlockerKind kind, bool is_blocking, char *path, ino_t inode) {
         _cleanup_free_ char *p = path;
-        Pending *items;
 
         if (s->below && !(path && path_startswith(path, s->below)))
                 return 0;
         if (kind != BLOCKER_MOUNT && kind != BLOCKER_LAYER && is_superfluous(s, kind, path, inode))
                 return 0;
-        items = reallocarray(s->items, s->n + 1, sizeof(*items));
-        if (!items)
+        if (!ARRAY_GROW(s->items, s->n))
                 return -ENOMEM;
-        s->items = items;
-        items[s->n] = (Pending){
+        s->items[s->n] = (Pending){
                 .blocker = { .kind = kind,
                              .is_blocking = is_blocking,
                              .pid = s->process,
                              .path = TAKE_PTR(p) },
                 .inode = inode,
         };
-        memcpy(items[s->n].blocker.command, s->command, sizeof(s->command));
+        memcpy(s->items[s->n].blocker.command, s->command, sizeof(s->command));
         s->n++;
         return 1;
 }

@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 
 #include "base/fs-util.h"
+#include "base/str.h"
 
 #define CAPABILITY(c) (UINT64_C(1) << (c))
 /* With one of these a directory can be written, or be made one's own. */
@@ -90,7 +91,7 @@ static int read_access(int fd, Access *ret) {
 }
 
 int writers_add(Writers *w, int fd) {
-        Access a = { 0 }, *grown;
+        Access a = { 0 };
         int r = read_access(fd, &a);
 
         if (r < 0)
@@ -100,15 +101,12 @@ int writers_add(Writers *w, int fd) {
                         free(a.acl);
                         return 0;
                 }
-        grown = w->n_accesses < ACCESSES_MAX ? reallocarray(w->accesses, w->n_accesses + 1, sizeof(Access))
-                                             : NULL;
-        if (!grown) {
-                w->is_undecidable = true;
-                free(a.acl);
+        if (w->n_accesses < ACCESSES_MAX && ARRAY_GROW(w->accesses, w->n_accesses)) {
+                w->accesses[w->n_accesses++] = a;
                 return 0;
         }
-        w->accesses = grown;
-        w->accesses[w->n_accesses++] = a;
+        w->is_undecidable = true;
+        free(a.acl);
         return 0;
 }
 
@@ -193,18 +191,16 @@ static const char *find_field(const char *status, const char *name) {
 
 static int parse_groups(const char *p, Credentials *ret) {
         for (int n;; p += n) {
-                unsigned *grown, gid;
+                unsigned gid;
 
                 p += strspn(p, " \t");
                 if (*p == '\n' || *p == '\0')
                         return 0;
                 if (sscanf(p, "%u%n", &gid, &n) != 1)
                         return -EBADMSG;
-                grown = reallocarray(ret->groups, ret->n_groups + 1, sizeof(unsigned));
-                if (!grown)
+                if (!ARRAY_GROW(ret->groups, ret->n_groups))
                         return -ENOMEM;
-                ret->groups = grown;
-                grown[ret->n_groups++] = gid;
+                ret->groups[ret->n_groups++] = gid;
         }
 }
 
@@ -236,35 +232,28 @@ static int decide(const Writers *w, const char *status, const char *uid_map, con
 static char *make_key(const char *status, const char *uid_map, const char *gid_map) {
         static const char *const fields[] = { "Uid:", "Gid:", "Groups:", "CapPrm:" };
         const char *p[ELEMENTSOF(fields)];
-        char *key;
 
         for (size_t i = 0; i < ELEMENTSOF(fields); i++) {
                 p[i] = find_field(status, fields[i]);
                 if (!p[i])
                         return NULL;
         }
-        if (asprintf(
-                    &key, "%.*s %.*s %.*s %.*s %s %s", (int) strcspn(p[0], "\n"), p[0],
-                    (int) strcspn(p[1], "\n"), p[1], (int) strcspn(p[2], "\n"), p[2],
-                    (int) strcspn(p[3], "\n"), p[3], uid_map, gid_map) < 0)
-                return NULL;
-        return key;
+        return str_format(
+                "%.*s %.*s %.*s %.*s %s %s", (int) strcspn(p[0], "\n"), p[0], (int) strcspn(p[1], "\n"),
+                p[1], (int) strcspn(p[2], "\n"), p[2], (int) strcspn(p[3], "\n"), p[3], uid_map, gid_map);
 }
 
 static bool answer(Writers *w, const char *status, const char *uid_map, const char *gid_map) {
         _cleanup_free_ char *key = make_key(status, uid_map, gid_map);
-        Answer *grown;
         bool may_write;
 
         for (size_t i = 0; key && i < w->n_answers; i++)
                 if (strcmp(w->answers[i].credentials, key) == 0)
                         return w->answers[i].may_write;
         may_write = decide(w, status, uid_map, gid_map) != 0;
-        grown = key ? reallocarray(w->answers, w->n_answers + 1, sizeof(Answer)) : NULL;
-        if (grown) {
-                w->answers = grown;
-                grown[w->n_answers++] = (Answer){ .credentials = TAKE_PTR(key), .may_write = may_write };
-        }
+        if (key && ARRAY_GROW(w->answers, w->n_answers))
+                w->answers[w->n_answers++] =
+                        (Answer){ .credentials = TAKE_PTR(key), .may_write = may_write };
         return may_write;
 }
 

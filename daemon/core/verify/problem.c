@@ -17,8 +17,7 @@ static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
                                          "verify --repair writes one where it is known what is right" },
         [PROBLEM_LOWER_MISSING] = { "lower-missing",
                                     "what it stands for is not in the lower layers any more: a file gives "
-                                    "EIO "
-                                    "and cannot be removed through the overlay, a directory is empty",
+                                    "EIO and cannot be removed through the overlay, a directory is empty",
                                     "put it back there; or 'prune', or 'refresh' its directory" },
         [PROBLEM_LOWER_OTHER_TYPE] = { "lower-other-type",
                                        "the lower layers hold something of another type in its place",
@@ -31,13 +30,11 @@ static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
                                    "'refresh' its directory" },
         [PROBLEM_REPLACED] = { "replaced",
                                "another file was put in the place of the one in the lower layer: size, "
-                               "owner "
-                               "or times shown may be those of the old one",
+                               "owner or times shown may be those of the old one",
                                "'refresh' its directory" },
         [PROBLEM_LOST_DIRECTORY] = { "lost-directory",
                                      "it was merged with a lower directory, and nothing says with which: "
-                                     "only "
-                                     "what is in the upper is seen",
+                                     "only what is in the upper is seen",
                                      "set trusted.overlay.redirect to its lower path, with the overlay "
                                      "unmounted" },
         [PROBLEM_BAD_OPAQUE] = { "bad-opaque",
@@ -45,16 +42,14 @@ static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
                                  "with the overlay unmounted, set it to 'y' or remove it" },
         [PROBLEM_IDLE_WHITEOUT] = { "idle-whiteout",
                                     "it hides a lower name that is not there; should one appear, nobody "
-                                    "would "
-                                    "see it",
+                                    "would see it",
                                     "verify --repair removes it" },
         [PROBLEM_VISIBLE_WHITEOUT] = { "visible-whiteout",
                                        "it stands in listings although nothing can be found under its name",
                                        "verify --repair removes it" },
         [PROBLEM_WRONG_IMPURE] = { "wrong-impure",
                                    "its 'impure' mark is missing: inode numbers in listings are not those "
-                                   "of "
-                                   "stat()",
+                                   "of stat()",
                                    "verify --repair sets it" },
         [PROBLEM_NO_RECORD] = { "no-record",
                                 "it is finalized, but what it held then is not recorded: refresh and prune "
@@ -68,8 +63,7 @@ static const ProblemInfo infos[_PROBLEM_KIND_MAX] = {
                                      "verify --repair moves them aside" },
         [PROBLEM_LEFTOVER_STAGING] = { "leftover-staging", "work that was interrupted left it behind",
                                        "start ovlfind: it finishes or removes it; what is in 'kept' belongs "
-                                       "to "
-                                       "somebody, only a person removes it" },
+                                       "to somebody, only a person removes it" },
         [PROBLEM_LEFTOVER_OLD_TREE] = { "leftover-old-tree",
                                         "it was kept for processes standing in it, and what was known about "
                                         "it is gone",

@@ -8,6 +8,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/verify/verify-internal.h"
 
 static int
@@ -44,28 +45,10 @@ static int found_redirect(const VerifyEntry *x, ProblemKind kind, const char *lo
                 return r;
         if (!is_proven(x, lower))
                 return found(x, kind, NULL, NULL, x->e->redirect);
-        if (asprintf(&value, "/%s", lower) < 0) {
-                value = NULL;
+        value = str_format("/%s", lower);
+        if (!value)
                 return -ENOMEM;
-        }
         return found(x, kind, repair_redirect, value, value);
-}
-
-/* The kernel takes "/a/b" and "name" (layer.c has the same rule for walks). */
-static bool redirect_is_wellformed(const char *s) {
-        bool absolute = *s == '/';
-
-        for (s += absolute;; s++) {
-                size_t n = strcspn(s, "/");
-
-                if (n == 0 || (n <= 2 && strncmp(s, "..", n) == 0))
-                        return false;
-                s += n;
-                if (*s == '\0')
-                        return true;
-                if (!absolute)
-                        return false;
-        }
 }
 
 /* To the nanosecond: what was restored from a copy has it. */
@@ -114,7 +97,7 @@ static int check_merge_child(const VerifyEntry *x) {
         const char *redirect = x->e->redirect;
         int r;
 
-        if (redirect && !redirect_is_wellformed(redirect))
+        if (redirect && !upper_redirect_is_valid(redirect))
                 return found_redirect(x, PROBLEM_MALFORMED_REDIRECT, x->name);
         if (redirect && redirect[0] == '/')
                 return check_target(x, redirect + 1);

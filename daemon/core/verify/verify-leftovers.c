@@ -147,13 +147,9 @@ int verify_leftovers(Verify *v) {
 }
 
 int verify_old_tree(Verify *v, const char *name, const char *path) {
-        char staging[sizeof(STAGING_NAME) + 1 + STAGING_ID_LENGTH];
         const char *id = old_tree_id(name);
 
-        if (!id)
-                return 0;
-        (void) snprintf(staging, sizeof(staging), STAGING_NAME "/%s", id);
-        if (faccessat(v->context->upper_fd, staging, F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
+        if (!id || !staging_is_gone(v->context, id))
                 return 0;
         return verify_found(v, PROBLEM_LEFTOVER_OLD_TREE, path, NULL, false);
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/fs-util.h"
 #include "core/upper/names.h"
 #include "core/watch/watcher-internal.h"
 
@@ -84,7 +85,8 @@ static void handle_self(Watcher *w, WatchNode *n, uint32_t mask) {
         }
 }
 
-static void handle_event(Watcher *w, const struct inotify_event *e) {
+static int handle_event(const struct inotify_event *e, void *userdata) {
+        Watcher *w = userdata;
         WatchNode *n;
 
         if (e->mask & IN_Q_OVERFLOW) {
@@ -92,30 +94,19 @@ static void handle_event(Watcher *w, const struct inotify_event *e) {
                 w->want_walk = true;
                 for (size_t i = 0; i < w->n_nodes; i++)
                         w->nodes[i]->is_near = true; /* whatever may have happened there */
-                return;
+                return 0;
         }
         n = watch_node_find_wd(w, e->wd);
-        if (!n)
-                return;
-        if (e->len > 0)
+        if (n && e->len > 0)
                 handle_name(w, n, e);
-        else
+        else if (n)
                 handle_self(w, n, e->mask);
+        return 0;
 }
 
 static int drain(Watcher *w) {
-        _Alignas(struct inotify_event) char buffer[32 * 1024];
-        ssize_t n;
-
         w->now_usec = now_monotonic_usec();
-        while ((n = read(w->inotify_fd, buffer, sizeof(buffer))) > 0)
-                for (char *p = buffer; p < buffer + n;) {
-                        const struct inotify_event *e = (const struct inotify_event *) p;
-
-                        handle_event(w, e);
-                        p += sizeof(*e) + e->len;
-                }
-        return n < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
+        return inotify_foreach(w->inotify_fd, handle_event, w);
 }
 
 /* Telling. */
