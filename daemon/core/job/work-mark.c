@@ -101,7 +101,7 @@ int work_mark_parents(Work *w) {
         if (r >= 0)
                 r = report_parents(w, &paths);
         path_list_done(&paths);
-        if (r < 0)
+        if (r < 0 && w->failure.error != -r) /* it may be just that */
                 (void) failure_set_errno(&f, r, "cannot mark the directories above '%s'", w->path);
         work_add_failure(w, &f);
         return r;
