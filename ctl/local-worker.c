@@ -105,8 +105,8 @@ int local_worker_run(
                 return failure_set_errno(reterr, r, "cannot start '%s'", worker_path());
         r = k < 0 ? failure_set_errno(reterr, k, "cannot ask the worker")
                   : receive(fd, func, userdata, reterr);
-        if (end != LOCAL_WORKER_FINISH)
-                fd = fd_close(fd); /* end of file ends the worker, whatever it is at */
+        if (end != LOCAL_WORKER_FINISH || k < 0) /* nor can one finish that was not asked */
+                fd = fd_close(fd);               /* end of file ends the worker, whatever it is at */
         if (end == LOCAL_WORKER_LEAVE)
                 worker_leave(pid);
         else

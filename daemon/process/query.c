@@ -42,7 +42,8 @@ int query_pool_new(const Host *host, QueryPool **ret) {
 static Query *query_free(Query *q) {
         if (!q)
                 return NULL;
-        LL_DELETE(q->pool->queries, q);
+        if (q->pool->queries) /* one that could not be started is in no list */
+                LL_DELETE(q->pool->queries, q);
         (void) sd_event_source_disable_unref(q->timer);
         (void) proc_free(q->proc);
         wire_request_done(&q->request);

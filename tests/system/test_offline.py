@@ -199,3 +199,10 @@ def test_a_whole_overlay_is_undone_offline(scene, source, root):
     assert not marks(overlay)
     overlay.mount()
     assert_same(before, snapshot(overlay.point), ignore={"nlink", "mtime"})
+
+
+def test_more_than_can_be_said(scene):
+    """Nobody waits for a worker that was not asked."""
+    result = run_ctl("unfinalize", "--offline", f"--upper={scene.subdir('upper')}", f"--lower={':'.join(['/lower'] * 12000)}", "/",
+                     env={"OVLFIND_WORKER": binary("ovlfind-worker"), "STATE_DIRECTORY": scene.subdir("state")})
+    assert result.code == 1 and "cannot ask the worker" in result.err, result
