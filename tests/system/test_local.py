@@ -102,6 +102,25 @@ def test_with_the_lower_gone_everything_opens(scene, lower, kind):
     assert_same(before, snapshot(overlay / "prog"))
 
 
+def test_one_that_cannot_be_changed(scene, lower):
+    """It keeps no other file from being made independent."""
+    overlay = scene.overlay(lower, upper="ext4-256")
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "prog").ok()
+    package = "lib/python3/site-packages/prog"
+    name = min(name for name in os.listdir(overlay / f"prog/{package}") if name.startswith("mod"))
+    os.close(os.open(overlay / f"prog/{package}/{name}", os.O_WRONLY))
+    run("chattr", "+i", overlay.upper_path(f"prog/{package}/{name}"))
+    try:
+        result = daemon.ctl("finalize", "--data=all", overlay / "prog").ok()
+        assert "1 of its files cannot be looked up, or not be changed" in result.out + result.err, result
+        assert live(overlay) == [f"{package}/{name}"]
+    finally:
+        run("chattr", "-i", overlay.upper_path(f"prog/{package}/{name}"))
+    daemon.ctl("finalize", "--data=all", overlay / "prog").ok()
+    assert live(overlay) == []
+
+
 def test_below_directories_that_are_finalized_as_well(scene, source, lower):
     shutil.copytree(os.path.join(source, "prog/lib"), os.path.join(source, "prog/deep/er/lib"), symlinks=True)
     overlay = scene.overlay(lower)

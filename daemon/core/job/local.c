@@ -12,6 +12,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
+#include "core/context/error-scope.h"
 #include "core/mount/pins.h"
 #include "core/state/audit.h"
 #include "core/upper/layer.h"
@@ -35,6 +36,7 @@ typedef struct Local {
         dev_t device;    /* st_dev of what has no lower part */
         unsigned n_used; /* left as they are, for that */
         unsigned n_linked;
+        unsigned n_failed;
 } Local;
 
 static void local_done(Local *l) {
@@ -83,6 +85,14 @@ static int collect(int dfd, const char *name, unsigned char type, const char *pa
 
 typedef int (*visit_func)(Local *l, DirectoryPair d, const char *name);
 
+/* What one entry says keeps no other from its turn. -EINVAL: the kernel has no such marks at all. */
+static int leave_failed(Local *l, int r) {
+        if (r == -EINVAL || error_scope(l->context, CALL_DRESS, r) != SCOPE_ENTRY)
+                return r;
+        l->n_failed++;
+        return 1;
+}
+
 /* 1: it is done with, and taken off the list. */
 static int visit_group(Local *l, Group *g, visit_func func) {
         _cleanup_pair_ DirectoryPair d = DIRECTORY_PAIR_INIT;
@@ -92,8 +102,10 @@ static int visit_group(Local *l, Group *g, visit_func func) {
 
         g->names.n = 0;
         for (size_t i = 0; i < n; i++) {
-                if (r >= 0)
+                if (r >= 0) {
                         r = is_there ? func(l, d, g->names.items[i]) : 1;
+                        r = r < 0 ? leave_failed(l, r) : r;
+                }
                 if (r == 1)
                         free(g->names.items[i]);
                 else
@@ -201,6 +213,12 @@ static void note_left(const Local *l, const char *path) {
                         "%u of its files are in use, so each of them is still asked for in the lower layer "
                         "when it is first looked up; ask again when nobody uses them",
                         l->n_used);
+        if (l->n_failed > 0)
+                context_note(
+                        l->context, path,
+                        "%u of its files cannot be looked up, or not be changed in the upper layer, so "
+                        "each of them is still asked for in the lower layer when it is first looked up",
+                        l->n_failed);
         if (l->n_linked > 0)
                 context_note(
                         l->context, path,
