@@ -141,7 +141,8 @@ class Rounds:
             process.leave()
         self.ended(job, verb)
         self.await_gone()
-        if "stays until" not in self.daemon.log()[told:]:
+        log = self.daemon.log()[told:]
+        if "stays until" not in log and "in the old tree that stands beside it" not in log:  # the latter alone: they left at once
             self.check("when all have left")
             return
         if wrong := old_tree.check(flat(Stander().see(self.top, "")))[0]:
