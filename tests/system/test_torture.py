@@ -89,8 +89,8 @@ def test_finalize_and_unfinalize_in_a_loop(scene, stage, descriptor_workers, cap
               f"{totals.wrong / max(exchanges, 1):.2f} per exchange by path; lost: 0")
     assert exchanges >= least, failed[:5]
     # 0.1 per exchange, up to 2 where others want the processors as well; without the last look at the queue before the exchange
-    # it is over 10.
-    assert totals.wrong <= 4 * exchanges, totals.notes
+    # it is over 10. A rate needs more exchanges than there are with sanitizers, where a single slow one is all of it.
+    assert is_sanitized() or totals.wrong <= 4 * exchanges, totals.notes
 
 
 @pytest.mark.slow
