@@ -11,7 +11,6 @@
 
 #include "base/path-util.h"
 
-#define PROC_FD_MAX (sizeof("/proc/self/fd/") + 10 + 1 + NAME_MAX + 1)
 /* Of a walk that a rename elsewhere disturbs. */
 #define OPEN_TRIES 100
 
@@ -36,7 +35,7 @@ int open_dir_beneath(int dfd, const char *path) {
         return open_beneath(dfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
-static void proc_fd_path(char *buffer, int fd, const char *name) {
+void proc_fd_path(char buffer[static PROC_FD_MAX], int fd, const char *name) {
         (void) snprintf(buffer, PROC_FD_MAX, name[0] ? "/proc/self/fd/%d/%s" : "/proc/self/fd/%d", fd, name);
 }
 
@@ -278,6 +277,13 @@ ssize_t xattr_read_at(int dfd, const char *name, const char *xattr, char **ret) 
 
 ssize_t xattr_read_fd(int fd, const char *xattr, char **ret) {
         return xattr_read_at(fd, "", xattr, ret);
+}
+
+int xattr_write_fd(int fd, const char *xattr, const void *value, size_t size, int flags) {
+        char path[PROC_FD_MAX];
+
+        proc_fd_path(path, fd, "");
+        return setxattr(path, xattr, value, size, flags) < 0 ? -errno : 0;
 }
 
 int file_handle_at(int dfd, const char *name, char **ret) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "base/macro.h"
@@ -57,10 +58,17 @@ int fd_path(int fd, char **ret);
 /* mkdir with parents, each 0700 when missing; returns a descriptor of the directory. */
 int mkdir_open(const char *path);
 
+/* The path of an open file, or with a name of an entry in it, for calls that take no O_PATH descriptor. name
+ * is a single component, or "". */
+#define PROC_FD_MAX (sizeof("/proc/self/fd/") + 10 + 1 + NAME_MAX + 1)
+void proc_fd_path(char buffer[static PROC_FD_MAX], int fd, const char *name);
+
 /* Reads an xattr of the entry name in dfd without following symlinks. Returns its size and sets *ret
  * (NUL-terminated, owned by the caller), -ENODATA when there is none. */
 ssize_t xattr_read_at(int dfd, const char *name, const char *xattr, char **ret);
 ssize_t xattr_read_fd(int fd, const char *xattr, char **ret);
+/* setxattr(2) on an open file; fd may be O_PATH. */
+int xattr_write_fd(int fd, const char *xattr, const void *value, size_t size, int flags);
 
 /* Identity of an inode of an upper file system that outlives renames and is not reused: its file handle, in
  * hex. name "" is dfd itself. -EOPNOTSUPP where the file system has none. */

@@ -196,14 +196,14 @@ DirectoryState error_state(int r) {
 /* Bytes that the xattrs of an entry take, names included; 0: it has none, or does not tell. */
 static size_t measure_xattrs(int dfd, const char *name) {
         _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
-        char path[sizeof("/proc/self/fd/") + 10];
+        char path[PROC_FD_MAX];
         char names[16 * 1024];
         size_t total = 0;
         ssize_t n;
 
         if (fd < 0)
                 return 0;
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        proc_fd_path(path, fd, "");
         n = listxattr(path, names, sizeof(names));
         for (const char *s = names; s < names + n; s += strlen(s) + 1) {
                 ssize_t size = getxattr(path, s, NULL, 0);

@@ -98,10 +98,10 @@ append_layers(char *value, size_t size, size_t n, const char *separator, int *fd
 }
 
 static int add_layers(int fs_fd, const char *key, const int *fds, size_t n) { /* since Linux 6.7 */
-        char layer[sizeof("/proc/self/fd/") + 10];
+        char layer[PROC_FD_MAX];
 
         for (size_t i = 0; i < n; i++) {
-                (void) snprintf(layer, sizeof(layer), "/proc/self/fd/%d", fds[i]);
+                proc_fd_path(layer, fds[i], "");
                 if (fsconfig(fs_fd, FSCONFIG_SET_STRING, key, layer, 0) < 0)
                         return -errno;
         }

@@ -5,27 +5,18 @@
  * without it, so it is right at any time; opaque=y is not, see mark.c (docs/overlayfs.md 2.3, 2.6). */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/xattr.h>
 
 #include "base/fs-util.h"
 #include "base/str.h"
 #include "core/mark/mark-internal.h"
 #include "core/upper/layer.h"
 
-/* fd may be O_PATH, which fsetxattr(2) does not take. */
-static int set_xattr(int fd, const char *name, const char *value) {
-        char path[sizeof("/proc/self/fd/") + 10];
-
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        return setxattr(path, name, value, strlen(value), 0) < 0 ? -errno : 0;
-}
-
 static int set_redirect(int fd, const char *directory, const char *name) {
         _cleanup_free_ char *value = str_format("/%s%s%s", directory, *directory && *name ? "/" : "", name);
 
         if (!value)
                 return -ENOMEM;
-        return set_xattr(fd, XATTR_REDIRECT, value);
+        return xattr_write_fd(fd, XATTR_REDIRECT, value, strlen(value), 0);
 }
 
 /* A plain directory in a merged one is merged by its name, if the lower has that name: the redirect says the
@@ -100,5 +91,5 @@ int mark_write_own(int upper_fd, const char *lower) {
 }
 
 int mark_write_opaque(int upper_fd) {
-        return set_xattr(upper_fd, XATTR_OPAQUE, "y");
+        return xattr_write_fd(upper_fd, XATTR_OPAQUE, "y", 1, 0);
 }

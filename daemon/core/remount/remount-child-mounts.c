@@ -267,8 +267,8 @@ int child_mounts_check(const MountTable *t, const Overlay *o, Failure *reterr) {
 /* /proc/self/fd leads to the mount itself, or to what stands on its root: nothing does, or it would not be
  * on top. */
 int mount_detach_top(int root_fd) {
-        char path[32];
+        char path[PROC_FD_MAX];
 
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%i", root_fd);
+        proc_fd_path(path, root_fd, "");
         return umount2(path, MNT_DETACH) < 0 ? -errno : 0;
 }

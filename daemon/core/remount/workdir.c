@@ -117,15 +117,15 @@ static int try_mount(const char *lower, const char *upper, const char *work) {
 }
 
 static int probe(const Workdir *g, int dfd) {
-        char lower[64], upper[64], work[64];
+        char lower[PROC_FD_MAX], upper[PROC_FD_MAX], work[PROC_FD_MAX];
 
         if ((mkdirat(dfd, "lower", 0700) < 0 || mkdirat(dfd, "upper", 0700) < 0) && errno != EEXIST)
                 return -errno;
         /* Nobody sees these paths: the overlay is never attached. They are short, and cannot be led
          * elsewhere. */
-        (void) snprintf(lower, sizeof(lower), "/proc/self/fd/%d/lower", dfd);
-        (void) snprintf(upper, sizeof(upper), "/proc/self/fd/%d/upper", dfd);
-        (void) snprintf(work, sizeof(work), "/proc/self/fd/%d", g->fd);
+        proc_fd_path(lower, dfd, "lower");
+        proc_fd_path(upper, dfd, "upper");
+        proc_fd_path(work, g->fd, "");
         return try_mount(lower, upper, work);
 }
 

@@ -54,13 +54,13 @@ static bool is_compared(const char *name) {
 uint64_t digest_xattrs(int dfd, const char *name) {
         _cleanup_close_ int fd = open_beneath(dfd, name, O_PATH | O_NOFOLLOW);
         _cleanup_free_ char *names = malloc(LIST_MAX);
-        char path[sizeof("/proc/self/fd/") + 10];
+        char path[PROC_FD_MAX];
         uint64_t d = DIGEST_NO_XATTRS;
         ssize_t n;
 
         if (fd < 0 || !names)
                 return 0;
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        proc_fd_path(path, fd, "");
         n = listxattr(path, names, LIST_MAX);
         if (n < 0 && errno != EOPNOTSUPP)
                 return 0;

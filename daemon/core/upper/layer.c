@@ -19,10 +19,10 @@ void upper_entry_done(UpperEntry *e) {
  * system has no xattrs; -ERANGE when it is larger, unless size is 0. Through /proc because fgetxattr(2)
  * takes no O_PATH descriptor. */
 static ssize_t xattr_peek(int fd, const char *name, char *buffer, size_t size) {
-        char path[sizeof("/proc/self/fd/") + 10];
+        char path[PROC_FD_MAX];
         ssize_t n;
 
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        proc_fd_path(path, fd, "");
         n = getxattr(path, name, buffer, size);
         if (n >= 0)
                 return n;

@@ -9,7 +9,7 @@
 #include <sys/xattr.h>
 #include <time.h>
 
-#define PROC_PATH_MAX (sizeof("/proc/self/fd//") + 10 + NAME_MAX)
+#include "base/fs-util.h"
 
 typedef int (*check_func)(const char *name, struct error_context *context);
 
@@ -137,10 +137,10 @@ int meta_copy_all(int from_fd, int to_fd) {
 }
 
 static int copy_xattrs_at(int from_dfd, const char *from, int to_dfd, const char *to, check_func check) {
-        char a[PROC_PATH_MAX], b[PROC_PATH_MAX];
+        char a[PROC_FD_MAX], b[PROC_FD_MAX];
 
-        (void) snprintf(a, sizeof(a), "/proc/self/fd/%d/%s", from_dfd, from);
-        (void) snprintf(b, sizeof(b), "/proc/self/fd/%d/%s", to_dfd, to);
+        proc_fd_path(a, from_dfd, from);
+        proc_fd_path(b, to_dfd, to);
         if (attr_copy_file(a, b, check, NULL) < 0 && errno != ENOSYS && errno != ENOTSUP)
                 return -errno;
         return 0;

@@ -50,17 +50,17 @@ int raw_discard_tree(int staging_upper_fd, const char *name) {
 }
 
 static int set_origin_version(int fd, char version) {
-        char path[sizeof("/proc/self/fd/") + 10]; /* fsetxattr(2) takes no O_PATH descriptor */
         _cleanup_free_ char *value = NULL;
         ssize_t n = xattr_read_fd(fd, XATTR_ORIGIN, &value);
+        int r;
 
         if (n < 0)
                 return n == -ENODATA ? 0 : (int) n;
         if (n == 0 || value[0] == version)
                 return 0;
         value[0] = version;
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        return setxattr(path, XATTR_ORIGIN, value, (size_t) n, XATTR_REPLACE) < 0 ? -errno : 1;
+        r = xattr_write_fd(fd, XATTR_ORIGIN, value, (size_t) n, XATTR_REPLACE);
+        return r < 0 ? r : 1;
 }
 
 int raw_detach_origin(int fd) {

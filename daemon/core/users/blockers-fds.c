@@ -112,7 +112,7 @@ static int file_path(const Place *place, const char *link, char **ret) {
 
 static int add_file(const FdInfo *i, const Place *place, int fds_fd, const char *name) {
         _cleanup_free_ char *path = NULL;
-        char fd_path[PATH_MAX];
+        char fd_path[PROC_FD_MAX];
         BlockerKind kind;
         int r;
 
@@ -123,7 +123,7 @@ static int add_file(const FdInfo *i, const Place *place, int fds_fd, const char 
                 r = add_lock(i->search, i, path);
         if (r < 0)
                 return r;
-        (void) snprintf(fd_path, sizeof(fd_path), "/proc/self/fd/%d/%s", fds_fd, name);
+        proc_fd_path(fd_path, fds_fd, name);
         kind = kind_of(i, fd_path);
         return search_add(
                 i->search, kind, kind == BLOCKER_OPEN_WRITE || kind == BLOCKER_FIFO, TAKE_PTR(path),

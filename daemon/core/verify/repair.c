@@ -15,14 +15,6 @@
 #include "base/fs-util.h"
 #include "core/verify/verify-internal.h"
 
-/* fsetxattr(2) takes no O_PATH descriptor. */
-static int set_xattr(int path_fd, const char *name, const char *value) {
-        char path[sizeof("/proc/self/fd/") + 10];
-
-        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", path_fd);
-        return setxattr(path, name, value, strlen(value), 0) < 0 ? -errno : 0;
-}
-
 int repair_redirect(const VerifyEntry *x, const char *value) {
         _cleanup_close_ int fd = open_beneath(x->dir->upper_fd, x->name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry now = { 0 };
@@ -32,7 +24,7 @@ int repair_redirect(const VerifyEntry *x, const char *value) {
                 return r;
         if (now.inode != x->e->inode || now.class != x->e->class)
                 return 0; /* somebody was faster */
-        r = set_xattr(fd, XATTR_REDIRECT, value);
+        r = xattr_write_fd(fd, XATTR_REDIRECT, value, strlen(value), 0);
         return r < 0 ? r : 1;
 }
 
