@@ -16,7 +16,6 @@
 #include "core/lower/difference.h"
 #include "core/upper/digest.h"
 #include "core/upper/fileattr.h"
-#include "core/upper/layer.h"
 #include "core/upper/meta.h"
 #include "core/upper/redirect-max.h"
 
@@ -121,16 +120,6 @@ static void note_base(const Sides *s, Entry *e, const struct stat *shown) {
                 difference_note(e, &s->x->lower, path);
 }
 
-/* It was listed as a name that the upper does not hold. If it was removed and made anew meanwhile, it is no
- * copy of the lower's. */
-static bool was_made_meanwhile(const Sides *s, const Entry *e) {
-        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
-
-        return s->node->is_merged && !s->x->tree->is_undo &&
-                upper_entry_read(s->new.upper_fd, e->name, &ue) >= 0 &&
-                difference_is_local(s->node, e->name, &ue, &s->x->lower);
-}
-
 int place_entry(Sides *s, Entry *e, bool copy_up) {
         struct stat st, shown;
         const struct stat *first = NULL;
@@ -151,7 +140,7 @@ int place_entry(Sides *s, Entry *e, bool copy_up) {
                 return place_error(s, e, -r);
         if (fstatat(s->new.upper_fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return place_error(s, e, errno == ENOENT ? EIO : errno);
-        e->is_local |= e->inode == 0 && was_made_meanwhile(s, e);
+        e->is_local |= was_made_meanwhile(s->x, s->node, e, s->new.upper_fd, e->name);
         e->inode = st.st_ino;
         note_base(s, e, is_shown ? &shown : NULL);
         e->identity = entry_identity(s->new.upper_fd, e->name);

@@ -139,6 +139,11 @@ typedef struct Sides {
         { .x = (x_), .node = (n_), .old = DIRECTORY_PAIR_INIT, .new = DIRECTORY_PAIR_INIT }
 void sides_done(Sides *s);
 
+/* scan.c: whether e of n, which was listed as a name that the upper does not hold, was removed and made anew
+ * meanwhile: no copy of the lower's. dfd, name: what the upper holds now. To be asked before the inode is
+ * noted, which tells that it was listed so. May ask the lower. */
+bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e, int dfd, const char *name);
+
 /* build.c: links one entry into the new directory. 0 placed, or it changed meanwhile and is to be compared
  * again, RESULT_BLOCKED blocked. copy_up: first, if it is not in the upper yet; not of what somebody may be
  * making just now, for its access time is written back. */

@@ -202,8 +202,6 @@ static int find_lower(Exchange *x, Node *n, int upper_fd) {
 
         if (r < 0)
                 return r;
-        if (n->parent && n->parent->is_merged && !x->tree->is_undo && !n->entry->is_local)
-                n->entry->is_local = difference_is_local(n->parent, n->entry->name, &ue, &x->lower);
         if (n->parent) {
                 bool by_name = ue.class == UPPER_PLAIN || (ue.redirect && ue.redirect[0] != '/');
 
@@ -223,6 +221,13 @@ static int find_lower(Exchange *x, Node *n, int upper_fd) {
         return r;
 }
 
+bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e, int dfd, const char *name) {
+        _cleanup_(upper_entry_done) UpperEntry ue = { 0 };
+
+        return e->inode == 0 && n->is_merged && !x->tree->is_undo && upper_entry_read(dfd, name, &ue) >= 0 &&
+                difference_is_local(n, e->name, &ue, &x->lower);
+}
+
 /* Identity of the old directory, and whether it is merged. */
 static int identify(Exchange *x, Node *n, int upper_fd) {
         struct stat st;
@@ -232,8 +237,10 @@ static int identify(Exchange *x, Node *n, int upper_fd) {
                 return -errno;
         n->mtime = st.st_mtim;
         node_set_old_inode(n, st.st_ino);
-        if (n->entry)
+        if (n->entry) {
+                n->entry->is_local |= was_made_meanwhile(x, n->parent, n->entry, upper_fd, "");
                 n->entry->inode = st.st_ino;
+        }
         free(n->old_handle);
         n->old_handle = NULL;
         r = file_handle_at(upper_fd, "", &n->old_handle);
