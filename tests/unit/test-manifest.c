@@ -294,8 +294,22 @@ static void change(Tree *t, unsigned step) {
 #define N_STEPS 3
 
 /* A tree of which all changes were appended; the size of the file and what it said after each of them. */
-static void
-write_steps(int dfd, size_t sizes[static N_STEPS + 1], char *texts[static N_STEPS + 1], Tree **ret) {
+typedef struct Steps {
+        Tree *tree;
+        size_t sizes[N_STEPS + 1];
+        char *texts[N_STEPS + 1];
+        char *data; /* all that is in the file */
+        size_t size;
+} Steps;
+
+static void steps_done(Steps *s) {
+        tree_freep(&s->tree);
+        for (unsigned i = 0; i <= N_STEPS; i++)
+                free(s->texts[i]);
+        free(s->data);
+}
+
+static void write_steps(int dfd, Steps *ret) {
         Tree *t = make_tree();
         Node *lib = make_node(t->root, "lib", 10);
 
@@ -306,12 +320,13 @@ write_steps(int dfd, size_t sizes[static N_STEPS + 1], char *texts[static N_STEP
                 if (i > 0)
                         change(t, i - 1);
                 assert_return_code(manifest_update(t->root, dfd, "record", /* sync= */ false), 0);
-                sizes[i] = size_of(dfd, "record");
-                texts[i] = text_of(t);
-                assert_true(i == 0 || sizes[i] > sizes[i - 1]);
-                assert_reads(dfd, "record", texts[i]);
+                ret->sizes[i] = size_of(dfd, "record");
+                ret->texts[i] = text_of(t);
+                assert_true(i == 0 || ret->sizes[i] > ret->sizes[i - 1]);
+                assert_reads(dfd, "record", ret->texts[i]);
         }
-        *ret = t;
+        ret->tree = t;
+        assert_return_code(file_read(dfd, "record", SIZE_MAX, &ret->data, &ret->size), 0);
 }
 
 static void write_part(int dfd, const char *name, const char *data, size_t size) {
@@ -327,63 +342,51 @@ static void write_part(int dfd, const char *name, const char *data, size_t size)
  * so it does with anything else in place of what was lost. */
 static void test_cut_short(void **state) {
         _cleanup_close_ int dfd = open_records();
-        _cleanup_(tree_freep) Tree *t = NULL;
-        _cleanup_free_ char *data = NULL;
-        size_t sizes[N_STEPS + 1], size;
-        char *texts[N_STEPS + 1];
+        _cleanup_(steps_done) Steps s = { 0 };
 
-        write_steps(dfd, sizes, texts, &t);
-        assert_return_code(file_read(dfd, "record", SIZE_MAX, &data, &size), 0);
-        for (size_t n = 0; n < size; n++) {
+        write_steps(dfd, &s);
+        for (size_t n = 0; n < s.size; n++) {
                 _cleanup_(tree_freep) Tree *found = NULL;
-                const char kept = data[n];
+                const char kept = s.data[n];
                 unsigned i = N_STEPS;
 
-                write_part(dfd, "cut", data, n);
-                data[n] ^= 1;
-                write_part(dfd, "wrong", data, size);
-                data[n] = kept;
-                if (n < sizes[0]) {
+                write_part(dfd, "cut", s.data, n);
+                s.data[n] ^= 1;
+                write_part(dfd, "wrong", s.data, s.size);
+                s.data[n] = kept;
+                if (n < s.sizes[0]) {
                         assert_int_equal(manifest_read(dfd, "cut", &found), -EBADMSG);
                         assert_int_equal(manifest_read(dfd, "wrong", &found), -EBADMSG);
                         continue;
                 }
-                while (sizes[i] > n)
+                while (s.sizes[i] > n)
                         i--;
-                assert_reads(dfd, "cut", texts[i]);
-                assert_reads(dfd, "wrong", texts[i]);
+                assert_reads(dfd, "cut", s.texts[i]);
+                assert_reads(dfd, "wrong", s.texts[i]);
         }
-        for (unsigned i = 0; i <= N_STEPS; i++)
-                free(texts[i]);
 }
 
 /* Whoever goes on with it loses nothing more, and leaves nothing of what was cut short. */
 static void test_goes_on(void **state) {
         _cleanup_close_ int dfd = open_records();
-        _cleanup_(tree_freep) Tree *t = NULL;
-        _cleanup_free_ char *data = NULL;
-        size_t sizes[N_STEPS + 1], size;
-        char *texts[N_STEPS + 1];
+        _cleanup_(steps_done) Steps s = { 0 };
 
-        write_steps(dfd, sizes, texts, &t);
-        assert_return_code(file_read(dfd, "record", SIZE_MAX, &data, &size), 0);
-        for (size_t n = sizes[1]; n < sizes[2]; n++) {
+        write_steps(dfd, &s);
+        for (size_t n = s.sizes[1]; n < s.sizes[2]; n++) {
                 _cleanup_(tree_freep) Tree *found = NULL;
 
-                write_part(dfd, "cut", data, n);
+                write_part(dfd, "cut", s.data, n);
                 assert_return_code(manifest_read(dfd, "cut", &found), 0);
                 change(found, 1);
                 assert_return_code(manifest_update(found->root, dfd, "cut", /* sync= */ false), 0);
-                assert_reads(dfd, "cut", texts[2]);
+                assert_reads(dfd, "cut", s.texts[2]);
         }
         /* What others have appended is not overwritten: all of it is written anew, and is what we know. */
-        write_part(dfd, "record", data, sizes[2]);
-        assert_false(manifest_is_same(t, dfd, "record"));
-        assert_return_code(manifest_update(t->root, dfd, "record", /* sync= */ false), 0);
-        assert_true(manifest_is_same(t, dfd, "record"));
-        assert_reads(dfd, "record", texts[N_STEPS]);
-        for (unsigned i = 0; i <= N_STEPS; i++)
-                free(texts[i]);
+        write_part(dfd, "record", s.data, s.sizes[2]);
+        assert_false(manifest_is_same(s.tree, dfd, "record"));
+        assert_return_code(manifest_update(s.tree->root, dfd, "record", /* sync= */ false), 0);
+        assert_true(manifest_is_same(s.tree, dfd, "record"));
+        assert_reads(dfd, "record", s.texts[N_STEPS]);
 }
 
 /* One of an earlier format is written anew before anything is appended: who knows only that would stop
