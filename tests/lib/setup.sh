@@ -23,6 +23,7 @@ install_missing() {
         local purpose package missing=()
         while read -r purpose package; do
                 [[ " $* " == *" $purpose "* ]] || continue
+                command -v "$package" >/dev/null && continue # a program of that name is there
                 [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
         done <"$root/tests/dependencies"
         [ ${#missing[@]} = 0 ] && return

@@ -3,9 +3,12 @@
 managers and git do; the tree is finalized, refreshed and unfinalized meanwhile. Nothing is lost, nothing comes back, nothing is set
 aside (ovltest/standers.py). OVLFIND_STANDER_ROUNDS sets how many rounds are run, OVLFIND_STANDER_SEED which ones."""
 
+import io
+import json
 import os
 import random
 import re
+import tarfile
 import time
 from contextlib import closing
 
@@ -389,6 +392,24 @@ int main(void) {{ printf("%s %d\\n", SRCDIR, {called}); return 0; }}
 """.encode())
 
 
+NPM = "npm_config_cache=$PWD/.npm npm --offline --no-audit --no-fund --no-update-notifier"
+FUNCTIONS = f'git() {{ env {GIT} "$@"; }}; npm() {{ env {NPM} "$@"; }};'
+
+
+def have_packages(top):
+    """An application, and what it needs as files: nothing comes from elsewhere."""
+    have_files(top)
+    write(os.path.join(top, "app.js"), b"console.log(require('left')(require('right')))\n")
+    write(os.path.join(top, "package.json"), b'{"name": "app", "version": "1.0.0"}\n')
+    for name, source in (("left", "module.exports = (f) => 'left of ' + f();\n"), ("right", "module.exports = () => 'right';\n")):
+        with tarfile.open(os.path.join(top, f"{name}.tgz"), "w:gz") as archive:
+            for path, text in (("package.json", json.dumps({"name": name, "version": "1.0.0"})), ("index.js", source),
+                               *((f"lib/part{i}.js", source) for i in range(40))):
+                member = tarfile.TarInfo(f"package/{path}")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text.encode()))
+
+
 # What is there, what the shell does (the job begins after the first of it), what shows afterwards that it is right, and that.
 PROGRAMS = {
     "git": (
@@ -407,6 +428,12 @@ PROGRAMS = {
         "env/bin/pip --version >/dev/null && "
         "env/bin/python -c 'import os, sys; print(sys.prefix == os.getcwd() + \"/env\")' && grep -rlF .ovlfind env || echo none",
         "True\nnone\n"),
+    "npm": (
+        have_packages,
+        ["npm install ./left.tgz", "npm install ./right.tgz && node app.js", "rm -rf node_modules && npm install",
+         "npm uninstall left && npm install ./left.tgz"],
+        "node app.js && ls && ls node_modules/left/lib | wc -l",
+        "left of right\napp.js\nd0\nd1\nd2\nd3\nd4\nd5\nd6\nleft.tgz\nnode_modules\npackage-lock.json\npackage.json\nright.tgz\n40\n"),
     "make": (
         have_sources,
         ["./configure", "make -s", "make -s clean && make -s -j2", "touch part3.c && ./configure && make -s"],
@@ -426,10 +453,10 @@ def test_programs(scene, what):
     daemon = scene.daemon(soft=(overlay, SOFT))
 
     def answer():
-        return run("sh", "-c", f"git() {{ env {GIT} \"$@\"; }}; {ask}", cwd=overlay / TOP).stdout
+        return run("sh", "-c", f"{FUNCTIONS} {ask}", cwd=overlay / TOP).stdout
 
     shell = scene.keep(Shell(overlay / TOP))
-    shell.do(f"git() {{ env {GIT} \"$@\"; }}")
+    shell.do(f"{FUNCTIONS} true")
     job = None
     for command in commands:
         shell.do(command)
