@@ -2,6 +2,7 @@
 #include "core/release/judgement.h"
 
 #include <fcntl.h>
+#include <signal.h>
 
 #include "base/hash.h"
 #include "core/upper/digest.h"
@@ -26,10 +27,13 @@ int judgement_of(int upper_fd, const char *name, Judgement *ret) {
         return 0;
 }
 
-/* A lease for reading is refused then. Where there are no leases, the content says what has been. */
+/* A lease for reading is refused then. Where there are no leases, the content says what has been. Who opens
+ * the file for writing while we have one makes the kernel signal us, by default with one that ends the
+ * process. */
 bool file_has_writer(int fd, const char *name) {
         _cleanup_close_ int file_fd = openat(fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        bool is_busy = file_fd >= 0 && fcntl(file_fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN;
+        bool is_busy = file_fd >= 0 && fcntl(file_fd, F_SETSIG, SIGURG) >= 0 &&
+                fcntl(file_fd, F_SETLEASE, F_RDLCK) < 0 && errno == EAGAIN;
 
         return is_busy; /* closing gives the lease back */
 }
