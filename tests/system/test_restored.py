@@ -212,3 +212,26 @@ def test_a_copy_that_lacks_something_is_in_doubt(scene, source):
     remove_some(source)
     daemon.ctl("prune", overlay / D).ok()
     assert is_pruned(overlay)
+
+
+@pytest.mark.parametrize("first", ["file1", "file1.old"])
+def test_a_copy_beside_what_it_was_made_of(scene, source, first):
+    """Both are there from now on, also once one of them is written to: the kernel would know that by the inode of the other."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    path, old = (os.path.join(source, D, "sub1", name) for name in ("file1", "file1.old"))
+    os.rename(path, old)
+    shutil.copy2(old, path)
+    daemon.ctl("refresh", overlay / D).ok()
+    with open(old, "rb") as f:
+        content = f.read()
+    here = {name: overlay / f"{D}/sub1/{name}" for name in ("file1", "file1.old")}
+    with open(here["file1"], "ab") as f:
+        f.write(b"mine")
+    for _ in range(2):
+        for name in sorted(here, key=lambda n: n != first):
+            with open(here[name], "rb") as f:
+                assert f.read() == content + (b"mine" if name == "file1" else b""), name
+        overlay.remount()
+    assert daemon.ctl("verify", "soft", "--json=short").ok().json["problems"] == []

@@ -10,6 +10,7 @@
 #include "core/release/refresh-internal.h"
 #include "core/upper/digest.h"
 #include "core/upper/meta.h"
+#include "core/upper/raw.h"
 
 static int set_taking(Node *n, void *userdata) {
         n->base = BASELINE_IN_TRANSIT;
@@ -70,6 +71,16 @@ static int open_here(const RefreshDirectory *d, const char *name) {
         return open_beneath(d->pair.fd, name, OPEN_FILE);
 }
 
+int refresh_detach(const RefreshDirectory *d, const RefreshChange *c) {
+        _cleanup_close_ int fd = open_beneath(d->pair.upper_fd, c->name, O_PATH | O_NOFOLLOW);
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+        int r = fd < 0 ? fd : upper_entry_read(fd, "", &e);
+
+        if (r >= 0 && e.class == UPPER_METACOPY && e.inode == c->judged.inode)
+                r = raw_detach_origin(fd);
+        return errno_is_gone(r) ? 0 : r;
+}
+
 static bool is_as_in_lower(const RefreshDirectory *d, const RefreshChange *c, int lower_fd) {
         struct stat st;
 
@@ -101,5 +112,5 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
         d->p->has_others |= !c->is_same_file;
-        return 0;
+        return c->is_same_file ? 0 : refresh_detach(d, c);
 }

@@ -194,7 +194,7 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 c->is_done = true;
                 d->p->has_others |= !c->is_same_file;
                 d->p->counts.n_entries++;
-                return 0;
+                return c->is_same_file ? 0 : refresh_detach(d, c);
         }
         r = c->kind == DIFFERENCE_NEW              ? refresh_take(d, c)
                 : c->kind == DIFFERENCE_ATTRIBUTES ? refresh_attributes(d, c)

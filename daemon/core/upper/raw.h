@@ -21,7 +21,8 @@ int raw_remove_orphan(int upper_fd, const char *name);
 int raw_discard_tree(int staging_upper_fd, const char *name);
 /* Has the kernel take the origin of an entry for unknown, and know it again: one byte of it is another one,
  * so all that it says is kept. fd: of the entry, on the upper; O_PATH is enough. Only for what needs no
- * lower layer and has one name, while the overlay does not have it in memory (docs/overlayfs.md 1.9, 4.8).
- * 1: done, 0: it was so, or there is none. */
+ * lower layer and has one name, while the overlay does not have it in memory (docs/overlayfs.md 1.9, 4.8),
+ * or for a file of which only metadata is here, which the kernel knows by what its path leads to (9.1). 1:
+ * done, 0: it was so, or there is none. */
 int raw_detach_origin(int fd);
 int raw_attach_origin(int fd);
