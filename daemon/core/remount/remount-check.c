@@ -136,8 +136,11 @@ static int check_mount(const Overlay *o, const RemountRequest *q, Failure *reter
         if (parent && strcmp(parent->type, "overlay") == 0 && strcmp(parent->target, e->target) == 0)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EBUSY,
-                        "'%s' cannot be swapped: another overlay is mounted beneath it; unmount one of the "
-                        "two",
+                        "'%s' cannot be swapped: it covers another overlay, as after a swap with "
+                        "CoverOld=yes, "
+                        "which is possible once; when nobody uses it, unmount it twice and mount it anew, "
+                        "with "
+                        "the options it should have",
                         o->mount_point);
         if (!kernel_mounts_beneath() && !q->may_cover)
                 return failure_set(
