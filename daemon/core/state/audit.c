@@ -113,7 +113,20 @@ static int set_reason(DirectoryReport *r, DirectoryState state, const char *reas
         return reason && !r->reason ? -ENOMEM : 0;
 }
 
-static int judge_pure(int fd, const Node *recorded, const Finding *finding, Census *c, DirectoryReport *r) {
+/* It reads as merged. */
+static int set_pending(int fd, int upper_fd, DirectoryReport *r) {
+        return set_reason(
+                r, DIRECTORY_PENDING,
+                observe_can_tell(fd, upper_fd)
+                        ? "it is marked, but the running mount still has it cached as merged; it takes "
+                          "effect "
+                          "with the next mount, or once nobody uses it"
+                        : "it is marked, and in effect after the next mount at the latest; whether it is by "
+                          "now, this kernel does not tell on such an upper file system (Linux 6.6 does)");
+}
+
+static int judge_pure(
+        int fd, int upper_fd, const Node *recorded, const Finding *finding, Census *c, DirectoryReport *r) {
         int observed;
 
         r->n_merge_children = c->n_merge_children;
@@ -139,10 +152,7 @@ static int judge_pure(int fd, const Node *recorded, const Finding *finding, Cens
         if (observed < 0)
                 return observed;
         if (observed != OBSERVED_PURE)
-                return set_reason(
-                        r, DIRECTORY_PENDING,
-                        "it is marked, but the running mount still has it cached as merged; it takes effect "
-                        "with the next mount, or once nobody uses it");
+                return set_pending(fd, upper_fd, r);
         return finding ? set_reason(r, finding->state, finding->reason)
                        : set_reason(r, DIRECTORY_FINALIZED, NULL);
 }
@@ -192,10 +202,10 @@ static int audit_pure(
         if (r >= 0)
                 r = dir_foreach(upper_fd, count_entry, &c);
         ret->n_entries = c.n_entries;
-        return r < 0
-                ? r
-                : judge_pure(
-                          fd, records_find(records, handle), records_find_finding(records, handle), &c, ret);
+        return r < 0 ? r
+                     : judge_pure(
+                               fd, upper_fd, records_find(records, handle),
+                               records_find_finding(records, handle), &c, ret);
 }
 
 static int

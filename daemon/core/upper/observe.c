@@ -50,6 +50,13 @@ int observe_directory(int fd) {
         return has_handle_of_upper(own) ? OBSERVED_PURE : OBSERVED_MERGED;
 }
 
+bool observe_can_tell(int fd, int upper_fd) {
+        struct stat st;
+        FileHandle h;
+
+        return (fstat(upper_fd, &st) >= 0 && st.st_nlink >= 2) || get_handle(fd, AT_HANDLE_FID, &h.handle);
+}
+
 int observe_new_tree(int fd, bool is_undo) {
         int r = observe_directory(fd);
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the running mount does with a directory, found out by looking, not from marks on the upper: does it
- * answer from the upper alone, or merge? */
+ * answer from the upper alone, or merge? Nothing is changed, and no lower layer is asked. Before Linux 6.6
+ * not all of it can be seen (observe_can_tell). */
 #pragma once
+
+#include <stdbool.h>
 
 #include "base/macro.h"
 
@@ -17,5 +20,7 @@ typedef enum Observed {
  * these read as merged on btrfs). Not for the root, whose handle always is. docs/overlayfs.md 4.5.
  * Blocks; asks no lower. */
 int observe_directory(int fd);
+/* Whether that a marked directory reads as merged means that it is. upper_fd: it in the upper. */
+bool observe_can_tell(int fd, int upper_fd);
 /* The root of a tree just built: pure for a finalize, merged for an undo. -EUCLEAN... otherwise -ESTALE. */
 int observe_new_tree(int fd, bool is_undo);

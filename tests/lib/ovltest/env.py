@@ -5,6 +5,7 @@ import ctypes
 import errno
 import functools
 import os
+import struct
 import subprocess
 import tempfile
 import time
@@ -31,6 +32,7 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, FSCONFIG_SET_STRING = 429, 430, 431, 1
 MOVE_MOUNT_BENEATH = 0x200
+AT_HANDLE_FID = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,6 +96,14 @@ def overlay_takes_any_path():
     result = ctypes.get_errno() != errno.EINVAL
     os.close(fd)
     return result
+
+
+def handles_need_not_open():
+    """Whether the kernel knows file handles that are only to be compared (AT_HANDLE_FID), of which overlayfs has some."""
+    ctypes.set_errno(0)
+    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0), 136)
+    _libc.name_to_handle_at(-100, b"/", handle, ctypes.byref(ctypes.c_int()), AT_HANDLE_FID)
+    return ctypes.get_errno() != errno.EINVAL
 
 
 @functools.lru_cache(maxsize=None)
