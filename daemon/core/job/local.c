@@ -13,6 +13,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/error-scope.h"
+#include "core/context/staging.h"
 #include "core/mount/pins.h"
 #include "core/state/audit.h"
 #include "core/upper/layer.h"
@@ -21,6 +22,7 @@
 
 /* Each repetition means that something else came into use. */
 #define MAX_ROUNDS 5
+#define PROBE_NAME "probe"
 
 /* Entries of one directory, one after the other in the listing. */
 typedef struct Group {
@@ -185,19 +187,42 @@ static int detach(Local *l, DirectoryPair d, const char *name) {
         return r < 0 ? r : 1;
 }
 
-/* A file that is nowhere but in the upper layer. */
-static int find_device(Local *l) {
+static int make_named(const Context *context, Failure *reterr) {
+        _cleanup_(staging_done) Staging s = STAGING_INIT;
+        int r = staging_create(context, &s, reterr), fd, k;
+
+        if (r < 0)
+                return r;
+        fd = openat(s.dir.fd, PROBE_NAME, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+        r = fd < 0 ? -errno : fd;
+        if (fd >= 0 && unlinkat(s.dir.fd, PROBE_NAME, 0) < 0)
+                r = -errno;
+        k = staging_remove(&s);
+        if (r >= 0 && k >= 0)
+                return fd;
+        (void) fd_close(fd);
+        return r < 0 ? r : k;
+}
+
+/* By a file that is nowhere but in the upper layer. Before Linux 6.10 overlayfs has none without a name. */
+static int find_device(Local *l, Failure *reterr) {
         _cleanup_close_ int fd = openat(l->context->root_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         struct stat st;
 
-        if (fd < 0 || fstat(fd, &st) < 0)
+        if (fd < 0 && errno == EOPNOTSUPP)
+                fd = make_named(l->context, reterr);
+        else if (fd < 0)
+                fd = -errno;
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, &st) < 0)
                 return -errno;
         l->device = st.st_dev;
         return 0;
 }
 
 static int run(Local *l, Failure *reterr) {
-        int r = find_device(l);
+        int r = find_device(l, reterr);
 
         if (r >= 0)
                 r = l->pins_fd = pins_open();
