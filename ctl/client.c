@@ -12,38 +12,32 @@
 #define CALL_TIMEOUT_USEC (90 * USEC_PER_SEC)         /* a Check() or Reload() may wait for a disk */
 #define PASSWORD_TIMEOUT_USEC (5 * 60 * USEC_PER_SEC) /* and a user who looks for his password longer */
 
-static int connect_address(const char *address, sd_bus **ret) {
-        _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
-        int r;
-
-        if ((r = sd_bus_new(&bus)) < 0 || (r = sd_bus_set_address(bus, address)) < 0 ||
-            (r = sd_bus_set_bus_client(bus, true)) < 0 || (r = sd_bus_start(bus)) < 0)
-                return r;
-        *ret = TAKE_PTR(bus);
-        return 0;
-}
-
 int client_acquire(Client *c) {
-        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
-        const char *name;
         int r;
 
         if (c->bus)
                 return 0;
-        r = c->address ? connect_address(c->address, &bus) : sd_bus_open_system(&bus);
+        r = endpoint_open(&c->endpoint, &c->bus);
         if (r < 0)
                 return r;
-        r = sd_bus_get_unique_name(bus, &name); /* waits for the end of the handshake */
-        if (r < 0)
-                return r;
-        (void) sd_bus_set_allow_interactive_authorization(bus, true);
-        (void) sd_bus_set_method_call_timeout(bus, CALL_TIMEOUT_USEC);
-        c->bus = TAKE_PTR(bus);
+        (void) sd_bus_set_allow_interactive_authorization(c->bus, true);
+        (void) sd_bus_set_method_call_timeout(c->bus, CALL_TIMEOUT_USEC);
         return 0;
 }
 
 void client_done(Client *c) {
         c->bus = sd_bus_flush_close_unref(c->bus);
+}
+
+static void report_unreachable(const Client *c, int r, const char *what, const char *why) {
+        _cleanup_free_ char *where = endpoint_text(&c->endpoint),
+                            *advice = c->bus ? NULL : endpoint_advice(&c->endpoint, r);
+
+        if (c->bus)
+                print_error("cannot %s: ovlfind%s cannot be reached: %s", what, where ?: "", why);
+        else
+                print_error(
+                        "cannot %s: no connection to the bus%s: %s%s", what, where ?: "", why, advice ?: "");
 }
 
 static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char *what) {
@@ -54,9 +48,7 @@ static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char
         if (!c->bus || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE)
                 code = EXIT_CODE_UNREACHABLE;
         if (code == EXIT_CODE_UNREACHABLE)
-                print_error(
-                        "cannot %s: %s: %s", what,
-                        c->bus ? "ovlfind cannot be reached" : "no connection to the bus", why);
+                report_unreachable(c, r, what, why);
         else
                 print_error("cannot %s: %s", what, why);
         return code;
@@ -77,7 +69,7 @@ int client_send(Client *c, sd_bus_message *m, sd_bus_error *reterr, sd_bus_messa
 
         r = sd_bus_call(c->bus, m, /* timeout= */ 0, reterr, ret);
         if (r >= 0 || !sd_bus_error_has_name(reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) ||
-            !agent_open())
+            endpoint_is_remote(&c->endpoint) || !agent_open()) /* one here would ask for a polkit there */
                 return r;
         sd_bus_error_free(reterr);
         return sd_bus_call(c->bus, m, PASSWORD_TIMEOUT_USEC, reterr, ret);

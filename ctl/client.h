@@ -7,11 +7,12 @@
 
 #include <systemd/sd-bus.h>
 
+#include "ctl/endpoint.h"
 #include "ctl/exit-code.h"
 #include "ctl/record.h"
 
 typedef struct Client {
-        const char *address; /* borrowed; NULL is the system bus */
+        Endpoint endpoint;
         sd_bus *bus;
 } Client;
 

@@ -127,6 +127,10 @@ static int wait_and_report(Ctl *c, const char *type, JobWait *w) {
         code = report_all(c, type, w);
         if (r == -EINTR)
                 print_error("left the jobs to themselves; 'ovlfinctl jobs' shows them");
+        else if (r == -ECANCELED)
+                print_error(
+                        "canceled the jobs; 'ovlfinctl --host=%s jobs' shows how they end",
+                        c->client.endpoint.host);
         else if (r == -ECONNRESET || r == -ENOTCONN)
                 print_error("lost the connection to ovlfind; its journal tells what became of the jobs");
         else if (r < 0)

@@ -223,10 +223,13 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
 static int on_canceled(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
+        const Client *c = userdata;
 
+        if (c->endpoint.host && sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY))
+                return 0; /* ssh is gone: cancel_anew() goes on */
         /* A job that ended meanwhile is no reason to complain. */
         if (e && exit_code_from_error_name(e->name) != EXIT_CODE_FAILURE)
-                (void) client_report(userdata, e, -EIO, "cancel the job");
+                (void) client_report(c, e, -EIO, "cancel the job");
         return 0;
 }
 
@@ -289,6 +292,7 @@ static int subscribe(JobWait *w, sd_bus_error *reterr) {
 }
 
 static int listen_events(JobWait *w) {
+        _cleanup_(sd_event_source_unrefp) sd_event_source *interrupts = NULL;
         sigset_t mask;
         int r;
 
@@ -302,7 +306,12 @@ static int listen_events(JobWait *w) {
         (void) sigaddset(&mask, SIGINT);
         if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
                 return -errno;
-        r = sd_event_add_signal(w->event, /* ret= */ NULL, SIGINT, on_interrupt, w);
+        r = sd_event_add_signal(w->event, &interrupts, SIGINT, on_interrupt, w);
+        /* Before the end of the connection: an ssh of the same terminal gets the Ctrl-C, too. */
+        if (r >= 0)
+                r = sd_event_source_set_priority(interrupts, SD_EVENT_PRIORITY_IMPORTANT);
+        if (r >= 0)
+                r = sd_event_source_set_floating(interrupts, true);
         if (r < 0)
                 return r;
         return sd_event_add_time_relative(
@@ -351,6 +360,29 @@ static char *make_label(const JobWait *w) {
         return path ? str_format("%s '%s'", verb, path) : NULL;
 }
 
+/* A Ctrl-C ends ssh before the cancel has got through: once more, by another connection. Whether the first
+ * one arrived does not matter. */
+static int cancel_anew(JobWait *w) {
+        int r;
+
+        (void) sd_bus_detach_event(w->ctl->client.bus);
+        client_done(&w->ctl->client);
+        r = client_acquire(&w->ctl->client);
+        for (size_t i = 0; i < w->n && r >= 0; i++) {
+                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+
+                if (w->jobs[i].is_finished)
+                        continue;
+                r = sd_bus_call_method(
+                        w->ctl->client.bus, OVLFIND_BUS_NAME, w->jobs[i].object, OVLFIND_JOB_INTERFACE,
+                        "Cancel", &e, /* ret= */ NULL, NULL);
+                /* A job that ended meanwhile is no reason to complain. */
+                if (r < 0 && exit_code_from_error_name(e.name) == EXIT_CODE_FAILURE)
+                        r = 0;
+        }
+        return r < 0 ? -ECONNRESET : -ECANCELED;
+}
+
 int job_wait_run(JobWait *w) {
         int r;
 
@@ -366,5 +398,7 @@ int job_wait_run(JobWait *w) {
         while (r >= 0 && !w->is_over)
                 r = sd_event_run(w->event, UINT64_MAX);
         progress_clear(&w->progress);
+        if (r >= 0 && w->result == -ECONNRESET && w->n_interrupts == 1 && w->ctl->client.endpoint.host)
+                r = cancel_anew(w);
         return r < 0 ? r : w->result;
 }

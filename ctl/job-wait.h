@@ -25,7 +25,8 @@ DEFINE_CLEANUP(JobWait *, job_wait_free);
 int job_wait_add(JobWait *w, const char *object, const char *argument, const char *path);
 
 /* Returns 0 when all jobs are finished, -ECONNRESET when the daemon or the bus went away, -EINTR when the
- * user left the jobs to themselves with a second Ctrl-C. */
+ * user left the jobs to themselves with a second Ctrl-C, -ECANCELED when the first one took the connection
+ * to another host along, and the jobs have been canceled by a new one. */
 int job_wait_run(JobWait *w);
 
 size_t job_wait_count(const JobWait *w) _pure_;

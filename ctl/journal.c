@@ -74,7 +74,7 @@ void journal_print_tail(const Ctl *c, const char *overlay) {
         _cleanup_(journal_closep) sd_journal *j = NULL;
         int r;
 
-        if (sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY) < 0)
+        if (endpoint_is_remote(&c->client.endpoint) || sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY) < 0)
                 return;
         r = seek_tail(j, overlay);
         if (r > 0)

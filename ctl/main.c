@@ -65,7 +65,11 @@ int main(int argc, char **argv) {
                 print_error("%s", first == -ENOMEM ? "out of memory" : message);
                 return first == -ENOMEM ? EXIT_CODE_FAILURE : EXIT_CODE_USAGE;
         }
-        c.client.address = c.options.address;
+        c.client.endpoint = (Endpoint){
+                .address = c.options.address,
+                .host = c.options.host,
+                .machine = c.options.machine,
+        };
         if (options_have(&c.options, OPTION_NO_PAGER) || c.options.json != JSON_OFF)
                 c.term.want_pager = false;
         return finish(&c, dispatch(&c, argc - first, argv + first));

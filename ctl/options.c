@@ -35,6 +35,16 @@ static int parse_json(Options *o, const char *s, char **reterr) {
         return 0;
 }
 
+static int parse_host(Options *o, const char *s, char **reterr) {
+        o->host = s;
+        return *s ? 0 : complain(reterr, "--host= wants [USER@]HOST, and got nothing");
+}
+
+static int parse_machine(Options *o, const char *s, char **reterr) {
+        o->machine = s;
+        return *s ? 0 : complain(reterr, "--machine= wants the name of a container, and got nothing");
+}
+
 static int parse_method(Options *o, const char *s, char **reterr) {
         o->method = s;
         if (method_from_string(s) >= 0 || remount_method_from_string(s) >= 0)
@@ -116,6 +126,10 @@ const OptionInfo option_table[] = {
         { OPTION_QUIET, "quiet", 'q', no_argument, NULL, "Print neither progress nor summary" },
         { OPTION_ADDRESS, "address", 0, required_argument, "ADDRESS", "Use another bus than the system bus",
           NULL, offsetof(Options, address) },
+        { OPTION_HOST, "host", 'H', required_argument, "[USER@]HOST",
+          "Ask the daemon of another host, by ssh", parse_host },
+        { OPTION_MACHINE, "machine", 'M', required_argument, "NAME", "Ask the daemon of a local container",
+          parse_machine },
         { OPTION_NO_BLOCK, "no-block", 0, no_argument, NULL, "Print the job and do not wait for it" },
         { OPTION_METHOD, "method", 0, required_argument, "METHOD",
           "How: auto, exchange, mark; reconfigure, swap", parse_method },

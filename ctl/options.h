@@ -39,17 +39,25 @@ typedef enum OptionId {
         OPTION_REPAIR = 1 << 22,
         OPTION_WORK = 1 << 23,
         OPTION_STANDING = 1 << 24,
+        OPTION_HOST = 1 << 25,
+        OPTION_MACHINE = 1 << 26,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
         (OPTION_HELP | OPTION_VERSION | OPTION_JSON | OPTION_NO_LEGEND | OPTION_NO_PAGER | OPTION_QUIET |   \
-         OPTION_ADDRESS)
+         OPTION_ADDRESS | OPTION_HOST | OPTION_MACHINE)
+/* Whose daemon is asked: one of them at most. */
+#define OPTIONS_BUS (OPTION_ADDRESS | OPTION_HOST | OPTION_MACHINE)
+/* About files of this machine. */
+#define OPTIONS_LOCAL (OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER | OPTION_WORK)
 #define OPTION_DATA_DEFAULT (UINT64_C(1) << 20) /* --data without a size, bytes */
 
 typedef struct Options {
         unsigned given; /* OptionId bits */
         JsonFormat json;
         const char *address; /* borrowed from argv, as are the other strings */
+        const char *host;
+        const char *machine;
         const char *method;
         const char *standing;
         const char *set; /* as given; the daemon understands it */

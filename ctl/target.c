@@ -11,9 +11,27 @@ bool argument_is_path(const char *s) {
         return strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0;
 }
 
-int path_resolve(const char *what, const char *argument, char **ret) {
+/* What a path elsewhere stands for cannot be looked up from here. */
+static int path_simplify_remote(const char *what, const char *argument, char **ret) {
+        _cleanup_free_ char *path = strdup(argument);
+
+        if (!path)
+                return print_oom();
+        if (path[0] != '/' || path_simplify(path) < 0) {
+                print_error(
+                        "cannot %s '%s': with --host= and --machine= a path is absolute, and without '..'",
+                        what, argument);
+                return EXIT_CODE_USAGE;
+        }
+        *ret = utf8_escape(path);
+        return *ret ? 0 : print_oom();
+}
+
+int path_resolve(const Ctl *c, const char *what, const char *argument, char **ret) {
         _cleanup_free_ char *path = NULL;
 
+        if (endpoint_is_remote(&c->client.endpoint))
+                return path_simplify_remote(what, argument, ret);
         path = realpath(argument, NULL);
         if (!path) {
                 print_error("cannot %s '%s': %m", what, argument);
@@ -66,7 +84,7 @@ int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_n
                 *ret_name = strdup(argument);
                 return *ret_name ? 0 : print_oom();
         }
-        r = path_resolve(what, argument, &path);
+        r = path_resolve(c, what, argument, &path);
         if (r != 0)
                 return r;
         r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &list);

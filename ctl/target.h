@@ -9,10 +9,10 @@
 /* Anything with a '/', "." and ".." are paths; the rest are names of overlays. */
 bool argument_is_path(const char *s) _pure_;
 
-/* Resolves symlinks and "..", from the caller's working directory. 0 and *ret (owned by the caller), as
- * utf8_escape() writes it and the bus wants it, or the exit code after a message "cannot <what>
- * '<argument>': ...". */
-int path_resolve(const char *what, const char *argument, char **ret);
+/* Resolves symlinks and "..", from the caller's working directory; a path on another host or in a container
+ * must be absolute, and is only simplified. 0 and *ret (owned by the caller), as utf8_escape() writes it and
+ * the bus wants it, or the exit code after a message "cannot <what> '<argument>': ...". */
+int path_resolve(const Ctl *c, const char *what, const char *argument, char **ret);
 
 /* The overlay an argument of verbs such as "pause" means: its name, or (a path) its mount point or something
  * below it. list is what client_list("ListOverlays") gave. Returns the record (borrowed), or NULL. argument

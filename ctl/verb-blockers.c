@@ -64,7 +64,7 @@ static int blockers_of_one(Ctl *c, const char *argument) {
         int r;
 
         if (argument_is_path(argument)) {
-                r = path_resolve("list blockers of", argument, &path);
+                r = path_resolve(c, "list blockers of", argument, &path);
                 if (r != 0)
                         return r;
         }

@@ -123,7 +123,7 @@ static int check_one(Ctl *c, const char *argument) {
         int r;
 
         if (is_path) {
-                r = path_resolve("check", argument, &path);
+                r = path_resolve(c, "check", argument, &path);
                 if (r != 0)
                         return r;
         }
@@ -131,7 +131,8 @@ static int check_one(Ctl *c, const char *argument) {
         if (r >= 0)
                 return report(c, &l);
         code = sd_bus_error_is_set(&e) ? exit_code_from_error_name(e.name) : EXIT_CODE_UNREACHABLE;
-        if (is_path && (code == EXIT_CODE_UNREACHABLE || code == EXIT_CODE_NOT_MANAGED))
+        if (is_path && !endpoint_is_remote(&c->client.endpoint) &&
+            (code == EXIT_CODE_UNREACHABLE || code == EXIT_CODE_NOT_MANAGED))
                 return check_local(c, argument, path);
         return (int) client_report(&c->client, &e, r, "check '%s'", argument);
 }

@@ -110,7 +110,7 @@ int verb_is_finalized(Ctl *c, int argc, char **argv) {
         _cleanup_free_ char *path = NULL, *state = NULL;
         int r, code;
 
-        r = path_resolve("look at", argv[0], &path);
+        r = path_resolve(c, "look at", argv[0], &path);
         if (r != 0)
                 return r;
         r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);

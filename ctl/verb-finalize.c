@@ -34,7 +34,8 @@ static int resolve_overlay(const Kind *k, const RecordList *overlays, const char
 
 /* With overlays names of them count, too. All paths must be there before any job starts: half a command line
  * is what nobody asked for. */
-static int resolve_all(const Kind *k, const RecordList *overlays, int argc, char **argv, char ***ret) {
+static int
+resolve_all(Ctl *c, const Kind *k, const RecordList *overlays, int argc, char **argv, char ***ret) {
         _cleanup_strv_free_ char **paths = calloc((size_t) argc + 1, sizeof(*paths));
 
         if (!paths)
@@ -42,7 +43,7 @@ static int resolve_all(const Kind *k, const RecordList *overlays, int argc, char
         for (int i = 0; i < argc; i++) {
                 int code = overlays && !argument_is_path(argv[i])
                         ? resolve_overlay(k, overlays, argv[i], &paths[i])
-                        : path_resolve(k->type, argv[i], &paths[i]);
+                        : path_resolve(c, k->type, argv[i], &paths[i]);
 
                 if (code != 0)
                         return code;
@@ -77,7 +78,7 @@ static int run(Ctl *c, const Kind *k, int argc, char **argv) {
 
         if (options_have(&c->options, OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER))
                 return local_job(c, k->type, argc, argv);
-        r = resolve_all(k, /* overlays= */ NULL, argc, argv, &paths);
+        r = resolve_all(c, k, /* overlays= */ NULL, argc, argv, &paths);
         return r != 0 ? r : run_paths(c, k, argc, argv, paths);
 }
 
@@ -105,7 +106,7 @@ static int run_overlays(Ctl *c, const Kind *k, int argc, char **argv) {
                         (void) puts("No overlays configured.");
                 return EXIT_CODE_OK;
         }
-        r = resolve_all(k, &overlays, argc, argv, &paths);
+        r = resolve_all(c, k, &overlays, argc, argv, &paths);
         return r != 0 ? r : run_paths(c, k, argc, argv, paths);
 }
 

@@ -57,6 +57,7 @@ typedef struct Snapshot {
         Record manager;
         RecordList overlays;
         RecordList jobs;
+        bool is_remote; /* its file systems are not seen from here */
 } Snapshot;
 
 static void snapshot_done(Snapshot *s) {
@@ -68,6 +69,7 @@ static void snapshot_done(Snapshot *s) {
 static int snapshot_read(Ctl *c, Snapshot *s, sd_bus_error *reterr) {
         int r;
 
+        s->is_remote = endpoint_is_remote(&c->client.endpoint);
         r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, reterr, &s->manager);
         if (r >= 0)
                 r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, reterr, &s->overlays);
@@ -195,7 +197,7 @@ static int add_answers(RecordList *l, const Family *f, const char *name, const R
                                record_get_number(a, "sum", 0));
 }
 
-static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay, const RecordList *jobs) {
+static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay, const Snapshot *s) {
         const RecordList *counters = record_get_list(overlay, "counters");
         const char *name = record_get_string(overlay, "name") ?: "?";
 
@@ -212,10 +214,10 @@ static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay,
         if (strcmp(f->name, "ovlfind_old_trees") == 0)
                 return add(l, f, name, NULL, record_get_number(overlay, "n_kept", 0));
         if (strcmp(f->name, "ovlfind_jobs") == 0)
-                return add_jobs(l, f, name, jobs);
+                return add_jobs(l, f, name, &s->jobs);
         if (strcmp(f->type, "histogram") == 0)
                 return add_answers(l, f, name, overlay);
-        return add_space(l, f, name, overlay);
+        return s->is_remote ? 0 : add_space(l, f, name, overlay);
 }
 
 static int add_family(RecordList *l, const Family *f, const Snapshot *s) {
@@ -224,7 +226,7 @@ static int add_family(RecordList *l, const Family *f, const Snapshot *s) {
         if (strcmp(f->name, "ovlfind_build_info") == 0)
                 return add(l, f, NULL, record_get_string(&s->manager, "version") ?: "?", 1);
         for (size_t i = 0; i < s->overlays.n && r >= 0; i++)
-                r = add_of_overlay(l, f, &s->overlays.items[i], &s->jobs);
+                r = add_of_overlay(l, f, &s->overlays.items[i], s);
         return r;
 }
 

@@ -396,7 +396,7 @@ static int add_directory(Ctl *c, const char *argument, Subjects *s) {
         _cleanup_free_ char *path = NULL;
         int r;
 
-        r = path_resolve("show the status of", argument, &path);
+        r = path_resolve(c, "show the status of", argument, &path);
         if (r != 0)
                 return r;
         r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);

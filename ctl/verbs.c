@@ -64,13 +64,27 @@ static int validate_arguments(const Verb *v, int argc, char **argv, char **reter
         return 0;
 }
 
+static int validate_where(const Verb *v, const Options *o, char **reterr) {
+        unsigned bus = o->given & OPTIONS_BUS;
+
+        if ((bus & (bus - 1)) != 0)
+                return asprintf(reterr, "give one of --address=, --host= and --machine=, not several");
+        if (options_have(o, OPTION_HOST | OPTION_MACHINE) && options_have(o, OPTIONS_LOCAL))
+                return asprintf(
+                        reterr,
+                        "%s: --offline and its layers are of this machine; run it where they are, without "
+                        "--host= and --machine=",
+                        v->name);
+        return 0;
+}
+
 static int validate_options(const Verb *v, const Options *o, char **reterr) {
         for (size_t i = 0; i < n_options; i++)
                 if (options_have(o, option_table[i].id) &&
                     !((v->options | OPTIONS_COMMON) & option_table[i].id))
                         return asprintf(
                                 reterr, "option --%s does not apply to %s", option_table[i].name, v->name);
-        return 0;
+        return validate_where(v, o, reterr);
 }
 
 int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr) {

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from ovltest.ctl import run_ctl
 from ovltest.daemon import wait_for
+from ovltest.machine import registered
 
 PREPARE = """
 mkdir -p /srv/lower /srv/upper /ovl
@@ -33,6 +35,23 @@ systemctl reload ovlfind
 CONFIGURE = "sed s,^MountPoint=.*,MountPoint=/ovl, /usr/share/doc/ovlfind/example.conf >/etc/ovlfind/overlays.d/soft.conf"
 
 
+def from_outside(machine):
+    """ovlfinctl -M: the bus, the overlays and the paths are those of the container."""
+    def box(*args, **kwargs):
+        return run_ctl("--machine=box", *args, **kwargs)
+
+    with registered("box", machine.pid):
+        assert box("is-finalized", "/ovl/prog/lib").ok().out == "finalized\n"
+        assert box("unfinalize", "/ovl/prog").ok().out.startswith("/ovl/prog unfinalized")
+        assert box("finalize", "/ovl/prog").ok().out.startswith("/ovl/prog finalized")
+        assert [o["name"] for o in box("list", "--json=short").ok().json["overlays"]] == ["soft"]
+        # What only the machine itself can see is left out.
+        here = {s["name"] for s in json.loads(machine.sh("ovlfinctl metrics --json=short"))["metrics"]}
+        there = {s["name"] for s in box("metrics", "--json=short").ok().json["metrics"]}
+        assert len(here - there) == 4 and all(n.startswith("ovlfind_upper_") for n in here - there)
+        assert "has been" not in box("status", "soft").ok().out.partition("Jobs:")[2]
+
+
 @pytest.mark.timeout(180)
 def test_installed(machine):
     machine.sh(PREPARE + CONFIGURE)
@@ -57,6 +76,7 @@ def test_installed(machine):
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     assert "soft" in machine.run(*nobody, "ovlfinctl", "list").stdout
     assert machine.run(*nobody, "ovlfinctl", "unfinalize", "/ovl/prog", check=False).returncode == 5
+    from_outside(machine)
 
     # After a crash it is there again, and after a clean end when somebody asks for it.
     pid = machine.show("MainPID")

@@ -143,6 +143,10 @@ static void test_verbs(void **state) {
                 { "is-finalized", 2, 0, -EINVAL },
                 { "directories", 1, OPTION_STATE, 0 },
                 { "list", 0, OPTION_STATE, -EINVAL },
+                { "list", 0, OPTION_HOST, 0 },
+                { "list", 0, OPTION_HOST | OPTION_MACHINE, -EINVAL },
+                { "verify", 1, OPTION_OFFLINE | OPTION_WORK, 0 },
+                { "verify", 1, OPTION_OFFLINE | OPTION_MACHINE, -EINVAL },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {

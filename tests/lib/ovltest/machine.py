@@ -2,6 +2,7 @@
 """This machine's own system, copied on write and booted with systemd as PID 1 in namespaces of its own: what is installed
 and started in it is gone with it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,6 +34,19 @@ umount -l /.outside
 mount --make-rshared /
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target
 """
+
+
+@contextlib.contextmanager
+def registered(name, pid, kind="container"):
+    """As if systemd-machined had started what has this PID 1: sd-bus reads no more than this of it."""
+    mount("machines", "/run", "tmpfs", 0, "mode=755")
+    try:
+        os.makedirs("/run/systemd/machines")
+        with open(f"/run/systemd/machines/{name}", "w", encoding="ascii") as f:
+            f.write(f"NAME={name}\nCLASS={kind}\nLEADER={pid}\n")
+        yield
+    finally:
+        run("umount", "/run")
 
 
 class Machine:
