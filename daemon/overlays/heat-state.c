@@ -57,7 +57,8 @@ static int take_line(char *line, void *userdata) {
         SavedHeat s;
 
         state_file_split(line, fields, ELEMENTSOF(fields));
-        if (state_file_parse_number(fields[0], UINT64_MAX, &heat) < 0 ||
+        /* What is added later has to fit, too, when it is written. */
+        if (state_file_parse_number(fields[0], INT64_MAX, &heat) < 0 ||
             state_file_parse_number(fields[1], UINT64_MAX, &n_opens) < 0 ||
             state_file_parse_number(fields[2], UINT64_MAX, &usec) < 0)
                 return -EBADMSG;

@@ -344,6 +344,11 @@ static int find_or_add(Node *n, const char *name, unsigned char type, Entry **re
         return node_add(n, name, type, ret);
 }
 
+static bool name_is_valid(const char *s) {
+        return s[0] != '\0' && !strchr(s, '/') && strlen(s) <= NAME_MAX && strcmp(s, ".") != 0 &&
+                strcmp(s, "..") != 0;
+}
+
 static int read_entry(Reader *r, const char *line) {
         uint64_t numbers[5] = { 0 };
         int is_local, is_placed, k;
@@ -352,7 +357,7 @@ static int read_entry(Reader *r, const char *line) {
         Entry *e;
 
         s = read_numbers(r, line + 1, &type, &is_local, &is_placed, numbers);
-        if (!r->node || !s || s[0] != ' ' || s[1] == '\0' || strchr(s + 1, '/') || type > DT_WHT)
+        if (!r->node || !s || s[0] != ' ' || !name_is_valid(s + 1) || type > DT_WHT)
                 return -EBADMSG;
         k = find_or_add(r->node, s + 1, (unsigned char) type, &e);
         if (k < 0)
