@@ -13,6 +13,7 @@
 #include "config/schedule.h"
 #include "service/log.h"
 #include "service/messages.h"
+#include "service/spread.h"
 
 #define WORKERS_MAX 256 /* what the worker accepts, see WIRE_WORKERS */
 
@@ -66,6 +67,17 @@ static int parse_rate(const char *value, void *dest, const char *const *words) {
 
 static int parse_timespan(const char *value, void *dest, const char *const *words) {
         return value_parse_timespan(value, dest);
+}
+
+/* One that ends. */
+static int parse_delay(const char *value, void *dest, const char *const *words) {
+        uint64_t usec;
+        int r = value_parse_timespan(value, &usec);
+
+        if (r < 0 || usec > SPREAD_MAX_USEC)
+                return r < 0 ? r : -ERANGE;
+        *(uint64_t *) dest = usec;
+        return 0;
 }
 
 static int parse_amount(const char *value, void *dest, const char *const *words) {
@@ -196,6 +208,7 @@ static const ConfigKey config_keys[] = {
         SETTING("CopyUp", "RetrySec", retry_usec, parse_timespan, NULL, NULL),
         SETTING("CopyUp", "Schedule", schedule, parse_schedule, NULL, NULL),
         SETTING("Finalize", "Automatic", is_automatic, parse_bool, NULL, NULL),
+        SETTING("Finalize", "RandomizedDelaySec", randomized_delay_usec, parse_delay, NULL, NULL),
         SETTING("Finalize", "Scheme", scheme, parse_word, scheme_words, "finalized"),
         SETTING("Finalize", "Method", method, parse_word, method_words, NULL),
         SETTING("Finalize", "QuietSec", quiet_usec, parse_timespan, NULL, NULL),

@@ -53,6 +53,7 @@ typedef struct Settings {
         char *schedule;
         /* [Finalize] */
         bool is_automatic;
+        uint64_t randomized_delay_usec;
         int scheme;
         int method;
         uint64_t quiet_usec;

@@ -8,6 +8,7 @@
 
 #define DAY 86400u
 #define ALL_DAYS 0x7fu
+#define CHANGES_MAX 16u /* that one window may go through */
 
 typedef struct Window {
         unsigned days;       /* bit 0: Sunday */
@@ -161,4 +162,18 @@ bool schedule_is_open(const char *s, uint64_t now_usec, uint64_t *ret_change_use
         }
         *ret_change_usec = ((uint64_t) now + change) * USEC_PER_SEC;
         return is_open;
+}
+
+/* Windows may follow each other without a gap, and midnight divides them. */
+uint64_t schedule_end(const char *s, uint64_t now_usec) {
+        uint64_t change;
+
+        for (unsigned i = 0; i < CHANGES_MAX; i++) {
+                if (!schedule_is_open(s, now_usec, &change))
+                        return now_usec;
+                if (change == USEC_INFINITY)
+                        break;
+                now_usec = change;
+        }
+        return USEC_INFINITY;
 }

@@ -13,3 +13,5 @@ int schedule_check(const char *s);
 /* Whether time lies in a window; s has passed schedule_check() or is NULL for always. *ret_change_usec: when
  * that may change next, at most a day later; USEC_INFINITY for always. Realtime. */
 bool schedule_is_open(const char *s, uint64_t now_usec, uint64_t *ret_change_usec);
+/* When the window that is open at a time closes; USEC_INFINITY: not for days. That time if none is open. */
+uint64_t schedule_end(const char *s, uint64_t now_usec);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "config/config.h"
 #include "config/schedule.h"
 #include "overlays/directory-table.h"
@@ -13,6 +14,7 @@
 #include "overlays/watching.h"
 #include "service/log.h"
 #include "service/loop.h"
+#include "service/spread.h"
 
 #define PAUSE_FIRST_USEC (5 * USEC_PER_SEC)
 #define PAUSE_LAST_USEC (3600 * USEC_PER_SEC)
@@ -137,6 +139,31 @@ void automatic_set_timer(Managed *o, const Candidates *c) {
         if (queue_count_automatic(c->queue, o->config->name) == 0)
                 change = USEC_INFINITY;
         set_timer(o, c->next_usec < change ? c->next_usec : change);
+}
+
+bool automatic_spread(const Managed *o, Job *j) {
+        const Settings *s = &o->config->settings;
+        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME), left = schedule_end(s->schedule, now) - now,
+                 most, delay;
+        _cleanup_free_ char *when = NULL, *reason = NULL;
+
+        if (!j->is_automatic || j->state != JOB_QUEUED || j->started_usec > 0 ||
+            strcmp(j->overlay, o->config->name) != 0)
+                return false;
+        most = left > 0 ? s->randomized_delay_usec : 0;
+        if (j->spread_usec == most)
+                return false;
+        j->spread_usec = most;
+        delay = spread_delay(o->host->machine, j->overlay, j->path, most < left ? most : left);
+        when = spread_format(now + delay);
+        reason = when
+                ? str_format(
+                          "it starts at %s, for not all hosts are to start at once (RandomizedDelaySec=)",
+                          when)
+                : NULL;
+        if (job_put_off(j, reason, delay > 0 ? loop_now(o->host->event, CLOCK_BOOTTIME) + delay : 0) < 0)
+                (void) log_oom();
+        return true;
 }
 
 void automatic_job_ended(Managed *o, const Job *j) {

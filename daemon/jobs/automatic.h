@@ -30,6 +30,10 @@ bool candidates_have_above(const Candidates *c, size_t i) _pure_;
 void automatic_set_timer(Managed *o, const Candidates *c);
 /* Whether jobs nobody asked for may start now: Schedule=. */
 bool automatic_is_open(const Managed *o);
+/* Has a job that may start from now on start some time later, another one on each host:
+ * RandomizedDelaySec=. It counts from when the job was made or its window opened, and no window is missed.
+ * Whether that changed the job. */
+bool automatic_spread(const Managed *o, Job *j);
 /* A job has ended, whoever had asked for it. */
 void automatic_job_ended(Managed *o, const Job *j);
 /* When to try again after the nth failure in a row (n from 1): a pause, by what went wrong. */

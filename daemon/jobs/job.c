@@ -247,13 +247,17 @@ uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec)
         return pause < left ? pause : left;
 }
 
+int job_put_off(Job *j, const char *reason, uint64_t not_before_usec) {
+        j->not_before_usec = not_before_usec;
+        return str_replace(&j->pause_reason, reason);
+}
+
 int job_pause(Job *j, const char *reason, uint64_t not_before_usec) {
         (void) job_set_state(j, JOB_QUEUED, /* now_usec= */ 0);
-        j->not_before_usec = not_before_usec;
         j->n_pauses++;
         j->n_attempts = 0;
         j->is_stalled = false;
-        return str_replace(&j->pause_reason, reason);
+        return job_put_off(j, reason, not_before_usec);
 }
 
 const char *job_doing(const Job *j) {

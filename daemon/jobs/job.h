@@ -82,6 +82,7 @@ typedef struct Job {
         bool is_automatic;        /* nobody has asked for it */
         double heat;              /* of an automatic one, when it was made */
         uint64_t not_before_usec; /* boot time; put off until then, 0 not */
+        uint64_t spread_usec;     /* RandomizedDelaySec= it has been put off by, 0 not */
         bool is_behind;           /* has to wait for one that is put off; of the queue */
         char *pause_reason;       /* of the last time */
         char *wait_reason;        /* for whom its worker waits to leave; NULL it does not */
@@ -160,6 +161,9 @@ uint64_t job_trouble_duration(const Job *j, uint64_t now_usec) _pure_;
 /* When to try a job again that somebody asked for: a pause, or 0 once patience_usec have passed since the
  * first failure in a row. */
 uint64_t job_next_pause(const Job *j, uint64_t patience_usec, uint64_t now_usec) _pure_;
+/* One that has not been started is not to be before then; 0: it may. 0 or -ENOMEM, which only loses the
+ * reason. */
+int job_put_off(Job *j, const char *reason, uint64_t not_before_usec);
 /* Back to the queue, not to be started before then. 0 or -ENOMEM, which only loses the reason. */
 int job_pause(Job *j, const char *reason, uint64_t not_before_usec);
 /* What it is at, and what may hold it up there, for people. */

@@ -259,6 +259,12 @@ static void set_release_timer(Manager *m) {
                 (void) log_error_errno(r, "Cannot set a time to try jobs again: %m");
 }
 
+static void spread_automatic_jobs(Manager *m, Managed *o) {
+        QUEUE_FOREACH (j, m->queue)
+                if (automatic_spread(o, *j))
+                        manager_job_changed(m, *j);
+}
+
 void manager_start_jobs(Manager *m) {
         Job *j;
 
@@ -280,6 +286,7 @@ void manager_start_jobs(Manager *m) {
                                     .automatic = automatic_is_open(o),
                             }) < 0)
                         (void) log_oom();
+                spread_automatic_jobs(m, o);
         }
         while ((j = queue_next(m->queue))) {
                 Managed *o = manager_find_overlay(m, j->overlay);

@@ -413,6 +413,7 @@ static int manager_init(Manager *m) {
             (r = notifier_new(m->host.event, &m->notifier)) < 0 || (r = config_folders(&m->folders)) < 0)
                 return r;
         m->host.state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
+        spread_machine(m->host.machine);
         m->queue = queue_new();
         m->runs = (Runs){ .host = &m->host, .events = &manager_run_events, .userdata = m };
         if (!m->host.state_dir || !m->queue)

@@ -120,6 +120,33 @@ static void compare(Managed *o) {
                 (void) log_warning_errno(r, "Cannot compare overlay '%s', ignoring: %m", o->config->name);
 }
 
+/* Whether one is to begin earlier than in so long. */
+static bool is_scheduled_within(const Managed *o, uint64_t usec) {
+        uint64_t time;
+
+        return o->compare_timer && sd_event_source_get_enabled(o->compare_timer, NULL) > 0 &&
+                sd_event_source_get_time(o->compare_timer, &time) >= 0 &&
+                time < loop_now(o->host->event, CLOCK_MONOTONIC) + usec;
+}
+
+/* When many hosts have booted, or were given another version of the daemon, they do not ask the server at
+ * once either. One survey after the other does not put it off for ever. */
+void managed_schedule_first_compare(Managed *o) {
+        uint64_t delay = spread_delay(
+                o->host->machine, o->config->name, "", o->config->settings.randomized_delay_usec);
+        _cleanup_free_ char *when = NULL;
+
+        if (delay > 0 && is_scheduled_within(o, FIRST_USEC + delay))
+                return;
+        managed_schedule_compare(o, FIRST_USEC + delay);
+        when = delay > 0 ? spread_format(loop_now(o->host->event, CLOCK_REALTIME) + FIRST_USEC + delay)
+                         : NULL;
+        if (when)
+                log_info(
+                        "Overlay '%s' is compared with its lower layers at %s (RandomizedDelaySec=)",
+                        o->config->name, when);
+}
+
 static int on_time(sd_event_source *s, uint64_t usec, void *userdata) {
         compare(userdata);
         return 0;

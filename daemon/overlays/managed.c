@@ -331,7 +331,7 @@ static void managed_end_survey(Managed *o, FailureKind kind, const char *message
         if (kind == FAILURE_NONE) {
                 directory_table_survey_end(o->directories, on_forgotten, o);
                 managed_activate(o);
-                managed_schedule_compare(o, /* usec= */ 0);
+                managed_schedule_first_compare(o);
         } else if (kind != FAILURE_LOWER_UNREACHABLE || o->state != MANAGED_ACTIVE)
                 managed_refuse(o, kind, message);
         else /* its jobs wait, and so does this */

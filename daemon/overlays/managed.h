@@ -96,6 +96,8 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
 void managed_survey(Managed *o);
 /* managed-compare.c: the next comparison with the lower layers; 0: soon. */
 void managed_schedule_compare(Managed *o, uint64_t usec);
+/* After a survey: soon, but RandomizedDelaySec= spreads it. */
+void managed_schedule_first_compare(Managed *o);
 /* The mount table has changed: where a lower layer's path did not lead to it, it may do so now. */
 void managed_want_proof(Managed *o);
 /* Whether jobs may start. */

@@ -3,8 +3,10 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
+from datetime import datetime
 
 import dbus
 import pytest
@@ -66,6 +68,59 @@ def test_windows(scene):
     daemon.add_overlay("soft", overlay.point, Finalize={"Automatic": "yes"}, Watch={}, CopyUp={"Schedule": window(-60, 120)})
     daemon.ctl("reload").ok()
     wait_for(lambda: daemon.state_of(overlay / "hot") == "finalized", "the job in its window")
+
+
+def test_spread(scene):
+    """Not all hosts start at once: the job waits for its time, says which, and is there for whoever asks for it."""
+    overlay = scene.overlay(scene.lower(build(scene, ["hot", "asked"])))
+    daemon = start(scene, overlay, Finalize={"Automatic": "yes", "RandomizedDelaySec": "300days"})
+    use(overlay, "hot")
+    use(overlay, "asked")
+    wait_for(lambda: [j["State"] for j in jobs(daemon)] == ["waiting"] * 2, "two jobs to wait")
+    first, second = sorted(jobs(daemon), key=lambda j: j["Path"])
+    for j in (first, second):
+        assert j["Automatic"] and 0 < j["NextTryUSec"] - j["QueuedUSec"] < 301 * 86400e6
+        assert "RandomizedDelaySec=" in j["Reason"]
+        told = datetime.strptime(j["Reason"].split(",")[0], "it starts at %Y-%m-%d %H:%M:%S").timestamp()
+        assert abs(told - j["NextTryUSec"] / 1e6) < 60
+    assert first["NextTryUSec"] != second["NextTryUSec"]
+    assert first["Reason"] in daemon.ctl("jobs").ok().out and second["Reason"] in daemon.ctl("status", "soft").ok().out
+
+    out = daemon.ctl("finalize", overlay / "asked").ok().out
+    assert "asked finalized" in out and len(jobs(daemon)) == 2, "it is the very same job"
+    daemon.add_overlay("soft", overlay.point, Finalize={"Automatic": "yes"}, Watch={})
+    daemon.ctl("reload").ok()
+    wait_for(lambda: daemon.state_of(overlay / "hot") == "finalized", "the other one, when nothing is spread any more")
+
+
+def test_spread_in_a_window(scene):
+    """The delay counts from when the window opens, and misses none."""
+    def day(n):
+        return time.strftime("%a", time.localtime(time.time() + n * 86400))
+
+    overlay = scene.overlay(scene.lower(build(scene, ["hot"])))
+    sections = {"Finalize": {"Automatic": "yes", "RandomizedDelaySec": "300days"}, "Watch": {}}
+    closed, opened = f"{day(3)} 00:00..00:00", f"{day(-1)}..{day(4)} 00:00..00:00"
+    daemon = start(scene, overlay, **sections, CopyUp={"Schedule": closed})
+    use(overlay, "hot")
+    assert (the_job(daemon)["State"], the_job(daemon)["NextTryUSec"]) == ("queued", 0)
+    daemon.add_overlay("soft", overlay.point, **sections, CopyUp={"Schedule": opened})
+    before = time.time() * 1e6
+    daemon.ctl("reload").ok()
+    job = wait_for(lambda: the_job(daemon)["State"] == "waiting" and the_job(daemon), "the window to open")
+    assert before < job["NextTryUSec"] < before + 6 * 86400e6
+    daemon.add_overlay("soft", overlay.point, **sections, CopyUp={"Schedule": closed})
+    daemon.ctl("reload").ok()
+    wait_for(lambda: (the_job(daemon)["State"], the_job(daemon)["NextTryUSec"]) == ("queued", 0), "it to close")
+
+
+def test_comparisons_are_spread(scene):
+    """Those of many hosts that start at once, too."""
+    overlay = scene.overlay(scene.lower(build(scene, ["d"])))
+    before = time.time()
+    daemon = start(scene, overlay, Finalize={"RandomizedDelaySec": "300days"})
+    told = re.search(r"'soft' is compared with its lower layers at (\S+ \S+) ", daemon.log())
+    assert before < datetime.strptime(told[1], "%Y-%m-%d %H:%M:%S").timestamp() < before + 301 * 86400
 
 
 def test_pause(scene):

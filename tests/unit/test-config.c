@@ -70,6 +70,7 @@ static void test_defaults(void **state) {
         assert_int_equal(settings_worker_threads(&o->settings), 32);
         assert_int_equal(o->settings.hard_links, HARD_LINKS_SKIP);
         assert_true(o->settings.is_automatic);
+        assert_int_equal(o->settings.randomized_delay_usec, 0);
         assert_true(o->settings.min_free_space.is_percent);
 }
 
@@ -88,7 +89,8 @@ static void test_all_keys(void **state) {
                 "[CopyUp]\nWorkers=4\nMaxWorkers=8\nEntriesPerSecond=100\nData=1M\nHardLinks="
                 "break\nMinFreeSpace=2G\n"
                 "MinFreeInodes=7%\nSchedule=Mon..Fri *-*-* 20:00..06:00\n"
-                "[Finalize]\nAutomatic=no\nScheme=redirect\nMethod=exchange\nQuietSec=500ms\nStanding="
+                "[Finalize]\nAutomatic=no\nRandomizedDelaySec=2h\nScheme=redirect\nMethod="
+                "exchange\nQuietSec=500ms\nStanding="
                 "wait\nParents=yes\n"
                 "OnLowerChange=keep\nOnLowerRemoved=keep\n"
                 "[Remount]\nOptions=metacopy=on,redirect_dir=on\nBlockers=ignore\n");
@@ -113,6 +115,7 @@ static void test_all_keys(void **state) {
         assert_int_equal(s->min_free_inodes.value, 7);
         assert_string_equal(s->schedule, "Mon..Fri *-*-* 20:00..06:00");
         assert_false(s->is_automatic);
+        assert_int_equal(s->randomized_delay_usec, 7200 * USEC_PER_SEC);
         assert_int_equal(s->scheme, SCHEME_REDIRECT);
         assert_int_equal(s->method, METHOD_EXCHANGE);
         assert_int_equal(s->quiet_usec, 500 * USEC_PER_MSEC);
@@ -127,6 +130,7 @@ static void test_all_keys(void **state) {
 static void test_bad_values_keep_the_default(void **state) {
         static const char *const bad[] = {
                 "[Finalize]\nQuietSec=soon",
+                "[Finalize]\nRandomizedDelaySec=infinity",
                 "[Finalize]\nQuietSec=-1",
                 "[Finalize]\nStanding=maybe",
                 "[Finalize]\nAutomatic=perhaps",

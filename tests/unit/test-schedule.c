@@ -78,10 +78,41 @@ static void test_windows(void **state) {
         }
 }
 
+static void test_end(void **state) {
+        static const struct {
+                const char *schedule;
+                int day, hour;
+                int end_hours; /* from then, -1 not for days */
+        } cases[] = {
+                { NULL, 22, 3, -1 },
+                { "always", 22, 3, -1 },
+                { "20:00..06:00", 22, 20, 10 },
+                { "20:00..06:00", 22, 23, 7 }, /* midnight does not end it */
+                { "20:00..06:00", 22, 6, 0 },
+                { "20:00..22:00; 22:00..23:00", 22, 20, 3 },
+                { "12:00..12:00", 22, 11, -1 },
+                { "Sun 00:00..00:00", 22, 6, 18 },
+        };
+
+        assert_int_equal(setenv("TZ", "UTC", 1), 0);
+        tzset();
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                uint64_t now = at_time(cases[i].day, cases[i].hour, 0),
+                         end = schedule_end(cases[i].schedule, now);
+
+                assert_true(
+                        end ==
+                        (cases[i].end_hours < 0
+                                 ? USEC_INFINITY
+                                 : now + (uint64_t) cases[i].end_hours * 3600 * USEC_PER_SEC));
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_check),
                 cmocka_unit_test(test_windows),
+                cmocka_unit_test(test_end),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
