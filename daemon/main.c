@@ -3,7 +3,6 @@
  * told to end. It reads no configuration, knows no overlay, and does not fork. What went wrong has been
  * logged by whoever met it; here it only makes the exit status. */
 #include <getopt.h>
-#include <string.h>
 
 #include "api/bus.h"
 #include "manager/manager.h"
@@ -72,9 +71,8 @@ static int parse_argv(int argc, char *argv[]) {
 
 static int run(void) {
         _cleanup_(manager_freep) Manager *m = NULL;
-        int r;
+        int r = manager_new(&m);
 
-        r = manager_new(&m);
         if (r < 0)
                 return log_error_errno(r, "Cannot set up: %m");
         r = manager_startup(m);

@@ -112,6 +112,16 @@ int dir_foreach(int dfd, dir_entry_func func, void *userdata) {
         return dir_foreach_dirent(dfd, call_with_type, &f);
 }
 
+static int stop(int dfd, const struct dirent *de, void *userdata) {
+        return -ENOTEMPTY;
+}
+
+int dir_is_empty(int dfd) {
+        int r = dir_foreach_dirent(dfd, stop, NULL);
+
+        return r == -ENOTEMPTY ? 0 : r < 0 ? r : 1;
+}
+
 static int remove_entry(int dfd, const char *name, unsigned char type, void *userdata) {
         int *first_error = userdata, r = 0;
 
@@ -381,9 +391,8 @@ int file_handle_open(int root_fd, const char *handle, char **ret_path) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
         const char *below;
-        int r;
+        int r = handle_parse(handle, &h.handle);
 
-        r = handle_parse(handle, &h.handle);
         if (r < 0)
                 return r;
         fd = open_by_handle_at(root_fd, &h.handle, O_PATH | O_CLOEXEC);

@@ -34,6 +34,8 @@ typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, voi
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value,
  * never DT_UNKNOWN. Stops at the first negative return and passes it on. */
 int dir_foreach(int dfd, dir_entry_func func, void *userdata);
+/* 1, 0, or why it cannot be listed. */
+int dir_is_empty(int dfd);
 typedef int (*dirent_func)(int dfd, const struct dirent *de, void *userdata);
 /* The same with what readdir() says, DT_UNKNOWN included. */
 int dir_foreach_dirent(int dfd, dirent_func func, void *userdata);

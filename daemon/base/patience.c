@@ -152,12 +152,12 @@ static bool is_held_up(Patience *p, pid_t process, uint64_t usec) {
 }
 
 static int look_start(Patience *p, Look *l, pid_t process) {
-        uint64_t usec = p->left_usec < LOOK_USEC ? LOOK_MIN_USEC : LOOK_USEC;
+        uint64_t look_usec = p->look_usec ?: LOOK_USEC,
+                 usec = p->left_usec < look_usec ? LOOK_MIN_USEC : look_usec;
         struct timespec deadline;
         pthread_t thread;
-        int r;
+        int r = pthread_create(&thread, NULL, look_run, l);
 
-        r = pthread_create(&thread, NULL, look_run, l);
         if (r != 0) {
                 look_unref(l); /* for the thread there is not */
                 return -r;

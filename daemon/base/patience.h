@@ -11,6 +11,7 @@
 
 typedef struct Patience {
         uint64_t left_usec;    /* for all looks that hang, together; afterwards each has 50 ms */
+        uint64_t look_usec;    /* of one look; 0: 300 ms */
         uint64_t held_up_usec; /* and for those at processes that wait for a processor, besides */
 } Patience;
 

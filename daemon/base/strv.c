@@ -11,6 +11,13 @@ size_t strv_length(char *const *l) {
         return n;
 }
 
+bool strv_contains(char *const *l, const char *s) {
+        STRV_FOREACH (i, l)
+                if (strcmp(*i, s) == 0)
+                        return true;
+        return false;
+}
+
 char **strv_free(char **l) {
         STRV_FOREACH (s, l)
                 free(*s);
@@ -18,20 +25,20 @@ char **strv_free(char **l) {
         return NULL;
 }
 
+int strv_push(char ***l, char **s) {
+        size_t n = strv_length(*l);
+
+        if (!ARRAY_GROW(*l, n + 1))
+                return -ENOMEM;
+        (*l)[n] = TAKE_PTR(*s);
+        (*l)[n + 1] = NULL;
+        return 0;
+}
+
 int strv_extend(char ***l, const char *s) {
         _cleanup_free_ char *copy = strdup(s);
-        size_t n = strv_length(*l);
-        char **a;
 
-        if (!copy)
-                return -ENOMEM;
-        a = reallocarray(*l, n + 2, sizeof(char *));
-        if (!a)
-                return -ENOMEM;
-        a[n] = TAKE_PTR(copy);
-        a[n + 1] = NULL;
-        *l = a;
-        return 0;
+        return copy ? strv_push(l, &copy) : -ENOMEM;
 }
 
 int strv_copy(char *const *a, char ***ret) {

@@ -83,6 +83,16 @@ int wire_receive(int fd, WireRecord *ret) {
         return r < 0 ? r : 1;
 }
 
+int wire_result(const WireRecord *r, Failure *reterr) {
+        FailureKind kind = failure_kind_from_string(r->name);
+
+        if (kind == FAILURE_NONE)
+                return 0;
+        return failure_set(
+                reterr, kind < 0 ? FAILURE_FAILED : kind, r->error, "%s",
+                r->text[0] ? r->text : strerror(r->error));
+}
+
 void wire_request_add(WireRequest *q, const char *key, const char *value) {
         size_t n = strlen(key) + 1 + strlen(value) + 1;
         char *b;

@@ -134,6 +134,8 @@ int wire_send(int fd, const WireRecord *r);
  * wrong size, an unknown kind, strings that are cut or do not fit their fields. What *ret holds is
  * undefined behind the NULs of its strings, and if nothing was received. */
 int wire_receive(int fd, WireRecord *ret);
+/* What a WIRE_RESULT says: 0, or the failure. */
+int wire_result(const WireRecord *r, Failure *reterr);
 
 /* A request under construction or received: "KEY=VALUE" strings. */
 typedef struct WireRequest {

@@ -317,12 +317,9 @@ OverlayConfig *config_find(const Config *c, const char *name) {
 }
 
 static int config_add(Config *c, OverlayConfig *o) {
-        OverlayConfig **a = reallocarray(c->overlays, c->n_overlays + 1, sizeof(OverlayConfig *));
-
-        if (!a)
+        if (!ARRAY_GROW(c->overlays, c->n_overlays))
                 return -ENOMEM;
-        c->overlays = a;
-        a[c->n_overlays++] = overlay_config_ref(o);
+        c->overlays[c->n_overlays++] = overlay_config_ref(o);
         return 0;
 }
 

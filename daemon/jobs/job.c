@@ -115,9 +115,8 @@ int job_finish(Job *j, Failure *failure, uint64_t now_usec) {
         JobState state = failure->kind == FAILURE_NONE ? JOB_DONE
                 : failure->kind == FAILURE_CANCELED    ? JOB_CANCELED
                                                        : JOB_FAILED;
-        int r;
+        int r = job_set_state(j, state, now_usec);
 
-        r = job_set_state(j, state, now_usec);
         if (r > 0)
                 failure_move(&j->failure, failure);
         else

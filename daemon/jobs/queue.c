@@ -43,13 +43,10 @@ Queue *queue_free(Queue *q) {
 }
 
 int queue_add(Queue *q, Job *j) {
-        Job **a = reallocarray(q->jobs, q->n_jobs + 2, sizeof(Job *));
-
-        if (!a)
+        if (!ARRAY_GROW(q->jobs, q->n_jobs + 1))
                 return -ENOMEM;
-        q->jobs = a;
-        a[q->n_jobs++] = j;
-        a[q->n_jobs] = NULL;
+        q->jobs[q->n_jobs++] = j;
+        q->jobs[q->n_jobs] = NULL;
         return 0;
 }
 

@@ -6,7 +6,6 @@
 
 #include "base/path-util.h"
 #include "base/str.h"
-#include "base/strv.h"
 #include "config/config.h"
 #include "jobs/automatic.h"
 #include "jobs/run-request.h"
@@ -347,23 +346,18 @@ static void set_put_off(const Job *j, Failure *failure) {
 
 static void run_take_result(Run *run, const WireRecord *r) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        FailureKind kind = failure_kind_from_string(r->name);
         Job *j = run->job;
         uint64_t pause, reached = j->entries_done;
 
-        if (kind < 0)
-                kind = FAILURE_FAILED;
-        if (kind != FAILURE_NONE)
-                (void) failure_set(
-                        &failure, kind, r->error, "%s", r->text[0] ? r->text : strerror(r->error));
+        (void) wire_result(r, &failure);
         job_take_counters(j, r);
         histogram_merge(&run->overlay->counters.answers, &r->answers);
-        j->needs_survey = r->state > 0 || (j->needs_survey && kind == FAILURE_BUSY);
-        if (j->type == JOB_REMOUNT && kind == FAILURE_NONE && !j->options.is_dry_run)
+        j->needs_survey = r->state > 0 || (j->needs_survey && failure.kind == FAILURE_BUSY);
+        if (j->type == JOB_REMOUNT && failure.kind == FAILURE_NONE && !j->options.is_dry_run)
                 run_take_remount(run, r);
         keeper_adopt(run->overlay, run->proc);
         /* One that failed half way is brought to an end by a survey. */
-        if (j->type == JOB_REMOUNT && kind != FAILURE_NONE && !j->options.is_dry_run)
+        if (j->type == JOB_REMOUNT && failure.kind != FAILURE_NONE && !j->options.is_dry_run)
                 managed_survey(run->overlay);
         if (j->is_cancel_wanted && job_may_wait(j, &failure))
                 set_canceled(&failure);

@@ -85,9 +85,8 @@ static int take_line(char *line, void *userdata) {
 
 int state_load(const char *state_dir, saved_job_func func, void *userdata, uint32_t *ret_last_id) {
         Load l = { .func = func, .userdata = userdata };
-        int r;
+        int r = state_file_load(state_dir, STATE_FILE_NAME, HEADER, take_line, &l);
 
-        r = state_file_load(state_dir, STATE_FILE_NAME, HEADER, take_line, &l);
         if (r >= 0)
                 *ret_last_id = (uint32_t) l.last_id;
         return r;

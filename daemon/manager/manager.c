@@ -107,13 +107,6 @@ void manager_schedule_flush(Manager *m) {
         (void) sd_event_source_set_enabled(m->flush_source, SD_EVENT_ONESHOT);
 }
 
-static bool strv_contains(char *const *l, const char *s) {
-        STRV_FOREACH (p, l)
-                if (strcmp(*p, s) == 0)
-                        return true;
-        return false;
-}
-
 static void manager_object_changed(Manager *m, const char *object) {
         manager_schedule_flush(m);
         if (!object ||
@@ -254,21 +247,18 @@ static const ManagedEvents managed_events = {
 
 static int manager_insert_overlay(Manager *m, OverlayConfig *config, const MountTable *table) {
         _cleanup_(managed_freep) Managed *o = NULL;
-        Managed **a;
         size_t i = 0;
         int r;
 
         r = managed_new(&m->host, &managed_events, m, config, &o);
         if (r < 0)
                 return r;
-        a = reallocarray(m->overlays, m->n_overlays + 1, sizeof(Managed *));
-        if (!a)
+        if (!ARRAY_GROW(m->overlays, m->n_overlays))
                 return -ENOMEM;
-        m->overlays = a;
-        while (i < m->n_overlays && strcmp(a[i]->config->name, config->name) < 0)
+        while (i < m->n_overlays && strcmp(m->overlays[i]->config->name, config->name) < 0)
                 i++;
-        memmove(a + i + 1, a + i, (m->n_overlays++ - i) * sizeof(Managed *));
-        a[i] = o;
+        memmove(m->overlays + i + 1, m->overlays + i, (m->n_overlays++ - i) * sizeof(Managed *));
+        m->overlays[i] = o;
         managed_update_mount(TAKE_PTR(o), table);
         bus_announce_overlay(m->bus, config->name, /* is_there= */ true);
         return 0;
@@ -297,7 +287,7 @@ static int manager_apply_config(Manager *m, const Config *c, const MountTable *t
 }
 
 static int manager_load_config(Manager *m) {
-        _cleanup_(mount_table_done) MountTable table = { 0 };
+        _cleanup_table_ MountTable table = { 0 };
         _cleanup_(config_freep) Config *c = NULL;
         int r;
 

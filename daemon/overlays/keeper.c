@@ -5,7 +5,7 @@
 #include <utlist.h>
 
 #include "base/path-util.h"
-#include "base/strv.h"
+#include "base/str.h"
 #include "service/log.h"
 #include "service/loop.h"
 #include "service/messages.h"

@@ -4,7 +4,7 @@
  * is compared here. managed_schedule_compare() is the only way in which a comparison begins. */
 #include <string.h>
 
-#include "base/strv.h"
+#include "base/str.h"
 #include "overlays/managed.h"
 #include "service/log.h"
 #include "service/loop.h"

@@ -23,7 +23,7 @@ int mount_monitor_read(MountTable *ret) {
 }
 
 void mount_monitor_tell(MountMonitor *m) {
-        _cleanup_(mount_table_done) MountTable table = { 0 };
+        _cleanup_table_ MountTable table = { 0 };
         int r = mount_monitor_read(&table);
 
         if (r < 0)

@@ -86,15 +86,8 @@ QueryPool *query_pool_free(QueryPool *pool) {
 }
 
 static void query_add_record(Query *q, const WireRecord *r) {
-        WireRecord *a;
-
-        if (q->n_records >= RECORDS_MAX)
-                return;
-        a = reallocarray(q->records, q->n_records + 1, sizeof(WireRecord));
-        if (!a)
-                return;
-        q->records = a;
-        a[q->n_records++] = *r;
+        if (q->n_records < RECORDS_MAX && ARRAY_GROW(q->records, q->n_records))
+                q->records[q->n_records++] = *r;
 }
 
 static void query_on_record(Proc *p, const WireRecord *r, void *userdata) {
@@ -105,13 +98,7 @@ static void query_on_record(Proc *p, const WireRecord *r, void *userdata) {
                 query_add_record(q, r);
         if (r->kind != WIRE_RESULT)
                 return;
-        if (strcmp(r->name, "None") != 0) {
-                FailureKind kind = failure_kind_from_string(r->name);
-
-                (void) failure_set(
-                        &failure, kind >= 0 ? kind : FAILURE_FAILED, r->error, "%s",
-                        r->text[0] ? r->text : strerror(r->error));
-        }
+        (void) wire_result(r, &failure);
         query_end(q, &failure);
 }
 

@@ -94,9 +94,8 @@ static int parse_term(const char **s, const Unit *units, uint64_t *ret) {
         uint64_t whole, part;
         const Unit *u;
         size_t n;
-        int r;
+        int r = parse_digits(&p, &whole);
 
-        r = parse_digits(&p, &whole);
         if (r < 0)
                 return r;
         fraction = p;
@@ -138,9 +137,8 @@ int value_parse_timespan(const char *s, uint64_t *ret_usec) {
 
 int value_parse_size(const char *s, uint64_t *ret_bytes) {
         uint64_t v;
-        int r;
+        int r = parse_term(&s, size_units, &v);
 
-        r = parse_term(&s, size_units, &v);
         if (r < 0)
                 return r;
         if (*s != '\0')
@@ -164,9 +162,8 @@ int value_parse_bool(const char *s, bool *ret) {
 
 int value_parse_uint(const char *s, uint64_t *ret) {
         uint64_t v;
-        int r;
+        int r = parse_digits(&s, &v);
 
-        r = parse_digits(&s, &v);
         if (r < 0)
                 return r;
         if (*s != '\0')

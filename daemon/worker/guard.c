@@ -9,12 +9,10 @@
 #include "core/mount/mount-table.h"
 #include "worker/worker.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
-
 /* What cannot be read proves nothing. The number of a mount is soon given to another one, that of a
  * superblock that we hold is not. */
 static bool is_gone(const Worker *w) {
-        _cleanup_(mount_table_done) MountTable t = { 0 };
+        _cleanup_table_ MountTable t = { 0 };
         const MountEntry *e;
 
         if (mount_table_read(MOUNTINFO, &t) < 0)

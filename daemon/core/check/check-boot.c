@@ -107,9 +107,8 @@ static char *missing_options(const Overlay *o, const char *entry) {
 
 int check_boot_entry(const CheckContext *c, Check *f) {
         _cleanup_free_ char *where = NULL, *options = NULL, *missing = NULL;
-        int r;
+        int r = read_unit(c->o->mount_point, &where, &options);
 
-        r = read_unit(c->o->mount_point, &where, &options);
         if (r == 0)
                 r = read_fstab(c->o->mount_point, &where, &options);
         if (r <= 0)

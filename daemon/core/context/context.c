@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
@@ -223,15 +222,11 @@ int context_list_directories(const Context *s, const char *path, PathList *ret) 
         return fd < 0 ? fd : dir_foreach(fd, add_directory, &d);
 }
 
-static int stop(int dfd, const struct dirent *de, void *userdata) {
-        return -EALREADY;
-}
-
 int context_read_directory(const Context *s, const char *path) {
         _cleanup_close_ int fd = open_dir_beneath(s->root_fd, path);
-        int r = fd < 0 ? fd : dir_foreach_dirent(fd, stop, NULL);
+        int r = fd < 0 ? fd : dir_is_empty(fd);
 
-        return r == -EALREADY ? 0 : r;
+        return r < 0 ? r : 0;
 }
 
 bool context_is_canceled(const Context *s) {

@@ -2,7 +2,6 @@
 #include "core/context/pool.h"
 
 #include <pthread.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
@@ -69,9 +68,8 @@ static void *thread_main(void *userdata) {
 
 static int start_threads(Pool *p, unsigned n) {
         pthread_attr_t attr;
-        int r;
+        int r = pthread_attr_init(&attr);
 
-        r = pthread_attr_init(&attr);
         if (r != 0)
                 return -r;
         (void) pthread_attr_setstacksize(&attr, THREAD_STACK_SIZE);
@@ -158,11 +156,10 @@ int pool_wait(Pool *p, int timeout_msec) {
                 clock_deadline(timeout_msec < 0 ? 0 : (uint64_t) timeout_msec * USEC_PER_MSEC);
         int r = 0;
 
-        (void) pthread_mutex_lock(&p->lock);
+        LOCKED(&p->lock);
         while (p->n_pending > 0 && r == 0)
                 r = timeout_msec < 0 ? pthread_cond_wait(&p->idle, &p->lock)
                                      : pthread_cond_timedwait(&p->idle, &p->lock, &until);
         r = p->n_pending == 0;
-        (void) pthread_mutex_unlock(&p->lock);
         return r;
 }

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <string.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
@@ -79,13 +78,12 @@ static bool is_pressed(Throttle *t, uint64_t now) {
 
         if (!t->yields)
                 return false;
-        (void) pthread_mutex_lock(&t->lock);
+        LOCKED(&t->lock);
         if (now - t->looked_usec > PRESSURE_LOOK_USEC) {
                 t->looked_usec = now;
                 t->is_pressed = look_at_pressure();
         }
         r = t->is_pressed;
-        (void) pthread_mutex_unlock(&t->lock);
         return r;
 }
 
@@ -125,21 +123,19 @@ bool throttle_is_waiting(const Throttle *t) {
 void throttle_observe(Throttle *t, Pool *pool, PaceKind kind, uint64_t usec) {
         if (!t)
                 return;
-        (void) pthread_mutex_lock(&t->lock);
+        LOCKED(&t->lock);
         if (kind == PACE_ENTRY)
                 histogram_add(&t->answers, usec);
         if (t->adapts && aimd_observe(&t->aimd, kind, usec))
                 pool_set_limit(pool, t->aimd.limit);
-        (void) pthread_mutex_unlock(&t->lock);
 }
 
 void throttle_copy_answers(Throttle *t, Histogram *ret) {
         *ret = (Histogram){ 0 };
         if (!t)
                 return;
-        (void) pthread_mutex_lock(&t->lock);
+        LOCKED(&t->lock);
         *ret = t->answers;
-        (void) pthread_mutex_unlock(&t->lock);
 }
 
 void throttle_apply(Throttle *t, Pool *pool) {

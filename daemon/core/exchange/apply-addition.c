@@ -3,7 +3,6 @@
  * first, where nobody else comes: what is placed is what is noted as placed, however often its name changes
  * meanwhile. What has no place in the new tree stays in the old one. */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/fs-util.h"

@@ -5,7 +5,6 @@
  * and those are put back. */
 #include <dirent.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"

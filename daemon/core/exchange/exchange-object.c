@@ -27,9 +27,8 @@ void exchange_fail(Exchange *x, int r, const Node *n, const char *name, const ch
         batch_fail(&x->batch, &f);
         if (r != -ESTALE || !n->lower)
                 return;
-        (void) pthread_mutex_lock(&x->batch.lock);
+        LOCKED(&x->batch.lock);
         x->stale = x->stale ?: path_join(n->lower, name ?: "");
-        (void) pthread_mutex_unlock(&x->batch.lock);
 }
 
 static bool is_blocked(Node *n) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The order of things: build, settle, exchange, reconcile. The parts are in the files that
  * exchange-internal.h lists. */
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,9 +94,8 @@ static void look_at_lower(Exchange *x) {
 }
 
 static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *reterr) {
-        int r;
+        int r = open_parent(x, path);
 
-        r = open_parent(x, path);
         if (r == -EXDEV)
                 return failure_set(
                         reterr, FAILURE_PRECONDITION, EBUSY,

@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
-#include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
 
 /* A search reads all mount tables, and lists the root of each other overlay. */

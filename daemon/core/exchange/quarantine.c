@@ -3,7 +3,6 @@
  * moved there can be looked at again without anybody coming in between. What turns out not to be ours goes
  * back or to kept/. */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/fs-util.h"

@@ -11,10 +11,8 @@
  * The tree says what was put where. All that is new is put into place before anything is removed: what was
  * renamed is not missed in between. Steps are idempotent: after a crash the same comparison goes on. */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include "base/fs-util.h"
 #include "core/exchange/reconcile-internal.h"
 #include "core/upper/names.h"
 

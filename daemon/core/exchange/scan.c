@@ -268,9 +268,8 @@ static int refuse_size(Exchange *x) {
 
 static int note_entry(Listing *l, const char *name, unsigned char type, const UpperEntry *ue) {
         Entry *e, *known = l->recorded ? node_find(l->recorded, name) : NULL;
-        int r;
+        int r = node_add(l->node, name, type, &e);
 
-        r = node_add(l->node, name, type, &e);
         if (r < 0)
                 return r == -EEXIST ? 0 : r;
         e->inode = ue->inode;

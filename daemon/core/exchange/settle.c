@@ -2,12 +2,10 @@
 /* Until the new tree is in line with the old one, has been for QuietSec=, and what a crash is repaired from
  * is written. Changes are found by watch.c and done by sync.c; here is only the waiting. The record and the
  * snapshot are on disk before the exchange can happen. */
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
-#include "base/fs-util.h"
 #include "core/exchange/exchange-internal.h"
 
 /* A directory in which names change for so long without a pause is not one that programs search libraries

@@ -5,7 +5,6 @@
  *
  * He may go anywhere in the tree, so every directory of it counts. */
 #include <poll.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/fs-util.h"

@@ -57,10 +57,10 @@ int exchange_move_beside(Exchange *x) {
 }
 
 static int swap_names(Exchange *x) {
-        int r;
+        int r = renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->name, RENAME_EXCHANGE) < 0
+                ? -errno
+                : 0;
 
-        r = renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->name, RENAME_EXCHANGE) < 0 ? -errno
-                                                                                                   : 0;
         if (r != -EXDEV || redirect_max_raise(&x->context->redirect_max_hold) < 0)
                 return r;
         /* The kernel writes a redirect for the old tree, and found it too long (docs/overlayfs.md 2.5). */

@@ -4,11 +4,6 @@
  * a whiteout for every lower name the directory had when it was finalized and for every name it has now.
  * Entries are then linked over the whiteouts through the overlay. Never looked up: the kernel has no dentry
  * that could disagree (docs/overlayfs.md 1.4, 4.2, 4.4). */
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"

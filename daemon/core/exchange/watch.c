@@ -3,7 +3,6 @@
  * directory they happen in (fs/notify, vfs_* helpers; docs/overlayfs.md 5.3), so what was done before a
  * rename of the directory took that lock is in the queue once the rename returns. */
 #include <poll.h>
-#include <string.h>
 #include <sys/inotify.h>
 
 #include "base/clock.h"

@@ -12,7 +12,7 @@
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
-#include "base/str.h"
+#include "base/strv.h"
 #include "core/record/manifest.h"
 #include "core/record/tree.h"
 #include "core/upper/layer.h"
@@ -136,19 +136,11 @@ static int mount_layers(Offline *o, const Overlay *layers, Failure *reterr) {
         return r;
 }
 
-static void free_layers(Overlay *layers) {
-        for (char **l = layers->lower; l && *l; l++)
-                free(*l);
-        for (char **l = layers->data; l && *l; l++)
-                free(*l);
-        free(layers->lower);
-        free(layers->data);
-}
-
 int offline_mount(const char *upper, const char *lower, Offline *ret, Failure *reterr) {
         _cleanup_(offline_done) Offline o = OFFLINE_INIT;
-        _cleanup_(free_layers) Overlay layers = { .upper = (char *) upper };
-        int r = overlay_split_lowerdir(lower, &layers.lower, &layers.data);
+        _cleanup_strv_free_ char **layers_lower = NULL, **data = NULL;
+        int r = overlay_split_lowerdir(lower, &layers_lower, &data);
+        Overlay layers = { .upper = (char *) upper, .lower = layers_lower, .data = data };
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the lower layers '%s'", lower);

@@ -178,9 +178,8 @@ int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks 
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
         _cleanup_paths_ PathList units = { 0 };
-        int r;
+        int r = context_load_inner_mounts(context);
 
-        r = context_load_inner_mounts(context);
         if (r >= 0)
                 r = records_load(context->records_fd, context->upper_fd, &records);
         if (r < 0)

@@ -35,9 +35,8 @@ static void work_done(Work *w) {
 }
 
 int work_load(Context *context, const char *path, Records **ret, Failure *reterr) {
-        int r;
+        int r = context_load_inner_mounts(context);
 
-        r = context_load_inner_mounts(context);
         inner_search_rest(&context->inner_search);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
@@ -234,11 +233,10 @@ static int exchange_all(Work *w, bool is_undo) {
 /* The overlay's root is the directory that can never be exchanged. */
 static int split_root(Work *w) {
         _cleanup_(work_result_done) WorkResult result = { 0 };
-        int r;
-
-        r = work_result_block(
+        int r = work_result_block(
                 &result, "", DIRECTORY_EXCLUDED, /* error= */ 0,
                 "overlayfs always merges the root of an overlay");
+
         if (r >= 0)
                 r = context_list_directories(w->context, "", &result.children);
         return r < 0 ? r : split(w, "", &result);
@@ -249,9 +247,8 @@ static int split_root(Work *w) {
 static int conclude(Work *w, bool is_undo, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         char buffer[PATH_MAX];
-        int r;
+        int r = audit_tree(w->context, w->records, w->path, w->hooks->report, w->hooks->userdata);
 
-        r = audit_tree(w->context, w->records, w->path, w->hooks->report, w->hooks->userdata);
         if (r >= 0)
                 r = audit_directory(w->context, w->records, w->path, &report, reterr);
         if (r < 0)
@@ -345,9 +342,8 @@ int work_finalize(
         Context *context, const char *path, const WorkHooks *hooks, WorkCounts *ret, Failure *reterr) {
         _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
-        int r;
+        int r = guard_room(context, path, /* bytes= */ 0, reterr);
 
-        r = guard_room(context, path, /* bytes= */ 0, reterr);
         if (r >= 0)
                 r = begin(&w, &report, reterr);
         if (r < 0)
@@ -398,9 +394,8 @@ static int check_record(const Work *w, const DirectoryReport *report, Failure *r
 
 static int check_undo(const Work *w, const char *path, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
-        int r;
+        int r = audit_directory(w->context, w->records, path, &report, reterr);
 
-        r = audit_directory(w->context, w->records, path, &report, reterr);
         if (r >= 0)
                 r = check_record(w, &report, reterr);
         if (r < 0 || !report.lower_path || w->context->options.is_private)
@@ -438,9 +433,8 @@ static int undo_one(Work *w, const char *path) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
         bool has_merged_child = false;
         size_t done = w->todo.n;
-        int r;
+        int r = check_undo(w, path, &f);
 
-        r = check_undo(w, path, &f);
         if (r < 0 && has_moved_away(w, path))
                 return 0;
         if (r < 0) {
@@ -495,9 +489,8 @@ int work_unfinalize(
         _cleanup_(work_done) Work w = { .context = context, .path = path, .hooks = hooks };
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_paths_ PathList were_finalized = { 0 };
-        int r;
+        int r = begin(&w, &report, reterr);
 
-        r = begin(&w, &report, reterr);
         if (r < 0)
                 return r;
         r = audit_tree(context, w.records, path, note_finalized, &were_finalized);

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"

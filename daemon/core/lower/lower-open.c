@@ -413,14 +413,13 @@ int lower_prove_data(const Lower *l) {
 
         if (l->n_data == 0)
                 return 0;
-        (void) pthread_mutex_lock(&l->view->lock);
+        LOCKED(&l->view->lock);
         if (l->view->data == DATA_UNKNOWN)
                 r = proof_data_layers(l->view->context, l);
         if (l->view->data == DATA_UNKNOWN && (r == 0 || r == -EREMCHG))
                 l->view->data = r == 0 ? DATA_PROVED : DATA_UNPROVED;
         if (l->view->data == DATA_UNPROVED)
                 r = -EREMCHG;
-        (void) pthread_mutex_unlock(&l->view->lock);
         return r;
 }
 

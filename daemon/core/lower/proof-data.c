@@ -4,7 +4,6 @@
 #include "core/lower/proof-data.h"
 
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "base/fs-util.h"

@@ -4,8 +4,6 @@
  * is another one by now, or that is denied, tells nothing. */
 #include "core/lower/proof-owners.h"
 
-#include <string.h>
-
 #include "base/fs-util.h"
 #include "base/path-util.h"
 

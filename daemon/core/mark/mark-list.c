@@ -2,7 +2,6 @@
 /* Which directories there are to mark, and marks that a crash or another program has left in part. It
  * decides on no directory: what cannot be marked says so when its turn comes. Repairing writes redirects
  * only, and only below what is opaque by us. */
-#include <string.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"

@@ -8,7 +8,6 @@
  * directories. Left on the directory itself alone: somebody stands in it or watches it. A watch is no
  * hindrance, and goes dead (docs/overlayfs.md 4.3, 6.4). */
 #include <fcntl.h>
-#include <string.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"

@@ -4,7 +4,6 @@
  * directories wait for the lower side by side. Coverage is monotone: what is renamed or deleted in a merged
  * directory leaves a whiteout (docs/overlayfs.md 5.7), so once nothing is missing, nothing will be. */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/fs-util.h"

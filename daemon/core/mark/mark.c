@@ -10,10 +10,8 @@
  * was read, and the kernel never replaces it (docs/overlayfs.md 2.4). So nothing can write a relative or
  * wrong redirect from then on, whether the directory is opaque or not, and nobody has to watch it
  * afterwards. */
-#include <stdarg.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fs-util.h"

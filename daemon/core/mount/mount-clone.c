@@ -15,7 +15,6 @@
 #include "core/mount/mount-table.h"
 
 #define CACHED_TRIES 1000 /* half a millisecond in all, if the name is not in memory */
-#define MOUNTINFO "/proc/self/mountinfo"
 
 /* A mount that may not be bound elsewhere (MS_UNBINDABLE), one with mounts on it that whoever made this
  * namespace has locked, and a caller without CAP_SYS_ADMIN. */
@@ -99,7 +98,7 @@ static void *walk_in_copy(void *userdata) {
 
 /* Opens w->fd. */
 static int walk(Walk *w) {
-        _cleanup_(mount_table_done) MountTable t = { 0 };
+        _cleanup_table_ MountTable t = { 0 };
         pthread_t thread;
         int r = mount_table_read(MOUNTINFO, &t);
 

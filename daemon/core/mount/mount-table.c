@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/mount/mount-table.h"
 
-#include <fcntl.h>
 #include <libmount.h>
 #include <limits.h>
 #include <string.h>
 
 #include "base/path-util.h"
 #include "base/proc-scan.h"
-#include "base/str.h"
+#include "base/strv.h"
 
 static void table_unrefp(struct libmnt_table **t) {
         mnt_unref_table(*t);
@@ -149,9 +148,8 @@ static int parse(char *text, const char *path, MountTable *ret) {
  * -ENOMEM. Blocking: on /proc only. */
 int mount_table_read(const char *path, MountTable *ret) {
         _cleanup_free_ char *text = NULL;
-        int r;
+        int r = read_all(path, &text);
 
-        r = read_all(path, &text);
         if (r < 0)
                 return r;
         if (!text || text[0] == '\0') {
@@ -280,32 +278,6 @@ bool mount_options_have(const char *options, const char *key) {
         return option_find(options, key, &next) != NULL;
 }
 
-/* Views of the mount tree seen so far, as "NAMESPACE ROOT". */
-typedef struct Seen {
-        char **keys;
-        size_t n;
-} Seen;
-
-static void seen_done(Seen *s) {
-        for (size_t i = 0; i < s->n; i++)
-                free(s->keys[i]);
-        free(s->keys);
-}
-
-static bool seen_has(const Seen *s, const char *key) {
-        for (size_t i = 0; i < s->n; i++)
-                if (strcmp(s->keys[i], key) == 0)
-                        return true;
-        return false;
-}
-
-static int seen_add(Seen *s, char **key) {
-        if (!ARRAY_GROW(s->keys, s->n))
-                return -ENOMEM;
-        s->keys[s->n++] = TAKE_PTR(*key);
-        return 0;
-}
-
 /* Kernel threads and processes that are about to end have no root to read. */
 static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
         char name[32], root[PATH_MAX];
@@ -320,14 +292,14 @@ static char *view_key(int proc_fd, pid_t pid, char namespace[static PATH_MAX]) {
 }
 
 static int visit_process(
-        int proc_fd, const char *proc, pid_t pid, Seen *seen, mount_namespace_func func, void *userdata) {
-        _cleanup_(mount_table_done) MountTable t = { 0 };
+        int proc_fd, const char *proc, pid_t pid, char ***seen, mount_namespace_func func, void *userdata) {
+        _cleanup_table_ MountTable t = { 0 };
         _cleanup_free_ char *key = NULL, *path = NULL;
         char namespace[PATH_MAX];
         int r;
 
         key = view_key(proc_fd, pid, namespace);
-        if (!key || seen_has(seen, key))
+        if (!key || strv_contains(*seen, key))
                 return 0;
         path = str_format("%s/%d/mountinfo", proc, (int) pid);
         if (!path)
@@ -337,7 +309,7 @@ static int visit_process(
                 return r;
         if (r < 0 || t.n == 0) /* gone meanwhile; another process of the namespace may serve */
                 return 0;
-        r = seen_add(seen, &key);
+        r = strv_push(seen, &key);
         return r < 0 ? r : func(&t, pid, namespace, userdata);
 }
 
@@ -346,7 +318,7 @@ static int visit_process(
  * would have to enter it. Source: mount_namespaces(7), proc(5). */
 int mount_namespaces_foreach(const char *proc, mount_namespace_func func, void *userdata) {
         _cleanup_closedir_ DIR *d = opendir(proc ?: "/proc");
-        _cleanup_(seen_done) Seen seen = { 0 };
+        _cleanup_strv_free_ char **seen = NULL; /* views of the mount tree, as "NAMESPACE ROOT" */
         struct dirent *e;
 
         if (!d)

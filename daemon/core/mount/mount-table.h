@@ -28,9 +28,12 @@ typedef struct MountTable {
         size_t n;
 } MountTable;
 
+#define MOUNTINFO "/proc/self/mountinfo"
+
 /* Reads a file in the format of /proc/PID/mountinfo. Lines that are no mount are left out. */
 int mount_table_read(const char *path, MountTable *ret);
 void mount_table_done(MountTable *t);
+#define _cleanup_table_ _cleanup_(mount_table_done)
 
 const MountEntry *mount_table_find(const MountTable *t, int id) _pure_;
 /* The mount a lookup of path (absolute, no "..", no symlinks) ends on: its root is path, or the nearest

@@ -131,9 +131,8 @@ static void remove_quotes(char *value) {
 static int effective_value(const Overlay *o, const char *key, char **ret) {
         _cleanup_free_ char *shown = NULL;
         const char *value;
-        int r;
+        int r = mount_options_next(o->fs_options, key, NULL, &shown);
 
-        r = mount_options_next(o->fs_options, key, NULL, &shown);
         if (r < 0)
                 return r;
         if (r > 0) {
@@ -315,9 +314,8 @@ static int check_together(const OverlayOptions *l, Failure *reterr) {
 
 int overlay_options_carry(const Overlay *o, const char *set, OverlayOptions *ret, Failure *reterr) {
         _cleanup_(overlay_options_done) OverlayOptions l = { 0 };
-        int r;
+        int r = refuse_features(o, reterr);
 
-        r = refuse_features(o, reterr);
         if (r >= 0)
                 r = carry_all_shown(o, &l, reterr);
         if (r >= 0)

@@ -1,59 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/mount/overlay.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/strv.h"
 #include "core/mount/mount-table.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
 #define PARAMETERS "/sys/module/overlay/parameters"
 
-static char **strv_free(char **v) {
-        for (char **s = v; s && *s; s++)
-                free(*s);
-        free(v);
-        return NULL;
-}
-DEFINE_CLEANUP(char **, strv_free);
-#define _cleanup_strv_ _cleanup_(strv_freep)
-
-static size_t strv_length(char *const *v) {
-        size_t n = 0;
-
-        while (v && v[n])
-                n++;
-        return n;
-}
-
-/* Takes *s over on success. */
-static int strv_push(char ***v, char **s) {
-        size_t n = strv_length(*v);
-        char **w = reallocarray(*v, n + 2, sizeof(*w));
-
-        if (!w)
-                return -ENOMEM;
-        w[n] = TAKE_PTR(*s);
-        w[n + 1] = NULL;
-        *v = w;
-        return 0;
-}
-
-static char **strv_new(void) {
+/* The array is there, even if there are no layers. */
+static char **layers_new(void) {
         return calloc(1, sizeof(char *));
-}
-
-static char **strv_copy(char *const *v) {
-        _cleanup_strv_ char **w = strv_new();
-
-        for (; w && *v; v++) {
-                _cleanup_free_ char *s = strdup(*v);
-
-                if (!s || strv_push(&w, &s) < 0)
-                        return NULL;
-        }
-        return TAKE_PTR(w);
 }
 
 Overlay *overlay_free(Overlay *o) {
@@ -93,7 +51,7 @@ static char *next_layer(const char **p) {
  * after "::". Source: ovl_parse_param_lowerdir(); overlayfs.rst "Multiple lower layers", "Data-only lower
  * layers" (since Linux 6.5). */
 int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_data) {
-        _cleanup_strv_ char **lower = strv_new(), **data = strv_new();
+        _cleanup_strv_free_ char **lower = layers_new(), **data = layers_new();
         bool is_data = false;
 
         if (!lower || !data)
@@ -137,15 +95,14 @@ static int read_repeated(const char *options, const char *key, char ***layers) {
 
 static int read_lower_layers(Overlay *o) {
         _cleanup_free_ char *value = NULL;
-        int r;
+        int r = mount_options_next(o->fs_options, "lowerdir", NULL, &value);
 
-        r = mount_options_next(o->fs_options, "lowerdir", NULL, &value);
         if (r < 0)
                 return r;
         if (r > 0)
                 return overlay_split_lowerdir(value, &o->lower, &o->data);
-        o->lower = strv_new();
-        o->data = strv_new();
+        o->lower = layers_new();
+        o->data = layers_new();
         if (!o->lower || !o->data)
                 return -ENOMEM;
         r = read_repeated(o->fs_options, "lowerdir+", &o->lower);
@@ -171,16 +128,15 @@ static int find_lower_layers(Overlay *o, const OverlayLayers *configured, Failur
                         o->mount_point, o->fs_options);
         o->is_lower_unknown = true;
         o->lower = strv_free(o->lower);
-        o->data = strv_free(o->data);
-        o->data = strv_new();
+        strv_free(o->data);
+        o->data = layers_new();
         return o->data ? 0 : -ENOMEM;
 }
 
 static int read_directory(const char *options, const char *key, char **ret) {
         _cleanup_free_ char *value = NULL;
-        int r;
+        int r = mount_options_next(options, key, NULL, &value);
 
-        r = mount_options_next(options, key, NULL, &value);
         if (r <= 0)
                 return r;
         /* A layer that was given to fsconfig(2) as a descriptor (since Linux 6.13) is shown without escapes
@@ -213,7 +169,7 @@ static int override_directory(char **path, const char *configured) {
 }
 
 static int override_lower(Overlay *o, char *const *configured, Failure *reterr) {
-        char **copy;
+        char **copy = NULL;
 
         if (!configured || !configured[0])
                 return 0;
@@ -230,10 +186,9 @@ static int override_lower(Overlay *o, char *const *configured, Failure *reterr) 
                                 reterr, FAILURE_PRECONDITION, ENOTSUP,
                                 "LowerDir= names the relative path '%s': name each layer of '%s' from '/'",
                                 *s, o->mount_point);
-        copy = strv_copy(configured);
-        if (!copy)
+        if (strv_copy(configured, &copy) < 0)
                 return -ENOMEM;
-        o->lower = strv_free(o->lower);
+        strv_free(o->lower);
         o->lower = copy;
         return 0;
 }
@@ -265,9 +220,8 @@ static int refuse_relative_layers(const Overlay *o, Failure *reterr) {
 }
 
 static int read_layers(Overlay *o, const OverlayLayers *configured, Failure *reterr) {
-        int r;
+        int r = find_lower_layers(o, configured, reterr);
 
-        r = find_lower_layers(o, configured, reterr);
         if (r >= 0)
                 r = read_directory(o->fs_options, "upperdir", &o->upper);
         if (r >= 0)
@@ -306,9 +260,8 @@ static Tristate read_parameter(const char *directory, const char *name) {
 static int read_feature(
         const Overlay *o, const char *directory, const char *key, const char *parameter, Tristate *ret) {
         _cleanup_free_ char *value = NULL;
-        int r;
+        int r = mount_options_next(o->fs_options, key, NULL, &value);
 
-        r = mount_options_next(o->fs_options, key, NULL, &value);
         if (r < 0)
                 return r;
         if (r == 0)
@@ -328,9 +281,8 @@ static int read_redirect(Overlay *o, const char *directory) {
                 [REDIRECT_ON] = "on",
         };
         _cleanup_free_ char *value = NULL;
-        int r;
+        int r = mount_options_next(o->fs_options, "redirect_dir", NULL, &value);
 
-        r = mount_options_next(o->fs_options, "redirect_dir", NULL, &value);
         if (r < 0)
                 return r;
         if (r == 0)
@@ -353,9 +305,8 @@ static bool option_is(const char *options, const char *key, const char *expected
 }
 
 static int read_features(Overlay *o, const char *directory) {
-        int r;
+        int r = read_feature(o, directory, "metacopy", "metacopy", &o->metacopy);
 
-        r = read_feature(o, directory, "metacopy", "metacopy", &o->metacopy);
         if (r >= 0)
                 r = read_feature(o, directory, "index", "index", &o->index);
         if (r >= 0)
@@ -496,7 +447,7 @@ int overlay_load(
         Failure *reterr) {
         const char *mountinfo = sources && sources->mountinfo ? sources->mountinfo : MOUNTINFO;
         const char *parameters = sources && sources->parameters ? sources->parameters : PARAMETERS;
-        _cleanup_(mount_table_done) MountTable t = { 0 };
+        _cleanup_table_ MountTable t = { 0 };
         _cleanup_(overlay_freep) Overlay *o = NULL;
         const MountEntry *e = NULL;
         int r;

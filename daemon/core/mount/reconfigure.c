@@ -28,9 +28,8 @@ static int read_flags(int fd, unsigned long *ret) {
 
 int remount_reconfigure(int root_fd, Failure *reterr) {
         unsigned long before = 0, after = 0;
-        int r;
+        int r = read_flags(root_fd, &before);
 
-        r = read_flags(root_fd, &before);
         if (r >= 0)
                 r = reconfigure(root_fd, NULL);
         if (r >= 0)
@@ -49,9 +48,8 @@ int remount_reconfigure(int root_fd, Failure *reterr) {
 
 int superblock_make_read_only(int root_fd) {
         unsigned long flags = 0;
-        int r;
+        int r = read_flags(root_fd, &flags);
 
-        r = read_flags(root_fd, &flags);
         if (r < 0)
                 return r;
         if (flags & ST_RDONLY)

@@ -245,24 +245,9 @@ static int next_header(Reader *r, const char *key, const char **ret) {
 
 /* Finds the node for path; its parent was read before it, and its entry with it. */
 static Node *node_at(Tree *t, const char *path) {
-        Node *n = t->root;
+        Node *n = node_reach(t->root, path, &path);
 
-        while (*path) {
-                size_t k = strcspn(path, "/");
-                char name[NAME_MAX + 1];
-                Entry *e;
-
-                if (k > NAME_MAX)
-                        return NULL;
-                memcpy(name, path, k);
-                name[k] = '\0';
-                e = node_find(n, name);
-                if (!e || !e->dir)
-                        return NULL;
-                n = e->dir;
-                path += k + (path[k] == '/');
-        }
-        return n;
+        return *path ? NULL : n;
 }
 
 static int dup_nonempty(const char *s, char **ret) {

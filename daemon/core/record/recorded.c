@@ -52,14 +52,11 @@ static int list_node(const Node *n, Walk *w) {
         _cleanup_close_ int upper_fd = -EBADF;
         _cleanup_free_ char *path = NULL;
         int r = find_place(w, n, &path, &upper_fd);
-        Place *grown;
 
         if (r <= 0)
                 return r;
-        grown = reallocarray(w->places, w->n_places + 1, sizeof(Place));
-        if (!grown)
+        if (!ARRAY_GROW(w->places, w->n_places))
                 return -ENOMEM;
-        w->places = grown;
         w->places[w->n_places++] = (Place){ .node = n, .path = TAKE_PTR(path) };
         return 0;
 }

@@ -3,9 +3,7 @@
  * handle of a directory; of two records about one directory the later holds. A record of another upper is
  * left alone, a damaged one is counted and ignored. A record is removed only when none of its directories
  * exists, and the upper is synced before. */
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/fs-util.h"
 #include "base/hash.h"
@@ -53,7 +51,6 @@ static int index_node(Node *n, void *userdata) {
 static int load_record(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_(tree_freep) Tree *t = NULL;
         Records *records = userdata;
-        Tree **grown;
         int r;
 
         if (type != DT_REG || name[0] == '.')
@@ -67,10 +64,8 @@ static int load_record(int dfd, const char *name, unsigned char type, void *user
                 return r == -ENOENT ? 0 : r;
         if (strcmp(t->upper, records->upper) != 0)
                 return 0; /* of another upper that was mounted here: its handles mean nothing on this one */
-        grown = reallocarray(records->items, records->n_items + 1, sizeof(Tree *));
-        if (!grown)
+        if (!ARRAY_GROW(records->items, records->n_items))
                 return -ENOMEM;
-        records->items = grown;
         r = tree_foreach(t, index_node, records);
         records->items[records->n_items++] = TAKE_PTR(t);
         return r;
@@ -94,12 +89,11 @@ static const char *next_field(const char **at, const char *end) {
 }
 
 static int add_finding(Records *records, const char *handle, const char *state, const char *reason) {
-        Finding *grown = reallocarray(records->findings, records->n_findings + 1, sizeof(Finding)), *f;
+        Finding *f;
 
-        if (!grown)
+        if (!ARRAY_GROW(records->findings, records->n_findings))
                 return -ENOMEM;
-        records->findings = grown;
-        f = grown + records->n_findings++;
+        f = records->findings + records->n_findings++;
         *f = (Finding){ .handle = strdup(handle),
                         .state = directory_state_from_string(state),
                         .reason = strdup(reason) };

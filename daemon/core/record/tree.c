@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/lock.h"
 #include "base/path-util.h"
 
 struct Known {
@@ -194,6 +195,27 @@ static size_t node_path_length(const Node *n) {
         return length;
 }
 
+Node *node_reach(Node *n, const char *path, const char **rest) {
+        char name[NAME_MAX + 1];
+
+        while (*path) {
+                size_t k = strcspn(path, "/");
+                const Entry *e;
+
+                if (k > NAME_MAX)
+                        break;
+                memcpy(name, path, k);
+                name[k] = '\0';
+                e = node_find(n, name);
+                if (!e || !e->dir)
+                        break;
+                n = e->dir;
+                path += k + (path[k] == '/');
+        }
+        *rest = path;
+        return n;
+}
+
 const Node *node_find_identity(const Node *n) {
         while (!n->lower_identity && n->parent)
                 n = n->parent;
@@ -252,10 +274,9 @@ static void list_dirty(Node *n) {
 }
 
 void node_recheck(Node *n) {
-        (void) pthread_mutex_lock(&n->tree->lock);
+        LOCKED(&n->tree->lock);
         n->changes.all = true;
         list_dirty(n);
-        (void) pthread_mutex_unlock(&n->tree->lock);
 }
 
 /* Comparing a name costs about as much as comparing ten by a listing, and most directories are small. */
@@ -287,9 +308,8 @@ void node_note_change(Node *n, const char *name) {
                 node_recheck(n);
                 return;
         }
-        (void) pthread_mutex_lock(&n->tree->lock);
+        LOCKED(&n->tree->lock);
         list_dirty(n);
-        (void) pthread_mutex_unlock(&n->tree->lock);
 }
 
 /* What is detached comes back, or goes, by itself. */
@@ -347,7 +367,7 @@ void node_set_watch(Node *n, int watch) {
         Tree *t = n->tree;
         Node *other;
 
-        (void) pthread_mutex_lock(&t->lock);
+        LOCKED(&t->lock);
         if (n->watch >= 0)
                 HASH_DELETE(hh_watch, t->by_watch, n);
         n->watch = watch;
@@ -361,14 +381,13 @@ void node_set_watch(Node *n, int watch) {
                 }
                 HASH_ADD(hh_watch, t->by_watch, watch, sizeof(watch), n);
         }
-        (void) pthread_mutex_unlock(&t->lock);
 }
 
 void node_set_old_inode(Node *n, uint64_t inode) {
         Tree *t = n->tree;
         Node *other;
 
-        (void) pthread_mutex_lock(&t->lock);
+        LOCKED(&t->lock);
         if (n->old_inode != 0)
                 HASH_DELETE(hh_old, t->by_old, n);
         n->old_inode = inode;
@@ -380,7 +399,6 @@ void node_set_old_inode(Node *n, uint64_t inode) {
                 }
                 HASH_ADD(hh_old, t->by_old, old_inode, sizeof(n->old_inode), n);
         }
-        (void) pthread_mutex_unlock(&t->lock);
 }
 
 Node *tree_find_watch(Tree *t, int watch) {

@@ -123,6 +123,8 @@ int node_add(Node *n, const char *name, unsigned char type, Entry **ret);
  * them was deleted. */
 int node_add_late(Node *n, const char *name, unsigned char type, Entry **ret);
 Entry *node_find(const Node *n, const char *name);
+/* Goes down from n as far as directories are known; what is left of the path is *rest then. */
+Node *node_reach(Node *n, const char *path, const char **rest);
 /* Every entry of a directory; it may be dropped. */
 #define ENTRY_FOREACH(n, e)                                                                                 \
         for (Entry *e = (n)->entries, *next_ = NULL; e && (next_ = e->hh.next, true); e = next_)

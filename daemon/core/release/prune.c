@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/release/prune.h"
 
-#include <string.h>
-
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/error-scope.h"

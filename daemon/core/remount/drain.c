@@ -3,7 +3,6 @@
  * descriptor of its root keeps its mount id and device from being given to another mount
  * (docs/overlayfs.md 7.8), so blockers_find() can tell who uses it. The work directory goes only when the
  * kernel says that the superblock is over. */
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 

@@ -19,10 +19,7 @@
 #include "core/upper/names.h"
 #include "core/users/blockers.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
 #define BLOCKERS_LOOK_USEC (300 * USEC_PER_MSEC)
-
-#define _cleanup_table_ _cleanup_(mount_table_done)
 
 /* An unknown flag is refused before the descriptors are looked at. */
 bool kernel_mounts_beneath(void) {

@@ -12,8 +12,6 @@
 #include "base/path-util.h"
 #include "core/remount/remount-internal.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
-
 /* Without asking the file system, as stat() would. */
 int fd_mount_id(int fd) {
         _cleanup_fclose_ FILE *f = NULL;
@@ -218,7 +216,7 @@ static int restore_below(const Propagation *p, int was_id, int is_id) {
 }
 
 int mounts_copy_propagation(const MountTable *before, int old_id, int new_fd) {
-        _cleanup_(mount_table_done) MountTable now = { 0 };
+        _cleanup_table_ MountTable now = { 0 };
         int new_id = fd_mount_id(new_fd), r = new_id < 0 ? new_id : mount_table_read(MOUNTINFO, &now);
         const MountEntry *was = mount_table_find(before, old_id), *is = mount_table_find(&now, new_id);
         const Propagation p = { .before = before, .now = &now, .top = is ? is->target : "", .fd = new_fd };

@@ -8,10 +8,6 @@
 
 #include "core/remount/remount-internal.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
-
-#define _cleanup_table_ _cleanup_(mount_table_done)
-
 /* The old mount stands on its successor, which was ready. Whoever killed the worker killed it between the
  * two steps. */
 static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry *top, Failure *reterr) {

@@ -5,12 +5,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <string.h>
 #include <sys/mount.h>
 
 #include "core/remount/remount-internal.h"
 
-#define MOUNTINFO "/proc/thread-self/mountinfo"
+#define THREAD_MOUNTINFO "/proc/thread-self/mountinfo"
 
 typedef struct Rehearsal {
         const Overlay *old;
@@ -32,16 +31,16 @@ static int leave_namespace(const char *mount_point) {
 /* The table of this namespace: its copy of the old mount, and the children on it, have other ids than
  * outside. */
 static int copy_children(Rehearsal *x, int old_fd, int new_fd) {
-        _cleanup_(mount_table_done) MountTable t = { 0 }, after = { 0 };
+        _cleanup_table_ MountTable t = { 0 }, after = { 0 };
         int old_id = fd_mount_id(old_fd), new_id = fd_mount_id(new_fd), r;
 
         if (old_id < 0 || new_id < 0)
                 return old_id < 0 ? old_id : new_id;
-        r = mount_table_read(MOUNTINFO, &t);
+        r = mount_table_read(THREAD_MOUNTINFO, &t);
         if (r >= 0)
                 r = child_mounts_copy(&t, old_id, old_fd, new_fd, &x->failure);
         if (r >= 0)
-                r = mount_table_read(MOUNTINFO, &after);
+                r = mount_table_read(THREAD_MOUNTINFO, &after);
         if (r < 0)
                 return r;
         return child_mounts_same(&t, old_id, &after, new_id)
@@ -54,7 +53,7 @@ static int copy_children(Rehearsal *x, int old_fd, int new_fd) {
 }
 
 static int compare(Rehearsal *x) {
-        const OverlaySources sources = { .mountinfo = MOUNTINFO };
+        const OverlaySources sources = { .mountinfo = THREAD_MOUNTINFO };
         _cleanup_(overlay_freep) Overlay *new = NULL;
         int r = overlay_load(&sources, x->old->mount_point, NULL, &new, &x->failure);
 
@@ -64,9 +63,8 @@ static int compare(Rehearsal *x) {
 /* The new one covers the old one here; what stands in that is reached by its descriptor. */
 static int rehearse(Rehearsal *x) {
         _cleanup_close_ int old_fd = -EBADF;
-        int r;
+        int r = leave_namespace(x->old->mount_point);
 
-        r = leave_namespace(x->old->mount_point);
         if (r < 0)
                 return r;
         old_fd = open(x->old->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -117,9 +117,8 @@ static int set_layers_one_by_one(int context, const char *key, char *const *laye
 /* lowerdir+ and datadir+: since Linux 6.7. */
 static int set_lower(int context, const Overlay *o) {
         _cleanup_free_ char *joined = NULL;
-        int r;
+        int r = join_lower(o, &joined);
 
-        r = join_lower(o, &joined);
         if (r < 0)
                 return r;
         if (mount_options_have(o->fs_options, "lowerdir") && strlen(joined) <= FSCONFIG_STRING_MAX)
@@ -158,9 +157,8 @@ static int set_option(int context, const OverlayOption *option) {
 
 static int
 configure(int context, const Overlay *o, const OverlayOptions *l, const char *work, Failure *reterr) {
-        int r;
+        int r = set_string(context, "source", o->source);
 
-        r = set_string(context, "source", o->source);
         if (r < 0)
                 return refused(context, o, r, "the source", reterr);
         for (size_t i = 0; i < l->n; i++) {

@@ -16,11 +16,8 @@
 #include "core/remount/remount-internal.h"
 #include "core/upper/names.h"
 
-#define MOUNTINFO "/proc/self/mountinfo"
 #define REHEARSALS_MAX 3 /* when mounts below change meanwhile */
 #define CATCH_UPS_MAX 5
-
-#define _cleanup_table_ _cleanup_(mount_table_done)
 
 static void successor_done(Successor *s) {
         s->mount_fd = fd_close(s->mount_fd);
@@ -199,9 +196,8 @@ static int check_work(const Successor *s, Failure *reterr) {
 }
 
 static int make_successor(Context *context, Successor *s, Failure *reterr) {
-        int r;
+        int r = rehearse(s, reterr);
 
-        r = rehearse(s, reterr);
         if (r >= 0)
                 r = check_work(s, reterr);
         if (r >= 0)
@@ -357,9 +353,8 @@ int remount_swap(Context *context, const RemountRequest *q, RemountResult *ret, 
                 Successor s = { .old = context->overlay, .workdir = WORKDIR_INIT, .mount_fd = -EBADF };
         bool beneath = kernel_mounts_beneath();
         _cleanup_(drain_freep) Drain *d = NULL;
-        int r;
+        int r = remount_check(context, q, &s.options, reterr);
 
-        r = remount_check(context, q, &s.options, reterr);
         if (r >= 0 && !q->ignore_blockers)
                 r = remount_wait_for_blockers(context, reterr);
         if (r >= 0)
@@ -424,9 +419,8 @@ int remount_plan(
         const Overlay *o = context->overlay;
         bool beneath = kernel_mounts_beneath();
         _cleanup_free_ char *options = NULL;
-        int r;
+        int r = remount_check(context, q, &l, reterr);
 
-        r = remount_check(context, q, &l, reterr);
         if (r < 0)
                 return r;
         options = options_text(&l);

@@ -114,9 +114,8 @@ static int add_file(const FdInfo *i, const Place *place, int fds_fd, const char 
         _cleanup_free_ char *path = NULL;
         char fd_path[PROC_FD_MAX];
         BlockerKind kind;
-        int r;
+        int r = file_path(place, i->link, &path);
 
-        r = file_path(place, i->link, &path);
         if (r >= 0)
                 r = remember_inode(i->search, i->inode, path);
         if (r >= 0 && i->has_lock)

@@ -198,9 +198,8 @@ static bool is_locked(const Loading *l, pid_t pid) {
 
 static int find_followers(Loading *l) {
         _cleanup_(groups_done) Groups g = { 0 };
-        int r;
+        int r = groups_load(l, &g);
 
-        r = groups_load(l, &g);
         for (size_t i = 0; i < l->places->n && r >= 0; i++) {
                 const Peer *p = l->parents + i;
                 Place *place = l->places->items + i;
@@ -300,9 +299,8 @@ static char *covered_path(const Places *p, const Place *place) {
 static int add_mount(Search *s, const Place *place) {
         _cleanup_free_ char *path =
                 place->is_overlay ? strdup(place->root) : covered_path(&s->places, place);
-        int r;
+        int r = search_add(s, BLOCKER_MOUNT, place->is_overlay, TAKE_PTR(path), /* inode= */ 0);
 
-        r = search_add(s, BLOCKER_MOUNT, place->is_overlay, TAKE_PTR(path), /* inode= */ 0);
         if (r <= 0)
                 return r;
         s->items[s->n - 1].blocker.where = strdup(place->target);

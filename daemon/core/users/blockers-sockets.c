@@ -159,9 +159,8 @@ static int read_answer(BoundSockets *s, int fd, unsigned device) {
 
 static int ask_kernel(BoundSockets *s, int process_fd, unsigned device) {
         _cleanup_close_ int fd = open_diag(process_fd);
-        int r;
+        int r = fd < 0 ? fd : send_request(fd);
 
-        r = fd < 0 ? fd : send_request(fd);
         while (r == 0)
                 r = read_answer(s, fd, device);
         return r < 0 ? r : 0;

@@ -220,9 +220,8 @@ int blockers_find(const Overlay *o, const char *proc, const char *below, Blocker
                 .below = below,
                 .patience = PATIENCE_INIT,
         };
-        int r;
+        int r = places_load(o, s.proc, &s.places);
 
-        r = places_load(o, s.proc, &s.places);
         if (r >= 0)
                 r = search_mounts(&s);
         if (r >= 0 && !below)

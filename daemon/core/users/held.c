@@ -56,30 +56,10 @@ static Tree *find_tree(HeldTrees *t, const char *id) {
         return t->items[t->n++] = tree;
 }
 
-/* As far as directories are known. */
-static const Node *find_deepest(const Node *n, const char *path) {
-        char name[NAME_MAX + 1];
-
-        while (*path) {
-                size_t k = strcspn(path, "/");
-                const Entry *e;
-
-                if (k > NAME_MAX)
-                        break;
-                memcpy(name, path, k);
-                name[k] = '\0';
-                e = node_find(n, name);
-                if (!e || !e->dir)
-                        break;
-                n = e->dir;
-                path += k + (path[k] == '/');
-        }
-        return n;
-}
-
 int held_resolve(HeldTrees *t, const char *blocker_path, char **ret_path, char **ret_lower) {
         _cleanup_free_ char *rest = NULL, *path = NULL;
         char id[STAGING_ID_LENGTH + 1];
+        const char *unknown;
         const Node *n;
         Tree *tree;
 
@@ -88,7 +68,7 @@ int held_resolve(HeldTrees *t, const char *blocker_path, char **ret_path, char *
         tree = find_tree(t, id);
         if (!tree)
                 return 0;
-        for (n = find_deepest(tree->root, rest); n && !n->lower; n = n->parent)
+        for (n = node_reach(tree->root, rest, &unknown); n && !n->lower; n = n->parent)
                 ; /* one that was made here: those above it are in memory, too */
         path = path_join(tree->path, rest);
         *ret_lower = n ? strdup(n->lower) : NULL;

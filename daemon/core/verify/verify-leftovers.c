@@ -3,7 +3,6 @@
  * directory. What a living worker has locked, or the next survey removes, is no problem and is not told.
  * What cannot be looked at is not called idle. */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -63,10 +62,6 @@ static bool is_worked_on(const Verify *v, const char *path) {
         return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0;
 }
 
-static int find_any(int dfd, const char *name, unsigned char type, void *userdata) {
-        return -EEXIST;
-}
-
 /* What was not published, and holds nothing of anybody's, the next survey removes. There is none while the
  * overlay is not mounted. */
 static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
@@ -80,7 +75,7 @@ static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
                 if (faccessat(fd, lasting[i], F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
                         return false;
         kept_fd = open_dir_beneath(fd, "kept");
-        return kept_fd == -ENOENT || (kept_fd >= 0 && dir_foreach(kept_fd, find_any, NULL) == 0);
+        return kept_fd == -ENOENT || (kept_fd >= 0 && dir_is_empty(kept_fd) > 0);
 }
 
 static int check_work(int dfd, const char *name, unsigned char type, void *userdata) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/verify/verify.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/fs-util.h"
@@ -61,18 +60,14 @@ static int find_lower(Verify *v, VerifyDirectory *d, const UpperEntry *e) {
         return d->lower ? 0 : -ENOMEM;
 }
 
-static int stop(int dfd, const char *name, unsigned char type, void *userdata) {
-        return -ECANCELED;
-}
-
 /* Whether its lower directory can be listed: without that nobody sees what is in a merged one, and nothing
  * is found that is new below a finalized one. That it is missing is told by what stands for it. */
 static int check_listing(Verify *v, const VerifyDirectory *d) {
         _cleanup_close_ int fd = d->lower ? lower_open_dir(v->lower, d->lower) : -ENOENT;
         char detail[512];
-        int r = fd < 0 ? fd : dir_foreach(fd, stop, NULL);
+        int r = fd < 0 ? fd : dir_is_empty(fd);
 
-        if (r >= 0 || r == -ECANCELED || errno_is_gone(r))
+        if (r >= 0 || errno_is_gone(r))
                 return 0;
         (void) snprintf(detail, sizeof(detail), "'/%s' cannot be listed: %s", d->lower, strerror(-r));
         return verify_found(v, PROBLEM_LOWER_UNKNOWN, d->path, detail, false);
