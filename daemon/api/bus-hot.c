@@ -77,9 +77,9 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
         (void) directory_table_get(o->directories, e->path, &info);
         if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
             (r = bus_append_directory_entries(reply, m, o, &info)) < 0 ||
-            (r = bus_append_u64(reply, "heat", (uint64_t) (e->heat + 0.5))) < 0 ||
-            (r = bus_append_u64(reply, "opens_per_minute", (uint64_t) (e->rate * MINUTE_SEC + 0.5))) < 0 ||
-            (r = bus_append_u64(reply, "opens", e->n_opens)) < 0)
+            (r = bus_append_entries(
+                     reply, "ttt", "heat", (uint64_t) (e->heat + 0.5), "opens_per_minute",
+                     (uint64_t) (e->rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);
 }

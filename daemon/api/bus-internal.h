@@ -22,8 +22,7 @@ extern const BusMember bus_members[];
 #define EMITS_INVALIDATION SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION
 
 /* Their handlers, which only that table names. bus-manager.c: */
-bus_handler_t bus_method_finalize, bus_method_unfinalize, bus_method_refresh, bus_method_prune,
-        bus_method_verify, bus_method_list_overlays, bus_method_pause, bus_method_resume, bus_method_reload;
+bus_handler_t bus_method_add_job, bus_method_list_overlays, bus_method_pause, bus_method_reload;
 /* bus-remount.c, bus-hot.c: */
 bus_handler_t bus_method_remount, bus_method_list_hot;
 /* bus-job.c: */
@@ -38,5 +37,5 @@ bus_handler_t bus_set_log_level, bus_set_log_target;
 int bus_append_directory_entries(
         sd_bus_message *message, const Manager *m, const Managed *o, const DirectoryInfo *info);
 
-/* Answers with the object of a job. */
+/* Answers with the object of a job, or with nothing for NULL, when what has changed is saved. */
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j);

@@ -62,9 +62,8 @@ static PROPERTY_GETTER(get_error_name) {
 
 static PROPERTY_GETTER(get_notes) {
         const Job *j = userdata;
-        int r;
+        int r = sd_bus_message_open_container(reply, 'a', "s");
 
-        r = sd_bus_message_open_container(reply, 'a', "s");
         if (r < 0)
                 return r;
         for (size_t i = 0; i < j->n_notes; i++) {
@@ -85,42 +84,28 @@ static PROPERTY_GETTER(get_notes) {
 
 static int append_step(sd_bus_message *reply, const Job *j, const JobStep *s) {
         _cleanup_free_ char *path = path_join(j->mount_point, s->path);
-        int r;
 
         if (!path)
                 return -ENOMEM;
-        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
-            (r = bus_append_string(reply, "name", s->name)) < 0 ||
-            (r = bus_append_string(reply, "path", path)) < 0 ||
-            (r = bus_append_string(reply, "text", s->text)) < 0 ||
-            (r = bus_append_u64(reply, "entries", s->entries)) < 0 ||
-            (r = bus_append_u64(reply, "inodes", s->inodes)) < 0 ||
-            (r = bus_append_u64(reply, "bytes", s->bytes)) < 0)
-                return r;
-        return sd_bus_message_close_container(reply);
+        return bus_append_dictionary(
+                reply, "sssttt", "name", s->name, "path", path, "text", s->text, "entries", s->entries,
+                "inodes", s->inodes, "bytes", s->bytes);
 }
 
 static int append_problem(sd_bus_message *reply, const Job *j, const JobStep *s) {
         _cleanup_free_ char *path = path_join(j->mount_point, s->path);
-        int r;
 
         if (!path)
                 return -ENOMEM;
-        if ((r = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
-            (r = bus_append_string(reply, "kind", s->name)) < 0 ||
-            (r = bus_append_string(reply, "path", path)) < 0 ||
-            (r = bus_append_string(reply, "text", s->text)) < 0 ||
-            (r = bus_append_string(reply, "advice", s->advice)) < 0 ||
-            (r = sd_bus_message_append(reply, "{sv}", "mended", "b", (int) s->is_repaired)) < 0)
-                return r;
-        return sd_bus_message_close_container(reply);
+        return bus_append_dictionary(
+                reply, "ssssb", "kind", s->name, "path", path, "text", s->text, "advice", s->advice,
+                "mended", s->is_repaired);
 }
 
 static PROPERTY_GETTER(get_problems) {
         const Job *j = userdata;
-        int r;
+        int r = sd_bus_message_open_container(reply, 'a', "a{sv}");
 
-        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         for (size_t i = 0; r >= 0 && j->type == JOB_VERIFY && i < j->n_steps; i++)
                 r = append_problem(reply, j, j->steps + i);
         return r < 0 ? r : sd_bus_message_close_container(reply);
@@ -128,9 +113,8 @@ static PROPERTY_GETTER(get_problems) {
 
 static PROPERTY_GETTER(get_plan) {
         const Job *j = userdata;
-        int r;
+        int r = sd_bus_message_open_container(reply, 'a', "a{sv}");
 
-        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         if (r < 0)
                 return r;
         if (j->type == JOB_VERIFY)
@@ -219,10 +203,9 @@ static int job_enumerate(sd_bus *bus, const char *prefix, void *userdata, char *
 }
 
 int bus_job_attach(Manager *m) {
-        int r;
-
-        r = sd_bus_add_fallback_vtable(
+        int r = sd_bus_add_fallback_vtable(
                 m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, OVLFIND_JOB_INTERFACE, vtable, job_find, m);
+
         if (r < 0)
                 return r;
         return sd_bus_add_node_enumerator(m->bus, NULL, OVLFIND_JOB_PATH_PREFIX, job_enumerate, m);
@@ -230,36 +213,31 @@ int bus_job_attach(Manager *m) {
 
 int bus_reply_job(Manager *m, sd_bus_message *message, const Job *j) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_free_ char *object = bus_job_path(j->id);
+        _cleanup_free_ char *object = j ? bus_job_path(j->id) : NULL;
         int r;
 
-        if (!object)
+        if (j && !object)
                 return -ENOMEM;
         manager_flush(m);
         r = sd_bus_message_new_method_return(message, &reply);
-        if (r >= 0)
+        if (r >= 0 && object)
                 r = sd_bus_message_append(reply, "o", object);
         return r < 0 ? r : manager_reply_when_saved(m, reply);
 }
 
 static int cancel_job(sd_bus_message *message, Manager *m, uint32_t id, sd_bus_error *error) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
-        int r;
+        int r = manager_cancel_job(m, id, &failure);
 
-        r = manager_cancel_job(m, id, &failure);
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
-        manager_flush(m);
-        r = sd_bus_message_new_method_return(message, &reply);
-        return r < 0 ? r : manager_reply_when_saved(m, reply);
+        return bus_reply_job(m, message, NULL);
 }
 
 int bus_method_cancel_job(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         uint32_t id;
-        int r;
+        int r = sd_bus_message_read(message, "u", &id);
 
-        r = sd_bus_message_read(message, "u", &id);
         return r < 0 ? r : cancel_job(message, m, id, error);
 }
 

@@ -44,9 +44,8 @@ int bus_set_log_level(sd_bus_message *message, Manager *m, sd_bus_error *error) 
 int bus_set_log_target(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         const char *value;
         LogTarget t;
-        int r;
+        int r = read_value(message, &value, error);
 
-        r = read_value(message, &value, error);
         if (r < 0)
                 return r;
         t = log_target_from_string(value);
@@ -67,9 +66,8 @@ static const sd_bus_vtable vtable[] = {
 };
 
 int bus_log_control_attach(Manager *m) {
-        int r;
+        int r = sd_bus_add_object(m->bus, NULL, LOG_CONTROL_OBJECT_PATH, bus_auth_set, m);
 
-        r = sd_bus_add_object(m->bus, NULL, LOG_CONTROL_OBJECT_PATH, bus_auth_set, m);
         if (r < 0)
                 return r;
         return sd_bus_add_object_vtable(

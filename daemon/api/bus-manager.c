@@ -29,9 +29,8 @@ static PROPERTY_GETTER(get_version) {
 
 static int read_method(sd_bus_message *message, JobOptions *options, Failure *reterr) {
         const char *method;
-        int r;
+        int r = sd_bus_message_read(message, "v", "s", &method);
 
-        r = sd_bus_message_read(message, "v", "s", &method);
         if (r < 0)
                 return r;
         options->method = method_from_string(method);
@@ -111,13 +110,18 @@ static int check_options(JobType type, const JobOptions *options, Failure *reter
         return 0;
 }
 
-static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_error *error) {
+/* Finalize(), Unfinalize(), Refresh(), Prune() and Verify(): each is named as its job. */
+int bus_method_add_job(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         JobOptions options = { .uid = bus_auth_get_caller(m) };
         _cleanup_free_ char *path = NULL;
+        JobType type = 0;
         Job *j;
         int r;
 
+        while (strcasecmp(job_type_to_string(type), sd_bus_message_get_member(message)) != 0)
+                if (++type == _JOB_TYPE_MAX)
+                        return -EOPNOTSUPP;
         r = bus_read_text(message, &path);
         if (r >= 0)
                 r = bus_read_options(message, read_option, &options, &failure);
@@ -128,26 +132,6 @@ static int add_job(sd_bus_message *message, Manager *m, JobType type, sd_bus_err
         if (r < 0)
                 return failure.kind != FAILURE_NONE ? bus_error_from_failure(error, &failure) : r;
         return bus_reply_job(m, message, j);
-}
-
-int bus_method_finalize(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return add_job(message, m, JOB_FINALIZE, error);
-}
-
-int bus_method_unfinalize(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return add_job(message, m, JOB_UNFINALIZE, error);
-}
-
-int bus_method_refresh(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return add_job(message, m, JOB_REFRESH, error);
-}
-
-int bus_method_prune(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return add_job(message, m, JOB_PRUNE, error);
-}
-
-int bus_method_verify(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return add_job(message, m, JOB_VERIFY, error);
 }
 
 /* Overlays. */
@@ -169,26 +153,19 @@ int bus_method_list_overlays(sd_bus_message *message, Manager *m, sd_bus_error *
         return bus_reply_list(message, "(so)", append_overlays, m);
 }
 
-static int set_paused(sd_bus_message *message, Manager *m, bool is_paused, sd_bus_error *error) {
+/* Pause() and Resume(). */
+int bus_method_pause(sd_bus_message *message, Manager *m, sd_bus_error *error) {
+        bool is_paused = strcmp(sd_bus_message_get_member(message), "Pause") == 0;
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         const char *overlay;
-        int r;
+        int r = sd_bus_message_read(message, "s", &overlay);
 
-        r = sd_bus_message_read(message, "s", &overlay);
         if (r < 0)
                 return r;
         r = manager_set_paused(m, overlay, is_paused, &failure);
         if (r < 0)
                 return bus_error_from_failure(error, &failure);
         return sd_bus_reply_method_return(message, NULL);
-}
-
-int bus_method_pause(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return set_paused(message, m, true, error);
-}
-
-int bus_method_resume(sd_bus_message *message, Manager *m, sd_bus_error *error) {
-        return set_paused(message, m, false, error);
 }
 
 int bus_method_reload(sd_bus_message *message, Manager *m, sd_bus_error *error) {

@@ -8,15 +8,15 @@
 #define MANAGER OVLFIND_MANAGER_INTERFACE
 
 const BusMember bus_members[] = {
-        { MANAGER, "Finalize", BUS_ACTION_FINALIZE, bus_method_finalize },
-        { MANAGER, "Unfinalize", BUS_ACTION_UNFINALIZE, bus_method_unfinalize },
-        { MANAGER, "Refresh", BUS_ACTION_FINALIZE, bus_method_refresh },
-        { MANAGER, "Prune", BUS_ACTION_PRUNE, bus_method_prune },
-        { MANAGER, "Verify", BUS_ACTION_FINALIZE, bus_method_verify },
+        { MANAGER, "Finalize", BUS_ACTION_FINALIZE, bus_method_add_job },
+        { MANAGER, "Unfinalize", BUS_ACTION_UNFINALIZE, bus_method_add_job },
+        { MANAGER, "Refresh", BUS_ACTION_FINALIZE, bus_method_add_job },
+        { MANAGER, "Prune", BUS_ACTION_PRUNE, bus_method_add_job },
+        { MANAGER, "Verify", BUS_ACTION_FINALIZE, bus_method_add_job },
         { MANAGER, "Remount", BUS_ACTION_REMOUNT, bus_method_remount },
         { MANAGER, "CancelJob", BUS_ACTION_MANAGE, bus_method_cancel_job },
         { MANAGER, "Pause", BUS_ACTION_MANAGE, bus_method_pause },
-        { MANAGER, "Resume", BUS_ACTION_MANAGE, bus_method_resume },
+        { MANAGER, "Resume", BUS_ACTION_MANAGE, bus_method_pause },
         { MANAGER, "Reload", BUS_ACTION_MANAGE, bus_method_reload },
         { MANAGER, "GetDirectory", BUS_ACTION_ASK, bus_method_get_directory },
         { MANAGER, "Check", BUS_ACTION_ASK, bus_method_check },

@@ -112,21 +112,6 @@ static PROPERTY_GETTER(get_n_kept) {
         return sd_bus_message_append(reply, "u", (uint32_t) managed_count_kept(userdata));
 }
 
-static int append_draining(sd_bus_message *reply, const Draining *d) {
-        int r;
-
-        r = sd_bus_message_open_container(reply, 'a', "{sv}");
-        if (r >= 0)
-                r = bus_append_string(reply, "work_dir", d->work_dir);
-        if (r >= 0)
-                r = sd_bus_message_append(reply, "{sv}", "processes", "u", d->n_processes);
-        if (r >= 0)
-                r = bus_append_string(reply, "who", d->who);
-        if (r >= 0)
-                r = sd_bus_message_append(reply, "{sv}", "read_only", "b", (int) d->is_read_only);
-        return r < 0 ? r : sd_bus_message_close_container(reply);
-}
-
 static PROPERTY_GETTER(get_draining) {
         const Managed *o = userdata;
         int r;
@@ -134,7 +119,10 @@ static PROPERTY_GETTER(get_draining) {
         r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         for (const Keeper *k = o->keepers; k && r >= 0; k = k->next)
                 if (k->draining.work_dir)
-                        r = append_draining(reply, &k->draining);
+                        r = bus_append_dictionary(
+                                reply, "susb", "work_dir", k->draining.work_dir, "processes",
+                                k->draining.n_processes, "who", k->draining.who, "read_only",
+                                k->draining.is_read_only);
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 

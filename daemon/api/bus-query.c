@@ -119,24 +119,19 @@ int bus_append_directory_entries(
         _cleanup_free_ char *path = path_join(o->config->mount_point, i->path);
         const Job *j = queue_find_job_at(m->queue, o->config->name, i->path);
         DirectoryState state = state_with_job(i->state, j);
+        bool is_held_up = state == DIRECTORY_PENDING && state != i->state;
         int r;
 
         if (!path)
                 return -ENOMEM;
-        if ((r = bus_append_string(message, "overlay", o->config->name)) < 0 ||
-            (r = bus_append_string(message, "path", path)) < 0 ||
-            (r = bus_append_string(message, "state", directory_state_to_string(state))) < 0 ||
-            (r = bus_append_string(
-                     message, "reason",
-                     state == DIRECTORY_PENDING && state != i->state ? j->wait_reason : i->reason)) < 0 ||
-            (r = bus_append_string(message, "scheme", i->scheme)) < 0 ||
-            (r = bus_append_string(message, "lower_path", i->lower_path)) < 0 ||
-            (r = bus_append_u64(message, "entries", i->entries)) < 0 ||
-            (r = bus_append_u64(message, "merge_children", i->merge_children)) < 0)
-                return r;
-        if (i->finalized_usec > 0 && (r = bus_append_u64(message, "finalized_usec", i->finalized_usec)) < 0)
-                return r;
-        return j ? sd_bus_message_append(message, "{sv}", "job", "u", j->id) : 0;
+        r = bus_append_entries(
+                message, "sssssstt", "overlay", o->config->name, "path", path, "state",
+                directory_state_to_string(state), "reason", is_held_up ? j->wait_reason : i->reason,
+                "scheme", i->scheme, "lower_path", i->lower_path, "entries", i->entries, "merge_children",
+                i->merge_children);
+        if (r >= 0 && i->finalized_usec > 0)
+                r = bus_append_entries(message, "t", "finalized_usec", i->finalized_usec);
+        return r >= 0 && j ? bus_append_entries(message, "u", "job", j->id) : r;
 }
 
 /* An a{sv} as GetDirectory() and ListDirectories() give it; info->state may be replaced by what a job makes
@@ -178,9 +173,8 @@ int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *path = NULL, *relative = NULL;
         Managed *o;
-        int r;
+        int r = bus_read_text(message, &path);
 
-        r = bus_read_text(message, &path);
         if (r < 0)
                 return r;
         r = manager_find_path(m, path, &o, &relative, &failure);
@@ -198,15 +192,10 @@ int bus_method_get_directory(sd_bus_message *message, Manager *m, sd_bus_error *
 
 static int append_check(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r) {
         const char *level = check_level_to_string((CheckLevel) r->state);
-        int k;
 
-        if ((k = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
-            (k = bus_append_string(reply, "id", r->name)) < 0 ||
-            (k = bus_append_string(reply, "level", level ?: "fail")) < 0 ||
-            (k = bus_append_string(reply, "text", r->text)) < 0 ||
-            (k = bus_append_string(reply, "advice", r->lower_path)) < 0)
-                return k;
-        return sd_bus_message_close_container(reply);
+        return bus_append_dictionary(
+                reply, "ssss", "id", r->name, "level", level ?: "fail", "text", r->text, "advice",
+                r->lower_path);
 }
 
 /* By name, or by a path on it. */
@@ -249,9 +238,8 @@ int bus_method_check(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT, unmanaged = FAILURE_INIT;
         _cleanup_free_ char *which = NULL, *relative = NULL;
         Managed *o = NULL;
-        int r;
+        int r = bus_read_text(message, &which);
 
-        r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
         r = find_overlay(m, which, &o, &relative, &unmanaged);
@@ -273,21 +261,13 @@ int bus_method_check(sd_bus_message *message, Manager *m, sd_bus_error *error) {
 static int append_blocker(sd_bus_message *reply, const Question *q, const Managed *o, const WireRecord *r) {
         const char *kind = blocker_kind_to_string((BlockerKind) r->state);
         _cleanup_free_ char *path = path_join(o->config->mount_point, r->path);
-        int k;
 
         if (!path || !kind)
                 return path ? -EIO : -ENOMEM;
-        if ((k = sd_bus_message_open_container(reply, 'a', "{sv}")) < 0 ||
-            (k = sd_bus_message_append(reply, "{sv}", "pid", "u", (uint32_t) r->entries_total)) < 0 ||
-            (k = bus_append_string(reply, "command", r->name)) < 0 ||
-            (k = bus_append_string(reply, "kind", kind)) < 0 ||
-            (k = sd_bus_message_append(reply, "{sv}", "blocks", "b", (int) (r->errors > 0))) < 0)
-                return k;
-        if (r->error != ENODATA && (k = bus_append_string(reply, "path", path)) < 0)
-                return k;
-        if (r->lower_path[0] && (k = bus_append_string(reply, "mount_point", r->lower_path)) < 0)
-                return k;
-        return sd_bus_message_close_container(reply);
+        return bus_append_dictionary(
+                reply, "ussbss", "pid", (unsigned) r->entries_total, "command", r->name, "kind", kind,
+                "blocks", r->errors > 0, "path", r->error != ENODATA ? path : NULL, "mount_point",
+                r->lower_path[0] ? r->lower_path : NULL);
 }
 
 #define OLD_TREES_BYTES_MAX 4096 /* more of one directory than fit are not worth a question */
@@ -310,9 +290,8 @@ int bus_method_list_blockers(sd_bus_message *message, Manager *m, sd_bus_error *
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_free_ char *which = NULL, *relative = NULL;
         Managed *o;
-        int r;
+        int r = bus_read_text(message, &which);
 
-        r = bus_read_text(message, &which);
         if (r < 0)
                 return r;
         r = find_overlay(m, which, &o, &relative, &failure);
@@ -408,9 +387,8 @@ static int append_listing(sd_bus_message *reply, void *userdata) {
 int bus_method_list_directories(sd_bus_message *message, Manager *m, sd_bus_error *error) {
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         _cleanup_(listing_done) Listing l = { .manager = m, .state = _DIRECTORY_STATE_INVALID };
-        int r;
+        int r = sd_bus_message_read(message, "s", &l.name);
 
-        r = sd_bus_message_read(message, "s", &l.name);
         if (r >= 0)
                 r = bus_read_options(message, read_filter, &l, &failure);
         if (r >= 0 && l.name[0] != '\0' && !manager_get_overlay(m, l.name, &failure))

@@ -8,9 +8,8 @@
 
 static int read_method(sd_bus_message *message, RemountMethod *ret, Failure *reterr) {
         const char *method;
-        int r;
+        int r = sd_bus_message_read(message, "v", "s", &method);
 
-        r = sd_bus_message_read(message, "v", "s", &method);
         if (r < 0)
                 return r;
         *ret = remount_method_from_string(method);
@@ -56,9 +55,8 @@ int bus_method_remount(sd_bus_message *message, Manager *m, sd_bus_error *error)
         JobOptions options = { .uid = bus_auth_get_caller(m) };
         const char *overlay;
         Job *j;
-        int r;
+        int r = sd_bus_message_read(message, "s", &overlay);
 
-        r = sd_bus_message_read(message, "s", &overlay);
         if (r >= 0)
                 r = read_options(message, &options, &failure);
         if (r >= 0)

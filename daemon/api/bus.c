@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "api/bus.h"
 
-#include <string.h>
-
 #include "api/bus-internal.h"
 #include "dbus/names.h"
 #include "service/log.h"
@@ -41,9 +39,8 @@ static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error
 }
 
 static int bus_add_objects(Manager *m) {
-        int r;
+        int r = sd_bus_add_object_manager(m->bus, NULL, OVLFIND_OBJECT_PATH);
 
-        r = sd_bus_add_object_manager(m->bus, NULL, OVLFIND_OBJECT_PATH);
         if (r < 0)
                 return r;
         if ((r = bus_manager_attach(m)) < 0 || (r = bus_overlay_attach(m)) < 0 ||

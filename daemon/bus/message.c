@@ -2,6 +2,8 @@
 /* How values are written into messages and read from them. */
 #include "bus/message.h"
 
+#include <stdarg.h>
+
 #include "base/utf8.h"
 #include "dbus/names.h"
 
@@ -38,14 +40,49 @@ int bus_append_text(sd_bus_message *m, const char *text) {
         return escaped ? sd_bus_message_append(m, "s", escaped) : -ENOMEM;
 }
 
-int bus_append_string(sd_bus_message *m, const char *key, const char *value) {
-        _cleanup_free_ char *escaped = utf8_escape(value);
+static int append_string(sd_bus_message *m, const char *key, const char *value) {
+        _cleanup_free_ char *escaped = value ? utf8_escape(value) : NULL;
 
+        if (!value)
+                return 0;
         return escaped ? sd_bus_message_append(m, "{sv}", key, "s", escaped) : -ENOMEM;
 }
 
-int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value) {
-        return sd_bus_message_append(m, "{sv}", key, "t", value);
+static int append_entries(sd_bus_message *m, const char *types, va_list ap) {
+        int r = 0;
+
+        for (; *types && r >= 0; types++) {
+                const char *key = va_arg(ap, const char *);
+
+                if (*types == 's')
+                        r = append_string(m, key, va_arg(ap, const char *));
+                else if (*types == 't')
+                        r = sd_bus_message_append(m, "{sv}", key, "t", va_arg(ap, uint64_t));
+                else
+                        r = sd_bus_message_append(m, "{sv}", key, (char[]){ *types, 0 }, va_arg(ap, int));
+        }
+        return r;
+}
+
+int bus_append_entries(sd_bus_message *m, const char *types, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, types);
+        r = append_entries(m, types, ap);
+        va_end(ap);
+        return r;
+}
+
+int bus_append_dictionary(sd_bus_message *m, const char *types, ...) {
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+        va_list ap;
+
+        va_start(ap, types);
+        if (r >= 0)
+                r = append_entries(m, types, ap);
+        va_end(ap);
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 int bus_reply_list(
@@ -77,9 +114,8 @@ PROPERTY_GETTER(bus_get_count) {
 
 int bus_read_text(sd_bus_message *message, char **ret) {
         const char *text;
-        int r;
+        int r = sd_bus_message_read(message, "s", &text);
 
-        r = sd_bus_message_read(message, "s", &text);
         if (r < 0)
                 return r;
         *ret = utf8_unescape(text);
@@ -97,9 +133,8 @@ int bus_read_flag(sd_bus_message *message, bool *ret) {
 
 static int read_entry(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr) {
         const char *key;
-        int r;
+        int r = sd_bus_message_read(message, "s", &key);
 
-        r = sd_bus_message_read(message, "s", &key);
         if (r < 0)
                 return r;
         r = read(message, key, userdata, reterr);
@@ -109,9 +144,8 @@ static int read_entry(sd_bus_message *message, bus_read_option_t read, void *use
 }
 
 int bus_read_options(sd_bus_message *message, bus_read_option_t read, void *userdata, Failure *reterr) {
-        int r;
+        int r = sd_bus_message_enter_container(message, 'a', "{sv}");
 
-        r = sd_bus_message_enter_container(message, 'a', "{sv}");
         while (r >= 0 && (r = sd_bus_message_enter_container(message, 'e', "sv")) > 0)
                 r = read_entry(message, read, userdata, reterr);
         return r < 0 ? r : sd_bus_message_exit_container(message);

@@ -15,9 +15,11 @@ const char *bus_error_name(FailureKind kind);
 /* Appends a string ("" for NULL) that may come from a file system or from a message about one, as
  * utf8_escape() writes it. */
 int bus_append_text(sd_bus_message *m, const char *text);
-/* Appends {sv} entries; strings as above. */
-int bus_append_string(sd_bus_message *m, const char *key, const char *value);
-int bus_append_u64(sd_bus_message *m, const char *key, uint64_t value);
+/* Appends {sv} entries: in types a letter for each pair of a key and a value that follows. 's': a string as
+ * above, nothing at all for NULL; 't': uint64_t; 'u' and 'b': int. */
+int bus_append_entries(sd_bus_message *m, const char *types, ...);
+/* The same as an a{sv}. */
+int bus_append_dictionary(sd_bus_message *m, const char *types, ...);
 
 /* Sends an array as the answer. append adds what is in it; its negative errno is passed on. */
 int bus_reply_list(
