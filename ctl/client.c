@@ -15,6 +15,7 @@
 int client_acquire(Client *c) {
         int r;
 
+        sd_bus_error_free(&c->error);
         if (c->bus)
                 return 0;
         r = endpoint_open(&c->endpoint, &c->bus);
@@ -26,6 +27,7 @@ int client_acquire(Client *c) {
 }
 
 void client_done(Client *c) {
+        sd_bus_error_free(&c->error);
         c->bus = sd_bus_flush_close_unref(c->bus);
 }
 
@@ -40,7 +42,8 @@ static void report_unreachable(const Client *c, int r, const char *what, const c
                         "cannot %s: no connection to the bus%s: %s%s", what, where ?: "", why, advice ?: "");
 }
 
-static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char *what) {
+static int report(const Client *c, int r, const char *what) {
+        const sd_bus_error *e = &c->error;
         bool is_remote = sd_bus_error_is_set(e);
         ExitCode code = is_remote ? exit_code_from_error_name(e->name) : EXIT_CODE_FAILURE;
         const char *why = is_remote && e->message && *e->message ? e->message : strerror(-r);
@@ -51,67 +54,84 @@ static ExitCode report(const Client *c, const sd_bus_error *e, int r, const char
                 report_unreachable(c, r, what, why);
         else
                 print_error("cannot %s: %s", what, why);
-        return code;
+        return (int) code;
 }
 
-ExitCode client_report(const Client *c, const sd_bus_error *e, int r, const char *format, ...) {
+int client_report(const Client *c, int r, const char *format, ...) {
         _cleanup_free_ char *what = NULL;
         va_list ap;
 
         va_start(ap, format);
         what = str_formatv(format, ap);
         va_end(ap);
-        return what ? report(c, e, r, what) : (ExitCode) print_oom();
+        return what ? report(c, r, what) : print_oom();
 }
 
-int client_send(Client *c, sd_bus_message *m, sd_bus_error *reterr, sd_bus_message **ret) {
+int client_send(Client *c, sd_bus_message *m, sd_bus_message **ret) {
         int r;
 
-        r = sd_bus_call(c->bus, m, /* timeout= */ 0, reterr, ret);
-        if (r >= 0 || !sd_bus_error_has_name(reterr, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) ||
+        sd_bus_error_free(&c->error);
+        r = sd_bus_call(c->bus, m, /* timeout= */ 0, &c->error, ret);
+        if (r >= 0 || !sd_bus_error_has_name(&c->error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) ||
             endpoint_is_remote(&c->endpoint) || !agent_open()) /* one here would ask for a polkit there */
                 return r;
-        sd_bus_error_free(reterr);
-        return sd_bus_call(c->bus, m, PASSWORD_TIMEOUT_USEC, reterr, ret);
+        sd_bus_error_free(&c->error);
+        return sd_bus_call(c->bus, m, PASSWORD_TIMEOUT_USEC, &c->error, ret);
 }
 
-int client_call(
-        Client *c, const char *member, sd_bus_error *reterr, sd_bus_message **ret, const char *types, ...) {
+static int callv(Client *c, const char *member, sd_bus_message **ret, const char *types, va_list ap) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r = client_acquire(c);
+
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(
+                        c->bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE,
+                        member);
+        if (r >= 0 && types)
+                r = sd_bus_message_appendv(m, types, ap);
+        return r < 0 ? r : client_send(c, m, ret);
+}
+
+int client_call(Client *c, const char *member, sd_bus_message **ret, const char *types, ...) {
         va_list ap;
         int r;
 
-        r = client_acquire(c);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_new_method_call(
-                c->bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, member);
-        if (r < 0)
-                return r;
-        if (types) {
-                va_start(ap, types);
-                r = sd_bus_message_appendv(m, types, ap);
-                va_end(ap);
-        }
-        if (r < 0)
-                return r;
-        return client_send(c, m, reterr, ret);
+        va_start(ap, types);
+        r = callv(c, member, ret, types, ap);
+        va_end(ap);
+        return r;
 }
 
-int client_get_all(Client *c, const char *object, const char *interface, sd_bus_error *reterr, Record *ret) {
+int client_call_list(Client *c, const char *member, RecordList *ret, const char *types, ...) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_record_ Record record = { 0 };
+        _cleanup_record_list_ RecordList l = { 0 };
+        va_list ap;
         int r;
 
-        r = client_acquire(c);
+        va_start(ap, types);
+        r = callv(c, member, &reply, types, ap);
+        va_end(ap);
+        if (r >= 0)
+                r = record_list_read(&l, reply);
         if (r < 0)
                 return r;
-        r = sd_bus_call_method(
-                c->bus, OVLFIND_BUS_NAME, object, "org.freedesktop.DBus.Properties", "GetAll", reterr,
-                &reply, "s", interface);
-        if (r < 0)
-                return r;
-        r = record_read(&record, reply);
+        for (size_t i = 0; i < l.n; i++)
+                record_drop_unknown(&l.items[i]);
+        *ret = TAKE_STRUCT(l);
+        return 0;
+}
+
+int client_get_all(Client *c, const char *object, const char *interface, Record *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_ Record record = { 0 };
+        int r = client_acquire(c);
+
+        if (r >= 0)
+                r = sd_bus_call_method(
+                        c->bus, OVLFIND_BUS_NAME, object, "org.freedesktop.DBus.Properties", "GetAll",
+                        &c->error, &reply, "s", interface);
+        if (r >= 0)
+                r = record_read(&record, reply);
         if (r < 0)
                 return r;
         record_drop_unknown(&record);
@@ -123,9 +143,8 @@ int client_get_all(Client *c, const char *object, const char *interface, sd_bus_
 static int read_object(sd_bus_message *m, const char **ret) {
         const char *contents;
         char type;
-        int r;
+        int r = sd_bus_message_peek_type(m, &type, &contents);
 
-        r = sd_bus_message_peek_type(m, &type, &contents);
         if (r <= 0)
                 return r;
         if ((r = sd_bus_message_enter_container(m, 'r', contents)) < 0 ||
@@ -141,54 +160,31 @@ static bool has_vanished(const sd_bus_error *e) {
                 sd_bus_error_has_name(e, SD_BUS_ERROR_UNKNOWN_PROPERTY);
 }
 
-static int
-list_add(Client *c, const char *object, const char *interface, sd_bus_error *reterr, RecordList *l) {
+static int list_add(Client *c, const char *object, const char *interface, RecordList *l) {
         _cleanup_record_ Record record = { 0 };
-        int r;
+        int r = client_get_all(c, object, interface, &record);
 
-        r = client_get_all(c, object, interface, reterr, &record);
-        if (r < 0 && has_vanished(reterr)) {
-                sd_bus_error_free(reterr);
-                return 0;
-        }
         if (r < 0)
-                return r;
+                return has_vanished(&c->error) ? 0 : r;
         record_set_string(&record, "object", object);
         return record_list_take(l, &record);
 }
 
-int client_list(
-        Client *c, const char *member, const char *interface, sd_bus_error *reterr, RecordList *ret) {
+int client_list(Client *c, const char *member, const char *interface, RecordList *ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_record_list_ RecordList l = { 0 };
         const char *contents, *object;
         char type;
-        int r;
+        int r = client_call(c, member, &reply, NULL);
 
-        r = client_call(c, member, reterr, &reply, NULL);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_peek_type(reply, &type, &contents);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_enter_container(reply, 'a', contents);
+        if (r >= 0)
+                r = sd_bus_message_peek_type(reply, &type, &contents);
+        if (r >= 0)
+                r = sd_bus_message_enter_container(reply, 'a', contents);
         while (r >= 0 && (r = read_object(reply, &object)) > 0)
-                r = list_add(c, object, interface, reterr, &l);
+                r = list_add(c, object, interface, &l);
         if (r < 0)
                 return r;
-        *ret = TAKE_STRUCT(l);
-        return 0;
-}
-
-int client_read_list(sd_bus_message *reply, RecordList *ret) {
-        _cleanup_record_list_ RecordList l = { 0 };
-        int r;
-
-        r = record_list_read(&l, reply);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < l.n; i++)
-                record_drop_unknown(&l.items[i]);
         *ret = TAKE_STRUCT(l);
         return 0;
 }

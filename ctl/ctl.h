@@ -13,6 +13,7 @@ typedef struct Ctl {
         Options options;
         Term term;
         Client client;
+        const struct Verb *verb; /* the one that is run */
 } Ctl;
 
 /* Prints the list as the JSON document {"name":[...]}. 0 or negative errno. */

@@ -175,9 +175,8 @@ static int parse_digits(const char *s, uint64_t *ret, const char **ret_end) {
 int parse_u32(const char *s, uint32_t *ret) {
         const char *end;
         uint64_t v;
-        int r;
+        int r = parse_digits(s, &v, &end);
 
-        r = parse_digits(s, &v, &end);
         if (r < 0)
                 return r;
         if (*end)
@@ -192,9 +191,8 @@ int parse_size(const char *s, uint64_t *ret) {
         static const char units[] = "KMGT";
         const char *end, *unit;
         uint64_t v, factor = 1;
-        int r;
+        int r = parse_digits(s, &v, &end);
 
-        r = parse_digits(s, &v, &end);
         if (r < 0)
                 return r;
         if (*end) {

@@ -10,6 +10,7 @@
 #include "ctl/job.h"
 #include "ctl/problems.h"
 #include "ctl/table.h"
+#include "ctl/verbs.h"
 
 #define N_LEFT_MAX 10 /* directories left out that are named one by one */
 
@@ -72,14 +73,9 @@ static void print_notes(const Record *job) {
 
 /* Directories at or below the job's path that are in a state, from the daemon's memory. */
 static int list_left(Ctl *c, const Record *job, const char *state, RecordList *ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-        int r;
-
-        r = client_call(
-                &c->client, "ListDirectories", &e, &reply, "sa{sv}", record_get_string(job, "overlay") ?: "",
-                2, "state", "s", state, "path", "s", record_get_string(job, "path") ?: "/");
-        return r < 0 ? r : client_read_list(reply, ret);
+        return client_call_list(
+                &c->client, "ListDirectories", ret, "sa{sv}", record_get_string(job, "overlay") ?: "", 2,
+                "state", "s", state, "path", "s", record_get_string(job, "path") ?: "/");
 }
 
 /* What finalize had to leave as it is, and why; returns how many. Not knowing it is no failure of the job.
@@ -101,11 +97,11 @@ static uint64_t report_left(Ctl *c, const Record *job, DirectoryState state) {
         return l.n;
 }
 
-static int print_summary(Ctl *c, const char *type, const WaitedJob *j) {
+static int print_summary(Ctl *c, const WaitedJob *j) {
         JobOutcome o = { .n_directories = j->n_directories };
         _cleanup_free_ char *summary = NULL;
 
-        if (strcmp(type, "finalize") == 0) {
+        if (strcmp(c->verb->name, "finalize") == 0) {
                 o.n_excluded = report_left(c, &j->record, DIRECTORY_EXCLUDED);
                 o.n_pending = report_left(c, &j->record, DIRECTORY_PENDING);
         }
@@ -116,32 +112,32 @@ static int print_summary(Ctl *c, const char *type, const WaitedJob *j) {
         return 0;
 }
 
-static void print_failure(const char *type, const WaitedJob *j) {
+static void print_failure(const Ctl *c, const WaitedJob *j) {
         const char *why = record_get_string(&j->record, "error_message");
 
         if (!why)
                 why = record_get_string(&j->record, "state");
-        print_error("cannot %s '%s': %s", type, j->argument, why ?: "the job is lost");
+        print_error("cannot %s '%s': %s", c->verb->name, j->argument, why ?: "the job is lost");
 }
 
-int job_report(Ctl *c, const char *type, WaitedJob *j) {
+int job_report(Ctl *c, WaitedJob *j) {
         ExitCode code = job_exit_code(&j->record);
         int r = 0;
 
         if (!options_have(&c->options, OPTION_QUIET))
                 print_notes(&j->record);
         if (code != EXIT_CODE_OK) {
-                print_failure(type, j);
+                print_failure(c, j);
                 return (int) code;
         }
         if (c->options.json != JSON_OFF)
                 return problems_exit_code(record_get_list(&j->record, "problems"));
-        if (strcmp(type, "verify") == 0)
+        if (strcmp(c->verb->name, "verify") == 0)
                 r = problems_print(c, record_get_list(&j->record, "problems"));
         if (r >= 0 && options_have(&c->options, OPTION_DRY_RUN))
                 r = print_plan(c, &j->record);
         else if (!options_have(&c->options, OPTION_QUIET))
-                r = print_summary(c, type, j);
+                r = print_summary(c, j);
         if (r < 0)
                 return print_oom();
         return problems_exit_code(record_get_list(&j->record, "problems"));

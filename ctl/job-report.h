@@ -8,4 +8,4 @@
 
 /* type is the verb. With --json nothing goes to stdout: the caller prints all jobs as one
  * document. Returns the job's ExitCode. */
-int job_report(Ctl *c, const char *type, WaitedJob *j);
+int job_report(Ctl *c, WaitedJob *j);

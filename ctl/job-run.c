@@ -6,6 +6,7 @@
 
 #include "ctl/exit-code.h"
 #include "ctl/job-report.h"
+#include "ctl/verbs.h"
 #include "dbus/names.h"
 
 /* Only what the user asked for: the daemon's configuration decides the rest. */
@@ -35,26 +36,20 @@ static int append_options(sd_bus_message *m, const Options *o) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-int job_start(
-        Ctl *c,
-        JobWait *w,
-        const char *type,
-        const char *member,
-        const char *subject,
-        const char *argument) {
+int job_start(Ctl *c, JobWait *w, const char *subject, const char *argument) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         const char *object;
         int r;
 
-        if ((r = sd_bus_message_new_method_call(
+        if ((r = client_acquire(&c->client)) < 0 ||
+            (r = sd_bus_message_new_method_call(
                      c->client.bus, &m, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE,
-                     member)) < 0 ||
+                     c->verb->member)) < 0 ||
             (r = sd_bus_message_append(m, "s", subject)) < 0 || (r = append_options(m, &c->options)) < 0 ||
-            (r = client_send(&c->client, m, &e, &reply)) < 0 ||
+            (r = client_send(&c->client, m, &reply)) < 0 ||
             (r = sd_bus_message_read(reply, "o", &object)) < 0 ||
             (r = job_wait_add(w, object, argument, subject)) < 0)
-                return (int) client_report(&c->client, &e, r, "%s '%s'", type, argument);
+                return client_report(&c->client, r, "%s '%s'", c->verb->name, argument);
         return 0;
 }
 
@@ -72,10 +67,10 @@ static int print_problems_json(Ctl *c, JobWait *w) {
         return ctl_print_json(c, "problems", &list);
 }
 
-static int print_json(Ctl *c, const char *type, JobWait *w) {
+static int print_json(Ctl *c, JobWait *w) {
         _cleanup_record_list_ RecordList list = { 0 };
 
-        if (strcmp(type, "verify") == 0)
+        if (strcmp(c->verb->name, "verify") == 0)
                 return print_problems_json(c, w);
 
         for (size_t i = 0; i < job_wait_count(w); i++)
@@ -85,46 +80,42 @@ static int print_json(Ctl *c, const char *type, JobWait *w) {
 }
 
 /* --no-block: what was started, by number. */
-static int print_started(Ctl *c, const char *type, JobWait *w) {
+static int print_started(Ctl *c, JobWait *w) {
         int r = 0;
 
         for (size_t i = 0; i < job_wait_count(w) && r >= 0; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-                _cleanup_record_ Record record = { 0 };
                 WaitedJob *j = job_wait_get(w, i);
 
-                r = client_get_all(&c->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
+                r = job_wait_fetch(w, j);
                 if (r < 0)
-                        return (int) client_report(&c->client, &e, r, "read the job of '%s'", j->argument);
-                record_done(&j->record);
-                j->record = TAKE_STRUCT(record);
+                        return client_report(&c->client, r, "read the job of '%s'", j->argument);
                 if (c->options.json == JSON_OFF)
                         (void) printf("%" PRIu64 "\n", record_get_number(&j->record, "id", 0));
         }
         if (c->options.json != JSON_OFF)
-                r = print_json(c, type, w);
+                r = print_json(c, w);
         return r < 0 ? print_oom() : EXIT_CODE_OK;
 }
 
-static int report_all(Ctl *c, const char *type, JobWait *w) {
+static int report_all(Ctl *c, JobWait *w) {
         int code = EXIT_CODE_OK;
 
         for (size_t i = 0; i < job_wait_count(w); i++) {
                 WaitedJob *j = job_wait_get(w, i);
-                int r = j->is_finished ? job_report(c, type, j) : EXIT_CODE_FAILURE;
+                int r = j->is_finished ? job_report(c, j) : EXIT_CODE_FAILURE;
 
                 code = code == EXIT_CODE_OK ? r : code;
         }
-        if (c->options.json != JSON_OFF && print_json(c, type, w) < 0)
+        if (c->options.json != JSON_OFF && print_json(c, w) < 0)
                 return print_oom();
         return code;
 }
 
-static int wait_and_report(Ctl *c, const char *type, JobWait *w) {
+static int wait_and_report(Ctl *c, JobWait *w) {
         int r, code;
 
         r = job_wait_run(w);
-        code = report_all(c, type, w);
+        code = report_all(c, w);
         if (r == -EINTR)
                 print_error("left the jobs to themselves; 'ovlfinctl jobs' shows them");
         else if (r == -ECANCELED)
@@ -138,7 +129,6 @@ static int wait_and_report(Ctl *c, const char *type, JobWait *w) {
         return r < 0 ? EXIT_CODE_FAILURE : code;
 }
 
-int job_run(Ctl *c, const char *type, JobWait *w) {
-        return options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, type, w)
-                                                          : wait_and_report(c, type, w);
+int job_run(Ctl *c, JobWait *w) {
+        return options_have(&c->options, OPTION_NO_BLOCK) ? print_started(c, w) : wait_and_report(c, w);
 }

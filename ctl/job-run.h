@@ -8,11 +8,10 @@
 
 #include "ctl/job-wait.h"
 
-/* Starts a job: calls a method of the manager with what it is about and the options that the user gave, and
- * adds it to those that are waited for. type is the verb, argument what the user typed. 0, or the exit code
- * after a message. */
-int job_start(
-        Ctl *c, JobWait *w, const char *type, const char *member, const char *subject, const char *argument);
-/* Waits for the jobs that were started and says how they ended, or only which they are (--no-block). type is
- * the verb, in messages. Returns the exit code. */
-int job_run(Ctl *c, const char *type, JobWait *w);
+/* Starts a job: calls the method of the verb with what it is about and the options that the user gave, and
+ * adds it to those that are waited for. argument is what the user typed. 0, or the exit code after a
+ * message. */
+int job_start(Ctl *c, JobWait *w, const char *subject, const char *argument);
+/* Waits for the jobs that were started and says how they ended, or only which they are (--no-block). Returns
+ * the exit code. */
+int job_run(Ctl *c, JobWait *w);

@@ -12,6 +12,7 @@
 #include "base/utf8.h"
 #include "ctl/job.h"
 #include "ctl/progress.h"
+#include "ctl/verbs.h"
 #include "dbus/names.h"
 
 #define N_MATCHES 5
@@ -20,7 +21,6 @@
 struct JobWait {
         Ctl *ctl;
         sd_event *event;
-        const char *type;
         WaitedJob *jobs;
         size_t n;
         Progress progress;
@@ -141,12 +141,10 @@ static int on_properties(sd_bus_message *m, void *userdata, sd_bus_error *reterr
         return 0;
 }
 
-static int fetch(JobWait *w, WaitedJob *j) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+int job_wait_fetch(JobWait *w, WaitedJob *j) {
         _cleanup_record_ Record record = { 0 };
-        int r;
+        int r = client_get_all(&w->ctl->client, j->object, OVLFIND_JOB_INTERFACE, &record);
 
-        r = client_get_all(&w->ctl->client, j->object, OVLFIND_JOB_INTERFACE, &e, &record);
         if (r < 0)
                 return r;
         record_done(&j->record);
@@ -159,9 +157,8 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
         const char *object, *result;
         WaitedJob *j;
         uint32_t id;
-        int r;
+        int r = sd_bus_message_read(m, "uos", &id, &object, &result);
 
-        r = sd_bus_message_read(m, "uos", &id, &object, &result);
         if (r < 0)
                 return r;
         j = find_job(w, object);
@@ -169,7 +166,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
                 return 0;
         /* Finished jobs stay readable for a while; should this one be gone already, its result is still
          * known. */
-        if (fetch(w, j) < 0 || !job_is_finished(&j->record))
+        if (job_wait_fetch(w, j) < 0 || !job_is_finished(&j->record))
                 record_set_string(&j->record, "state", result);
         job_finish(w, j);
         return record_error(&j->record);
@@ -177,7 +174,9 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *reter
 
 /* An undone directory is merged; what was in it stays copied up, or was never anywhere else. */
 static bool is_goal(const JobWait *w, DirectoryState state) {
-        if (strcmp(w->type, "finalize") == 0 || strcmp(w->type, "refresh") == 0)
+        const char *verb = w->ctl->verb->name;
+
+        if (strcmp(verb, "finalize") == 0 || strcmp(verb, "refresh") == 0)
                 return state == DIRECTORY_FINALIZED;
         return state == DIRECTORY_MERGED || state == DIRECTORY_COPIED_UP || state == DIRECTORY_LOCAL;
 }
@@ -185,9 +184,8 @@ static bool is_goal(const JobWait *w, DirectoryState state) {
 static int on_directory_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         JobWait *w = userdata;
         const char *overlay, *path, *state;
-        int r;
+        int r = sd_bus_message_read(m, "sss", &overlay, &path, &state);
 
-        r = sd_bus_message_read(m, "sss", &overlay, &path, &state);
         if (r < 0)
                 return r;
         if (!is_goal(w, directory_state_from_string(state)))
@@ -204,9 +202,8 @@ static int on_directory_changed(sd_bus_message *m, void *userdata, sd_bus_error 
 static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         JobWait *w = userdata;
         const char *name, *old;
-        int r;
+        int r = sd_bus_message_read(m, "ss", &name, &old);
 
-        r = sd_bus_message_read(m, "ss", &name, &old);
         if (r < 0)
                 return r;
         if (*old) /* whoever has the name now knows nothing of our jobs' numbers */
@@ -223,13 +220,16 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *rete
 
 static int on_canceled(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         const sd_bus_error *e = sd_bus_message_get_error(m);
-        const Client *c = userdata;
+        Client *c = userdata;
 
         if (c->endpoint.host && sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY))
                 return 0; /* ssh is gone: cancel_anew() goes on */
         /* A job that ended meanwhile is no reason to complain. */
-        if (e && exit_code_from_error_name(e->name) != EXIT_CODE_FAILURE)
-                (void) client_report(c, e, -EIO, "cancel the job");
+        if (e && exit_code_from_error_name(e->name) != EXIT_CODE_FAILURE) {
+                sd_bus_error_free(&c->error);
+                (void) sd_bus_error_copy(&c->error, e);
+                (void) client_report(c, -EIO, "cancel the job");
+        }
         return 0;
 }
 
@@ -259,7 +259,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
-static int subscribe(JobWait *w, sd_bus_error *reterr) {
+static int subscribe(JobWait *w) {
         sd_bus *bus = w->ctl->client.bus;
         static const struct {
                 const char *rule;
@@ -286,7 +286,7 @@ static int subscribe(JobWait *w, sd_bus_error *reterr) {
                 int r = sd_bus_add_match(bus, &w->slots[i], matches[i].rule, matches[i].handler, w);
 
                 if (r < 0)
-                        return sd_bus_error_set_errno(reterr, r);
+                        return r;
         }
         return 0;
 }
@@ -294,9 +294,8 @@ static int subscribe(JobWait *w, sd_bus_error *reterr) {
 static int listen_events(JobWait *w) {
         _cleanup_(sd_event_source_unrefp) sd_event_source *interrupts = NULL;
         sigset_t mask;
-        int r;
+        int r = sd_event_new(&w->event);
 
-        r = sd_event_new(&w->event);
         if (r < 0)
                 return r;
         r = sd_bus_attach_event(w->ctl->client.bus, w->event, SD_EVENT_PRIORITY_NORMAL);
@@ -318,17 +317,16 @@ static int listen_events(JobWait *w) {
                 w->event, /* ret= */ NULL, CLOCK_MONOTONIC, REDRAW_USEC, /* accuracy= */ 0, on_timer, w);
 }
 
-int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr) {
+int job_wait_new(Ctl *c, JobWait **ret) {
         _cleanup_(job_wait_freep) JobWait *w = calloc(1, sizeof(*w));
         int r;
 
         if (!w)
                 return -ENOMEM;
-        *w = (JobWait){ .ctl = c, .type = type };
+        *w = (JobWait){ .ctl = c };
         r = client_acquire(&c->client);
-        if (r < 0)
-                return r;
-        r = subscribe(w, reterr);
+        if (r >= 0)
+                r = subscribe(w);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(w);
@@ -337,23 +335,21 @@ int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr) 
 
 int job_wait_add(JobWait *w, const char *object, const char *argument, const char *path) {
         _cleanup_free_ char *copy = strdup(object);
-        WaitedJob *jobs;
+        WaitedJob *j;
 
         if (find_job(w, object)) /* asked for twice */
                 return 0;
-        jobs = copy ? reallocarray(w->jobs, w->n + 1, sizeof(*jobs)) : NULL;
-        if (!jobs)
+        if (!copy || !ARRAY_GROW(w->jobs, w->n))
                 return -ENOMEM;
-        w->jobs = jobs;
-        jobs[w->n] = (WaitedJob){ .argument = argument };
-        record_set_string(&jobs[w->n].record, "path", path);
-        jobs[w->n].object = TAKE_PTR(copy);
-        return record_error(&jobs[w->n++].record);
+        j = &w->jobs[w->n++];
+        *j = (WaitedJob){ .argument = argument, .object = TAKE_PTR(copy) };
+        record_set_string(&j->record, "path", path);
+        return record_error(&j->record);
 }
 
 static char *make_label(const JobWait *w) {
         _cleanup_free_ char *path = utf8_escape_line(w->jobs[0].argument);
-        const char *verb = strcmp(w->type, "finalize") == 0 ? "finalizing" : "unfinalizing";
+        const char *verb = strcmp(w->ctl->verb->name, "finalize") == 0 ? "finalizing" : "unfinalizing";
 
         if (w->n > 1)
                 return str_format("%s %zu paths", verb, w->n);

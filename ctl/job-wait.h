@@ -17,8 +17,7 @@ typedef struct WaitedJob {
         char *told; /* the reason for a wait that has been printed */
 } WaitedJob;
 
-/* type is the verb: "finalize", "unfinalize", "refresh", … */
-int job_wait_new(Ctl *c, const char *type, JobWait **ret, sd_bus_error *reterr);
+int job_wait_new(Ctl *c, JobWait **ret);
 JobWait *job_wait_free(JobWait *w);
 DEFINE_CLEANUP(JobWait *, job_wait_free);
 
@@ -29,5 +28,7 @@ int job_wait_add(JobWait *w, const char *object, const char *argument, const cha
  * to another host along, and the jobs have been canceled by a new one. */
 int job_wait_run(JobWait *w);
 
+/* Reads the job's properties anew. */
+int job_wait_fetch(JobWait *w, WaitedJob *j);
 size_t job_wait_count(const JobWait *w) _pure_;
 WaitedJob *job_wait_get(JobWait *w, size_t i) _pure_;

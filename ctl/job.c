@@ -20,12 +20,6 @@ bool job_is_finished(const Record *job) {
         return s >= 0 && job_state_is_final(s);
 }
 
-int job_compare(const void *a, const void *b) {
-        uint64_t x = record_get_number(a, "id", 0), y = record_get_number(b, "id", 0);
-
-        return x < y ? -1 : x > y;
-}
-
 static char *entries_text(const Record *job) {
         uint64_t done = record_get_number(job, "entries_done", 0),
                  total = record_get_number(job, "entries_total", 0);

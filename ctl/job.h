@@ -7,8 +7,6 @@
 #include "ctl/ctl.h"
 #include "ctl/exit-code.h"
 
-/* "ovlfinctl jobs" and "status" show them in this order. */
-int job_compare(const void *a, const void *b);
 /* "ovlfinctl jobs"; the exit code. */
 int job_print_table(Ctl *c, RecordList *list);
 /* done, failed or canceled */

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "ctl/exit-code.h"
 #include "ctl/local-worker.h"
+#include "ctl/verbs.h"
 
 /* Where the daemon keeps its records, too: it goes on with them. */
 static const char *state_directory(void) {
@@ -16,7 +17,7 @@ static const char *state_directory(void) {
         return s && *s ? s : "/var/lib/ovlfind";
 }
 
-static int check_options(const Ctl *c, const char *type) {
+static int check_options(const Ctl *c) {
         const Options *o = &c->options;
         const char *why = NULL;
 
@@ -32,13 +33,14 @@ static int check_options(const Ctl *c, const char *type) {
                 why = "--depth= and --parents need method 'mark'";
         if (!why)
                 return 0;
-        print_error("%s: %s", type, why);
+        print_error("%s: %s", c->verb->name, why);
         return EXIT_CODE_USAGE;
 }
 
-static void
-request_fill(WireRequest *q, const Options *o, const char *type, const char *upper, const char *path) {
-        wire_request_add(q, WIRE_VERB, type);
+static void request_fill(WireRequest *q, const Ctl *c, const char *upper, const char *path) {
+        const Options *o = &c->options;
+
+        wire_request_add(q, WIRE_VERB, c->verb->name);
         wire_request_add(q, WIRE_OFFLINE, "1");
         wire_request_add(q, WIRE_UPPER_DIR, upper);
         wire_request_add(q, WIRE_LOWER_DIR, o->lower);
@@ -77,10 +79,10 @@ static int on_record(const WireRecord *w, void *userdata) {
         return 0;
 }
 
-static int list_add(RecordList *l, const char *type, const char *path, const Answer *a, const Failure *f) {
+static int list_add(RecordList *l, const char *path, const Answer *a, const Failure *f) {
         _cleanup_record_ Record record = { 0 };
 
-        record_set_string(&record, "type", type);
+        record_set_string(&record, "type", a->ctl->verb->name);
         record_set_name(&record, "path", path);
         record_set_string(&record, "state", f->kind == FAILURE_NONE ? "done" : "failed");
         record_set_number(&record, "entries_done", a->entries_done);
@@ -90,50 +92,52 @@ static int list_add(RecordList *l, const char *type, const char *path, const Ans
         return record_list_take(l, &record);
 }
 
-static void print_summary(const Ctl *c, const char *type, const char *path, const Answer *a) {
+static void print_summary(const char *path, const Answer *a) {
+        const Ctl *c = a->ctl;
         _cleanup_free_ char *safe = utf8_escape_line(path);
 
         if (c->options.json == JSON_OFF && !options_have(&c->options, OPTION_QUIET))
                 (void) printf(
-                        "%sd '%s': %" PRIu64 " entr%s\n", type, safe ?: "?", a->entries_done,
+                        "%sd '%s': %" PRIu64 " entr%s\n", c->verb->name, safe ?: "?", a->entries_done,
                         PLURAL_Y(a->entries_done));
 }
 
-static int run_one(Ctl *c, const char *type, const char *upper, const char *argument, RecordList *l) {
+static int run_one(Ctl *c, const char *upper, const char *argument, RecordList *l) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
         Answer a = { .ctl = c };
         WireRequest q = { 0 };
         int r;
 
-        request_fill(&q, &c->options, type, upper, argument + strspn(argument, "/"));
+        request_fill(&q, c, upper, argument + strspn(argument, "/"));
         /* It removes what it made beside the upper, and keeps the old tree until then. */
         r = local_worker_run(&q, LOCAL_WORKER_FINISH, on_record, &a, &f);
         if (r < 0)
-                print_error("cannot %s '%s': %s", type, argument, f.message ?: strerror(-r));
+                print_error("cannot %s '%s': %s", c->verb->name, argument, f.message ?: strerror(-r));
         else
-                print_summary(c, type, argument, &a);
-        if (list_add(l, type, argument, &a, &f) < 0)
+                print_summary(argument, &a);
+        if (list_add(l, argument, &a, &f) < 0)
                 return print_oom();
         return r < 0 ? EXIT_CODE_FAILURE : EXIT_CODE_OK;
 }
 
-int local_job(Ctl *c, const char *type, int argc, char **argv) {
+int local_job(Ctl *c, int argc, char **argv) {
         _cleanup_record_list_ RecordList l = { 0 };
         _cleanup_free_ char *upper = NULL;
-        int code = check_options(c, type);
+        int code = check_options(c);
 
         if (code != 0)
                 return code;
         upper = realpath(c->options.upper, NULL);
         if (!upper) {
                 print_error(
-                        "%s: cannot open the upper layer '%s': %s", type, c->options.upper, strerror(errno));
+                        "%s: cannot open the upper layer '%s': %s", c->verb->name, c->options.upper,
+                        strerror(errno));
                 return EXIT_CODE_NOT_MANAGED;
         }
         /* The worker gets Ctrl-C as well, and ends by itself; ending before it would kill it. */
         (void) signal(SIGINT, SIG_IGN);
         for (int i = 0; i < argc; i++) {
-                int r = run_one(c, type, upper, argv[i], &l);
+                int r = run_one(c, upper, argv[i], &l);
 
                 code = code == EXIT_CODE_OK ? r : code;
         }

@@ -7,6 +7,6 @@
 
 #include "ctl/ctl.h"
 
-/* type: "finalize" or "unfinalize"; paths are relative to the root of the overlay. Blocks until all are
+/* The verb is finalize or unfinalize; paths are relative to the root of the overlay. Blocks until all are
  * done. Returns an ExitCode, after a message if it is not 0. */
-int local_job(Ctl *c, const char *type, int argc, char **argv);
+int local_job(Ctl *c, int argc, char **argv);

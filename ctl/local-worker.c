@@ -69,14 +69,6 @@ static void worker_leave(pid_t pid) {
         (void) fd_close(p.fd);
 }
 
-static int result_to_failure(const WireRecord *wire, Failure *reterr) {
-        FailureKind k = failure_kind_from_string(wire->name);
-
-        if (k == FAILURE_NONE)
-                return 0;
-        return failure_set(reterr, k < 0 ? FAILURE_FAILED : k, wire->error, "%s", wire->text);
-}
-
 static int receive(int fd, local_worker_func func, void *userdata, Failure *reterr) {
         _cleanup_free_ WireRecord *wire = malloc(sizeof(*wire));
         int r = wire ? 1 : -ENOMEM;
@@ -85,7 +77,7 @@ static int receive(int fd, local_worker_func func, void *userdata, Failure *rete
                 int k = func(wire, userdata);
 
                 if (k >= 0 && wire->kind == WIRE_RESULT)
-                        return result_to_failure(wire, reterr);
+                        return wire_result(wire, reterr);
                 r = k < 0 ? k : 1;
         }
         return r < 0 ? failure_set_errno(reterr, r, "cannot read the worker's answer")

@@ -36,6 +36,7 @@ static int dispatch(Ctl *c, int argc, char **argv) {
                         return EXIT_CODE_USAGE;
                 }
         }
+        c->verb = v;
         return v->run(c, n, argc > 0 ? argv + 1 : argv);
 }
 

@@ -79,12 +79,9 @@ static int parse_data(Options *o, const char *s, char **reterr) {
 }
 
 static int add_states(Options *o, const char *s, char **reterr) {
-        const char **l = reallocarray(o->states, o->n_states + 1, sizeof(*l));
-
-        if (!l)
+        if (!ARRAY_GROW(o->states, o->n_states))
                 return -ENOMEM;
-        o->states = l;
-        l[o->n_states++] = s;
+        o->states[o->n_states++] = s;
         return 0;
 }
 

@@ -8,9 +8,8 @@
 
 static int read_string(sd_bus_message *m, char type, Value *ret) {
         const char *s;
-        int r;
+        int r = sd_bus_message_read_basic(m, type, &s);
 
-        r = sd_bus_message_read_basic(m, type, &s);
         if (r < 0)
                 return r;
         *ret = (Value){ .type = VALUE_STRING, .string = strdup(s) };
@@ -29,9 +28,8 @@ static int read_integer(sd_bus_message *m, char type, Value *ret) {
                 uint64_t t;
         } v = { 0 };
         int64_t s = 0;
-        int r;
+        int r = sd_bus_message_read_basic(m, type, &v);
 
-        r = sd_bus_message_read_basic(m, type, &v);
         if (r < 0)
                 return r;
         if (type == 'n' || type == 'i' || type == 'x')
@@ -62,9 +60,8 @@ static int read_boolean(sd_bus_message *m, Value *ret) {
 
 static int read_strings(sd_bus_message *m, Value *ret) {
         char **l = NULL;
-        int r;
+        int r = sd_bus_message_read_strv(m, &l);
 
-        r = sd_bus_message_read_strv(m, &l);
         if (r < 0)
                 return r;
         if (!l)
@@ -76,9 +73,8 @@ static int read_strings(sd_bus_message *m, Value *ret) {
 static int read_dict(sd_bus_message *m, Value *ret) {
         _cleanup_record_ Record record = { 0 };
         RecordList l = { 0 };
-        int r;
+        int r = record_read(&record, m);
 
-        r = record_read(&record, m);
         if (r >= 0)
                 r = record_list_take(&l, &record);
         if (r < 0)
@@ -89,9 +85,8 @@ static int read_dict(sd_bus_message *m, Value *ret) {
 
 static int read_dicts(sd_bus_message *m, Value *ret) {
         _cleanup_record_list_ RecordList l = { 0 };
-        int r;
+        int r = record_list_read(&l, m);
 
-        r = record_list_read(&l, m);
         if (r < 0)
                 return r;
         *ret = (Value){ .type = VALUE_RECORDS, .list = TAKE_STRUCT(l) };
@@ -104,15 +99,30 @@ static bool is_dict(const char *contents) {
                 strchr("vustbxi", contents[2]);
 }
 
+static int read_value(sd_bus_message *m, Value *ret);
+
+static int read_variant(sd_bus_message *m, const char *contents, Value *ret) {
+        int r = sd_bus_message_enter_container(m, 'v', contents), found;
+
+        if (r < 0)
+                return r;
+        found = read_value(m, ret);
+        if (found < 0)
+                return found;
+        r = sd_bus_message_exit_container(m);
+        return r < 0 ? r : found;
+}
+
 /* 1 and *ret set; 0 and skipped when JSON has no word for it. */
 static int read_value(sd_bus_message *m, Value *ret) {
         const char *contents;
         char type;
-        int r;
+        int r = sd_bus_message_peek_type(m, &type, &contents);
 
-        r = sd_bus_message_peek_type(m, &type, &contents);
         if (r <= 0)
                 return r < 0 ? r : -EBADMSG;
+        if (type == 'v')
+                return read_variant(m, contents, ret);
         if (strchr("sog", type))
                 return read_string(m, type, ret);
         if (strchr("ynqiuxt", type))
@@ -129,50 +139,31 @@ static int read_value(sd_bus_message *m, Value *ret) {
         return r < 0 ? r : 0;
 }
 
-static int read_variant(sd_bus_message *m, Value *ret) {
-        const char *contents;
-        char type;
-        int r, found;
-
-        r = sd_bus_message_peek_type(m, &type, &contents);
-        if (r <= 0)
-                return r < 0 ? r : -EBADMSG;
-        if (type != 'v')
-                return read_value(m, ret);
-        r = sd_bus_message_enter_container(m, 'v', contents);
-        if (r < 0)
-                return r;
-        found = read_value(m, ret);
-        if (found < 0)
-                return found;
-        r = sd_bus_message_exit_container(m);
-        return r < 0 ? r : found;
-}
-
-static int read_entry(Record *record, sd_bus_message *m) {
-        _cleanup_free_ char *key = NULL;
-        const char *name;
+int record_read_value(Record *record, const char *key, sd_bus_message *m) {
         Value v;
-        int r;
+        int r = read_value(m, &v);
 
-        r = sd_bus_message_read_basic(m, 's', &name);
-        if (r < 0)
-                return r;
-        key = record_key_from_property(name);
-        if (!key)
-                return -ENOMEM;
-        r = read_variant(m, &v);
         if (r > 0)
                 record_take(record, key, v);
         return r < 0 ? r : record_error(record);
 }
 
+static int read_entry(Record *record, sd_bus_message *m) {
+        _cleanup_free_ char *key = NULL;
+        const char *name;
+        int r = sd_bus_message_read_basic(m, 's', &name);
+
+        if (r < 0)
+                return r;
+        key = record_key_from_property(name);
+        return key ? record_read_value(record, key, m) : -ENOMEM;
+}
+
 int record_read(Record *record, sd_bus_message *m) {
         const char *contents, *entry;
         char type;
-        int r;
+        int r = sd_bus_message_peek_type(m, &type, &contents);
 
-        r = sd_bus_message_peek_type(m, &type, &contents);
         if (r <= 0)
                 return r < 0 ? r : -EBADMSG;
         if (type != 'a' || !is_dict(contents))
@@ -191,9 +182,8 @@ int record_read(Record *record, sd_bus_message *m) {
 int record_list_read(RecordList *l, sd_bus_message *m) {
         const char *contents;
         char type;
-        int r;
+        int r = sd_bus_message_peek_type(m, &type, &contents);
 
-        r = sd_bus_message_peek_type(m, &type, &contents);
         if (r <= 0)
                 return r < 0 ? r : -EBADMSG;
         if (type != 'a')

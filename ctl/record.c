@@ -54,7 +54,7 @@ static Field *record_find(const Record *r, const char *key) {
 }
 
 void record_take(Record *r, const char *key, Value v) {
-        Field *f = record_find(r, key), *fields;
+        Field *f = record_find(r, key);
         char *k;
 
         if (f) {
@@ -63,15 +63,13 @@ void record_take(Record *r, const char *key, Value v) {
                 return;
         }
         k = strdup(key);
-        fields = k ? reallocarray(r->fields, r->n + 1, sizeof(*fields)) : NULL;
-        if (!fields) {
+        if (!k || !ARRAY_GROW(r->fields, r->n)) {
                 r->is_incomplete = true;
                 free(k);
                 value_done(&v);
                 return;
         }
-        r->fields = fields;
-        fields[r->n++] = (Field){ .key = k, .value = v };
+        r->fields[r->n++] = (Field){ .key = k, .value = v };
 }
 
 static void take_string(Record *r, const char *key, char *s) {
@@ -180,20 +178,24 @@ void record_drop_unknown(Record *r) {
 }
 
 int record_list_take(RecordList *l, Record *r) {
-        Record *items = r->is_incomplete ? NULL : reallocarray(l->items, l->n + 1, sizeof(*items));
-
-        if (!items) {
+        if (r->is_incomplete || !ARRAY_GROW(l->items, l->n)) {
                 record_done(r);
                 return -ENOMEM;
         }
-        l->items = items;
-        items[l->n++] = TAKE_STRUCT(*r);
+        l->items[l->n++] = TAKE_STRUCT(*r);
         return 0;
 }
 
-void record_list_sort(RecordList *l, record_compare_func compare) {
+static int compare(const void *a, const void *b, void *key) {
+        uint64_t x = record_get_number(a, key, 0), y = record_get_number(b, key, 0);
+        int r = strcmp(record_get_string(a, key) ?: "", record_get_string(b, key) ?: "");
+
+        return r != 0 ? r : x < y ? -1 : x > y;
+}
+
+void record_list_sort(RecordList *l, const char *key) {
         if (l->n > 1)
-                qsort(l->items, l->n, sizeof(*l->items), compare);
+                qsort_r(l->items, l->n, sizeof(*l->items), compare, (void *) key);
 }
 
 char *record_key_from_property(const char *name) {

@@ -82,13 +82,15 @@ void record_drop_unknown(Record *r);
 
 /* Appends *r to the list and empties it. -ENOMEM, also for one that is incomplete. */
 int record_list_take(RecordList *l, Record *r);
-typedef int (*record_compare_func)(const void *, const void *);
-void record_list_sort(RecordList *l, record_compare_func compare);
+/* By the text or the number under the key. */
+void record_list_sort(RecordList *l, const char *key);
 
 /* Reads an a{sv} (or a{su}, a{st}, a{ss}) from the message into *r, replacing what is there. Names of
  * properties become keys: QueuedUSec -> queued_usec. Values of types JSON has no word for are skipped.
  * Negative errno. */
 int record_read(Record *r, sd_bus_message *m);
+/* Reads one value of any of those types, or a variant of it. */
+int record_read_value(Record *r, const char *key, sd_bus_message *m);
 /* Reads an aa{sv}. */
 int record_list_read(RecordList *l, sd_bus_message *m);
 /* The key a property name stands for; allocated. */

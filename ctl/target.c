@@ -72,7 +72,6 @@ static int set_below(const Record *overlay, const char *path, char **ret_below) 
 }
 
 int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_name, char **ret_below) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };
         _cleanup_free_ char *path = NULL;
         const Record *overlay;
@@ -87,9 +86,9 @@ int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_n
         r = path_resolve(c, what, argument, &path);
         if (r != 0)
                 return r;
-        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &list);
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &list);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "%s '%s'", what, argument);
+                return client_report(&c->client, r, "%s '%s'", what, argument);
         overlay = overlay_find(&list, path);
         if (!overlay || !record_get_string(overlay, "name")) {
                 print_error("cannot %s '%s': it is not on an overlay that ovlfind manages", what, argument);
@@ -97,4 +96,22 @@ int overlay_resolve(Ctl *c, const char *what, const char *argument, char **ret_n
         }
         *ret_name = strdup(record_get_string(overlay, "name"));
         return *ret_name ? set_below(overlay, path, ret_below) : print_oom();
+}
+
+int directory_get(Ctl *c, const char *what, const char *argument, Record *ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_record_ Record record = { 0 };
+        _cleanup_free_ char *path = NULL;
+        int r = path_resolve(c, what, argument, &path);
+
+        if (r != 0)
+                return r;
+        r = client_call(&c->client, "GetDirectory", &reply, "s", path);
+        if (r >= 0)
+                r = record_read(&record, reply);
+        if (r < 0)
+                return client_report(&c->client, r, "%s '%s'", what, argument);
+        record_drop_unknown(&record);
+        *ret = TAKE_STRUCT(record);
+        return 0;
 }

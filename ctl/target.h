@@ -19,6 +19,9 @@ int path_resolve(const Ctl *c, const char *what, const char *argument, char **re
  * is a name or resolved. */
 const Record *overlay_find(const RecordList *list, const char *argument) _pure_;
 
+/* The state of the directory at a path, looked at anew. 0, or the exit code after a message. */
+int directory_get(Ctl *c, const char *what, const char *argument, Record *ret);
+
 /* Name of the overlay an argument means, for methods that take a name; asks the daemon when it is a path.
  * *ret_below (may be NULL) is set to the path when it lies below the mount point, else to NULL. 0, or the
  * exit code after a message. */

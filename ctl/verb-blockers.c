@@ -13,14 +13,10 @@
 #include "dbus/names.h"
 
 /* Asks about one overlay or path; appends to *l. */
-static int add_blockers(Ctl *c, const char *subject, sd_bus_error *reterr, RecordList *l) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+static int add_blockers(Ctl *c, const char *subject, RecordList *l) {
         _cleanup_record_list_ RecordList blockers = { 0 };
-        int r;
+        int r = client_call_list(&c->client, "ListBlockers", &blockers, "s", subject);
 
-        r = client_call(&c->client, "ListBlockers", reterr, &reply, "s", subject);
-        if (r >= 0)
-                r = client_read_list(reply, &blockers);
         for (size_t i = 0; i < blockers.n && r >= 0; i++) {
                 /* 0 stands for nobody in particular. */
                 if (record_get_number(&blockers.items[i], "pid", 0) == 0) {
@@ -58,7 +54,6 @@ static int print_blockers(Ctl *c, RecordList *l) {
 }
 
 static int blockers_of_one(Ctl *c, const char *argument) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList l = { 0 };
         _cleanup_free_ char *path = NULL;
         int r;
@@ -68,29 +63,27 @@ static int blockers_of_one(Ctl *c, const char *argument) {
                 if (r != 0)
                         return r;
         }
-        r = add_blockers(c, path ?: argument, &e, &l);
+        r = add_blockers(c, path ?: argument, &l);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "list blockers of '%s'", argument);
+                return client_report(&c->client, r, "list blockers of '%s'", argument);
         return print_blockers(c, &l);
 }
 
 static int blockers_of_all(Ctl *c) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList overlays = { 0 }, l = { 0 };
-        int r;
+        int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &overlays);
 
-        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "list blockers");
+                return client_report(&c->client, r, "list blockers");
         for (size_t i = 0; i < overlays.n; i++) {
                 const char *name = record_get_string(&overlays.items[i], "name");
 
                 if (!name ||
                     record_is(&overlays.items[i], "state", "absent")) /* nobody uses what is not mounted */
                         continue;
-                r = add_blockers(c, name, &e, &l);
+                r = add_blockers(c, name, &l);
                 if (r < 0)
-                        return (int) client_report(&c->client, &e, r, "list blockers of '%s'", name);
+                        return client_report(&c->client, r, "list blockers of '%s'", name);
         }
         return print_blockers(c, &l);
 }

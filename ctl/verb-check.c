@@ -17,15 +17,10 @@
 #define ID_WIDTH_MAX 24
 
 /* Asks the daemon about one overlay; appends to *l. */
-static int
-remote_check(Ctl *c, const char *subject, const char *overlay, sd_bus_error *reterr, RecordList *l) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+static int remote_check(Ctl *c, const char *subject, const char *overlay, RecordList *l) {
         _cleanup_record_list_ RecordList checks = { 0 };
-        int r;
+        int r = client_call_list(&c->client, "Check", &checks, "s", subject);
 
-        r = client_call(&c->client, "Check", reterr, &reply, "s", subject);
-        if (r >= 0)
-                r = client_read_list(reply, &checks);
         for (size_t i = 0; i < checks.n && r >= 0; i++) {
                 if (record_is(&checks.items[i], "advice", ""))
                         record_remove(&checks.items[i], "advice");
@@ -115,9 +110,9 @@ static int check_local(Ctl *c, const char *argument, const char *path) {
 }
 
 static int check_one(Ctl *c, const char *argument) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList l = { 0 };
         _cleanup_free_ char *path = NULL;
+        const sd_bus_error *e = &c->client.error;
         bool is_path = argument_is_path(argument);
         ExitCode code;
         int r;
@@ -127,31 +122,29 @@ static int check_one(Ctl *c, const char *argument) {
                 if (r != 0)
                         return r;
         }
-        r = remote_check(c, path ?: argument, /* overlay= */ NULL, &e, &l);
+        r = remote_check(c, path ?: argument, /* overlay= */ NULL, &l);
         if (r >= 0)
                 return report(c, &l);
-        code = sd_bus_error_is_set(&e) ? exit_code_from_error_name(e.name) : EXIT_CODE_UNREACHABLE;
+        code = sd_bus_error_is_set(e) ? exit_code_from_error_name(e->name) : EXIT_CODE_UNREACHABLE;
         if (is_path && !endpoint_is_remote(&c->client.endpoint) &&
             (code == EXIT_CODE_UNREACHABLE || code == EXIT_CODE_NOT_MANAGED))
                 return check_local(c, argument, path);
-        return (int) client_report(&c->client, &e, r, "check '%s'", argument);
+        return client_report(&c->client, r, "check '%s'", argument);
 }
 
 static int check_all(Ctl *c) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList overlays = { 0 }, l = { 0 };
-        int r;
+        int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &overlays);
 
-        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
         if (r < 0)
-                return (int) client_report(
-                        &c->client, &e, r, "check all overlays (name a mount point to do without a daemon)");
+                return client_report(
+                        &c->client, r, "check all overlays (name a mount point to do without a daemon)");
         for (size_t i = 0; i < overlays.n; i++) {
                 const char *name = record_get_string(&overlays.items[i], "name");
 
-                r = name ? remote_check(c, name, name, &e, &l) : 0;
+                r = name ? remote_check(c, name, name, &l) : 0;
                 if (r < 0)
-                        return (int) client_report(&c->client, &e, r, "check '%s'", name);
+                        return client_report(&c->client, r, "check '%s'", name);
         }
         if (overlays.n == 0 && ctl_want_legend(c))
                 (void) puts("No overlays configured.");

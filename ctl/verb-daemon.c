@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* reload, log-level */
-#include <string.h>
 
 #include "base/utf8.h"
 #include "ctl/json.h"
@@ -8,11 +7,9 @@
 #include "dbus/names.h"
 
 int verb_reload(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-        int r;
+        int r = client_call(&c->client, "Reload", /* ret= */ NULL, NULL);
 
-        r = client_call(&c->client, "Reload", &e, /* ret= */ NULL, NULL);
-        return r < 0 ? (int) client_report(&c->client, &e, r, "reload the configuration") : EXIT_CODE_OK;
+        return r < 0 ? client_report(&c->client, r, "reload the configuration") : EXIT_CODE_OK;
 }
 
 static int print_log_level(Ctl *c, const char *level) {
@@ -30,23 +27,20 @@ static int print_log_level(Ctl *c, const char *level) {
 }
 
 int verb_log_level(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *level = NULL;
-        int r;
+        int r = client_acquire(&c->client);
 
-        r = client_acquire(&c->client);
         if (argc > 0) {
                 if (r >= 0)
                         r = sd_bus_set_property(
                                 c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH,
-                                LOG_CONTROL_INTERFACE, "LogLevel", &e, "s", argv[0]);
-                return r < 0 ? (int) client_report(&c->client, &e, r, "set the log level to '%s'", argv[0])
+                                LOG_CONTROL_INTERFACE, "LogLevel", &c->client.error, "s", argv[0]);
+                return r < 0 ? client_report(&c->client, r, "set the log level to '%s'", argv[0])
                              : EXIT_CODE_OK;
         }
         if (r >= 0)
                 r = sd_bus_get_property_string(
                         c->client.bus, OVLFIND_BUS_NAME, LOG_CONTROL_OBJECT_PATH, LOG_CONTROL_INTERFACE,
-                        "LogLevel", &e, &level);
-        return r < 0 ? (int) client_report(&c->client, &e, r, "read the log level")
-                     : print_log_level(c, level);
+                        "LogLevel", &c->client.error, &level);
+        return r < 0 ? client_report(&c->client, r, "read the log level") : print_log_level(c, level);
 }

@@ -19,10 +19,6 @@ static char *since_text(const Record *r) {
         return usec > 0 ? format_timestamp(usec) : strdup("");
 }
 
-static int compare_paths(const void *a, const void *b) {
-        return strcmp(record_get_string(a, "path") ?: "", record_get_string(b, "path") ?: "");
-}
-
 #define STATES "merged, copying, copied-up, pending, finalized, stale, gone, broken, excluded, local"
 
 static bool is_state(const char *s) {
@@ -30,19 +26,14 @@ static bool is_state(const char *s) {
 }
 
 /* The filter is the daemon's where it can be: a list of one state and the path. */
-static int
-list_directories(Ctl *c, const char *overlay, const char *below, sd_bus_error *reterr, RecordList *ret) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+static int list_directories(Ctl *c, const char *overlay, const char *below, RecordList *ret) {
         const char *state =
                 c->options.n_states == 1 && !strchr(c->options.states[0], ',') ? c->options.states[0] : NULL;
-        int r;
 
         /* As many pairs count as the number before them says. */
-        r = client_call(
-                &c->client, "ListDirectories", reterr, &reply, "sa{sv}", overlay,
-                (state != NULL) + (below != NULL), state ? "state" : "path", "s", state ?: below, "path",
-                "s", below);
-        return r < 0 ? r : client_read_list(reply, ret);
+        return client_call_list(
+                &c->client, "ListDirectories", ret, "sa{sv}", overlay, (state != NULL) + (below != NULL),
+                state ? "state" : "path", "s", state ?: below, "path", "s", below);
 }
 
 static bool is_wanted(const Ctl *c, const Record *r) {
@@ -79,12 +70,10 @@ static int print_directories(Ctl *c, RecordList *list) {
 }
 
 int verb_directories(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *overlay = NULL, *below = NULL;
         _cleanup_record_list_ RecordList list = { 0 };
-        int r;
+        int r = options_validate_states(&c->options, is_state, STATES);
 
-        r = options_validate_states(&c->options, is_state, STATES);
         if (r != 0)
                 return r;
         if (argc > 0) {
@@ -92,33 +81,24 @@ int verb_directories(Ctl *c, int argc, char **argv) {
                 if (r != 0)
                         return r;
         }
-        r = list_directories(c, overlay ?: "", below, &e, &list);
+        r = list_directories(c, overlay ?: "", below, &list);
         if (r < 0)
-                return (int) client_report(
-                        &c->client, &e, r, "list directories%s%s%s", argc > 0 ? " of '" : "",
+                return client_report(
+                        &c->client, r, "list directories%s%s%s", argc > 0 ? " of '" : "",
                         argc > 0 ? argv[0] : "", argc > 0 ? "'" : "");
         keep_wanted(c, &list);
-        record_list_sort(&list, compare_paths);
+        record_list_sort(&list, "path");
         return print_directories(c, &list);
 }
 
 int verb_is_finalized(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };
         _cleanup_record_ Record record = { 0 };
-        _cleanup_free_ char *path = NULL, *state = NULL;
-        int r, code;
+        _cleanup_free_ char *state = NULL;
+        int code, r = directory_get(c, "look at", argv[0], &record);
 
-        r = path_resolve(c, "look at", argv[0], &path);
         if (r != 0)
                 return r;
-        r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);
-        if (r >= 0)
-                r = record_read(&record, reply);
-        if (r < 0)
-                return (int) client_report(&c->client, &e, r, "look at '%s'", argv[0]);
-        record_drop_unknown(&record);
         state = utf8_escape_line(record_get_string(&record, "state") ?: "unknown");
         if (!state)
                 return print_oom();

@@ -12,19 +12,13 @@
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 
-/* A verb, in the words each needs. */
-typedef struct Kind {
-        const char *type;
-        const char *member;
-} Kind;
-
-static int resolve_overlay(const Kind *k, const RecordList *overlays, const char *name, char **ret) {
+static int resolve_overlay(const Verb *v, const RecordList *overlays, const char *name, char **ret) {
         const Record *o = overlay_find(overlays, name);
         const char *point = o ? record_get_string(o, "mount_point") : NULL;
 
         if (!point) {
                 print_error(
-                        "cannot %s '%s': there is no overlay of that name (a path has a '/')", k->type,
+                        "cannot %s '%s': there is no overlay of that name (a path has a '/')", v->name,
                         name);
                 return EXIT_CODE_NOT_MANAGED;
         }
@@ -34,16 +28,15 @@ static int resolve_overlay(const Kind *k, const RecordList *overlays, const char
 
 /* With overlays names of them count, too. All paths must be there before any job starts: half a command line
  * is what nobody asked for. */
-static int
-resolve_all(Ctl *c, const Kind *k, const RecordList *overlays, int argc, char **argv, char ***ret) {
+static int resolve_all(Ctl *c, const RecordList *overlays, int argc, char **argv, char ***ret) {
         _cleanup_strv_free_ char **paths = calloc((size_t) argc + 1, sizeof(*paths));
 
         if (!paths)
                 return print_oom();
         for (int i = 0; i < argc; i++) {
                 int code = overlays && !argument_is_path(argv[i])
-                        ? resolve_overlay(k, overlays, argv[i], &paths[i])
-                        : path_resolve(c, k->type, argv[i], &paths[i]);
+                        ? resolve_overlay(c->verb, overlays, argv[i], &paths[i])
+                        : path_resolve(c, c->verb->name, argv[i], &paths[i]);
 
                 if (code != 0)
                         return code;
@@ -52,46 +45,44 @@ resolve_all(Ctl *c, const Kind *k, const RecordList *overlays, int argc, char **
         return 0;
 }
 
-static int run_paths(Ctl *c, const Kind *k, int argc, char **argv, char **paths) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+static int run_paths(Ctl *c, int argc, char **argv, char **paths) {
         _cleanup_(job_wait_freep) JobWait *w = NULL;
         int r, code = EXIT_CODE_OK, ended;
 
-        r = job_wait_new(c, k->type, &w, &e);
+        r = job_wait_new(c, &w);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "%s '%s'", k->type, argv[0]);
+                return client_report(&c->client, r, "%s '%s'", c->verb->name, argv[0]);
         for (int i = 0; i < argc; i++) {
-                r = job_start(c, w, k->type, k->member, paths[i], argv[i]);
+                r = job_start(c, w, paths[i], argv[i]);
                 code = code == EXIT_CODE_OK ? r : code;
                 if (r == EXIT_CODE_UNREACHABLE)
                         break;
         }
         if (job_wait_count(w) == 0)
                 return code;
-        ended = job_run(c, k->type, w);
+        ended = job_run(c, w);
         return code == EXIT_CODE_OK ? ended : code;
 }
 
-static int run(Ctl *c, const Kind *k, int argc, char **argv) {
+int verb_paths(Ctl *c, int argc, char **argv) {
         _cleanup_strv_free_ char **paths = NULL;
         int r;
 
         if (options_have(&c->options, OPTION_OFFLINE | OPTION_UPPER | OPTION_LOWER))
-                return local_job(c, k->type, argc, argv);
-        r = resolve_all(c, k, /* overlays= */ NULL, argc, argv, &paths);
-        return r != 0 ? r : run_paths(c, k, argc, argv, paths);
+                return local_job(c, argc, argv);
+        r = resolve_all(c, /* overlays= */ NULL, argc, argv, &paths);
+        return r != 0 ? r : run_paths(c, argc, argv, paths);
 }
 
 /* Names of overlays count as well as paths, and no argument means all of them. */
-static int run_overlays(Ctl *c, const Kind *k, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+int verb_overlays(Ctl *c, int argc, char **argv) {
         _cleanup_record_list_ RecordList overlays = { 0 };
         _cleanup_strv_free_ char **paths = NULL;
         _cleanup_free_ char **names = NULL;
-        int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &overlays);
+        int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &overlays);
 
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "%s", k->type);
+                return client_report(&c->client, r, "%s", c->verb->name);
         if (argc == 0) {
                 names = calloc(overlays.n + 1, sizeof(*names));
                 for (size_t i = 0; names && i < overlays.n; i++)
@@ -106,37 +97,11 @@ static int run_overlays(Ctl *c, const Kind *k, int argc, char **argv) {
                         (void) puts("No overlays configured.");
                 return EXIT_CODE_OK;
         }
-        r = resolve_all(c, k, &overlays, argc, argv, &paths);
-        return r != 0 ? r : run_paths(c, k, argc, argv, paths);
-}
-
-int verb_finalize(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "finalize", "Finalize" };
-
-        return run(c, &kind, argc, argv);
-}
-
-int verb_unfinalize(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "unfinalize", "Unfinalize" };
-
-        return run(c, &kind, argc, argv);
-}
-
-int verb_refresh(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "refresh", "Refresh" };
-
-        return run(c, &kind, argc, argv);
-}
-
-int verb_prune(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "prune", "Prune" };
-
-        return run_overlays(c, &kind, argc, argv);
+        r = resolve_all(c, &overlays, argc, argv, &paths);
+        return r != 0 ? r : run_paths(c, argc, argv, paths);
 }
 
 int verb_verify(Ctl *c, int argc, char **argv) {
-        static const Kind kind = { "verify", "Verify" };
-
         return options_have(&c->options, OPTION_OFFLINE) ? verify_offline(c, argc, argv)
-                                                         : run_overlays(c, &kind, argc, argv);
+                                                         : verb_overlays(c, argc, argv);
 }

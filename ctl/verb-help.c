@@ -124,9 +124,8 @@ int verb_version(Ctl *c, int argc, char **argv) {
         _cleanup_record_list_ RecordList list = { 0 };
         /* --version is about this program alone. */
         _cleanup_free_ char *version = options_have(&c->options, OPTION_VERSION) ? NULL : daemon_version(c);
-        int r;
+        int r = add_version(&list, "ovlfinctl", OVLFIND_VERSION);
 
-        r = add_version(&list, "ovlfinctl", OVLFIND_VERSION);
         if (r >= 0 && version)
                 r = add_version(&list, "ovlfind", version);
         if (r < 0)

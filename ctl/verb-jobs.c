@@ -2,7 +2,6 @@
 /* jobs, cancel, pause, resume. Jobs are read from the bus, one object each; one that is gone by then is
  * left out. To cancel and to pause are requests: what becomes of a job is not waited for. Several cancels
  * are all tried, and the first failure is the exit code. */
-#include <string.h>
 
 #include "base/states.h"
 #include "ctl/format.h"
@@ -31,21 +30,19 @@ static void keep_wanted(const Ctl *c, const char *overlay, RecordList *l) {
 }
 
 int verb_jobs(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };
         _cleanup_free_ char *overlay = NULL;
-        int r;
+        int r = options_validate_states(&c->options, is_state, STATES);
 
-        r = options_validate_states(&c->options, is_state, STATES);
         if (r == 0 && argc > 0)
                 r = overlay_resolve(c, "list jobs of", argv[0], &overlay, /* ret_below= */ NULL);
         if (r != 0)
                 return r;
-        r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, &e, &list);
+        r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, &list);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "list the jobs");
+                return client_report(&c->client, r, "list the jobs");
         keep_wanted(c, overlay, &list);
-        record_list_sort(&list, job_compare);
+        record_list_sort(&list, "id");
         return job_print_table(c, &list);
 }
 
@@ -59,13 +56,12 @@ int verb_cancel(Ctl *c, int argc, char **argv) {
                         return EXIT_CODE_USAGE;
                 }
         for (int i = 0; i < argc; i++) {
-                _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
                 int r;
 
                 (void) parse_u32(argv[i], &id);
-                r = client_call(&c->client, "CancelJob", &e, /* ret= */ NULL, "u", id);
+                r = client_call(&c->client, "CancelJob", /* ret= */ NULL, "u", id);
                 if (r < 0) {
-                        int k = (int) client_report(&c->client, &e, r, "cancel job %u", id);
+                        int k = client_report(&c->client, r, "cancel job %u", id);
 
                         code = code == EXIT_CODE_OK ? k : code;
                 }
@@ -73,26 +69,16 @@ int verb_cancel(Ctl *c, int argc, char **argv) {
         return code;
 }
 
-static int pause_or_resume(Ctl *c, const char *member, const char *what, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-        _cleanup_free_ char *overlay = NULL;
-        int r;
-
-        if (argc > 0) {
-                r = overlay_resolve(c, what, argv[0], &overlay, /* ret_below= */ NULL);
-                if (r != 0)
-                        return r;
-        }
-        r = client_call(&c->client, member, &e, /* ret= */ NULL, "s", overlay ?: "");
-        if (r < 0)
-                return (int) (argc > 0 ? client_report(&c->client, &e, r, "%s '%s'", what, argv[0]) : client_report(&c->client, &e, r, "%s", what));
-        return EXIT_CODE_OK;
-}
-
 int verb_pause(Ctl *c, int argc, char **argv) {
-        return pause_or_resume(c, "Pause", "pause", argc, argv);
-}
+        const char *what = c->verb->name;
+        _cleanup_free_ char *overlay = NULL;
+        int r = argc > 0 ? overlay_resolve(c, what, argv[0], &overlay, /* ret_below= */ NULL) : 0;
 
-int verb_resume(Ctl *c, int argc, char **argv) {
-        return pause_or_resume(c, "Resume", "resume", argc, argv);
+        if (r != 0)
+                return r;
+        r = client_call(&c->client, c->verb->member, /* ret= */ NULL, "s", overlay ?: "");
+        if (r >= 0)
+                return EXIT_CODE_OK;
+        return argc > 0 ? client_report(&c->client, r, "%s '%s'", what, argv[0])
+                        : client_report(&c->client, r, "%s", what);
 }

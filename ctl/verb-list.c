@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* list: the overlays, a line each. */
 #include <libsmartcols.h>
-#include <string.h>
 
 #include "ctl/format.h"
 #include "ctl/state-color.h"
@@ -15,10 +14,6 @@ static char *finalized_text(const Record *r) {
         return format_count(counts->n > 0 ? record_get_number(&counts->items[0], "finalized", 0) : 0);
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(record_get_string(a, "name") ?: "", record_get_string(b, "name") ?: "");
-}
-
 int verb_list(Ctl *c, int argc, char **argv) {
         static const TableColumn columns[] = {
                 { "NAME", "name", 0, NULL, NULL },
@@ -28,13 +23,11 @@ int verb_list(Ctl *c, int argc, char **argv) {
                 { "FINALIZED", "directories", SCOLS_FL_RIGHT, finalized_text, NULL },
                 { "REASON", "reason", SCOLS_FL_WRAP, NULL, NULL },
         };
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };
-        int r;
+        int r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &list);
 
-        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &e, &list);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "list the overlays");
-        record_list_sort(&list, compare_names);
+                return client_report(&c->client, r, "list the overlays");
+        record_list_sort(&list, "name");
         return table_answer(c, "overlays", "No overlays configured.", columns, ELEMENTSOF(columns), &list);
 }

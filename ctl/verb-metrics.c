@@ -66,14 +66,14 @@ static void snapshot_done(Snapshot *s) {
         record_list_done(&s->jobs);
 }
 
-static int snapshot_read(Ctl *c, Snapshot *s, sd_bus_error *reterr) {
+static int snapshot_read(Ctl *c, Snapshot *s) {
         int r;
 
         s->is_remote = endpoint_is_remote(&c->client.endpoint);
-        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, reterr, &s->manager);
+        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, &s->manager);
         if (r >= 0)
-                r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, reterr, &s->overlays);
-        return r < 0 ? r : client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, reterr, &s->jobs);
+                r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &s->overlays);
+        return r < 0 ? r : client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, &s->jobs);
 }
 
 /* A sample, with the keys that --json shows; a key says its unit. */
@@ -269,14 +269,13 @@ static void print_family(const Family *f, const RecordList *samples) {
 }
 
 int verb_metrics(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList all = { 0 };
         _cleanup_(snapshot_done) Snapshot s = { 0 };
         int r;
 
-        r = snapshot_read(c, &s, &e);
+        r = snapshot_read(c, &s);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "read the metrics");
+                return client_report(&c->client, r, "read the metrics");
         for (size_t i = 0; i < ELEMENTSOF(families) && r >= 0; i++) {
                 _cleanup_record_list_ RecordList samples = { 0 };
                 RecordList *l = c->options.json != JSON_OFF ? &all : &samples;

@@ -12,95 +12,32 @@
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 
-/* Names of the arguments of the manager's signals, in order. */
+/* Names of the arguments of signals, in order; more of them say nothing to people. */
 static const struct {
         const char *member;
         const char *keys[3];
 } signal_table[] = {
-        { "JobNew", { "id", "job", NULL } },
+        { "JobNew", { "id", "job" } },
         { "JobRemoved", { "id", "job", "result" } },
         { "DirectoryChanged", { "overlay", "path", "state" } },
         { "Remounted", { "overlay", "method", "usec" } },
+        { "PropertiesChanged", { "interface", "changed" } },
+        { "InterfacesAdded", { "object" } },
+        { "InterfacesRemoved", { "object" } },
 };
 
-static int read_argument(Record *r, const char *key, char type, sd_bus_message *m) {
-        uint64_t n = 0;
-        const char *s;
-        uint32_t u;
-        int k;
-
-        if (type == 's' || type == 'o') {
-                k = sd_bus_message_read_basic(m, type, &s);
-                if (k >= 0)
-                        record_set_string(r, key, s);
-                return k;
-        }
-        if (type == 'u') {
-                k = sd_bus_message_read_basic(m, type, &u);
-                n = u;
-        } else if (type == 't')
-                k = sd_bus_message_read_basic(m, type, &n);
-        else
-                return sd_bus_message_skip(m, NULL);
-        if (k >= 0)
-                record_set_number(r, key, n);
-        return k;
-}
-
-static int read_manager_signal(Record *r, sd_bus_message *m) {
-        const char *contents;
+/* As far as it can be. */
+static void read_signal(Record *r, sd_bus_message *m) {
+        const char *member = sd_bus_message_get_member(m);
         int k = 0;
-        char type;
-
-        for (size_t i = 0; i < ELEMENTSOF(signal_table); i++) {
-                if (strcmp(signal_table[i].member, sd_bus_message_get_member(m)) != 0)
-                        continue;
-                for (size_t j = 0; j < ELEMENTSOF(signal_table[i].keys) && signal_table[i].keys[j] && k >= 0;
-                     j++) {
-                        k = sd_bus_message_peek_type(m, &type, &contents);
-                        if (k <= 0)
-                                break;
-                        k = read_argument(r, signal_table[i].keys[j], type, m);
-                }
-        }
-        return k < 0 ? k : 0;
-}
-
-/* PropertiesChanged: which interface, and the new values as an object of their own. */
-static int read_properties(Record *r, sd_bus_message *m) {
-        _cleanup_record_ Record changed = { 0 };
-        RecordList l = { 0 };
-        const char *interface;
-        int k;
-
-        k = sd_bus_message_read_basic(m, 's', &interface);
-        if (k < 0)
-                return k;
-        record_set_string(r, "interface", interface);
-        k = record_read(&changed, m);
-        if (k >= 0)
-                k = record_list_take(&l, &changed);
-        if (k >= 0)
-                record_take(r, "changed", (Value){ .type = VALUE_RECORD, .list = l });
-        return k;
-}
-
-static int read_signal(Record *r, sd_bus_message *m) {
-        const char *member = sd_bus_message_get_member(m), *object;
-        int k;
 
         record_set_number(r, "time_usec", now_realtime_usec());
         record_set_string(r, "signal", member);
         record_set_string(r, "object", sd_bus_message_get_path(m));
-        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Properties", "PropertiesChanged"))
-                return read_properties(r, m);
-        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.ObjectManager", NULL)) {
-                k = sd_bus_message_read_basic(m, 'o', &object);
-                if (k >= 0)
-                        record_set_string(r, "object", object);
-                return k;
-        }
-        return read_manager_signal(r, m);
+        for (size_t i = 0; i < ELEMENTSOF(signal_table); i++)
+                for (size_t j = 0; j < ELEMENTSOF(signal_table[i].keys) && k >= 0; j++)
+                        if (signal_table[i].keys[j] && strcmp(signal_table[i].member, member) == 0)
+                                k = record_read_value(r, signal_table[i].keys[j], m);
 }
 
 /* " key=value key=value" */
@@ -149,11 +86,8 @@ static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *reterr) {
         _cleanup_record_ Record record = { 0 };
         Ctl *c = userdata;
 
-        /* A signal of a newer daemon with another shape is shown as far as it was understood. */
-        (void) read_signal(&record, m);
-        if (print_signal(c, &record) < 0)
-                return -ENOMEM;
-        return 0;
+        read_signal(&record, m);
+        return print_signal(c, &record);
 }
 
 /* The daemon came or went: not its own signal, but who watches wants to know. */
@@ -161,9 +95,8 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         _cleanup_record_ Record record = { 0 };
         const char *name, *old, *new;
         Ctl *c = userdata;
-        int r;
+        int r = sd_bus_message_read(m, "sss", &name, &old, &new);
 
-        r = sd_bus_message_read(m, "sss", &name, &old, &new);
         if (r < 0)
                 return r;
         record_set_number(&record, "time_usec", now_realtime_usec());
@@ -172,9 +105,8 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
 }
 
 static int subscribe(Ctl *c) {
-        int r;
+        int r = client_acquire(&c->client);
 
-        r = client_acquire(&c->client);
         if (r < 0)
                 return r;
         r = sd_bus_add_match(
@@ -211,16 +143,13 @@ static int stream(Ctl *c) {
 }
 
 int verb_monitor(Ctl *c, int argc, char **argv) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
-        int r;
+        int r = subscribe(c);
 
-        r = subscribe(c);
         if (r >= 0) /* starts the daemon when the bus can */
                 r = sd_bus_call_method(
                         c->client.bus, OVLFIND_BUS_NAME, OVLFIND_OBJECT_PATH, "org.freedesktop.DBus.Peer",
-                        "Ping", &e,
-                        /* reply= */ NULL, NULL);
+                        "Ping", &c->client.error, /* reply= */ NULL, NULL);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "monitor ovlfind");
+                return client_report(&c->client, r, "monitor ovlfind");
         return stream(c);
 }

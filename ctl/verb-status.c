@@ -339,34 +339,29 @@ static int print_daemon(Ctl *c, const Record *m, RecordList *overlays, RecordLis
         return overlay_table(c, overlays, jobs);
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(record_get_string(a, "name") ?: "", record_get_string(b, "name") ?: "");
-}
-
-static int fetch_lists(Ctl *c, RecordList *ret_overlays, RecordList *ret_jobs, sd_bus_error *reterr) {
+static int fetch_lists(Ctl *c, RecordList *ret_overlays, RecordList *ret_jobs) {
         int r;
 
-        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, reterr, ret_overlays);
+        r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, ret_overlays);
         if (r >= 0)
-                r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, reterr, ret_jobs);
+                r = client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, ret_jobs);
         if (r < 0)
                 return r;
-        record_list_sort(ret_overlays, compare_names);
-        record_list_sort(ret_jobs, job_compare);
+        record_list_sort(ret_overlays, "name");
+        record_list_sort(ret_jobs, "id");
         return 0;
 }
 
 static int status_daemon(Ctl *c) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList overlays = { 0 }, jobs = { 0 };
         _cleanup_record_ Record manager = { 0 };
         int r;
 
-        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, &e, &manager);
+        r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, &manager);
         if (r >= 0)
-                r = fetch_lists(c, &overlays, &jobs, &e);
+                r = fetch_lists(c, &overlays, &jobs);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "show the status");
+                return client_report(&c->client, r, "show the status");
         if (c->options.json != JSON_OFF)
                 return ctl_print_json(c, "overlays", &overlays) < 0 ? print_oom() : EXIT_CODE_OK;
         term_open_pager(&c->term);
@@ -390,33 +385,22 @@ static void subjects_done(Subjects *s) {
 }
 
 static int add_directory(Ctl *c, const char *argument, Subjects *s) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_ Record record = { 0 };
-        _cleanup_free_ char *path = NULL;
-        int r;
+        int r = directory_get(c, "show the status of", argument, &record);
 
-        r = path_resolve(c, "show the status of", argument, &path);
         if (r != 0)
                 return r;
-        r = client_call(&c->client, "GetDirectory", &e, &reply, "s", path);
-        if (r >= 0)
-                r = record_read(&record, reply);
-        if (r < 0)
-                return (int) client_report(&c->client, &e, r, "show the status of '%s'", argument);
-        record_drop_unknown(&record);
         return record_list_take(&s->found_directories, &record) < 0 ? print_oom() : EXIT_CODE_OK;
 }
 
 static int add_overlay(Ctl *c, const char *argument, Subjects *s) {
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         Record *overlay;
         int r;
 
         if (!s->are_listed) {
-                r = fetch_lists(c, &s->overlays, &s->jobs, &e);
+                r = fetch_lists(c, &s->overlays, &s->jobs);
                 if (r < 0)
-                        return (int) client_report(&c->client, &e, r, "show the status of '%s'", argument);
+                        return client_report(&c->client, r, "show the status of '%s'", argument);
                 s->are_listed = true;
         }
         overlay = (Record *) overlay_find(&s->overlays, argument);

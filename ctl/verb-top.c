@@ -70,17 +70,13 @@ static int print_hot(Ctl *c, RecordList *list, bool is_live) {
 
 /* One look. */
 static int look(Ctl *c, const char *overlay, bool is_live) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         _cleanup_record_list_ RecordList list = { 0 };
         uint32_t most = is_live ? screen_rows() - ROWS_BESIDE : 0;
         int r;
 
-        r = client_call(&c->client, "ListHot", &e, &reply, "su", overlay, most);
-        if (r >= 0)
-                r = client_read_list(reply, &list);
+        r = client_call_list(&c->client, "ListHot", &list, "su", overlay, most);
         if (r < 0)
-                return (int) client_report(&c->client, &e, r, "list the directories that are used most");
+                return client_report(&c->client, r, "list the directories that are used most");
         if (print_hot(c, &list, is_live) < 0)
                 return print_oom();
         /* Nobody reads any more: that is told once, at the end. */

@@ -17,6 +17,7 @@ typedef struct Verb {
         const char *arguments;
         const char *summary;
         verb_func *run;
+        const char *member; /* the manager's method behind it, where one function serves several verbs */
 } Verb;
 
 extern const Verb verb_table[];
@@ -27,7 +28,6 @@ const Verb *verb_find(const char *name) _pure_;
  * mean "all"); else -EINVAL and *reterr set to one line. */
 int verb_validate(const Verb *v, int argc, char **argv, const Options *o, char **reterr);
 
-verb_func verb_blockers, verb_cancel, verb_check, verb_directories, verb_finalize, verb_help,
-        verb_is_finalized, verb_jobs, verb_list, verb_log_level, verb_metrics, verb_monitor, verb_pause,
-        verb_prune, verb_refresh, verb_reload, verb_remount, verb_resume, verb_status, verb_top,
-        verb_unfinalize, verb_verify, verb_version;
+verb_func verb_blockers, verb_cancel, verb_check, verb_directories, verb_help, verb_is_finalized, verb_jobs,
+        verb_list, verb_log_level, verb_metrics, verb_monitor, verb_overlays, verb_paths, verb_pause,
+        verb_reload, verb_remount, verb_status, verb_top, verb_verify, verb_version;
