@@ -372,7 +372,9 @@ def test_tried_again_in_vain(scene):
     daemon = scene.daemon(soft=(overlay, {"CopyUp": {"RetrySec": "1500ms"}}))
     lower.fail("EIO", "a/file")
     result = daemon.ctl("finalize", overlay / "a")
-    assert result.code == 1 and overlay / "a/file" in result.err and "(tried 3 times in 1 s)" in result.err
+    assert result.code == 1 and overlay / "a/file" in result.err
+    # Three times in one second, where nothing else keeps the machine busy.
+    assert re.search(r"\(tried [2-9] times in [1-9][0-9]* s\)", result.err), result.err
     lower.invalidate()
     lower.fail("ESTALE", "a")
     assert daemon.ctl("finalize", "--dry-run", overlay / "a").code == 1, "who only asks is told at once"

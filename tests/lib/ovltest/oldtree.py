@@ -6,6 +6,8 @@ import os
 
 from .daemon import wait_for
 from .env import run
+from .holders import Shell
+from .tree import age, write
 
 STAGING = ".ovlfind"
 # For those who stand where they could change names, which they mostly do not here.
@@ -68,3 +70,54 @@ def surviving(overlay, content):
                         if f.read() == content:
                             found.append(path)
     return found
+
+
+# What the tests of kept trees have in common: a shell stands in D of an overlay while that is finalized.
+
+P, D = "p", "p/d"
+ALICE, BOB = 1000, 1001
+
+
+def make_source(scene):
+    """The lower: D with files, directories, homes of two users, and a directory beside it."""
+    top = scene.source()
+    for i in range(1, 4):
+        write(os.path.join(top, D, f"f{i}"))
+        write(os.path.join(top, D, "sub", f"g{i}"))
+    write(os.path.join(top, D, "a", "x"), b"A")
+    write(os.path.join(top, D, "b", "x"), b"B")
+    write(os.path.join(top, P, "beside", "file"))
+    for name, uid in (("alice", ALICE), ("bob", BOB)):
+        home = os.path.join(top, D, "home", name)
+        write(os.path.join(home, "f"))
+        for path in (home, os.path.join(home, "f")):
+            os.chown(path, uid, uid)
+    os.mkdir(os.path.join(top, D, "tmp"))
+    os.chmod(os.path.join(top, D, "tmp"), 0o1777)
+    age(top)
+    return top
+
+
+def stander(scene, overlay, daemon):
+    """stand(directory, uid): a shell that stands there, through a finalize of D."""
+    def stand(directory=D, uid=None, verb="finalize"):
+        shell = scene.keep(Shell(overlay / directory, uid))
+        daemon.ctl(verb, overlay / D).ok()
+        await_kept(daemon)
+        return shell
+    return stand
+
+
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def arrives(path, what=None):
+    wait_for(lambda: os.path.lexists(path), what or f"{path} to arrive", 5, 0.002)
+
+
+def leave(shell, overlay, daemon):
+    """The shell ends; the daemon notices and removes the old tree."""
+    shell.close()
+    await_gone(overlay, daemon)
