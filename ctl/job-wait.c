@@ -119,8 +119,7 @@ static void tell_why_it_waits(JobWait *w, WaitedJob *j) {
                         : is_waiting ? "waits"
                                      : "does not get on",
                 reason);
-        free(j->told);
-        j->told = strdup(reason); /* without, it is printed again */
+        (void) str_replace(&j->told, reason); /* without memory for it, it is printed again */
 }
 
 /* The slot carries the object path, for the job may be anyone's. */

@@ -150,13 +150,6 @@ bool context_has_unplaced_layer(const Context *s) {
         return false;
 }
 
-static bool has_layer(const Context *s) {
-        for (size_t i = 0; i < s->n_inner_mounts; i++)
-                if (s->inner_mounts[i].kind == INNER_LAYER)
-                        return true;
-        return false;
-}
-
 static const OverlayInnerMount *find_layer(const Context *s, const char *path, ino_t inode) {
         for (size_t i = 0; i < s->n_inner_mounts; i++)
                 if (inner_layer_is(s->inner_mounts + i, path, inode))
@@ -165,11 +158,12 @@ static const OverlayInnerMount *find_layer(const Context *s, const char *path, i
 }
 
 int context_find_layer_around(const Context *s, const char *path, const OverlayInnerMount **ret) {
-        _cleanup_free_ char *p = has_layer(s) ? strdup(path) : NULL;
+        bool has_layer = inner_mounts_have_layer(s->inner_mounts, s->n_inner_mounts);
+        _cleanup_free_ char *p = has_layer ? strdup(path) : NULL;
 
         *ret = NULL;
         if (!p)
-                return has_layer(s) ? -ENOMEM : 0;
+                return has_layer ? -ENOMEM : 0;
         while (!*ret && p[0] != '\0') {
                 char *parent = path_dirname(p);
                 _cleanup_close_ int fd = parent ? open_dir_beneath(s->root_fd, parent) : -ENOMEM;
@@ -188,7 +182,7 @@ int context_find_layer_at(const Context *s, const char *path, int fd, const Over
         struct stat st;
 
         *ret = NULL;
-        if (!has_layer(s))
+        if (!inner_mounts_have_layer(s->inner_mounts, s->n_inner_mounts))
                 return 0;
         if (fstat(fd, &st) < 0)
                 return -errno;

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/fs-util.h"
+#include "base/str.h"
 #include "core/context/error-scope.h"
 #include "core/context/orphan.h"
 #include "core/record/manifest.h"
@@ -204,9 +205,7 @@ void staging_done(Staging *s) {
 }
 
 int staging_own_tree(Staging *s, const char *handle) {
-        free(s->tree_handle);
-        s->tree_handle = strdup(handle);
-        return s->tree_handle ? 0 : -ENOMEM;
+        return str_replace(&s->tree_handle, handle);
 }
 
 int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {

@@ -41,17 +41,10 @@ static int match_node(Node *n, void *userdata) {
         return m->found ? -EEXIST : 0;
 }
 
-static bool has_layer(const OverlayInnerMount *items, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                if (items[i].kind == INNER_LAYER)
-                        return true;
-        return false;
-}
-
 int layer_hold_find(
         const Exchange *x, const OverlayInnerMount *items, size_t n, const OverlayInnerMount **ret) {
         Match m = { .x = x, .items = items, .n = n };
-        int r = has_layer(items, n) ? tree_foreach(x->tree, match_node, &m) : 0;
+        int r = inner_mounts_have_layer(items, n) ? tree_foreach(x->tree, match_node, &m) : 0;
 
         *ret = m.found;
         return r == -EEXIST ? 0 : r;

@@ -382,11 +382,6 @@ static int list_old(Exchange *x, Node *n, Open *o) {
         return r < 0 ? r : list_deleted(&l);
 }
 
-/* The root of the new tree; where it stands changes later, so it is held. */
-static int hold_new_root(Exchange *x) {
-        return pair_open(x->staging.dir, STAGING_TREE, &x->new);
-}
-
 static int make_directory(Exchange *x, Node *n, const char *path) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
@@ -402,8 +397,8 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
                                 0
                         ? -errno
                         : 0;
-        if (r >= 0 && !n->entry)
-                r = hold_new_root(x);
+        if (r >= 0 && !n->entry) /* where it stands changes later, so it is held */
+                r = pair_open(x->staging.dir, STAGING_TREE, &x->new);
         if (r < 0)
                 return r;
         fd = open_dir_beneath(x->new.upper_fd, path);

@@ -25,6 +25,13 @@ static void inner_done(Inner *i) {
         layer_uses_done(&i->layers);
 }
 
+bool inner_mounts_have_layer(const OverlayInnerMount *m, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (m[i].kind == INNER_LAYER)
+                        return true;
+        return false;
+}
+
 void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n) {
         for (size_t i = 0; i < n; i++) {
                 free(m[i].path);

@@ -53,6 +53,7 @@ int overlay_inner_mounts(
         const Overlay *o, const char *proc, InnerSearch *search, OverlayInnerMount **ret, size_t *ret_n);
 /* Whether the directory at path, which has this inode (0: not known), is the layer m, or may be. */
 bool inner_layer_is(const OverlayInnerMount *m, const char *path, ino_t inode) _pure_;
+bool inner_mounts_have_layer(const OverlayInnerMount *m, size_t n) _pure_;
 void overlay_inner_mounts_free(OverlayInnerMount *m, size_t n);
 /* "a layer of the overlay at '/mnt' (seen by process 12)" and the like, for a sentence that begins with "it
  * is". */

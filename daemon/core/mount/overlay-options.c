@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/str.h"
 #include "core/mount/mount-table.h"
 
 #define XINO_PARAMETER "/sys/module/overlay/parameters/xino_auto"
@@ -98,13 +99,6 @@ static const char *xino_default(void) {
 
 /* A static string, or NULL. */
 static const char *default_value(const Overlay *o, const char *key) {
-        static const char *const redirects[] = {
-                [REDIRECT_NOFOLLOW] = "nofollow",
-                [REDIRECT_OFF] = "off",
-                [REDIRECT_FOLLOW] = "follow",
-                [REDIRECT_ON] = "on",
-        };
-
         if (strcmp(key, "metacopy") == 0)
                 return on_off(o->metacopy);
         if (strcmp(key, "index") == 0)
@@ -112,7 +106,7 @@ static const char *default_value(const Overlay *o, const char *key) {
         if (strcmp(key, "nfs_export") == 0)
                 return on_off(o->nfs_export);
         if (strcmp(key, "redirect_dir") == 0)
-                return redirects[o->redirect];
+                return overlay_redirect_names[o->redirect];
         return strcmp(key, "xino") == 0 ? xino_default() : NULL;
 }
 
@@ -279,17 +273,11 @@ static int carry_defaults(const Overlay *o, OverlayOptions *l) {
 static int change_one(const char *key, const char *value, void *userdata, Failure *reterr) {
         OverlayOptions *l = userdata;
         OverlayOption *option = options_find(l, key);
-        char *copy;
 
         if (!option)
                 return options_add(l, key, value, true);
-        copy = strdup(value);
-        if (!copy)
-                return -ENOMEM;
-        free(option->value);
-        option->value = copy;
         option->is_changed = true;
-        return 0;
+        return str_replace(&option->value, value);
 }
 
 static bool is_set_to(const OverlayOptions *l, const char *key, const char *value) {

@@ -156,16 +156,7 @@ int overlay_read_layers(Overlay *o) {
 }
 
 static int override_directory(char **path, const char *configured) {
-        char *copy;
-
-        if (!configured)
-                return 0;
-        copy = strdup(configured);
-        if (!copy)
-                return -ENOMEM;
-        free(*path);
-        *path = copy;
-        return 0;
+        return configured ? str_replace(path, configured) : 0;
 }
 
 static int override_lower(Overlay *o, char *const *configured, Failure *reterr) {
@@ -273,13 +264,14 @@ static int read_feature(
         return 0;
 }
 
+const char *const overlay_redirect_names[] = {
+        [REDIRECT_NOFOLLOW] = "nofollow",
+        [REDIRECT_OFF] = "off",
+        [REDIRECT_FOLLOW] = "follow",
+        [REDIRECT_ON] = "on",
+};
+
 static int read_redirect(Overlay *o, const char *directory) {
-        static const char *const names[] = {
-                [REDIRECT_NOFOLLOW] = "nofollow",
-                [REDIRECT_OFF] = "off",
-                [REDIRECT_FOLLOW] = "follow",
-                [REDIRECT_ON] = "on",
-        };
         _cleanup_free_ char *value = NULL;
         int r = mount_options_next(o->fs_options, "redirect_dir", NULL, &value);
 
@@ -289,8 +281,8 @@ static int read_redirect(Overlay *o, const char *directory) {
                 o->redirect =
                         read_parameter(directory, "redirect_dir") == TRI_YES ? REDIRECT_ON : REDIRECT_OFF;
         else
-                for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                        if (strcmp(value, names[i]) == 0)
+                for (size_t i = 0; i < ELEMENTSOF(overlay_redirect_names); i++)
+                        if (strcmp(value, overlay_redirect_names[i]) == 0)
                                 o->redirect = (OverlayRedirect) i;
         o->follows_redirects = o->redirect >= REDIRECT_FOLLOW ||
                 (o->redirect == REDIRECT_OFF &&
@@ -326,49 +318,47 @@ static int read_features(Overlay *o, const char *directory) {
         return 0;
 }
 
-/* Appends with a backslash before every byte of special; returns the new end. out has room. */
-static char *append_escaped(char *out, const char *s, const char *special) {
+char *overlay_escape(const char *s, const char *special) {
+        char *text = malloc(2 * strlen(s) + 1), *p = text;
+
+        if (!text)
+                return NULL;
         for (; *s; s++) {
                 if (strchr(special, *s))
-                        *out++ = '\\';
-                *out++ = *s;
+                        *p++ = '\\';
+                *p++ = *s;
         }
-        *out = '\0';
-        return out;
+        *p = '\0';
+        return text;
 }
 
-static size_t layers_length(const Overlay *o) {
-        size_t n = strlen(o->upper ?: "") + strlen(o->work ?: "");
+static char *append_layers(char *text, char *const *layers, const char *separator, const char *special) {
+        STRV_FOREACH (l, layers) {
+                _cleanup_free_ char *escaped = overlay_escape(*l, special), *before = text;
 
-        for (char **s = o->lower; *s; s++)
-                n += strlen(*s) + 2;
-        for (char **s = o->data; *s; s++)
-                n += strlen(*s) + 2;
-        return n;
+                text = escaped && before ? str_format("%s%s%s", before, before[0] ? separator : "", escaped)
+                                         : NULL;
+        }
+        return text;
+}
+
+char *overlay_join_lower(const Overlay *o, const char *special) {
+        return append_layers(append_layers(strdup(""), o->lower, ":", special), o->data, "::", special);
 }
 
 /* overlay_format_options() - what to give to mount -o to have this overlay with the features finalizing
- * needs Layers are escaped for mount(2): ',' '\\' and, in the list of lower layers, ':'. Only the layers are
- * carried over; whoever set other options wrote them down. */
+ * needs. Layers are escaped for mount(2): ',' '\\' and, in the list of lower layers, ':'. Only the layers
+ * are carried over; whoever set other options wrote them down. */
 char *overlay_format_options(const Overlay *o) {
-        static const char tail[] = ",metacopy=on,redirect_dir=on";
-        char *line, *p;
+        _cleanup_free_ char *lower = overlay_join_lower(o, "\\,:"),
+                            *upper = overlay_escape(o->upper ?: "", "\\,"),
+                            *work = overlay_escape(o->work ?: "", "\\,");
 
-        /* Every byte may need a backslash. */
-        line = p = malloc(2 * layers_length(o) + sizeof("lowerdir=,upperdir=,workdir=") + sizeof(tail));
-        if (!line)
+        if (!lower || !upper || !work)
                 return NULL;
-        p = stpcpy(p, "lowerdir=");
-        for (char **s = o->lower; *s; s++)
-                p = append_escaped(s == o->lower ? p : stpcpy(p, ":"), *s, "\\,:");
-        for (char **s = o->data; s && *s; s++)
-                p = append_escaped(stpcpy(p, "::"), *s, "\\,:");
-        if (o->upper)
-                p = append_escaped(stpcpy(p, ",upperdir="), o->upper, "\\,");
-        if (o->work)
-                p = append_escaped(stpcpy(p, ",workdir="), o->work, "\\,");
-        (void) stpcpy(p, tail);
-        return line;
+        return str_format(
+                "lowerdir=%s%s%s%s%s,metacopy=on,redirect_dir=on", lower, o->upper ? ",upperdir=" : "",
+                upper, o->work ? ",workdir=" : "", work);
 }
 
 static Overlay *overlay_new(const MountEntry *e) {

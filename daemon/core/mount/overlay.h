@@ -16,6 +16,8 @@ typedef enum OverlayRedirect {
         REDIRECT_ON,
 } OverlayRedirect;
 
+extern const char *const overlay_redirect_names[];
+
 /* A feature of which the mount table and the module parameters do not tell is UNKNOWN: never guessed. */
 typedef enum Tristate {
         TRI_NO,
@@ -85,6 +87,10 @@ int overlay_split_lowerdir(const char *value, char ***ret_lower, char ***ret_dat
 /* Reads lower, data, upper and work from fs_options, which alone is set. -EINVAL: the lower layers cannot be
  * made out. */
 int overlay_read_layers(Overlay *o);
+/* With a backslash before every byte of special. NULL on out of memory. */
+char *overlay_escape(const char *s, const char *special);
+/* The value of lowerdir=, each layer escaped like that. */
+char *overlay_join_lower(const Overlay *o, const char *special);
 /* The layers of o as one string for mount -o, escaped for the kernel, with metacopy=on,redirect_dir=on. NULL
  * on out of memory. */
 char *overlay_format_options(const Overlay *o);

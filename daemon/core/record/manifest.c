@@ -9,6 +9,7 @@
 #include "base/fs-util.h"
 #include "base/hash.h"
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/upper/digest.h"
 
 #define MAGIC "ovlfind-manifest "
@@ -250,17 +251,8 @@ static Node *node_at(Tree *t, const char *path) {
         return *path ? NULL : n;
 }
 
-static int dup_nonempty(const char *s, char **ret) {
-        if (s[0] == '\0')
-                return 0;
-        *ret = strdup(s);
-        return *ret ? 0 : -ENOMEM;
-}
-
 static int replace_string(char **s, const char *by) {
-        free(*s);
-        *s = NULL;
-        return dup_nonempty(by, s);
+        return str_replace(s, by[0] ? by : NULL);
 }
 
 static int read_node(Reader *r, const char *path) {
@@ -279,9 +271,7 @@ static int read_node(Reader *r, const char *path) {
         n->is_attributes_dirty = false; /* an exchanged tree has its attributes; they are its users' now */
         if (replace_string(&n->old_handle, old) < 0 || replace_string(&n->new_handle, new) < 0)
                 return -ENOMEM;
-        free(n->lower);
-        n->lower = lower[0] == '/' ? strdup(lower + 1) : NULL;
-        return lower[0] == '/' && !n->lower ? -ENOMEM : 0;
+        return str_replace(&n->lower, lower[0] == '/' ? lower + 1 : NULL);
 }
 
 /* The numbers of an entry; returns where its name is, or NULL. */
@@ -458,7 +448,7 @@ static int parse(const char *data, size_t size, Tree **ret) {
                 return r;
         t->usec = strtoull(usec, NULL, 10);
         reader.tree = t;
-        r = dup_nonempty(lower, &t->root->lower_identity); /* in format 2 the whole tree has one */
+        r = replace_string(&t->root->lower_identity, lower); /* in format 2 the whole tree has one */
         if (r >= 0)
                 r = read_body(&reader);
         if (r < 0)

@@ -65,44 +65,13 @@ static int set_by_descriptor(int context, const char *key, const char *path) {
         return fsconfig(context, FSCONFIG_SET_FD, key, NULL, fd) < 0 ? -errno : 0;
 }
 
-/* Puts a backslash before every byte of special. NULL on out of memory. */
-static char *escape(const char *s, const char *special) {
-        char *text = malloc(2 * strlen(s) + 1), *p = text;
-
-        if (!text)
-                return NULL;
-        for (; *s; s++) {
-                if (strchr(special, *s))
-                        *p++ = '\\';
-                *p++ = *s;
-        }
-        *p = '\0';
-        return text;
-}
-
 static int set_directory(int context, const char *key, const char *path) {
-        _cleanup_free_ char *escaped = escape(path, "\\");
+        _cleanup_free_ char *escaped = overlay_escape(path, "\\");
 
         if (!escaped)
                 return -ENOMEM;
         return strlen(escaped) <= FSCONFIG_STRING_MAX ? set_string(context, key, escaped)
                                                       : set_by_descriptor(context, key, path);
-}
-
-/* As lowerdir= takes them; what mount(8) shows stays as it was. */
-static int join_lower(const Overlay *o, char **ret) {
-        _cleanup_free_ char *text = strdup("");
-
-        for (size_t i = 0; text && i < o->n_lower + o->n_data; i++) {
-                const char *layer = i < o->n_lower ? o->lower[i] : o->data[i - o->n_lower];
-                _cleanup_free_ char *escaped = escape(layer, "\\:"), *before = TAKE_PTR(text);
-
-                const char *separator = i == 0 ? "" : i < o->n_lower ? ":" : "::";
-
-                text = escaped ? str_format("%s%s%s", before, separator, escaped) : NULL;
-        }
-        *ret = TAKE_PTR(text);
-        return *ret ? 0 : -ENOMEM;
 }
 
 static int set_layers_one_by_one(int context, const char *key, char *const *layers) {
@@ -114,13 +83,13 @@ static int set_layers_one_by_one(int context, const char *key, char *const *laye
         return r;
 }
 
-/* lowerdir+ and datadir+: since Linux 6.7. */
+/* What mount(8) shows stays as it was. lowerdir+ and datadir+: since Linux 6.7. */
 static int set_lower(int context, const Overlay *o) {
-        _cleanup_free_ char *joined = NULL;
-        int r = join_lower(o, &joined);
+        _cleanup_free_ char *joined = overlay_join_lower(o, "\\:");
+        int r;
 
-        if (r < 0)
-                return r;
+        if (!joined)
+                return -ENOMEM;
         if (mount_options_have(o->fs_options, "lowerdir") && strlen(joined) <= FSCONFIG_STRING_MAX)
                 return set_string(context, "lowerdir", joined);
         r = set_layers_one_by_one(context, "lowerdir+", o->lower);

@@ -92,9 +92,7 @@ static int compare_entry(int dfd, const char *name, unsigned char type, void *us
         is_still = fstatat(roots->old_fd, name, &c, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
         if (!is_same_or_absent(is_old, &a, is_still, &c))
                 return 0;
-        free(roots->differing);
-        roots->differing = strdup(name);
-        return roots->differing ? -EUCLEAN : -ENOMEM;
+        return str_replace(&roots->differing, name) < 0 ? -ENOMEM : -EUCLEAN;
 }
 
 /* Whether the lower layers are those of old: their paths may lead elsewhere by now. The root's entries tell,

@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/path-util.h"
+#include "base/str.h"
 #include "core/users/blockers-internal.h"
 
 #define MINOR_BITS 20 /* of the kernel's own numbers: MINORBITS */
@@ -54,10 +55,6 @@ void search_begin(Search *s, pid_t process) {
         read_of_process(s, "root", s->root);
 }
 
-static bool is_same_text(const char *a, const char *b) {
-        return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
 /* Whether there is no room, or no need, for one more. */
 static bool is_superfluous(const Search *s, BlockerKind kind, const char *path, ino_t inode) {
         unsigned n = 0;
@@ -67,7 +64,7 @@ static bool is_superfluous(const Search *s, BlockerKind kind, const char *path, 
 
                 if (p->blocker.kind != kind)
                         continue;
-                if (p->inode == inode && is_same_text(p->blocker.path, path))
+                if (p->inode == inode && str_equal(p->blocker.path, path))
                         return true;
                 n++;
         }
