@@ -85,6 +85,7 @@ static int ask(const Question *question, WireRequest *request, const char *path,
         _cleanup_(question_freep) Question *q = calloc(1, sizeof(Question));
         _cleanup_failure_ Failure failure = FAILURE_INIT;
         char owner[256]; /* a bus name is shorter */
+        QueryOptions options;
 
         if (request->error < 0 || !q)
                 return q ? request->error : -ENOMEM;
@@ -94,10 +95,12 @@ static int ask(const Question *question, WireRequest *request, const char *path,
         if (!q->overlay)
                 return -ENOMEM;
         find_owner(q, owner, sizeof(owner));
-        if (query_start(
-                    q->manager->queries, request, owner, q->overlay, path,
-                    q->kind == WIRE_DIRECTORY ? QUERY_INSPECT_USEC : QUERY_CHECK_USEC, on_answer, q,
-                    &failure) < 0)
+        options = (QueryOptions){
+                owner,     q->overlay,
+                path,      q->kind == WIRE_DIRECTORY ? QUERY_INSPECT_USEC : QUERY_CHECK_USEC,
+                on_answer, q,
+        };
+        if (query_start(q->manager->queries, request, &options, &failure) < 0)
                 return bus_error_from_failure(error, &failure);
         (void) TAKE_PTR(q);
         return 1;

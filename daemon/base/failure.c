@@ -36,38 +36,32 @@ FailureKind failure_kind_from_string(const char *s) {
 
 /* ESTALE, EIO and timeouts are what a network lower answers when the server is away (nfs(5)). */
 static FailureKind kind_from_errno(int error) {
-        switch (error) {
-        case ENOSPC:
-        case EDQUOT:
-                return FAILURE_NO_SPACE;
-        case EIO:
-        case ESTALE:
-        case ETIMEDOUT:
-        case EHOSTDOWN:
-        case EHOSTUNREACH:
-        case ENOTCONN:
-        case ECONNABORTED:
-                return FAILURE_LOWER_UNREACHABLE;
-        case EREMCHG:
-                return FAILURE_LOWER_UNPROVED;
-        case ECANCELED:
-                return FAILURE_CANCELED;
-        case EBUSY:
-        case ETXTBSY:
-        case EAGAIN:
-                return FAILURE_BUSY;
-        case EROFS:
-        case EOPNOTSUPP:
-                return FAILURE_PRECONDITION;
-        case ENOENT:
-        case ENOTDIR:
-        case EINVAL:
-        case ELOOP:
-        case ENAMETOOLONG:
-                return FAILURE_INVALID;
-        default:
-                return FAILURE_FAILED;
-        }
+        static const FailureKind kinds[] = {
+                [ENOSPC] = FAILURE_NO_SPACE,
+                [EDQUOT] = FAILURE_NO_SPACE,
+                [EIO] = FAILURE_LOWER_UNREACHABLE,
+                [ESTALE] = FAILURE_LOWER_UNREACHABLE,
+                [ETIMEDOUT] = FAILURE_LOWER_UNREACHABLE,
+                [EHOSTDOWN] = FAILURE_LOWER_UNREACHABLE,
+                [EHOSTUNREACH] = FAILURE_LOWER_UNREACHABLE,
+                [ENOTCONN] = FAILURE_LOWER_UNREACHABLE,
+                [ECONNABORTED] = FAILURE_LOWER_UNREACHABLE,
+                [EREMCHG] = FAILURE_LOWER_UNPROVED,
+                [ECANCELED] = FAILURE_CANCELED,
+                [EBUSY] = FAILURE_BUSY,
+                [ETXTBSY] = FAILURE_BUSY,
+                [EAGAIN] = FAILURE_BUSY,
+                [EROFS] = FAILURE_PRECONDITION,
+                [EOPNOTSUPP] = FAILURE_PRECONDITION,
+                [ENOENT] = FAILURE_INVALID,
+                [ENOTDIR] = FAILURE_INVALID,
+                [EINVAL] = FAILURE_INVALID,
+                [ELOOP] = FAILURE_INVALID,
+                [ENAMETOOLONG] = FAILURE_INVALID,
+        };
+
+        return error > 0 && error < (int) ELEMENTSOF(kinds) && kinds[error] != FAILURE_NONE ? kinds[error]
+                                                                                            : FAILURE_FAILED;
 }
 
 /* strerror() has no word for it. */

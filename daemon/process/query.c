@@ -174,58 +174,48 @@ static unsigned query_pool_count_of(const QueryPool *pool, const char *owner) {
         return n;
 }
 
-static int query_pool_check_room(
-        const QueryPool *pool, const char *owner, const char *tag, const char *path, Failure *reterr) {
+static int query_pool_check_room(const QueryPool *pool, const QueryOptions *o, Failure *reterr) {
         if (pool->host->is_stopping)
                 return failure_set(reterr, FAILURE_CANCELED, ECANCELED, "the daemon is ending");
         if (query_pool_count(pool, false) >= QUERY_WAITING_MAX)
                 return failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
-                        "too many questions are waiting for an answer; ask again about '%s' later", path);
-        if (query_pool_count_of(pool, owner) >= QUERY_OWNER_MAX)
+                        "too many questions are waiting for an answer; ask again about '%s' later", o->path);
+        if (query_pool_count_of(pool, o->owner) >= QUERY_OWNER_MAX)
                 return failure_set(
                         reterr, FAILURE_BUSY, EBUSY,
                         "%u questions of yours are waiting for an answer; ask about '%s' when you have it",
-                        (unsigned) QUERY_OWNER_MAX, path);
-        if (proc_pool_count_stuck(pool->host->workers, tag) >= STUCK_MAX)
+                        (unsigned) QUERY_OWNER_MAX, o->path);
+        if (proc_pool_count_stuck(pool->host->workers, o->tag) >= STUCK_MAX)
                 return failure_set(
                         reterr, FAILURE_LOWER_UNREACHABLE, EHOSTUNREACH,
                         "workers that looked at the overlay of '%s' hang in the kernel; see whether the "
                         "server of its "
                         "lower layers answers",
-                        path);
+                        o->path);
         return 0;
 }
 
-int query_start(
-        QueryPool *pool,
-        WireRequest *request,
-        const char *owner,
-        const char *tag,
-        const char *path,
-        uint64_t timeout_usec,
-        query_func func,
-        void *userdata,
-        Failure *reterr) {
+int query_start(QueryPool *pool, WireRequest *request, const QueryOptions *o, Failure *reterr) {
         _cleanup_(query_freep) Query *q = NULL;
-        int r;
+        int r = query_pool_check_room(pool, o, reterr);
 
-        r = query_pool_check_room(pool, owner, tag, path, reterr);
         if (r < 0)
                 return r;
         q = malloc(sizeof(Query));
         if (!q)
-                return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
+                return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", o->path);
         *q = (Query){ .pool = pool,
-                      .owner = strdup(owner),
-                      .tag = strdup(tag),
-                      .path = strdup(path),
-                      .func = func,
-                      .userdata = userdata };
+                      .owner = strdup(o->owner),
+                      .tag = strdup(o->tag),
+                      .path = strdup(o->path),
+                      .func = o->func,
+                      .userdata = o->userdata };
         if (!q->owner || !q->tag || !q->path)
-                return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", path);
+                return failure_set_errno(reterr, -ENOMEM, "cannot look at '%s'", o->path);
         r = sd_event_add_time_relative(
-                pool->host->event, &q->timer, CLOCK_MONOTONIC, timeout_usec, USEC_PER_MSEC, on_deadline, q);
+                pool->host->event, &q->timer, CLOCK_MONOTONIC, o->timeout_usec, USEC_PER_MSEC, on_deadline,
+                q);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot set a deadline");
         q->request = TAKE_STRUCT(*request);

@@ -25,15 +25,14 @@ int query_pool_new(const Host *host, QueryPool **ret);
 QueryPool *query_pool_free(QueryPool *pool);
 DEFINE_CLEANUP(QueryPool *, query_pool_free);
 
-/* Takes the request. owner is who asks, a text; tag is the name of the overlay, path
- * (absolute) is for messages. On failure func is not called. */
-int query_start(
-        QueryPool *pool,
-        WireRequest *request,
-        const char *owner,
-        const char *tag,
-        const char *path,
-        uint64_t timeout_usec,
-        query_func func,
-        void *userdata,
-        Failure *reterr);
+typedef struct QueryOptions {
+        const char *owner; /* who asks, a text */
+        const char *tag;   /* the name of the overlay */
+        const char *path;  /* absolute, for messages */
+        uint64_t timeout_usec;
+        query_func func;
+        void *userdata;
+} QueryOptions;
+
+/* Takes the request; the options are borrowed. On failure func is not called. */
+int query_start(QueryPool *pool, WireRequest *request, const QueryOptions *o, Failure *reterr);

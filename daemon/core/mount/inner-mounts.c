@@ -118,7 +118,7 @@ static int visit_table(const MountTable *t, pid_t pid, const char *namespace, vo
                 if (r < 0)
                         return r;
         }
-        return layer_uses_note(&i->layers, t, pid, i->device);
+        return layer_uses_note(&i->layers, t, pid);
 }
 
 static bool has_layer(const Inner *i, const LayerUse *u) {
@@ -165,12 +165,6 @@ static int compare(const void *a, const void *b) {
         return r != 0 ? r : strcmp(x->where, y->where);
 }
 
-static int search(const Overlay *o, const char *proc, InnerSearch *s, bool is_last, Inner *i) {
-        int r = mount_namespaces_foreach(proc, visit_table, i);
-
-        return r < 0 ? r : layer_uses_find(&i->layers, o, proc, s, is_last, add_layer, i);
-}
-
 /* overlay_inner_mounts() - mounts upon, bind mounts of, and overlays upon directories of an overlay
  * What is mounted between the call and its use is missed: whoever relies on the answer asks again
  * afterwards. A mount upon the root of the overlay has path "". Returns 0, -ENOMEM, or what opening proc
@@ -178,9 +172,12 @@ static int search(const Overlay *o, const char *proc, InnerSearch *s, bool is_la
 int overlay_inner_mounts(
         const Overlay *o, const char *proc, InnerSearch *s, OverlayInnerMount **ret, size_t *ret_n) {
         for (unsigned round = 1;; round++) {
-                _cleanup_(inner_done) Inner i = { .device = o->device };
-                int r = search(o, proc, s, round == MAX_ROUNDS, &i);
+                _cleanup_(inner_done)
+                        Inner i = { .device = o->device, .layers = { .overlay = o, .proc = proc } };
+                int r = mount_namespaces_foreach(proc, visit_table, &i);
 
+                if (r >= 0)
+                        r = layer_uses_find(&i.layers, s, round == MAX_ROUNDS, add_layer, &i);
                 if (r == -EAGAIN)
                         continue;
                 if (r < 0)

@@ -115,14 +115,14 @@ static int add_other(LayerUses *u, const MountTable *t, const MountEntry *e, pid
         return 0;
 }
 
-int layer_uses_note(LayerUses *u, const MountTable *t, pid_t pid, dev_t device) {
+int layer_uses_note(LayerUses *u, const MountTable *t, pid_t pid) {
         for (size_t i = 0; i < t->n; i++) {
                 const MountEntry *e = t->items + i;
                 int r = 0;
 
-                if (e->device == device && e->root[0] == '/')
-                        r = add_place(u, e);
-                else if (e->device != device && strcmp(e->type, "overlay") == 0)
+                if (e->device == u->overlay->device)
+                        r = e->root[0] == '/' ? add_place(u, e) : 0;
+                else if (strcmp(e->type, "overlay") == 0)
                         r = add_other(u, t, e, pid);
                 if (r < 0)
                         return r;
@@ -134,8 +134,6 @@ int layer_uses_note(LayerUses *u, const MountTable *t, pid_t pid, dev_t device) 
 
 typedef struct Find {
         const LayerUses *uses;
-        const Overlay *overlay;
-        const char *proc;
         InnerSearch *search;
         layer_use_func func;
         void *userdata;
@@ -176,11 +174,11 @@ static int make_probe(Find *f, const OtherOverlay *other, const Overlay *layers,
         p = layer_probe_new(f->search->fanotify_fd);
         if (!p)
                 return -ENOMEM;
-        p->device = f->overlay->device;
+        p->device = f->uses->overlay->device;
         p->other = other->device;
-        p->mount_point = strdup(f->overlay->mount_point);
+        p->mount_point = strdup(f->uses->overlay->mount_point);
         p->where = strdup(other->where);
-        p->process = str_format("%s/%d", f->proc, (int) other->pid);
+        p->process = str_format("%s/%d", f->uses->proc ?: "/proc", (int) other->pid);
         r = p->mount_point && p->where && p->process ? 0 : -ENOMEM;
         if (r >= 0)
                 r = add_paths(p, layers->lower, /* is_read= */ true);
@@ -400,19 +398,8 @@ static int find_one(Find *f, const OtherOverlay *other, bool is_last) {
 }
 
 int layer_uses_find(
-        const LayerUses *u,
-        const Overlay *o,
-        const char *proc,
-        InnerSearch *search,
-        bool is_last,
-        layer_use_func func,
-        void *userdata) {
-        Find f = { .uses = u,
-                   .overlay = o,
-                   .proc = proc ?: "/proc",
-                   .search = search,
-                   .func = func,
-                   .userdata = userdata };
+        const LayerUses *u, InnerSearch *search, bool is_last, layer_use_func func, void *userdata) {
+        Find f = { .uses = u, .search = search, .func = func, .userdata = userdata };
         int r = 0;
 
         if (search)

@@ -23,6 +23,8 @@ typedef struct OwnPlace {
 } OwnPlace;
 
 typedef struct LayerUses {
+        const Overlay *overlay;
+        const char *proc;
         OtherOverlay *others;
         size_t n_others;
         OwnPlace *places;
@@ -30,8 +32,8 @@ typedef struct LayerUses {
 } LayerUses;
 
 void layer_uses_done(LayerUses *u);
-/* Notes what a mount table holds. device is the overlay's. */
-int layer_uses_note(LayerUses *u, const MountTable *t, pid_t pid, dev_t device);
+/* Notes what a mount table holds. */
+int layer_uses_note(LayerUses *u, const MountTable *t, pid_t pid);
 
 /* A layer that lies on the overlay, or may. */
 typedef struct LayerUse {
@@ -44,13 +46,8 @@ typedef struct LayerUse {
 } LayerUse;
 
 typedef int (*layer_use_func)(const LayerUse *u, void *userdata);
-/* Tells each layer that lies on o. search as for overlay_inner_mounts(). -EAGAIN: a process that was to lead
- * to another overlay has gone; the tables are to be read again. is_last: they have been, often enough. */
+/* Tells each layer that lies on the overlay. search as for overlay_inner_mounts(). -EAGAIN: a process that
+ * was to lead to another overlay has gone; the tables are to be read again. is_last: they have been, often
+ * enough. */
 int layer_uses_find(
-        const LayerUses *u,
-        const Overlay *o,
-        const char *proc,
-        InnerSearch *search,
-        bool is_last,
-        layer_use_func func,
-        void *userdata);
+        const LayerUses *u, InnerSearch *search, bool is_last, layer_use_func func, void *userdata);
