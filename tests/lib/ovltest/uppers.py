@@ -22,6 +22,13 @@ def default_kind():
     return "tmpfs" if tmpfs_keeps_user_xattrs() else "ext4-256"
 
 
+def make_image(path, kind, size_mib):
+    """A new file system in a sparse file."""
+    with open(path, "wb") as f:
+        f.truncate(size_mib << 20)
+    run(*_MKFS[kind], path)
+
+
 class Upper:
     """A mounted file system with an upper and a work directory in it. The loop device goes with the mount (autoclear).
     kind: one of UPPERS; without one, the default."""
@@ -34,9 +41,7 @@ class Upper:
         if kind == "tmpfs":
             run("mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=755", "upper", self.point)
         else:
-            with open(self.image, "wb") as f:
-                f.truncate(size_mib << 20)
-            run(*_MKFS[kind], self.image)
+            make_image(self.image, kind, size_mib)
             run("mount", "-o", "loop", self.image, self.point)
         self.upper = os.path.join(self.point, "upper")
         self.work = os.path.join(self.point, "work")
