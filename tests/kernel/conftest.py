@@ -4,7 +4,6 @@ would, and ask the service that systemd runs."""
 
 import json
 import os
-import platform
 import sys
 import time
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "lib"))
 from ovltest import Scene, run  # noqa: E402
 from ovltest.nfs import NfsMount, NfsServer  # noqa: E402
 from ovltest.overlay import OverlayMount  # noqa: E402
+from ovltest.results import write_record  # noqa: E402
 from ovltest.tree import age  # noqa: E402
 
 EXPORT = "/srv/export"
@@ -26,14 +26,6 @@ CONFIGURATION = "/etc/ovlfind/overlays.d/ovl.conf"
 def pytest_configure():
     if not os.path.exists("/srv/ovlfind/options"):
         pytest.exit("these tests change the whole machine: sudo tests/kernels runs them in guests", 2)
-
-
-def write_record(result):
-    """Tells a result to tests/kernels, which makes the page of them."""
-    result["kernel"] = platform.release()
-    print(json.dumps(result), flush=True)
-    with open(os.environ["OVLFIND_RESULTS"], "w", encoding="ascii") as f:
-        f.write(json.dumps(result) + "\n")
 
 
 class Site:
@@ -55,8 +47,9 @@ class Site:
         self.overlay.mount()
 
     @contextmanager
-    def measure(self, step, entries=None):
-        """Records the requests meanwhile; yields a dict that has them afterwards. Both stay mounted meanwhile."""
+    def measure(self, step=None, entries=None):
+        """Counts the requests meanwhile; yields a dict that has them afterwards. Both stay mounted meanwhile. With the name of a step
+        it is recorded for docs/kernels.md."""
         result = {"version": self.nfs.version, "options": self.nfs.options, "step": step}
         operations, enoents, begin = self.nfs.operations(), self.server.enoents(), time.monotonic()
         yield result
@@ -67,7 +60,15 @@ class Site:
         result["requests"] = sum(result["operations"].values())
         if entries:
             result["entries"] = entries
-        write_record(result)
+        if step:
+            write_record(result)
+
+    def renew(self, upper):
+        """Nothing is copied up any more."""
+        self.overlay.umount()
+        self.overlay.upper = upper
+        self.overlay.mount()
+        self.fresh()
 
 
 class Service:
@@ -100,7 +101,7 @@ class Service:
 
 
 @pytest.fixture
-def record():
+def record_result():
     return write_record
 
 
@@ -121,11 +122,12 @@ def export():
 
 @pytest.fixture
 def site(scene, export, request):
-    """Needs a fixture `release` of the test file, which fills the export; parameters: NFS version, mount options."""
+    """Needs a fixture `release` of the test file, which fills the export; parameters: NFS version, mount options, and options of the
+    export if not the usual ones."""
     request.getfixturevalue("release")
     age(export)
-    server = scene.keep(NfsServer(export))
-    return Site(scene, server, *request.param)
+    version, options, *export_options = request.param
+    return Site(scene, scene.keep(NfsServer(export, *export_options)), version, options)
 
 
 @pytest.fixture

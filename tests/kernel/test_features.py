@@ -4,16 +4,17 @@ tests that needs one asks the same way."""
 
 import pytest
 
-from ovltest.env import can_mount_beneath, overlay_takes_any_path, tmpfs_keeps_user_xattrs
+from ovltest.env import can_mount_beneath, handles_need_not_open, overlay_takes_any_path, tmpfs_keeps_user_xattrs
 
 FEATURES = {
     "mounts beneath another mount": (can_mount_beneath, "no: a swap covers the old mount, if `CoverOld=yes` allows it"),
     "layers of any path in a swap": (overlay_takes_any_path, "no: refused with commas, or more than 255 bytes for all lower layers"),
+    "marked directories are told from merged ones on btrfs": (handles_need_not_open, "no: what is marked there stays *pending*"),
     "`user.*` xattrs in a tmpfs": (tmpfs_keeps_user_xattrs, "no: an upper in a tmpfs cannot take such files"),
 }
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_can_be_asked_for(feature, record):
+def test_can_be_asked_for(feature, record_result):
     has, instead = FEATURES[feature]
-    record({"feature": feature, "has": has(), "instead": instead})
+    record_result({"feature": feature, "has": has(), "instead": instead})

@@ -5,24 +5,69 @@ import os
 from pathlib import Path
 
 from .env import run
+from .snapshot import snapshot, visible
 
 EXPORT_OPTIONS = "ro,no_root_squash,no_subtree_check,insecure,fsid=7"
+SQUASHED = EXPORT_OPTIONS.replace("no_root_squash", "root_squash")
+HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
 TRACING = Path("/sys/kernel/tracing")
 EVENT = TRACING / "events/ovlfind/answer"
 NOENT = int.from_bytes((2).to_bytes(4, "big"), "little")  # nfserr_noent, as it goes over the wire
+
+
+def seen(top):
+    """What a user sees. NFSv4 shows the ACL of the server as an xattr, which no other file system can keep: overlayfs loses it
+    with any copy-up, whoever caused it."""
+    entries = visible(snapshot(top))
+    for entry in entries.values():
+        entry["xattrs"].pop("system.nfs4_acl", None)
+    return entries
 
 
 class NfsServer:
     """Exports a directory. For the whole machine: there is one."""
 
     def __init__(self, directory, options=EXPORT_OPTIONS):
-        self.directory = directory
+        self.directory, self.options = directory, options
         os.makedirs("/etc/nfs.conf.d", exist_ok=True)
         Path("/etc/nfs.conf.d/test.conf").write_text("[nfsd]\nthreads=4\ngrace-time=10\nlease-time=10\nvers3=y\nvers4.2=y\n")
-        Path("/etc/exports").write_text(f"{directory} 127.0.0.1({options})\n")
+        self._write_exports()
         run("systemctl", "start", "rpcbind.service", timeout=120)
         run("systemctl", "restart", "nfs-server.service", timeout=300)
         self._count_answers()
+
+    def _write_exports(self, client=HERE, options=None):
+        Path("/etc/exports").write_text(f"{self.directory} {client}({options or self.options})\n")
+
+    # What may happen to a server, and how it ends.
+
+    def stop(self):
+        run("systemctl", "stop", "nfs-server.service", timeout=300)
+
+    def start(self):
+        """As it was at first."""
+        self._write_exports()
+        run("systemctl", "start", "nfs-server.service", timeout=300)
+        self._export_again()
+
+    def deny(self):
+        """EACCES: it is for others only."""
+        self._write_exports(ELSEWHERE)
+        self._export_again()
+
+    def replace(self):
+        """ESTALE: as after a reboot with another file system in its place."""
+        self._write_exports(options=self.options.replace("fsid=7", "fsid=8"))
+        self._export_again()
+
+    def withdraw(self):
+        run("exportfs", "-ua", timeout=120)
+        run("exportfs", "-f", timeout=120)
+
+    @staticmethod
+    def _export_again():
+        for action in ("-ra", "-f"):
+            run("exportfs", action, timeout=120)
 
     @staticmethod
     def _count_answers():
