@@ -179,6 +179,48 @@ static int print_watching(const Record *o, const char *label, const char *key) {
         return 0;
 }
 
+/* "opens, paths", and a line for each that is wanted and not (quite) at work. */
+static int print_sources(const Record *o, const char *label, const char *key) {
+        const RecordList *l = record_get_list(o, key);
+        _cleanup_free_ char *working = strdup("");
+
+        for (size_t i = 0; i < l->n && working; i++) {
+                const char *name = record_get_string(&l->items[i], "name") ?: "?";
+                char *longer = str_format("%s%s%s", working, working[0] ? ", " : "", name);
+
+                if (!record_is(&l->items[i], "state", "on")) {
+                        free(longer);
+                        continue;
+                }
+                free(working);
+                working = longer;
+        }
+        if (!working)
+                return -ENOMEM;
+        if (working[0]) {
+                print_line(label, working);
+                label = "";
+        }
+        for (size_t i = 0; i < l->n; i++) {
+                const Record *s = &l->items[i];
+                const char *state = record_get_string(s, "state") ?: "?";
+                _cleanup_free_ char *reason = utf8_escape_line(record_get_string(s, "reason") ?: ""),
+                                    *text = NULL;
+
+                if (strcmp(state, "on") == 0 || strcmp(state, "off") == 0)
+                        continue;
+                if (reason)
+                        text = str_format(
+                                "%s %s%s%s", record_get_string(s, "name") ?: "?", state,
+                                reason[0] ? ": " : "", reason);
+                if (!text)
+                        return -ENOMEM;
+                print_line(label, text);
+                label = "";
+        }
+        return 0;
+}
+
 static int print_unproved(const Record *o, const char *label, const char *key) {
         const char *unproved = record_get_string(o, key);
         int r = print_value(o, label, key);
@@ -212,6 +254,7 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
                 { print_value, "Scheme", "scheme" },
                 { print_value, "Directories", "directories" },
                 { print_watching, "Watching", "watching" },
+                { print_sources, "Sources", "sources" },
                 { print_kept, "Kept", "n_kept" },
                 { print_draining, "Draining", "draining" },
         };

@@ -79,7 +79,7 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
             (r = bus_append_directory_entries(reply, m, o, &info)) < 0 ||
             (r = bus_append_entries(
                      reply, "ttt", "heat", (uint64_t) (e->heat + 0.5), "opens_per_minute",
-                     (uint64_t) (e->rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0)
+                     (uint64_t) (e->open_rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);
 }

@@ -129,7 +129,20 @@ static PROPERTY_GETTER(get_draining) {
 static PROPERTY_GETTER(get_watching) {
         const Managed *o = userdata;
 
-        return sd_bus_message_append(reply, "s", watching_state_to_string(o->watching.state));
+        return sd_bus_message_append(reply, "s", source_state_to_string(o->watching.state));
+}
+
+static PROPERTY_GETTER(get_sources) {
+        const Managed *o = userdata;
+        const char *name, *state, *reason;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (unsigned i = 0; r >= 0 && (state = manager_source_state(o->userdata, o, i, &name, &reason));
+             i++)
+                r = bus_append_dictionary(
+                        reply, "sss", "name", name, "state", state, "reason", reason ?: "");
+        return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
 static const sd_bus_vtable vtable[] = {
@@ -150,6 +163,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("LowerAnswers", "a{st}", get_lower_answers, 0, 0),
         SD_BUS_PROPERTY("NKept", "u", get_n_kept, 0, EMITS_CHANGE),
         SD_BUS_PROPERTY("Draining", "aa{sv}", get_draining, 0, EMITS_CHANGE),
+        SD_BUS_PROPERTY("Sources", "aa{sv}", get_sources, 0, EMITS_CHANGE),
         SD_BUS_PROPERTY("Watching", "s", get_watching, 0, EMITS_CHANGE),
         SD_BUS_PROPERTY(
                 "WatchingReason", "s", bus_get_text, offsetof(Managed, watching.reason), EMITS_CHANGE),

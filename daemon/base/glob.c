@@ -96,19 +96,29 @@ GlobState globs_step(const Globs *g, GlobState s, const char *name) {
         return skip_any(g, next);
 }
 
-bool globs_match_within(const Globs *g, const char *path) {
+/* How much of path matches, at the first place where something does, or, whole, only all of it. */
+static ssize_t match(const Globs *g, const char *path, bool whole) {
         GlobState s = globs_begin(g);
         char name[NAME_MAX + 1];
+        const char *p = path;
 
-        while (!globs_is_match(g, s) && s != 0 && *path) {
-                size_t n = strcspn(path, "/");
+        while (!globs_is_match(g, s) || (whole && *p)) {
+                size_t n = strcspn(p, "/");
 
-                if (n > NAME_MAX)
-                        return false;
-                memcpy(name, path, n);
+                if (s == 0 || !*p || n > NAME_MAX)
+                        return -ENOENT;
+                memcpy(name, p, n);
                 name[n] = '\0';
                 s = globs_step(g, s, name);
-                path += n + (path[n] == '/');
+                p += n + (p[n] == '/');
         }
-        return globs_is_match(g, s);
+        return p - path - (p > path && p[-1] == '/');
+}
+
+ssize_t globs_match_prefix(const Globs *g, const char *path) {
+        return match(g, path, /* whole= */ false);
+}
+
+bool globs_match(const Globs *g, const char *path) {
+        return match(g, path, /* whole= */ true) >= 0;
 }

@@ -5,6 +5,8 @@
  * entering. Pure, but for allocation. */
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/macro.h"
 
 #define GLOB_POSITIONS_MAX 128u /* components of all patterns of a set, and one for each pattern's end */
@@ -33,5 +35,9 @@ static inline bool globs_is_match(const Globs *g, GlobState s) {
 static inline bool globs_may_descend(const Globs *g, GlobState s) {
         return (s & ~g->ends) != 0;
 }
-/* Whether path, or a directory above it, matches. */
-bool globs_match_within(const Globs *g, const char *path);
+/* The length of path, or of the uppermost directory above it, that matches; -ENOENT: none does. */
+ssize_t globs_match_prefix(const Globs *g, const char *path);
+static inline bool globs_match_within(const Globs *g, const char *path) {
+        return globs_match_prefix(g, path) >= 0;
+}
+bool globs_match(const Globs *g, const char *path);

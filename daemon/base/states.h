@@ -48,6 +48,7 @@ typedef enum JobType {
         JOB_PRUNE,    /* remove what stands for something that was removed from the lower */
         JOB_VERIFY,   /* audit of the upper, and repair */
         JOB_COMPARE,  /* which finalized directories are stale or gone */
+        JOB_PATHS,    /* tell which directories programs begin to search, until told to end */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;
@@ -118,6 +119,11 @@ DECLARE_STRING_TABLE(blocker_kind, BlockerKind);
 /* Lookups of absent names do not reach the lower, whatever has become of that. */
 static inline bool directory_state_is_finalized(DirectoryState s) {
         return s == DIRECTORY_FINALIZED || s == DIRECTORY_STALE || s == DIRECTORY_GONE;
+}
+
+/* Whether it is a source of heat, which lives for long and listens for itself. */
+static inline bool job_type_is_source(JobType t) {
+        return t == JOB_WATCH || t == JOB_PATHS;
 }
 
 static inline bool job_state_is_final(JobState s) {

@@ -4,12 +4,12 @@
  *
  * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
  * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "rest PATH",
- * "rest-parents PATH", "rearm PATH", "look PATH" and "looked PATH" (core/watcher.h). End of file means that
- * whoever asked is gone: the worker ends at the next step. From the worker: WireRecords, a packet each, of
- * whose strings only what is used travels. The last one a job sends is WIRE_RESULT; a worker that keeps an
- * old tree for processes standing in it lives on afterwards, sends WIRE_KEPT when their number changes and
- * simply exits at the end. Both sides are of one build, so there is no version negotiation: a packet whose
- * parts do not fill it is an error. */
+ * "rest-parents PATH", "rearm PATH", "look PATH" and "looked PATH" (core/watcher.h), other sources of heat
+ * what overlays/source.h tells. End of file means that whoever asked is gone: the worker ends at the next
+ * step. From the worker: WireRecords, a packet each, of whose strings only what is used travels. The last
+ * one a job sends is WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on
+ * afterwards, sends WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one
+ * build, so there is no version negotiation: a packet whose parts do not fill it is an error. */
 #pragma once
 
 #include <limits.h>
@@ -62,6 +62,7 @@
 #define WIRE_MAX_WATCHES "MAX_WATCHES"
 #define WIRE_ASKED "ASKED" /* 1: somebody asked for the job: the overlay is in use while it lasts */
 #define WIRE_HOT_WINDOW "HOT_WINDOW" /* microseconds */
+#define WIRE_VARIABLES "VARIABLES"   /* patterns of names, separated by blanks */
 #define WIRE_REPAIR "REPAIR"         /* 1: verify mends what it can */
 #define WIRE_RESET "RESET"           /* 1: an unfinalize with OFFLINE drops copies, too */
 #define WIRE_REFRESH_BYTES                                                                                  \
@@ -88,9 +89,11 @@ typedef enum WireKind {
                         * gone;  text = who, path = its work directory (absolute), error = EROFS when it is
                         * read-only */
         WIRE_RESULT,   /* name = FailureKind or "None", error = errno, text = message, counters */
-        WIRE_HEAT,     /* path, entries_total = opens in it since the last one, entries_done = what counts */
-        WIRE_WATCH,    /* of a watcher: state = WatchState, entries_total = directories known, entries_done =
-                        * watches, errors = directories left out, text = why, "" if watching is complete */
+        WIRE_HEAT,     /* path, entries_total = opens in it since the last one, entries_done = what counts;
+                        * of a source for all overlays: text = which, searches, misses, saved (source.h) */
+        WIRE_WATCH,    /* of a source of heat: state = WatchState, entries_total = directories known,
+                        * entries_done =    watches, errors = directories left out, text = why, "" if watching is
+                        * complete */
         WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */
         _WIRE_KIND_MAX,
 } WireKind;
@@ -115,8 +118,9 @@ typedef struct WireRecord {
         uint64_t bytes; /* WIRE_STEP: space the step will take in the upper, estimated */
         uint64_t errors;
         uint64_t usec; /* WIRE_DIRECTORY: finalized since, realtime, 0 unknown; WIRE_RESULT: duration */
-        uint64_t pause_usec; /* WIRE_RESULT of a swap: how long a lookup may have waited */
-        Histogram answers;   /* WIRE_RESULT: what throttle_copy_answers() gives */
+        uint64_t pause_usec;              /* WIRE_RESULT of a swap: how long a lookup may have waited */
+        uint64_t searches, misses, saved; /* WIRE_HEAT */
+        Histogram answers;                /* WIRE_RESULT: what throttle_copy_answers() gives */
         char name[64];
         char path[PATH_MAX];       /* relative to the mount point, "" is the root */
         char lower_path[PATH_MAX]; /* WIRE_PROGRESS: for whom the job waits to leave, as text */

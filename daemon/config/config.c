@@ -185,6 +185,32 @@ static int parse_path(const char *value, void *dest, const char *const *words) {
 #define SETTING(section, name, member, parse, words, later)                                                 \
         { section, name, parse, offsetof(OverlayConfig, settings.member), words, later }
 
+static const char *const source_words[] = { "opens", "paths", NULL };
+
+/* Blank-separated words, or auto: all. The last assignment counts. */
+static int parse_sources(const char *value, void *dest, const char *const *words) {
+        _cleanup_free_ char *copy = strdup(value);
+        uint64_t sources = 0;
+        char *state;
+        int source;
+
+        if (!copy)
+                return -ENOMEM;
+        for (char *w = strtok_r(copy, " \t", &state); w; w = strtok_r(NULL, " \t", &state)) {
+                if (strcmp(w, "auto") == 0) {
+                        sources = UINT64_MAX;
+                        continue;
+                }
+                if (value_parse_word(w, words, &source) < 0)
+                        return -EINVAL;
+                sources |= UINT64_C(1) << source;
+        }
+        if (sources == 0)
+                return -EINVAL;
+        *(uint64_t *) dest = sources;
+        return 0;
+}
+
 static const char *const auto_word[] = { "auto", NULL };
 
 static const ConfigKey config_keys[] = {
@@ -194,6 +220,9 @@ static const ConfigKey config_keys[] = {
         OVERLAY_KEY("WorkDir", work, parse_path),
         SETTING("Watch", "Directories", directories, parse_globs, NULL, NULL),
         SETTING("Watch", "Exclude", exclude, parse_globs, NULL, NULL),
+        SETTING("Watch", "Sources", sources, parse_sources, source_words, NULL),
+        SETTING("Watch", "SearchVariables", search_variables, parse_list, NULL, NULL),
+        SETTING("Watch", "HotMisses", hot_misses, parse_count, NULL, NULL),
         SETTING("Watch", "HotOpens", hot_opens, parse_count, NULL, NULL),
         SETTING("Watch", "HotWindowSec", hot_window_usec, parse_timespan, NULL, NULL),
         SETTING("Watch", "MaxWatches", max_watches, parse_count, NULL, NULL),
@@ -209,6 +238,7 @@ static const ConfigKey config_keys[] = {
         SETTING("CopyUp", "Schedule", schedule, parse_schedule, NULL, NULL),
         SETTING("Finalize", "Automatic", is_automatic, parse_bool, NULL, NULL),
         SETTING("Finalize", "RandomizedDelaySec", randomized_delay_usec, parse_delay, NULL, NULL),
+        SETTING("Finalize", "Unit", unit, parse_globs, NULL, NULL),
         SETTING("Finalize", "Scheme", scheme, parse_word, scheme_words, "finalized"),
         SETTING("Finalize", "Method", method, parse_word, method_words, NULL),
         SETTING("Finalize", "QuietSec", quiet_usec, parse_timespan, NULL, NULL),
@@ -222,7 +252,9 @@ static const ConfigKey config_keys[] = {
 };
 
 static const Settings builtin = {
+        .sources = UINT64_MAX,
         .hot_opens = 20,
+        .hot_misses = 20,
         .hot_window_usec = 600 * USEC_PER_SEC,
         .max_watches = 8192,
         .max_workers = 32,
@@ -242,16 +274,19 @@ static const Settings builtin = {
 static void settings_done(Settings *s) {
         s->directories = strv_free(s->directories);
         s->exclude = strv_free(s->exclude);
+        s->search_variables = strv_free(s->search_variables);
+        s->unit = strv_free(s->unit);
         free(s->schedule);
         free(s->remount_options);
 }
 
 static int settings_copy(const Settings *s, Settings *ret) {
         *ret = *s;
-        ret->directories = ret->exclude = NULL;
+        ret->directories = ret->exclude = ret->search_variables = ret->unit = NULL;
         ret->schedule = ret->remount_options = NULL;
         if (strv_copy(s->directories, &ret->directories) < 0 || strv_copy(s->exclude, &ret->exclude) < 0 ||
-            str_replace(&ret->schedule, s->schedule) < 0 ||
+            strv_copy(s->search_variables, &ret->search_variables) < 0 ||
+            strv_copy(s->unit, &ret->unit) < 0 || str_replace(&ret->schedule, s->schedule) < 0 ||
             str_replace(&ret->remount_options, s->remount_options) < 0)
                 return -ENOMEM; /* the caller frees what has been copied */
         return 0;

@@ -33,11 +33,21 @@ enum {
         LOWER_REMOVED_PRUNE,
 };
 
+/* Of heat; a bit each in Settings. */
+enum {
+        SOURCE_OPENS,
+        SOURCE_PATHS,
+        _SOURCE_MAX,
+};
+
 typedef struct Settings {
         /* [Watch] */
         char **directories;
         char **exclude;
+        uint64_t sources;
+        char **search_variables;
         uint64_t hot_opens;
+        uint64_t hot_misses;
         uint64_t hot_window_usec;
         uint64_t max_watches;
         /* [CopyUp] */
@@ -54,6 +64,7 @@ typedef struct Settings {
         /* [Finalize] */
         bool is_automatic;
         uint64_t randomized_delay_usec;
+        char **unit;
         int scheme;
         int method;
         uint64_t quiet_usec;
@@ -102,5 +113,10 @@ DEFINE_CLEANUP(OverlayConfig *, overlay_config_unref);
 bool overlay_config_same_mount(const OverlayConfig *a, const OverlayConfig *b);
 /* Threads a worker is to use: a fixed number until it adapts by itself. */
 unsigned settings_worker_threads(const Settings *s);
+
+/* Whether a source of heat may be used. */
+static inline bool settings_have_source(const Settings *s, int source) {
+        return s->sources >> source & 1;
+}
 
 const char *hard_links_to_string(int v);

@@ -37,11 +37,21 @@ bool automatic_is_open(const Managed *o) {
                 o->config->settings.schedule, loop_now(o->host->event, CLOCK_REALTIME), &change);
 }
 
-void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
+static bool is_finalized(const Managed *o, const char *path) {
+        DirectoryInfo info;
+
+        return directory_table_get(o->directories, path, &info) > 0 &&
+                directory_state_is_finalized(info.state);
+}
+
+void automatic_take_heat(Managed *o, const char *path, const Use *use) {
+        Use u = *use;
         uint64_t now = loop_now(o->host->event, CLOCK_REALTIME),
                  window = o->config->settings.hot_window_usec;
 
-        if (heat_table_add(o->heat, path, n_opens, n_counted, now, window) < 0) {
+        if (u.searches > 0 && is_finalized(o, path))
+                u.searches = 0;
+        if (heat_table_add(o->heat, path, &u, now, window) < 0) {
                 (void) log_oom();
                 return;
         }
@@ -52,13 +62,17 @@ void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_
 void candidates_done(Candidates *c) {
         path_list_done(&c->paths);
         free(c->heats);
+        globs_done(&c->unit);
 }
 
-static int add_candidate(Candidates *c, const HeatEntry *e) {
+static int add_candidate(Candidates *c, const char *path, double heat) {
+        for (size_t i = 0; i < c->paths.n; i++)
+                if (strcmp(c->paths.items[i], path) == 0)
+                        return 0; /* a unit, for which another directory is hotter */
         if (!ARRAY_GROW(c->heats, c->paths.n))
                 return -ENOMEM;
-        c->heats[c->paths.n] = e->heat;
-        return path_list_add(&c->paths, e->path);
+        c->heats[c->paths.n] = heat;
+        return path_list_add(&c->paths, path);
 }
 
 static bool needs_work(const Managed *o, const char *path) {
@@ -70,7 +84,22 @@ static bool needs_work(const Managed *o, const char *path) {
                 info.state == DIRECTORY_PENDING || info.state == DIRECTORY_EXCLUDED;
 }
 
+/* What the job is to be for: the release that a hot directory is part of, unless that has been tried in
+ * vain. NULL on out of memory. */
+static char *find_subject(const Candidates *c, const char *path) {
+        const Managed *o = c->overlay;
+        ssize_t n = globs_match_prefix(&c->unit, path);
+        _cleanup_free_ char *unit = n > 0 ? strndup(path, (size_t) n) : NULL;
+        HeatEntry e = { 0 };
+
+        if (!unit)
+                return strdup(path);
+        (void) heat_table_get(o->heat, unit, c->now, o->config->settings.hot_window_usec, &e);
+        return needs_work(o, unit) && e.n_failures == 0 ? TAKE_PTR(unit) : strdup(path);
+}
+
 static int consider(const HeatEntry *e, void *userdata) {
+        _cleanup_free_ char *subject = NULL;
         Candidates *c = userdata;
         const Managed *o = c->overlay;
 
@@ -84,7 +113,8 @@ static int consider(const HeatEntry *e, void *userdata) {
                         c->next_usec = e->not_before_usec;
                 return 0;
         }
-        return add_candidate(c, e);
+        subject = find_subject(c, e->path);
+        return subject ? add_candidate(c, subject, e->heat) : -ENOMEM;
 }
 
 bool candidates_have_above(const Candidates *c, size_t i) {
@@ -125,7 +155,9 @@ void automatic_find(Managed *o, const Queue *q, Candidates *ret) {
                              .next_usec = USEC_INFINITY };
         if (o->state != MANAGED_ACTIVE || o->host->is_stopping || !s->is_automatic)
                 return;
-        r = heat_table_foreach(o->heat, 0, ret->now, s->hot_window_usec, consider, ret);
+        r = globs_new(s->unit, &ret->unit);
+        if (r >= 0)
+                r = heat_table_foreach(o->heat, 0, ret->now, s->hot_window_usec, consider, ret);
         if (r < 0 && r != -ECANCELED)
                 (void) log_oom();
 }
@@ -168,7 +200,7 @@ bool automatic_spread(const Managed *o, Job *j) {
 
 void automatic_job_ended(Managed *o, const Job *j) {
         uint64_t now = loop_now(o->host->event, CLOCK_REALTIME);
-        HeatEntry e;
+        HeatEntry e = { 0 };
 
         if (j->type == JOB_REMOUNT)
                 return; /* it has told itself */
@@ -178,10 +210,11 @@ void automatic_job_ended(Managed *o, const Job *j) {
                                                                    */
                 heat_table_note_failure(o->heat, j->path, now + PAUSE_PRECONDITION_USEC);
         else if (
-                (j->is_automatic || j->state == JOB_FAILED) &&
-                heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e))
+                heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e) > 0
+                        ? j->is_automatic || j->state == JOB_FAILED
+                        : j->is_automatic)
                 heat_table_note_failure(
                         o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1));
-        watching_rearm(&o->watching, j->path);
+        watching_rearm(o, j->path);
         o->is_heat_changed = true;
 }

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What is done without being asked: hot directories become candidates for jobs, one for a tree and not for
- * each directory of it; one that fails is tried again after longer and longer pauses. It makes no job
- * itself: the manager does, from the candidates. What is hot is told by heat.h, when work may start by
- * schedule.h. */
+ * each directory of it, with Unit= for a whole release; one that fails is tried again after longer and
+ * longer pauses. It makes no job itself: the manager does, from the candidates. What is hot is told by
+ * heat.h, when work may start by schedule.h. */
 #pragma once
 
+#include "base/glob.h"
 #include "base/path-util.h"
 #include "jobs/job.h"
 #include "jobs/queue.h"
 #include "overlays/managed.h"
 
-/* A directory (relative path) has been opened, or files in it; n_counted of these opens count. */
-void automatic_take_heat(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
+/* A directory (relative path) has been used. What programs search in vain is no trouble any more once it is
+ * finalized, and makes no heat then. */
+void automatic_take_heat(Managed *o, const char *path, const Use *use);
 /* What is hot and may be tried now, hottest first. */
 typedef struct Candidates {
         Managed *overlay;
@@ -20,6 +22,7 @@ typedef struct Candidates {
         uint64_t next_usec; /* when the earliest of the others may be */
         PathList paths;
         double *heats; /* as many */
+        Globs unit;
 } Candidates;
 
 void automatic_find(Managed *o, const Queue *q, Candidates *ret);

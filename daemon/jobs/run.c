@@ -304,7 +304,7 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
         if (job_pause(j, reason, loop_now(all->host->event, CLOCK_BOOTTIME) + pause) < 0)
                 (void) log_oom();
         if (is_to_rest(j))
-                watching_rearm(&o->watching, j->path); /* it may wait for an hour */
+                watching_rearm(o, j->path); /* it may wait for an hour */
         all->events->paused(j, all->userdata);
         all->events->wake(all->userdata);
         all->events->changed(j, all->userdata);
@@ -501,7 +501,7 @@ static void run_let_rest(const Run *run) {
 
         if (is_to_rest(j))
                 watching_rest(
-                        &run->overlay->watching, j->path,
+                        run->overlay, j->path,
                         j->type == JOB_FINALIZE && run_wants_parents(run->overlay, j));
 }
 

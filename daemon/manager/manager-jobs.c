@@ -356,8 +356,8 @@ static void manager_heat_changed(Manager *m, Managed *o) {
                 (void) log_oom();
 }
 
-void manager_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted) {
-        automatic_take_heat(o, path, n_opens, n_counted);
+void manager_used(Managed *o, const char *path, const Use *use) {
+        automatic_take_heat(o, path, use);
         manager_heat_changed(o->userdata, o);
 }
 
@@ -370,7 +370,7 @@ void manager_save_heat(Manager *m) {
 static void on_saved_heat(const SavedHeat *s, void *userdata) {
         Managed *o = manager_find_overlay(userdata, s->overlay);
 
-        if (o && heat_table_restore(o->heat, s->path, s->heat, s->n_opens, s->usec) < 0)
+        if (o && heat_table_restore(o->heat, s->path, s->opens, s->misses, s->n_opens, s->usec) < 0)
                 (void) log_oom();
 }
 
@@ -516,9 +516,9 @@ static void on_remounted(Managed *o, const char *method, uint64_t usec, void *us
         mount_monitor_tell(m->monitor);
         /* Watches have died and do not tell. */
         if (strcmp(method, "swap") == 0)
-                watching_restart(&o->watching);
+                source_restart(&o->watching);
         else
-                watching_rearm(&o->watching, NULL);
+                watching_rearm(o, NULL);
         bus_send_remounted(m->bus, o->config->name, method, usec);
 }
 

@@ -118,6 +118,7 @@ void manager_overlay_changed(Managed *o) {
         Manager *m = o->userdata;
         _cleanup_free_ char *path = bus_overlay_path(o->config->name);
 
+        manager_tell_sources(m, o, /* is_going= */ false);
         m->is_manager_changed = true;
         manager_object_changed(m, path);
         manager_wake(m);
@@ -188,6 +189,7 @@ static void manager_remove_overlay(Manager *m, size_t i) {
         Managed *o = m->overlays[i];
 
         manager_fail_jobs(o, FAILURE_NOT_MANAGED, "it is not configured any more");
+        manager_tell_sources(m, o, /* is_going= */ true);
         memmove(m->overlays + i, m->overlays + i + 1, (--m->n_overlays - i) * sizeof(Managed *));
         bus_announce_overlay(m->bus, o->config->name, /* is_there= */ false);
         queue_remove_lane(m->queue, o->config->name);
@@ -317,6 +319,8 @@ int manager_reload(Manager *m) {
         if (r < 0)
                 log_fields(
                         LOG_WARNING, &f, "The configuration could not be read, the old one stays in force");
+        else
+                manager_restart_sources(m);
         manager_flush(m);
         notifier_ready(m->notifier);
         return r;
@@ -335,10 +339,11 @@ static void on_reaped(const char *tag, void *userdata) {
         Manager *m = userdata;
         Managed *o = manager_find_overlay(m, tag);
 
+        manager_update_sources(m);
         log_info("A worker for overlay '%s' that hung in the kernel has ended", tag);
         if (o) {
                 managed_survey(o);
-                watching_update(&o->watching);
+                source_update(&o->watching);
         }
         manager_wake(m);
 }
@@ -354,7 +359,7 @@ static void on_place(const char *tag, const char *path, bool begins, void *userd
         const Managed *o = manager_find_overlay(userdata, tag);
 
         if (o)
-                watching_look(&o->watching, path, begins);
+                watching_look(o, path, begins);
 }
 
 static const ProcPoolHandler pool_handler = { .on_reaped = on_reaped,
@@ -405,6 +410,7 @@ static int manager_init(Manager *m) {
         m->host.state_dir = strndup(state ?: "/var/lib/ovlfind", strcspn(state ?: "/var/lib/ovlfind", ":"));
         spread_machine(m->host.machine);
         m->queue = queue_new();
+        manager_init_sources(m);
         m->runs = (Runs){ .host = &m->host, .events = &manager_run_events, .userdata = m };
         if (!m->host.state_dir || !m->queue)
                 return -ENOMEM;
@@ -439,6 +445,7 @@ Manager *manager_free(Manager *m) {
         m->host.is_stopping = true;
         m->queries = query_pool_free(m->queries);
         run_free_all(&m->runs);
+        manager_free_sources(m);
         for (size_t i = 0; i < m->n_overlays; i++)
                 (void) managed_free(m->overlays[i]);
         free(m->overlays);

@@ -20,6 +20,7 @@
 typedef struct BusAuth BusAuth; /* api/bus-auth.h */
 
 #define MANAGER_REPLIES_MAX 64
+#define MANAGER_SOURCES 1
 
 typedef struct Manager {
         Host host;
@@ -47,7 +48,8 @@ typedef struct Manager {
         size_t n_replies;
         sd_event_source *reply_timer;
         StateWriter *heat_writer;
-        sd_event_source *heat_timer; /* saves it */
+        sd_event_source *heat_timer;     /* saves it */
+        Source sources[MANAGER_SOURCES]; /* of heat, for all overlays */
         bool is_ready;
 } Manager;
 
@@ -101,7 +103,17 @@ void manager_job_changed(Manager *m, Job *j);
 void manager_fail_jobs(Managed *o, FailureKind kind, const char *reason);
 /* manager-jobs.c: what manager.c tells of overlays, and hears of jobs. */
 void manager_lower_changed(Managed *o, JobType type, const char *path);
-void manager_used(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted);
+void manager_used(Managed *o, const char *path, const Use *use);
+/* manager-sources.c: the sources of heat that are one process for all overlays (overlays/source.h). What is
+ * known of an overlay has changed, or it goes; all that they are to look for has. */
+void manager_init_sources(Manager *m);
+void manager_tell_sources(Manager *m, Managed *o, bool is_going);
+void manager_update_sources(Manager *m);
+void manager_restart_sources(Manager *m);
+void manager_free_sources(Manager *m);
+/* What is shown of one, of an overlay: its state and, in *ret_reason, why. NULL: there are no more. */
+const char *manager_source_state(
+        const Manager *m, const Managed *o, unsigned i, const char **ret_name, const char **ret_reason);
 extern const RunEvents manager_run_events;
 /* Looks soon whether a job can start. */
 void manager_wake(Manager *m);

@@ -5,7 +5,7 @@
 
 #include "service/state-file.h"
 
-#define HEADER "ovlfind-heat 1" /* the version of the format */
+#define HEADER "ovlfind-heat 2" /* the version of the format */
 #define SCALE 1000.0            /* numbers in the file are whole */
 
 typedef struct Save {
@@ -20,8 +20,9 @@ static int write_entry(const HeatEntry *e, void *userdata) {
         if (e->heat * SCALE < 1)
                 return -ECANCELED; /* all that follow are colder */
         (void) fprintf(
-                s->f, "%llu %llu %llu ", (unsigned long long) (e->heat * SCALE),
-                (unsigned long long) e->n_opens, (unsigned long long) s->now_usec);
+                s->f, "%llu %llu %llu %llu ", (unsigned long long) (e->opens * SCALE),
+                (unsigned long long) (e->misses * SCALE), (unsigned long long) e->n_opens,
+                (unsigned long long) s->now_usec);
         state_file_write_field(s->f, s->overlay);
         (void) fputc(' ', s->f);
         state_file_write_field(s->f, e->path);
@@ -51,21 +52,23 @@ typedef struct Load {
 } Load;
 
 static int take_line(char *line, void *userdata) {
-        uint64_t heat, n_opens, usec;
-        char *fields[5];
+        uint64_t opens, misses, n_opens, usec;
+        char *fields[6];
         const Load *l = userdata;
         SavedHeat s;
 
         state_file_split(line, fields, ELEMENTSOF(fields));
         /* What is added later has to fit, too, when it is written. */
-        if (state_file_parse_number(fields[0], INT64_MAX, &heat) < 0 ||
-            state_file_parse_number(fields[1], UINT64_MAX, &n_opens) < 0 ||
-            state_file_parse_number(fields[2], UINT64_MAX, &usec) < 0)
+        if (state_file_parse_number(fields[0], INT64_MAX, &opens) < 0 ||
+            state_file_parse_number(fields[1], INT64_MAX, &misses) < 0 ||
+            state_file_parse_number(fields[2], UINT64_MAX, &n_opens) < 0 ||
+            state_file_parse_number(fields[3], UINT64_MAX, &usec) < 0)
                 return -EBADMSG;
         s = (SavedHeat){
-                .overlay = state_file_parse_field(fields[3]),
-                .path = state_file_parse_field(fields[4]),
-                .heat = (double) heat / SCALE,
+                .overlay = state_file_parse_field(fields[4]),
+                .path = state_file_parse_field(fields[5]),
+                .opens = (double) opens / SCALE,
+                .misses = (double) misses / SCALE,
                 .n_opens = n_opens,
                 .usec = usec,
         };

@@ -11,8 +11,8 @@
 
 typedef struct SavedHeat {
         const char *overlay;
-        const char *path; /* relative to the mount point */
-        double heat;      /* as of usec */
+        const char *path;     /* relative to the mount point */
+        double opens, misses; /* as of usec */
         uint64_t n_opens;
         uint64_t usec; /* realtime */
 } SavedHeat;

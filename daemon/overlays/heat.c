@@ -10,8 +10,8 @@
 
 typedef struct Item {
         UT_hash_handle hh;
-        double heat; /* as of usec */
-        double recent;
+        double opens, misses; /* as of usec */
+        float recent_opens, recent_misses, recent_saved;
         uint64_t usec;
         uint64_t n_opens;
         uint64_t not_before_usec;
@@ -21,6 +21,7 @@ typedef struct Item {
 
 struct HeatTable {
         Item *items;
+        double miss_worth; /* in opens */
 };
 
 double heat_decay(double heat, uint64_t elapsed_usec, uint64_t window_usec) {
@@ -35,7 +36,16 @@ bool heat_is_hot(double heat, uint64_t hot_opens) {
 }
 
 HeatTable *heat_table_new(void) {
-        return calloc(1, sizeof(HeatTable));
+        HeatTable *t = calloc(1, sizeof(HeatTable));
+
+        if (t)
+                t->miss_worth = 1;
+        return t;
+}
+
+void heat_table_set_worth(HeatTable *t, uint64_t hot_opens, uint64_t hot_misses) {
+        t->miss_worth =
+                (double) (hot_opens > 0 ? hot_opens : 1) / (double) (hot_misses > 0 ? hot_misses : 1);
 }
 
 static void item_free(HeatTable *t, Item *i) {
@@ -78,42 +88,58 @@ static uint64_t item_age(const Item *i, uint64_t now_usec) {
         return now_usec > i->usec ? now_usec - i->usec : 0;
 }
 
-int heat_table_add(
-        HeatTable *t,
-        const char *path,
-        uint64_t n_opens,
-        uint64_t n_counted,
-        uint64_t now_usec,
-        uint64_t window_usec) {
+/* What is left of it, and what has come. */
+static double grown(double before, uint64_t age, uint64_t window_usec, uint64_t n) {
+        return heat_decay(before, age, window_usec) + (double) n;
+}
+
+int heat_table_add(HeatTable *t, const char *path, const Use *use, uint64_t now_usec, uint64_t window_usec) {
         Item *i = item_get(t, path, now_usec);
+        uint64_t age;
 
         if (!i)
                 return -ENOMEM;
-        i->heat = heat_decay(i->heat, item_age(i, now_usec), window_usec) + (double) n_counted;
-        i->recent = heat_decay(i->recent, item_age(i, now_usec), RATE_USEC) + (double) n_opens;
-        i->n_opens += n_opens;
+        age = item_age(i, now_usec);
+        i->opens = grown(i->opens, age, window_usec, use->counted);
+        i->misses = grown(i->misses, age, window_usec, use->misses + use->searches * HEAT_SEARCH_MISSES);
+        i->recent_opens = (float) grown(i->recent_opens, age, RATE_USEC, use->opens);
+        i->recent_misses = (float) grown(i->recent_misses, age, RATE_USEC, use->misses);
+        i->recent_saved = (float) grown(i->recent_saved, age, RATE_USEC, use->saved);
+        i->n_opens += use->opens;
         i->usec = now_usec;
         return 0;
 }
 
-int heat_table_restore(HeatTable *t, const char *path, double heat, uint64_t n_opens, uint64_t usec) {
+int heat_table_restore(
+        HeatTable *t, const char *path, double opens, double misses, uint64_t n_opens, uint64_t usec) {
         Item *i = item_get(t, path, usec);
 
         if (!i)
                 return -ENOMEM;
-        i->heat = heat;
+        i->opens = opens;
+        i->misses = misses;
         i->n_opens = n_opens;
         i->usec = usec;
         return 0;
 }
 
-static HeatEntry item_entry(const Item *i, uint64_t now_usec, uint64_t window_usec) {
+static double rate(float recent, uint64_t age) {
+        return heat_decay(recent, age, RATE_USEC) / ((double) RATE_USEC / USEC_PER_SEC);
+}
+
+static HeatEntry item_entry(const HeatTable *t, const Item *i, uint64_t now_usec, uint64_t window_usec) {
         uint64_t age = item_age(i, now_usec);
+        double opens = heat_decay(i->opens, age, window_usec),
+               misses = heat_decay(i->misses, age, window_usec);
 
         return (HeatEntry){
                 .path = i->path,
-                .heat = heat_decay(i->heat, age, window_usec),
-                .rate = heat_decay(i->recent, age, RATE_USEC) / ((double) RATE_USEC / USEC_PER_SEC),
+                .heat = opens + misses * t->miss_worth,
+                .opens = opens,
+                .misses = misses,
+                .open_rate = rate(i->recent_opens, age),
+                .miss_rate = rate(i->recent_misses, age),
+                .save_rate = rate(i->recent_saved, age),
                 .n_opens = i->n_opens,
                 .not_before_usec = i->not_before_usec,
                 .n_failures = i->n_failures,
@@ -125,12 +151,12 @@ int heat_table_get(
         const Item *i = item_find(t, path);
 
         if (i)
-                *ret = item_entry(i, now_usec, window_usec);
+                *ret = item_entry(t, i, now_usec, window_usec);
         return i != NULL;
 }
 
 void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec) {
-        Item *i = item_find(t, path);
+        Item *i = item_get(t, path, /* now_usec= */ 0);
 
         if (!i)
                 return;
@@ -182,7 +208,7 @@ static int sort_entries(const HeatTable *t, uint64_t now_usec, uint64_t window_u
         if (!l)
                 return -ENOMEM;
         for (const Item *i = t->items; i; i = i->hh.next)
-                l[n++] = item_entry(i, now_usec, window_usec);
+                l[n++] = item_entry(t, i, now_usec, window_usec);
         qsort(l, n, sizeof(HeatEntry), compare_hotter);
         *ret = l;
         return 0;
@@ -193,8 +219,7 @@ void heat_table_trim(HeatTable *t, size_t max, uint64_t now_usec, uint64_t windo
         Item *i, *next;
 
         HASH_ITER(hh, t->items, i, next) {
-                if (i->not_before_usec <= now_usec &&
-                    heat_decay(i->heat, item_age(i, now_usec), window_usec) < COLD)
+                if (i->not_before_usec <= now_usec && item_entry(t, i, now_usec, window_usec).heat < COLD)
                         item_free(t, i);
         }
         if (heat_table_size(t) <= max || sort_entries(t, now_usec, window_usec, &l) < 0)

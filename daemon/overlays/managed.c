@@ -38,11 +38,12 @@ int managed_new(
                         .userdata = userdata,
                         .config = overlay_config_ref(config),
                         .retry_usec = RETRY_FIRST_USEC };
-        o->watching.overlay = o;
+        watching_init(o);
         o->directories = directory_table_new();
         o->heat = heat_table_new();
         if (!o->directories || !o->heat)
                 return -ENOMEM;
+        heat_table_set_worth(o->heat, config->settings.hot_opens, config->settings.hot_misses);
         *ret = TAKE_PTR(o);
         return 0;
 }
@@ -65,7 +66,7 @@ Managed *managed_free(Managed *o) {
         if (!o)
                 return NULL;
         managed_clear(o);
-        watching_done(&o->watching);
+        source_done(&o->watching);
         (void) sd_event_source_disable_unref(o->automatic_timer);
         o->heat = heat_table_free(o->heat);
         o->directories = directory_table_free(o->directories);
@@ -82,7 +83,7 @@ static void managed_set_state(Managed *o, ManagedState state, FailureKind refusa
         o->refusal = refusal;
         (void) str_replace(&o->reason, reason);
         o->events->changed(o);
-        watching_update(&o->watching);
+        source_update(&o->watching);
         o->is_heat_changed = true; /* what may be done about it */
 }
 
@@ -254,6 +255,7 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
                 managed_drop(o, "its configuration has changed");
         (void) overlay_config_unref(o->config);
         o->config = overlay_config_ref(config);
+        o->watching.tag = o->config->name;
         o->options_tried_usec = 0;
         if (!is_same) {
                 (void) str_replace(&o->reason, NULL);
@@ -261,10 +263,11 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
         } else if (o->state == MANAGED_REFUSED && o->overlay)
                 managed_survey(o);
         else {
-                watching_restart(&o->watching);
+                source_restart(&o->watching);
                 if (o->state == MANAGED_ACTIVE)
                         o->events->may_remount(o);
         }
+        heat_table_set_worth(o->heat, config->settings.hot_opens, config->settings.hot_misses);
         heat_table_forgive_all(o->heat);
         o->is_heat_changed = true;
         o->events->changed(o);

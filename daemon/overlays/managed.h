@@ -36,7 +36,7 @@ typedef struct ManagedEvents {
         void (*keeper_lost)(
                 Managed *o, bool at_once); /* it ended before its work was done: see what it left */
         void (*lower_changed)(Managed *o, JobType type, const char *path); /* a job that is wanted for it */
-        void (*used)(Managed *o, const char *path, uint64_t n_opens, uint64_t n_counted); /* see heat.h */
+        void (*used)(Managed *o, const char *path, const Use *use);        /* see heat.h */
         void (*watcher_started)(Managed *o);
         void (*catch_up)(Managed *o);         /* with changes of the mount table that are not told yet */
         bool (*is_at_work)(const Managed *o); /* a job has a worker */
@@ -64,7 +64,8 @@ struct Managed {
         uint64_t keeper_lost_usec;   /* monotonic; when one ended before its work was done, 0 never */
         uint64_t options_tried_usec; /* monotonic: when the configured options were last to be swapped in; 0:
                                         never */
-        Watching watching;
+        Source watching;             /* of opens */
+        dev_t told;                  /* the superblock as the sources for all overlays know it, 0: none */
         HeatTable *heat;
         bool is_heat_changed;
         sd_event_source *automatic_timer; /* when time alone may let a job be made or started */

@@ -1,44 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The watcher of an overlay: a worker process that lives as long as the overlay is there and tells how much
- * its directories are used. It is the only one to ask for inotify events, and may hang like any other
- * worker: then it is told, killed, and replaced some time later. */
+/* The watcher of an overlay: its source of opens (source.h), a worker process that lives as long as the
+ * overlay is there. It is the only one to ask for inotify events, and has to know where other workers are
+ * at work: what they do is no use of a directory. */
 #pragma once
 
-#include "process/proc.h"
+#include "overlays/source.h"
 
 typedef struct Managed Managed;
 
-typedef enum WatchingState {
-        WATCHING_OFF,      /* the overlay is not there, or MaxWatches=0 */
-        WATCHING_STARTING, /* has not gone through all directories yet */
-        WATCHING_ON,
-        WATCHING_PARTLY,  /* the reason says what is missing */
-        WATCHING_STALLED, /* it hangs or died, and will be replaced */
-        _WATCHING_STATE_MAX,
-} WatchingState;
-
-typedef struct Watching {
-        Managed *overlay;
-        Proc *proc;
-        sd_event_source *timer; /* patience with one that walks, or the pause before the next one */
-        uint64_t pause_usec;
-        WatchingState state;
-        char *reason; /* NULL without one */
-        uint64_t n_known, n_watches;
-} Watching;
-
-const char *watching_state_to_string(WatchingState s) _pure_;
-void watching_done(Watching *w);
-/* Starts or ends the watcher, as the overlay's state and configuration want it. */
-void watching_update(Watching *w);
-/* Starts it anew: what it is to look for has changed. */
-void watching_restart(Watching *w);
+void watching_init(Managed *o);
+/* Whether use of the directory at path is looked for: Directories= and Exclude=. */
+bool watching_covers(const Managed *o, const char *path);
 /* Directories have been replaced under its watches: those at path (relative) and below, or with NULL all of
  * them, because the superblock is another one or has been reconfigured. */
-void watching_rearm(Watching *w, const char *path);
+void watching_rearm(Managed *o, const char *path);
 /* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. Nor
  * are, with_parents, the directories above and what is in them. */
-void watching_rest(const Watching *w, const char *path, bool with_parents);
+void watching_rest(const Managed *o, const char *path, bool with_parents);
 /* A worker begins, or has ended, to look at the directories at path, below it and above it: that it lists
  * them is not use. */
-void watching_look(const Watching *w, const char *path, bool begins);
+void watching_look(const Managed *o, const char *path, bool begins);

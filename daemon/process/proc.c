@@ -393,7 +393,7 @@ int proc_spawn(
         void *userdata,
         Proc **ret) {
         const char *verb = wire_request_get(request, WIRE_VERB);
-        bool is_watcher = job_type_from_string(verb) == JOB_WATCH;
+        bool is_source = job_type_is_source(job_type_from_string(verb));
         _cleanup_close_ int worker_fd = -EBADF;
         Proc *p;
         int r;
@@ -401,7 +401,7 @@ int proc_spawn(
         if (request->error < 0)
                 return request->error;
         r = proc_new(
-                pool, tag, is_watcher ? NULL : wire_request_get(request, WIRE_PATH), handler, userdata, &p);
+                pool, tag, is_source ? NULL : wire_request_get(request, WIRE_PATH), handler, userdata, &p);
         if (r < 0)
                 return r;
         proc_tell_place(p, /* begins= */ true);

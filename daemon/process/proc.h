@@ -33,7 +33,7 @@ typedef struct ProcPoolHandler {
         /* An abandoned process has ended after all. */
         void (*on_reaped)(const char *tag, void *userdata);
         /* One begins to work at a path of an overlay, before it is started; or it has given its result, or
-         * ended. Not of watchers. */
+         * ended. Not of sources of heat. */
         void (*on_place)(const char *tag, const char *path, bool begins, void *userdata);
         /* The last process that is not abandoned has ended. */
         void (*on_idle)(void *userdata);

@@ -486,6 +486,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
 
         if (type < 0)
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown verb '%s'", verb ?: "");
+        if (type == JOB_PATHS)
+                return worker_paths(w, reterr);
         r = clean_path(w, &path, reterr);
         if (r >= 0 && type == JOB_VERIFY && worker_asks_for(w, WIRE_OFFLINE))
                 return worker_verify_offline(w, path, reterr);

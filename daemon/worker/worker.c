@@ -132,14 +132,19 @@ static void set_up_process(void) {
         }
 }
 
-/* A worker takes what others leave of the disk and the processors; its threads inherit that. A low weight is
- * not enough: under EEVDF a task may use up the slice of processor time that it has begun. So the slice is
- * set to the shortest there is. Kernels before 6.12 ignore that field for this policy. */
-static void step_aside(void) {
-        SchedAttr attr = { .size = sizeof(attr), .nice = 19, .runtime = SLICE_NSEC };
+/* The slice of processor time is set to the shortest there is, so that who has a high weight comes at once,
+ * and who has a low one does not keep others waiting: under EEVDF a task may use up the slice that it has
+ * begun. Kernels before 6.12 ignore that field for this policy. Threads inherit both. */
+static void set_weight(int nice) {
+        SchedAttr attr = { .size = sizeof(attr), .nice = nice, .runtime = SLICE_NSEC };
 
         if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
-                (void) setpriority(PRIO_PROCESS, 0, 19);
+                (void) setpriority(PRIO_PROCESS, 0, nice);
+}
+
+/* A worker takes what others leave of the disk and the processors. */
+static void step_aside(void) {
+        set_weight(19);
         (void) syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
@@ -183,14 +188,16 @@ static int run(Worker *w) {
         r = wire_request_receive(WORKER_FD, &w->request);
         if (r <= 0)
                 return EXIT_FAILURE;
-        if (worker_is_watcher(w)) {
+        if (worker_is_source(w)) {
                 (void) signal(SIGTERM, SIG_DFL); /* there is nothing to finish */
                 if (atomic_load(&w->is_ending))  /* asked to a moment ago, and nobody else would look */
                         return EXIT_FAILURE;
         }
         if (wire_request_get(&w->request, WIRE_BACKGROUND))
                 step_aside();
-        r = worker_is_watcher(w) ? 0 : pthread_create(&listener, NULL, listen_for_cancel, NULL);
+        else if (job_type_from_string(wire_request_get(&w->request, WIRE_VERB)) == JOB_PATHS)
+                set_weight(-15); /* to look at what ends in a millisecond */
+        r = worker_is_source(w) ? 0 : pthread_create(&listener, NULL, listen_for_cancel, NULL);
         if (r == 0)
                 r = worker_run_verb(w, &f);
         else

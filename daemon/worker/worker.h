@@ -36,9 +36,11 @@ bool worker_asks_for(const Worker *w, const char *key);
 /* Words of a value of the request: an array that ends with NULL and points into *buffer; NULL on out of
  * memory. The caller frees both. */
 char **worker_split(const Worker *w, const char *key, char **buffer);
-/* Whether it is a watcher, which listens for itself. */
-bool worker_is_watcher(const Worker *w);
+/* Whether it is a source of heat, which listens for itself. */
+bool worker_is_source(const Worker *w);
+/* sources.c */
 int worker_watch(Worker *w, Failure *reterr);
+int worker_paths(const Worker *w, Failure *reterr);
 /* guard.c: a thread that ends the process when the overlay is unmounted. */
 int guard_start(Worker *w);
 /* Somebody asked for this: it cannot be unmounted, as long as it is not let go. */

@@ -83,14 +83,15 @@ static void test_all_keys(void **state) {
         write_overlay(
                 "etc", "a",
                 "[Overlay]\nMountPoint=/a\nLowerDir=/l1:/l2\nUpperDir=/u\nWorkDir=/w\n"
-                "[Watch]\nDirectories=a/* b/**\nDirectories=c\nExclude=tmp/**\nHotOpens=3\nHotWindowSec=1h "
+                "[Watch]\nDirectories=a/* b/**\nDirectories=c\nExclude=tmp/**\nSources=paths "
+                "opens\nSearchVariables=*_PATH MINE\nHotMisses=4\nHotOpens=3\nHotWindowSec=1h "
                 "30min\n"
                 "MaxWatches=9\n"
                 "[CopyUp]\nWorkers=4\nMaxWorkers=8\nEntriesPerSecond=100\nData=1M\nHardLinks="
                 "break\nMinFreeSpace=2G\n"
                 "MinFreeInodes=7%\nSchedule=Mon..Fri *-*-* 20:00..06:00\n"
-                "[Finalize]\nAutomatic=no\nRandomizedDelaySec=2h\nScheme=redirect\nMethod="
-                "exchange\nQuietSec=500ms\nStanding="
+                "[Finalize]\nAutomatic=no\nRandomizedDelaySec=2h\nUnit=*/"
+                "*\nScheme=redirect\nMethod=exchange\nQuietSec=500ms\nStanding="
                 "wait\nParents=yes\n"
                 "OnLowerChange=keep\nOnLowerRemoved=keep\n"
                 "[Remount]\nOptions=metacopy=on,redirect_dir=on\nBlockers=ignore\n");
@@ -103,6 +104,10 @@ static void test_all_keys(void **state) {
         assert_int_equal(strv_length(s->directories), 3);
         assert_string_equal(s->directories[2], "c");
         assert_string_equal(s->exclude[0], "tmp/**");
+        assert_int_equal(s->sources, 3);
+        assert_string_equal(s->search_variables[1], "MINE");
+        assert_string_equal(s->unit[0], "*/*");
+        assert_int_equal(s->hot_misses, 4);
         assert_int_equal(s->hot_opens, 3);
         assert_int_equal(s->hot_window_usec, 5400 * USEC_PER_SEC);
         assert_int_equal(s->max_watches, 9);
@@ -142,6 +147,8 @@ static void test_bad_values_keep_the_default(void **state) {
                 "[CopyUp]\nSchedule=nights",
                 "[CopyUp]\nSchedule=25:00..6:00",
                 "[Watch]\nHotOpens=many",
+                "[Watch]\nSources=opens smells",
+                "[Watch]\nSources=",
                 "[Watch]\nHotOpens=18446744073709551616",
                 "[Finalize]\nQuietSec=9999999999999999999min",
                 "[Overlay]\nUpperDir=relative",

@@ -76,6 +76,22 @@ static void test_within(void **state) {
         assert_false(globs_match_within(&g, ""));
 }
 
+/* Which part of a path is a release. */
+static void test_prefix(void **state) {
+        char *const patterns[] = { (char *) "*/*", (char *) "tools", NULL };
+        _cleanup_(globs_done) Globs g = { 0 };
+
+        assert_int_equal(globs_new(patterns, &g), 0);
+        assert_int_equal(globs_match_prefix(&g, "app/1.0/lib/x"), 7);
+        assert_int_equal(globs_match_prefix(&g, "app/1.0"), 7);
+        assert_int_equal(globs_match_prefix(&g, "tools/bin"), 5);
+        assert_int_equal(globs_match_prefix(&g, "app"), -ENOENT);
+        assert_int_equal(globs_match_prefix(&g, ""), -ENOENT);
+        assert_true(globs_match(&g, "app/1.0"));
+        assert_true(globs_match(&g, "tools/bin"));
+        assert_false(globs_match(&g, "app/1.0/lib"));
+}
+
 static void test_refused(void **state) {
         char *const absolute[] = { (char *) "/a", NULL }, *const dots[] = { (char *) "a/../b", NULL };
         char *many[GLOB_POSITIONS_MAX / 2 + 2] = { 0 };
@@ -93,10 +109,8 @@ static void test_refused(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_follow),
-                cmocka_unit_test(test_several),
-                cmocka_unit_test(test_within),
-                cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_follow), cmocka_unit_test(test_several), cmocka_unit_test(test_within),
+                cmocka_unit_test(test_prefix), cmocka_unit_test(test_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

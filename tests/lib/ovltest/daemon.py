@@ -127,6 +127,8 @@ exec '{binary("ovlfind-worker")}' "$@"
         """Writes overlays.d/NAME.conf. sections: Finalize={"QuietSec": "0"} and so on; a test has no time to wait for
         quiet, or for a lower that fails, unless it is about that. Nor is anything watched, unless there is a section for it."""
         sections = {"Overlay": {}, "Finalize": {}, "Watch": {"MaxWatches": "0"}, **sections}
+        # Nor are programs of the machine looked at, which no test but those about that knows of.
+        sections["Watch"] = {"Sources": "opens", **sections["Watch"]}
         sections["Overlay"] = {"MountPoint": point, **sections["Overlay"]}
         sections["CopyUp"] = {"RetrySec": "0", **sections.get("CopyUp", {})}
         sections["Finalize"] = {"QuietSec": "50ms", "Automatic": "no", "OnLowerChange": "keep",

@@ -40,7 +40,7 @@ class Worker:
     def wait_cancel(self, timeout=60):
         self.socket.settimeout(timeout)
         packet = self.socket.recv(100)
-        while packet.startswith((b"rearm", b"rest", b"look")):
+        while packet.startswith((b"rearm", b"rest", b"look", b"overlay", b"gone")):
             packet = self.socket.recv(100)
         assert packet in (b"cancel", b""), packet
         self.result("Canceled", 125, "canceled")
@@ -84,7 +84,7 @@ def main():
     with open(os.environ["OVLFIND_FAKE_SCRIPT"]) as f:
         script = json.load(f)
     verb = w.request["VERB"]
-    actions = script.get(verb + ":" + w.request["PATH"], script.get(verb))
+    actions = script.get(verb + ":" + w.request.get("PATH", ""), script.get(verb))
     if actions is None:
         actions = [["send", {"kind": "result", "name": "None"}]]
     for action, fields in actions:

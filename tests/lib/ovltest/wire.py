@@ -8,24 +8,24 @@ import struct
 
 KINDS = ["progress", "step", "directory", "check", "note", "blocker", "kept", "draining", "result", "heat", "watch", "problem"]
 # The gap: what the lower layers did for a job.
-HEADER = struct.Struct("=IIIi7Q96x")
+HEADER = struct.Struct("=IIIi10Q96x")
 DIRECTORY_STATES = ["merged", "copying", "copied-up", "pending", "finalized", "stale", "gone", "broken", "excluded", "local"]
 JOB_STATES = ["queued", "running", "applying", "waiting", "done", "failed", "canceled"]
 CHECK_LEVELS = ["ok", "warning", "fail"]
 STATES = {"progress": JOB_STATES, "directory": DIRECTORY_STATES, "check": CHECK_LEVELS}
-NUMBERS = ["done", "total", "merge_children", "bytes", "errors", "usec", "pause_usec"]
+NUMBERS = ["done", "total", "merge_children", "bytes", "errors", "usec", "pause_usec", "searches", "misses", "saved"]
 STRINGS = ["name", "path", "lower_path", "text"]
 
 
 def pack(kind, state=0, error=0, done=0, total=0, merge_children=0, size=0, errors=0, usec=0, name="", path="",
-         lower_path="", text=""):
+         lower_path="", text="", searches=0, misses=0, saved=0):
     """A record; its state may be a word."""
     for words in (DIRECTORY_STATES, JOB_STATES, CHECK_LEVELS):
         if isinstance(state, str) and state in words:
             state = words.index(state)
     strings = b"".join(s.encode() + b"\0" for s in (name, path, lower_path, text))
     return HEADER.pack(HEADER.size + len(strings), KINDS.index(kind), state, error, done, total, merge_children, size, errors,
-                       usec, 0) + strings
+                       usec, 0, searches, misses, saved) + strings
 
 
 def unpack(packet):

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The verb "watch": from what the watcher finds to records. */
+/* The verbs "watch" and "paths", sources of heat: from what core finds to records. They listen for
+ * themselves, and end when they are told to. Nothing is kept here, and what is use of a directory core has
+ * decided. */
 #include <string.h>
 
+#include "core/paths/paths.h"
 #include "core/watch/watcher.h"
 #include "worker/worker.h"
 
-bool worker_is_watcher(const Worker *w) {
-        return job_type_from_string(wire_request_get(&w->request, WIRE_VERB)) == JOB_WATCH;
+bool worker_is_source(const Worker *w) {
+        return job_type_is_source(job_type_from_string(wire_request_get(&w->request, WIRE_VERB)));
 }
 
 static int send_heat(const char *path, uint64_t n_opens, uint64_t n_counted, void *userdata) {
@@ -49,4 +52,33 @@ int worker_watch(Worker *w, Failure *reterr) {
         if (!directories || !exclude)
                 return failure_set_errno(reterr, -ENOMEM, "cannot watch '%s'", w->overlay->mount_point);
         return watcher_run(&c, reterr);
+}
+
+static int send_searches(const char *overlay, const char *path, uint64_t n_programs, void *userdata) {
+        WireRecord r = { .kind = WIRE_HEAT, .searches = n_programs };
+
+        wire_set(r.text, overlay);
+        wire_set(r.path, path);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_state(bool is_busy, const char *reason, void *userdata) {
+        WireRecord r = { .kind = WIRE_WATCH, .state = is_busy ? WATCH_BUSY : WATCH_IDLE };
+
+        wire_set(r.text, reason);
+        return wire_send(WORKER_FD, &r);
+}
+
+int worker_paths(const Worker *w, Failure *reterr) {
+        _cleanup_free_ char *buffer = NULL;
+        _cleanup_free_ char **variables = worker_split(w, WIRE_VARIABLES, &buffer);
+        const PathsConfig c = {
+                .variables = variables,
+                .control_fd = WORKER_FD,
+                .use = send_searches,
+                .status = send_state,
+        };
+
+        return variables ? paths_run(&c, reterr)
+                         : failure_set_errno(reterr, -ENOMEM, "cannot look for search paths");
 }

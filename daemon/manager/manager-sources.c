@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The manager's third that is about sources of heat for all overlays, a row each (overlays/source.h says
+ * what their processes hear and send). Each is told of the overlays that are active and want it, and runs as
+ * long as there is one. What it tells of an overlay that is gone meanwhile is passed over. */
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "base/str.h"
+#include "base/strv.h"
+#include "manager/manager.h"
+#include "service/log.h"
+#include "service/messages.h"
+
+#define TAG "*" /* no overlay has this name */
+
+static int source_index(const Source *s) {
+        const Manager *m = s->userdata;
+
+        return SOURCE_PATHS + (int) (s - m->sources);
+}
+
+static bool is_told_to(const Source *s, const Managed *o) {
+        return o->told != 0 && settings_have_source(&o->config->settings, source_index(s));
+}
+
+static bool is_wanted(Source *s) {
+        const Manager *m = s->userdata;
+
+        for (size_t i = 0; i < m->n_overlays && !m->host.is_stopping; i++)
+                if (is_told_to(s, m->overlays[i]))
+                        return true;
+        return false;
+}
+
+static void make_paths_request(Source *s, WireRequest *q) {
+        _cleanup_strv_free_ char **variables = NULL;
+        _cleanup_free_ char *joined = NULL;
+        const Manager *m = s->userdata;
+
+        for (size_t i = 0; i < m->n_overlays && q->error == 0; i++)
+                STRV_FOREACH (v, m->overlays[i]->config->settings.search_variables)
+                        if (q->error == 0)
+                                q->error = strv_extend(&variables, *v);
+        joined = strv_join(variables);
+        wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_PATHS));
+        wire_request_add(q, WIRE_VARIABLES, joined ?: "");
+}
+
+static void tell_one(const Source *s, const Managed *o) {
+        _cleanup_free_ char *packet = str_format(
+                "overlay %s %u:%u %s", o->config->name, major(o->told), minor(o->told),
+                o->config->mount_point);
+
+        if (!packet)
+                (void) log_oom();
+        else if (is_told_to(s, o))
+                source_tell(s, packet);
+}
+
+static void on_started(Source *s) {
+        const Manager *m = s->userdata;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                tell_one(s, m->overlays[i]);
+}
+
+static Managed *find_told(const Source *s, const char *name) {
+        const Manager *m = s->userdata;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                if (is_told_to(s, m->overlays[i]) && strcmp(m->overlays[i]->config->name, name) == 0)
+                        return m->overlays[i];
+        return NULL;
+}
+
+static void on_use(Source *s, const WireRecord *r) {
+        Managed *o = find_told(s, r->text);
+        const Use use = {
+                .opens = r->entries_total,
+                .counted = r->entries_done,
+                .searches = r->searches,
+                .misses = r->misses,
+                .saved = r->saved,
+        };
+
+        if (o && watching_covers(o, r->path))
+                o->events->used(o, r->path, &use);
+}
+
+static void on_changed(Source *s) {
+        const Manager *m = s->userdata;
+
+        for (size_t i = 0; i < m->n_overlays; i++)
+                if (is_told_to(s, m->overlays[i]))
+                        m->overlays[i]->events->changed(m->overlays[i]);
+}
+
+static void on_log(const Source *s, SourceState state, const char *reason) {
+        log_fields(
+                state == SOURCE_STALLED ? LOG_WARNING : LOG_NOTICE,
+                &(LogFields){ .message_id = MESSAGE_SOURCE_LIMITED },
+                "The source of heat '%s' is %s; the others go on: %s", s->kind->name,
+                source_state_to_string(state), reason);
+}
+
+static const SourceKind kinds[MANAGER_SOURCES] = {
+        {
+                .name = "paths",
+                .does = "looks for search paths of programs",
+                .silence = "see whether the lower layers of all overlays answer",
+                .is_wanted = is_wanted,
+                .make_request = make_paths_request,
+                .started = on_started,
+                .use = on_use,
+                .changed = on_changed,
+                .log = on_log,
+        },
+};
+
+void manager_init_sources(Manager *m) {
+        for (size_t i = 0; i < MANAGER_SOURCES; i++)
+                m->sources[i] = (Source){ .kind = kinds + i, .host = &m->host, .tag = TAG, .userdata = m };
+}
+
+void manager_tell_sources(Manager *m, Managed *o, bool is_going) {
+        bool is_there = o->state == MANAGED_ACTIVE && o->overlay && !is_going;
+        _cleanup_free_ char *gone = str_format("gone %s", o->config->name);
+        dev_t device = is_there ? o->overlay->device : 0;
+
+        if (device == o->told)
+                return;
+        o->told = device;
+        for (size_t i = 0; i < MANAGER_SOURCES; i++) {
+                Source *s = m->sources + i;
+
+                if (device != 0 && s->proc)
+                        tell_one(s, o);
+                else if (gone && settings_have_source(&o->config->settings, source_index(s)))
+                        source_tell(s, gone);
+        }
+        manager_update_sources(m);
+}
+
+void manager_update_sources(Manager *m) {
+        for (size_t i = 0; i < MANAGER_SOURCES; i++)
+                source_update(m->sources + i);
+}
+
+void manager_restart_sources(Manager *m) {
+        for (size_t i = 0; i < MANAGER_SOURCES; i++)
+                source_restart(m->sources + i);
+}
+
+void manager_free_sources(Manager *m) {
+        for (size_t i = 0; i < MANAGER_SOURCES; i++)
+                source_done(m->sources + i);
+}
+
+const char *manager_source_state(
+        const Manager *m, const Managed *o, unsigned i, const char **ret_name, const char **ret_reason) {
+        const Source *s = i == 0 ? &o->watching : i <= MANAGER_SOURCES ? m->sources + i - 1 : NULL;
+        bool is_shown = s && (i == 0 || is_told_to(s, o));
+
+        if (!s)
+                return NULL;
+        *ret_name = s->kind->name;
+        *ret_reason = is_shown ? s->reason : NULL;
+        return source_state_to_string(is_shown ? s->state : SOURCE_OFF);
+}

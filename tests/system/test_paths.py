@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Directories that programs search are found by what these say when they start, also those in which nothing is ever opened."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ovltest import heat, run
+from ovltest.daemon import wait_for
+from ovltest.fakedaemon import Fake, failure
+from ovltest.heat import finalized, hot, is_settled, properties
+from ovltest.tree import age, write
+
+PATHS_ONLY = {"Watch": {"Sources": "paths"}, "Finalize": {"Automatic": "yes"}}
+STARTS = 10
+ONE_START = 4  # what it counts, in misses; with the defaults an open is as much
+
+
+def sources(daemon, name="soft"):
+    return {str(s["name"]): (str(s["state"]), str(s["reason"])) for s in properties(daemon, name)["Sources"]}
+
+
+def listening(daemon, name="soft"):
+    """Waits until starts are seen; a program that has just started may be the first."""
+    state, reason = wait_for(lambda: (s := sources(daemon, name)["paths"])[0] not in ("off", "starting") and s, "the source")
+    assert state == "on", f"{state}: {reason}"
+
+
+def start(daemon, times, n_directories, *command, **environment):
+    """Programs that read their input, at once, and end when all are known to search so many directories: also on a machine that is
+    busy with something else."""
+    before = searches(daemon)
+    programs = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(times)]
+    wait_for(lambda: searches(daemon) >= before + times * n_directories, "programs to be seen")
+    for program in programs:
+        program.stdin.close()
+        assert program.wait(100) == 0
+
+
+def searches(daemon):
+    return sum(int(daemon.properties(path, heat.OVERLAY)["Counters"]["searches"]) for _, path in daemon.manager().ListOverlays())
+
+
+def seen(daemon, overlay, directory, more_than=0):
+    return wait_for(lambda: (n := hot(daemon, overlay, "heat").get(directory, 0)) > more_than and n, f"{directory} to be hot")
+
+
+def is_done(daemon, overlay, directories):
+    expected = {overlay / d for d in directories}
+    wait_for(lambda: finalized(daemon) >= expected and is_settled(daemon), "the search path")
+
+
+def misses_of_a_cold_start(daemon, lower, *command, **environment):
+    daemon.ctl("remount", "soft").ok()
+    with lower.measure() as counts:
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True)
+    return counts.enoent
+
+
+def make_program(source, directory, name, *arguments):
+    """A library with a function of this name, and bin/NAME that needs it."""
+    code = write(os.path.join(source, f"{name}.c"), f"int {name}(void) {{ return 0; }}\n".encode())
+    library = os.path.join(source, directory, f"lib{name}.so")
+    os.makedirs(os.path.dirname(library), exist_ok=True)
+    run("gcc", "-shared", "-fPIC", "-o", library, f"-Wl,-soname,lib{name}.so", code)
+    main = write(os.path.join(source, f"{name}-main.c"), f"#include <stdio.h>\nint {name}(void); int main(void) {{ return {name}() + (getchar() != EOF); }}\n".encode())
+    os.makedirs(os.path.join(source, "bin"), exist_ok=True)
+    run("gcc", "-o", os.path.join(source, "bin", name), main, library, *arguments)
+
+
+# What it is for
+
+def test_the_loader(scene):
+    """Nothing is configured but where the overlay is. The last of 20 directories has the library; 19 are asked in vain."""
+    directories = [f"part{i:02}/lib" for i in range(20)]
+    source = heat.build(scene, directories)
+    make_program(source, directories[-1], "thing")
+    age(source)
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(start=False)
+    write(os.path.join(daemon.overlays_d, "soft.conf"), f"[Overlay]\nMountPoint={overlay.point}\n".encode())
+    daemon.start()
+    listening(daemon)
+    command, environment = overlay / "bin/thing", {"LD_LIBRARY_PATH": ":".join(overlay / d for d in directories)}
+    before = misses_of_a_cold_start(daemon, lower, command, **environment)
+    start(daemon, STARTS - 1, 20, command, **environment)
+    is_done(daemon, overlay, directories)
+    assert before >= 19
+    assert misses_of_a_cold_start(daemon, lower, command, **environment) == 0
+
+
+@pytest.mark.slow
+def test_a_long_path_of_a_shell(scene):
+    """160 directories, a tenth of which has a command."""
+    directories = [f"part{i:03}/bin" for i in range(160)]
+    source = heat.build(scene, directories)
+    commands = []
+    for i in range(9, 160, 10):
+        commands.append(f"command{i}")
+        write(os.path.join(source, directories[i], commands[-1]), b"#!/bin/sh\n", 0o755)
+    age(source)
+    lower = scene.lower(source)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=(overlay, PATHS_ONLY))
+    listening(daemon)
+    shell, environment = ("/bin/sh", "-c", "\n".join(["read x", *commands])), {"PATH": ":".join(overlay / d for d in directories)}
+    before = misses_of_a_cold_start(daemon, lower, *shell, **environment)
+    start(daemon, STARTS - 1, 160, *shell, **environment)
+    is_done(daemon, overlay, directories)
+    assert before > 1000
+    assert misses_of_a_cold_start(daemon, lower, *shell, **environment) == 0
+
+
+PROGRAMS = {
+    "shell": ("PATH", ("/bin/sh", "-c", "read x || exit 0"), 8),
+    "perl": ("PERL5LIB", ("/usr/bin/perl", "-e", "<STDIN>"), 3),
+    "python": ("PYTHONPATH", (sys.executable, "-c", "import sys; sys.stdin.read()"), 3),
+    "mine": ("MY_MODULES_PATH", ("/bin/cat",), 3),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_variables(scene, name):
+    variable, command, n = PROGRAMS[name]
+    directories = [f"part{i:02}" for i in range(n)]
+    overlay = scene.overlay(scene.lower(heat.build(scene, [*directories, "unused"])))
+    daemon = scene.daemon(soft=(overlay, {**PATHS_ONLY, "Watch": {"Sources": "paths", "SearchVariables": "*_MODULES_PATH"}}))
+    listening(daemon)
+    start(daemon, STARTS, n, *command, **{variable: ":".join(["/usr/bin", *(overlay / d for d in directories)])})
+    is_done(daemon, overlay, directories)
+    assert finalized(daemon) == {overlay / d for d in directories}
+
+
+def test_a_virtual_environment(scene):
+    """Where modules are searched no variable says, but how the interpreter is called."""
+    version = os.path.basename(os.path.realpath(sys.executable))
+    site = f"venv/lib/{version}/site-packages"
+    source = heat.build(scene, ["other"])
+    run(sys.executable, "-m", "venv", "--without-pip", os.path.join(source, "venv"))
+    for i in range(60):
+        write(os.path.join(source, site, f"package{i}", "__init__.py"), b"")
+    age(source)
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, PATHS_ONLY))
+    listening(daemon)
+    start(daemon, STARTS, 2, overlay / "venv/bin/python3", "-c", "import package7, sys; sys.stdin.read()")
+    is_done(daemon, overlay, [site])
+    assert overlay / "other" not in finalized(daemon)
+
+
+def test_a_run_path(scene):
+    """What the executable says itself, relative to where it lies."""
+    source = heat.build(scene, ["lib/empty", "lib/used", "other"])
+    make_program(source, "lib/used", "thing", "-Wl,-rpath,$ORIGIN/../lib/empty:$ORIGIN/../lib/used")
+    age(source)
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, PATHS_ONLY))
+    listening(daemon)
+    start(daemon, STARTS, 2, overlay / "bin/thing")
+    is_done(daemon, overlay, ["lib/empty", "lib/used"])
+    assert overlay / "other" not in finalized(daemon)
+
+
+# What counts
+
+def test_a_process_counts_once(scene):
+    """Whatever it executes, and by whatever name it comes to a directory; and only a directory that there is."""
+    source = heat.build(scene, ["a/1.0", "excluded", "stop"])
+    os.symlink("1.0", os.path.join(source, "a", "current"))
+    os.symlink("/usr", os.path.join(source, "out"))
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths", "Exclude": "excluded"}}))
+    listening(daemon)
+    path = ":".join(overlay / d for d in ("a/1.0", "a/current", "a/../a//1.0/.", "a/missing", "out", "out/bin", "a/1.0/file", "excluded", ""))
+    start(daemon, 1, 1, "/bin/sh", "-c", "exec /bin/sh -c 'exec /bin/cat'", LD_LIBRARY_PATH=path)
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "stop")
+    seen(daemon, overlay, "stop")
+    assert hot(daemon, overlay, "heat") == {"a/1.0": ONE_START, "stop": ONE_START}
+
+
+def test_nothing_of_ours_counts(scene):
+    """Workers have the environment of the daemon."""
+    overlay = scene.overlay(scene.lower(heat.build(scene, ["d", "bin", "stop"])))
+    daemon = scene.daemon(start=False, soft=(overlay, {"Watch": {"Sources": "paths", "HotMisses": "1"}}))
+    daemon.start(env={"LD_LIBRARY_PATH": overlay / "bin"})
+    listening(daemon)
+    daemon.ctl("finalize", overlay / "d").ok()
+    daemon.ctl("status", overlay / "d").ok()
+    daemon.ctl("check", "soft")
+    daemon.ctl("unfinalize", overlay / "d").ok()
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "stop")
+    seen(daemon, overlay, "stop")
+    assert set(hot(daemon, overlay)) == {"stop"}
+
+
+def test_what_is_finalized_gains_nothing(scene):
+    overlay = scene.overlay(scene.lower(heat.build(scene, ["d", "stop"])))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths"}}))
+    listening(daemon)
+    daemon.ctl("finalize", overlay / "d").ok()
+    start(daemon, 2, 1, "/bin/cat", PATH=f"{overlay / 'd'}:{overlay / 'stop'}")
+    seen(daemon, overlay, "stop", ONE_START)
+    assert set(hot(daemon, overlay)) == {"stop"}
+
+
+def test_a_sweep_is_no_search(scene):
+    """Programs that are given files one after the other search only where they are told to."""
+    overlay = scene.overlay(scene.lower(heat.build(scene, [f"d{i}" for i in range(30)])))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths"}}))
+    listening(daemon)
+    run("sh", "-c", "find . -type f -exec cat {} ';' && tar -cf - . | cat", cwd=overlay.point)
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "d7")
+    seen(daemon, overlay, "d7")
+    assert set(hot(daemon, overlay)) == {"d7"}
+
+
+def test_a_release_as_a_whole(scene):
+    """Unit=: its other directories are next. What is no release is finalized for itself."""
+    overlay = scene.overlay(scene.lower(heat.build(
+        scene, ["app/1.0/lib", "app/1.0/share", "app/2.0/lib", "tools/bin", "tools/big/lib"])))
+    daemon = scene.daemon(soft=(overlay, {**PATHS_ONLY, "Finalize": {"Automatic": "yes", "Unit": "app/*"}}))
+    listening(daemon)
+    start(daemon, STARTS, 3, "/bin/cat", PATH=f"{overlay / 'app/1.0/lib'}:{overlay / 'app/1.0/share'}:{overlay / 'tools/bin'}")
+    is_done(daemon, overlay, ["app/1.0", "tools/bin"])
+    assert {str(j["Path"]) for j in daemon.jobs()} == {overlay / "app/1.0", overlay / "tools/bin"}
+    assert daemon.state_of(overlay / "app/2.0/lib") == "merged" and daemon.state_of(overlay / "tools/big/lib") == "merged"
+
+
+def test_a_release_that_is_too_large(scene):
+    """Then at least what is hot."""
+    source = heat.build(scene, ["app/1.0/lib"])
+    for i in range(50):
+        write(os.path.join(source, "app/1.0/share", f"file{i}"))
+    age(source)
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, {**PATHS_ONLY, "Finalize": {"Automatic": "yes", "Unit": "*/*"}, "CopyUp": {"MaxEntries": "20"}}))
+    listening(daemon)
+    start(daemon, STARTS, 1, "/bin/cat", PATH=overlay / "app/1.0/lib")
+    is_done(daemon, overlay, ["app/1.0/lib"])
+    assert daemon.state_of(overlay / "app/1.0") == "excluded"
+
+
+# Overlays and sources that come and go
+
+def test_overlays_come_and_go(scene):
+    first, second = (scene.overlay(scene.lower(heat.build(scene, ["a", "b"]))) for _ in range(2))
+    daemon = scene.daemon(first=(first, {"Watch": {"Sources": "paths"}}))
+    listening(daemon, "first")
+    pid = daemon.workers_for("paths")
+    daemon.add_overlay("second", second.point, Watch={"Sources": "paths"})
+    daemon.ctl("reload").ok()
+    listening(daemon, "second")
+    start(daemon, 1, 2, "/bin/cat", PATH=f"{first / 'a'}:{second / 'a'}")
+    seen(daemon, second, "a")
+    assert seen(daemon, first, "a") == ONE_START and len(daemon.workers_for("paths")) == len(pid) == 1
+    run("umount", first.point)
+    wait_for(lambda: sources(daemon, "first")["paths"][0] == "off", "the first one to be gone")
+    start(daemon, 1, 1, "/bin/cat", PATH=f"{first / 'b'}:{second / 'b'}")
+    seen(daemon, second, "b")
+    assert "b" not in hot(daemon, first)
+    run("umount", second.point)
+    wait_for(lambda: not daemon.workers_for("paths"), "the process to end")
+
+
+def test_it_is_killed(scene):
+    overlay = scene.overlay(scene.lower(heat.build(scene, ["a"])))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "auto"}}))
+    listening(daemon)
+    os.kill(daemon.workers_for("paths")[0], signal.SIGKILL)
+    _, reason = wait_for(lambda: (s := sources(daemon)["paths"])[0] == "stalled" and s, "its end to be told")
+    assert "killed by signal 9" in reason and reason in daemon.log()
+    assert f"paths stalled: {reason}" in daemon.ctl("status", "soft").ok().out
+    assert sources(daemon)["opens"][0] in ("starting", "on")
+    wait_for(lambda: sources(daemon)["paths"][0] == "on", "another one")
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "a")
+    seen(daemon, overlay, "a")
+
+
+def fake_source(scene, *actions):
+    fake = Fake(scene, start=False)
+    fake.daemon.add_overlay("soft", fake.overlay.point, Watch={"Sources": "auto"})
+    idle = [["send", {"kind": "watch", "state": 0}], ["wait-cancel", {}]]
+    fake.play({"watch": idle, "paths": list(actions)})
+    fake.start()
+    return fake
+
+
+def test_it_hangs(scene):
+    """One that says it is busy, and then nothing, is ended."""
+    fake = fake_source(scene, ["send", {"kind": "watch", "state": 1}], ["hang", {}])
+    _, reason = wait_for(lambda: (s := sources(fake.daemon)["paths"])[0] == "stalled" and s, "its silence to be told")
+    assert "gets no answer" in reason
+    wait_for(lambda: sources(fake.daemon)["opens"][0] == "on", "the other one")
+    wait_for(lambda: len(fake.asked("paths")) == 2, "another one")
+
+
+def test_it_is_refused(scene):
+    """That is said once, and tried again when somebody has changed something."""
+    fake = fake_source(scene, failure("Precondition", "this kernel has none"))
+    wait_for(lambda: sources(fake.daemon)["paths"] == ("refused", "this kernel has none"), "the refusal")
+    wait_for(lambda: sources(fake.daemon)["opens"][0] == "on", "the other one")
+    assert "paths refused: this kernel has none" in fake.daemon.ctl("status", "soft").ok().out
+    assert len(fake.asked("paths")) == 1 and fake.daemon.log().count("this kernel has none") == 1
+    fake.play({"paths": [["send", {"kind": "watch", "state": 0}], ["wait-cancel", {}]]})
+    fake.daemon.ctl("reload").ok()
+    wait_for(lambda: sources(fake.daemon)["paths"][0] == "on", "it to work")
+
+
+def test_what_it_counts(scene):
+    """All that a source for all overlays may tell."""
+    fake = fake_source(scene, ["send", {"kind": "watch", "state": 0}],
+                       ["send", {"kind": "heat", "text": "soft", "path": "a", "misses": 3, "saved": 5, "total": 2, "done": 1}],
+                       ["send", {"kind": "heat", "text": "nobody", "path": "a", "misses": 9}],
+                       ["send", {"kind": "heat", "text": "soft", "path": "a/b", "searches": 2}], ["wait-cancel", {}])
+    wait_for(lambda: hot(fake.daemon, fake.overlay, "heat") == {"a": 4, "a/b": 2 * ONE_START}, "what was told")
