@@ -61,6 +61,16 @@ static int parse_standing(Options *o, const char *s, char **reterr) {
                 : complain(reterr, "--standing= is auto, keep or wait, not '%s'", s);
 }
 
+static int parse_sort(Options *o, const char *s, char **reterr) {
+        static const char *const columns[] = { "misses", "heat", "opens", "saved" };
+
+        o->sort = s;
+        for (size_t i = 0; i < ELEMENTSOF(columns); i++)
+                if (strcmp(s, columns[i]) == 0)
+                        return 0;
+        return complain(reterr, "--sort= is misses, heat, opens or saved, not '%s'", s);
+}
+
 static int parse_depth(Options *o, const char *s, char **reterr) {
         return parse_u32(s, &o->depth) >= 0 ? 0 : complain(reterr, "--depth= wants a number, not '%s'", s);
 }
@@ -145,6 +155,8 @@ const OptionInfo option_table[] = {
           add_states },
         { OPTION_ITERATIONS, "iterations", 'n', required_argument, "N", "Look so many times, a second apart",
           parse_iterations },
+        { OPTION_SORT, "sort", 0, required_argument, "COLUMN", "By misses, heat, opens or saved",
+          parse_sort },
         { OPTION_BATCH, "batch", 'b', no_argument, NULL, "Print one below the other" },
         { OPTION_RESET, "reset", 0, no_argument, NULL, "Also drop mere copies (with --offline)" },
         { OPTION_REPAIR, "repair", 0, no_argument, NULL, "Mend what can be mended without a loss" },

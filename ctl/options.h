@@ -41,6 +41,7 @@ typedef enum OptionId {
         OPTION_STANDING = 1 << 24,
         OPTION_HOST = 1 << 25,
         OPTION_MACHINE = 1 << 26,
+        OPTION_SORT = 1 << 27,
 } OptionId;
 
 #define OPTIONS_COMMON                                                                                      \
@@ -60,6 +61,7 @@ typedef struct Options {
         const char *machine;
         const char *method;
         const char *standing;
+        const char *sort;
         const char *set; /* as given; the daemon understands it */
         const char *upper;
         const char *lower; /* as in lowerdir= */

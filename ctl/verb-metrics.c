@@ -8,6 +8,7 @@
 
 #include "base/states.h"
 #include "base/utf8.h"
+#include "ctl/mountstats.h"
 #include "ctl/verbs.h"
 #include "dbus/names.h"
 
@@ -46,6 +47,17 @@ static const Family families[] = {
           NULL },
         { "ovlfind_repairs", "counter", "What was put in order after a crash or kill", "repairs", NULL,
           NULL },
+        { "ovlfind_source", "gauge", "1 when a source of heat is at work", NULL, "source", NULL },
+        { "ovlfind_searches", "counter", "Directories programs began to search", "searches", NULL, NULL },
+        { "ovlfind_misses", "counter",
+          "Lookups that found nothing, by whether a lower layer was asked; only where they are counted",
+          "misses", "answer", "lower" },
+        { "ovlfind_misses", "counter", NULL, "saved", "answer", "upper" },
+        { "ovlfind_nfs_lookups", "counter",
+          "Lookups of the NFS mount of the first lower layer, whoever asked; where misses are not counted",
+          NULL, NULL, NULL },
+        { "ovlfind_nfs_lookup_errors", "counter", "Those of them that were answered with an error", NULL,
+          NULL, NULL },
         { "ovlfind_upper_size_bytes", "gauge", "Size of the upper file system", NULL, NULL, NULL },
         { "ovlfind_upper_free_bytes", "gauge", "What is free of it", NULL, NULL, NULL },
         { "ovlfind_upper_size_inodes", "gauge", "Inodes of the upper file system; 0: no limit", NULL, NULL,
@@ -73,6 +85,8 @@ static int snapshot_read(Ctl *c, Snapshot *s) {
         r = client_get_all(&c->client, OVLFIND_OBJECT_PATH, OVLFIND_MANAGER_INTERFACE, &s->manager);
         if (r >= 0)
                 r = client_list(&c->client, "ListOverlays", OVLFIND_OVERLAY_INTERFACE, &s->overlays);
+        for (size_t i = 0; i < s->overlays.n && r >= 0 && !s->is_remote; i++)
+                mountstats_add(&s->overlays.items[i]);
         return r < 0 ? r : client_list(&c->client, "ListJobs", OVLFIND_JOB_INTERFACE, &s->jobs);
 }
 
@@ -197,12 +211,41 @@ static int add_answers(RecordList *l, const Family *f, const char *name, const R
                                record_get_number(a, "sum", 0));
 }
 
+static int add_sources(RecordList *l, const Family *f, const char *name, const Record *overlay) {
+        const RecordList *sources = record_get_list(overlay, "sources");
+        int r = 0;
+
+        for (size_t i = 0; i < sources->n && r >= 0; i++) {
+                const Record *s = &sources->items[i];
+
+                r = add(l, f, name, record_get_string(s, "name") ?: "?",
+                        record_is(s, "state", "on") || record_is(s, "state", "partly"));
+        }
+        return r;
+}
+
+static int add_nfs(RecordList *l, const Family *f, const char *name, const Record *overlay) {
+        const Value *n = record_get(overlay, f->name + strlen("ovlfind_"));
+
+        return n ? add(l, f, name, NULL, n->number) : 0;
+}
+
+/* Numbers that nobody counts are no zeros. */
+static bool is_counted(const Family *f, const RecordList *counters) {
+        return counters->n > 0 &&
+                (strcmp(f->name, "ovlfind_misses") != 0 || record_get(counters->items, "counted_usec"));
+}
+
 static int add_of_overlay(RecordList *l, const Family *f, const Record *overlay, const Snapshot *s) {
         const RecordList *counters = record_get_list(overlay, "counters");
         const char *name = record_get_string(overlay, "name") ?: "?";
 
+        if (strcmp(f->name, "ovlfind_source") == 0)
+                return add_sources(l, f, name, overlay);
+        if (strncmp(f->name, "ovlfind_nfs_", strlen("ovlfind_nfs_")) == 0)
+                return add_nfs(l, f, name, overlay);
         if (f->counter)
-                return counters->n > 0
+                return is_counted(f, counters)
                         ? add(l, f, name, f->value, record_get_number(counters->items, f->counter, 0))
                         : 0;
         if (strcmp(f->name, "ovlfind_overlay_state") == 0)

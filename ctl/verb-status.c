@@ -14,6 +14,7 @@
 #include "ctl/job.h"
 #include "ctl/journal.h"
 #include "ctl/json.h"
+#include "ctl/mountstats.h"
 #include "ctl/state-color.h"
 #include "ctl/table.h"
 #include "ctl/target.h"
@@ -221,6 +222,38 @@ static int print_sources(const Record *o, const char *label, const char *key) {
         return 0;
 }
 
+/* That it works, and what is left; nothing where it is not counted. */
+static int print_misses(const Record *o, const char *label, const char *key) {
+        const RecordList *l = record_get_list(o, key);
+        const Record *c = l->items;
+        uint64_t usec = l->n > 0 ? record_get_number(c, "counted_usec", 0) : 0, misses, saved;
+        _cleanup_free_ char *text = NULL;
+
+        if (usec == 0)
+                return 0;
+        misses = record_get_number(c, "misses", 0);
+        saved = record_get_number(c, "saved", 0);
+        text = str_format(
+                "%.1f/s ask a lower layer, %" PRIu64 " %% do not (%" PRIu64 " since the start, %.0f a day)",
+                (double) record_get_number(c, "misses_per_minute", 0) / 60,
+                misses + saved > 0 ? saved * 100 / (misses + saved) : 0, saved,
+                (double) saved * 86400 * USEC_PER_SEC / (double) usec);
+        if (text)
+                print_line(label, text);
+        return text ? 0 : -ENOMEM;
+}
+
+static int print_nfs(const Record *o, const char *label, const char *key) {
+        const Value *n = record_get(o, key), *errors = record_get(o, "nfs_lookup_errors");
+
+        if (n && errors)
+                (void) printf(
+                        "%*s: %" PRIu64 " lookups, %" PRIu64
+                        " of them in vain (whole mount, whoever asked)\n",
+                        LABEL_WIDTH, label, n->number, errors->number);
+        return 0;
+}
+
 static int print_unproved(const Record *o, const char *label, const char *key) {
         const char *unproved = record_get_string(o, key);
         int r = print_value(o, label, key);
@@ -255,6 +288,8 @@ static int print_overlay(const Ctl *c, const Record *o, const RecordList *jobs) 
                 { print_value, "Directories", "directories" },
                 { print_watching, "Watching", "watching" },
                 { print_sources, "Sources", "sources" },
+                { print_misses, "Misses", "counters" },
+                { print_nfs, "NFS", "nfs_lookups" },
                 { print_kept, "Kept", "n_kept" },
                 { print_draining, "Draining", "draining" },
         };
@@ -455,6 +490,8 @@ static int add_overlay(Ctl *c, const char *argument, Subjects *s) {
                         argument, argument);
                 return EXIT_CODE_NOT_MANAGED;
         }
+        if (!endpoint_is_remote(&c->client.endpoint))
+                mountstats_add(overlay);
         return record_list_take(&s->found_overlays, overlay) < 0 ? print_oom() : EXIT_CODE_OK;
 }
 

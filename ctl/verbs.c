@@ -26,7 +26,7 @@ const Verb verb_table[] = {
         { "is-finalized", 1, 1, 0, "PATH", "Print the state; succeed when finalized", verb_is_finalized },
         { "directories", 0, 1, OPTION_STATE, "[OVERLAY]", "List the directories that are not merged",
           verb_directories },
-        { "top", 0, 1, OPTION_ITERATIONS | OPTION_BATCH, "[OVERLAY]",
+        { "top", 0, 1, OPTION_ITERATIONS | OPTION_BATCH | OPTION_SORT, "[OVERLAY]",
           "Show the directories that are used most", verb_top },
         { "check", 0, 1, 0, "[OVERLAY|MOUNTPOINT]", "Check what finalizing needs", verb_check },
         { "blockers", 0, 1, 0, "[OVERLAY|PATH]", "List who uses an overlay or an old tree", verb_blockers },

@@ -28,8 +28,8 @@ static int add_entry(const HeatEntry *e, void *userdata) {
         HotList *l = userdata;
         size_t i = l->n;
 
-        if (e->heat < 0.5)
-                return -ECANCELED; /* as are all that follow */
+        if (e->heat < 0.5 && e->save_rate * MINUTE_SEC < 0.5)
+                return 0;
         if (l->n == l->room && l->room > 0 && e->heat <= l->entries[l->n - 1].heat)
                 return -ECANCELED;
         if (l->n < l->room)
@@ -69,6 +69,14 @@ static int collect(const char *overlay, size_t most, HotList *l) {
         return 0;
 }
 
+static int append_misses(sd_bus_message *reply, const Manager *m, const Managed *o, const HeatEntry *e) {
+        if (!manager_counts_misses(m, o))
+                return 0;
+        return bus_append_entries(
+                reply, "tt", "misses_per_minute", (uint64_t) (e->miss_rate * MINUTE_SEC + 0.5),
+                "saved_per_minute", (uint64_t) (e->save_rate * MINUTE_SEC + 0.5));
+}
+
 /* Beside what ListDirectories() says of a directory. */
 static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o, const HeatEntry *e) {
         DirectoryInfo info = { .path = e->path, .reason = "", .scheme = "", .lower_path = "" };
@@ -79,7 +87,8 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
             (r = bus_append_directory_entries(reply, m, o, &info)) < 0 ||
             (r = bus_append_entries(
                      reply, "ttt", "heat", (uint64_t) (e->heat + 0.5), "opens_per_minute",
-                     (uint64_t) (e->open_rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0)
+                     (uint64_t) (e->open_rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0 ||
+            (r = append_misses(reply, m, o, e)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);
 }

@@ -8,6 +8,7 @@
 #include "base/strv.h"
 #include "dbus/names.h"
 #include "overlays/keeper.h"
+#include "service/loop.h"
 
 static PROPERTY_GETTER(get_name) {
         const Managed *o = userdata;
@@ -79,6 +80,16 @@ static PROPERTY_GETTER(get_directories) {
         return sd_bus_message_close_container(reply);
 }
 
+static int append_rates(sd_bus_message *reply, const Managed *o) {
+        uint64_t now = loop_now(o->host->event, CLOCK_MONOTONIC);
+        double misses, saved;
+
+        counters_rates(&o->counters, now, &misses, &saved);
+        return sd_bus_message_append(
+                reply, "{st}{st}{st}", "misses_per_minute", (uint64_t) (misses * 60 + 0.5),
+                "saved_per_minute", (uint64_t) (saved * 60 + 0.5), "counted_usec", now - o->begun_usec);
+}
+
 static PROPERTY_GETTER(get_counters) {
         const Managed *o = userdata;
         int r;
@@ -86,6 +97,8 @@ static PROPERTY_GETTER(get_counters) {
         r = sd_bus_message_open_container(reply, 'a', "{st}");
         for (Counter c = 0; c < _COUNTER_MAX && r >= 0; c++)
                 r = sd_bus_message_append(reply, "{st}", counter_to_string(c), o->counters.values[c]);
+        if (r >= 0 && manager_counts_misses(o->userdata, o))
+                r = append_rates(reply, o);
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 

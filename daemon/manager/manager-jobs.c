@@ -357,6 +357,7 @@ static void manager_heat_changed(Manager *m, Managed *o) {
 }
 
 void manager_used(Managed *o, const char *path, const Use *use) {
+        counters_use(&o->counters, use, loop_now(o->host->event, CLOCK_MONOTONIC));
         automatic_take_heat(o, path, use);
         manager_heat_changed(o->userdata, o);
 }

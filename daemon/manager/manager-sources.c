@@ -167,3 +167,12 @@ const char *manager_source_state(
         *ret_reason = is_shown ? s->reason : NULL;
         return source_state_to_string(is_shown ? s->state : SOURCE_OFF);
 }
+
+bool manager_counts_misses(const Manager *m, const Managed *o) {
+        const char *name, *state, *reason;
+
+        for (unsigned i = 0; (state = manager_source_state(m, o, i, &name, &reason)); i++)
+                if (strcmp(name, "misses") == 0)
+                        return strcmp(state, "on") == 0 || strcmp(state, "partly") == 0;
+        return false;
+}

@@ -5,8 +5,7 @@
 #include <string.h>
 #include <uthash.h>
 
-#define RATE_USEC (5 * USEC_PER_SEC) /* what "opens a second" looks back to */
-#define COLD 0.05                    /* heat not worth remembering */
+#define COLD 0.05 /* heat not worth remembering */
 
 typedef struct Item {
         UT_hash_handle hh;
@@ -102,9 +101,9 @@ int heat_table_add(HeatTable *t, const char *path, const Use *use, uint64_t now_
         age = item_age(i, now_usec);
         i->opens = grown(i->opens, age, window_usec, use->counted);
         i->misses = grown(i->misses, age, window_usec, use->misses + use->searches * HEAT_SEARCH_MISSES);
-        i->recent_opens = (float) grown(i->recent_opens, age, RATE_USEC, use->opens);
-        i->recent_misses = (float) grown(i->recent_misses, age, RATE_USEC, use->misses);
-        i->recent_saved = (float) grown(i->recent_saved, age, RATE_USEC, use->saved);
+        i->recent_opens = (float) grown(i->recent_opens, age, HEAT_RATE_USEC, use->opens);
+        i->recent_misses = (float) grown(i->recent_misses, age, HEAT_RATE_USEC, use->misses);
+        i->recent_saved = (float) grown(i->recent_saved, age, HEAT_RATE_USEC, use->saved);
         i->n_opens += use->opens;
         i->usec = now_usec;
         return 0;
@@ -123,8 +122,8 @@ int heat_table_restore(
         return 0;
 }
 
-static double rate(float recent, uint64_t age) {
-        return heat_decay(recent, age, RATE_USEC) / ((double) RATE_USEC / USEC_PER_SEC);
+double heat_rate(double recent, uint64_t elapsed_usec) {
+        return heat_decay(recent, elapsed_usec, HEAT_RATE_USEC) / ((double) HEAT_RATE_USEC / USEC_PER_SEC);
 }
 
 static HeatEntry item_entry(const HeatTable *t, const Item *i, uint64_t now_usec, uint64_t window_usec) {
@@ -137,9 +136,9 @@ static HeatEntry item_entry(const HeatTable *t, const Item *i, uint64_t now_usec
                 .heat = opens + misses * t->miss_worth,
                 .opens = opens,
                 .misses = misses,
-                .open_rate = rate(i->recent_opens, age),
-                .miss_rate = rate(i->recent_misses, age),
-                .save_rate = rate(i->recent_saved, age),
+                .open_rate = heat_rate(i->recent_opens, age),
+                .miss_rate = heat_rate(i->recent_misses, age),
+                .save_rate = heat_rate(i->recent_saved, age),
                 .n_opens = i->n_opens,
                 .not_before_usec = i->not_before_usec,
                 .n_failures = i->n_failures,

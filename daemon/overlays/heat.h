@@ -36,6 +36,9 @@ typedef struct HeatTable HeatTable;
 
 /* What is left of heat after a time. 0 window: nothing. */
 double heat_decay(double heat, uint64_t elapsed_usec, uint64_t window_usec);
+#define HEAT_RATE_USEC (5 * USEC_PER_SEC) /* what "a second" looks back to */
+/* What is left, a second, of so many in that time. */
+double heat_rate(double recent, uint64_t elapsed_usec);
 /* Whether a heat, rounded, reaches the threshold. 0 never does: an unused directory is not hot. */
 bool heat_is_hot(double heat, uint64_t hot_opens);
 

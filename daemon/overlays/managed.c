@@ -9,6 +9,7 @@
 #include "overlays/keeper.h"
 #include "overlays/mount-symlink.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 
 #define SURVEY_FAILURES_MAX 3
@@ -38,6 +39,7 @@ int managed_new(
                         .userdata = userdata,
                         .config = overlay_config_ref(config),
                         .retry_usec = RETRY_FIRST_USEC };
+        o->begun_usec = loop_now(host->event, CLOCK_MONOTONIC);
         watching_init(o);
         o->directories = directory_table_new();
         o->heat = heat_table_new();

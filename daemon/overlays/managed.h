@@ -54,6 +54,7 @@ struct Managed {
         char *options;       /* all options the mount had then, to notice a remount */
         DirectoryTable *directories;
         Counters counters;
+        uint64_t begun_usec; /* monotonic: since when they count */
         bool is_paused;
         Proc *survey;
         bool is_survey_wanted; /* once more, after the one that runs */

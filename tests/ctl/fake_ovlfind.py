@@ -173,7 +173,11 @@ class Manager(Exported):
             "LowerDirs": dbus.Array(["/srv/one", "/srv/two\nlines"], "s"), "DataDirs": dbus.Array([], "s"),
             "UpperDir": "/upper", "WorkDir": "/work", "Options": r"lowerdir=/a\,b:/c,metacopy=on,upperdir=/u,workdir=/w,redirect_dir=on", "Scheme": "redirect",
             "Directories": dbus.Dictionary({"finalized": dbus.UInt32(40), "pending": dbus.UInt32(2)}, "su"),
-            "Counters": dbus.Dictionary({"jobs_done": dbus.UInt64(7), "job_usec": dbus.UInt64(1_500_000)}, "st"),
+            "Counters": dbus.Dictionary({k: dbus.UInt64(v) for k, v in (
+                ("jobs_done", 7), ("job_usec", 1_500_000), ("searches", 5), ("misses", 100), ("saved", 900), ("misses_per_minute", 90),
+                ("saved_per_minute", 600), ("counted_usec", 12 * 3600 * 1_000_000))}, "st"),
+            "Sources": dbus.Array([{"name": "opens", "state": "on", "reason": ""}, {"name": "paths", "state": "off", "reason": ""},
+                                   {"name": "misses", "state": "partly", "reason": "some\n"}], "a{sv}"),
             "LowerAnswers": dbus.Dictionary({k: dbus.UInt64(v) for k, v in (
                 ("300", 1), ("10000", 3), ("3000000", 3), ("infinity", 4), ("sum", 7_000_250))}, "st"),
             "NKept": dbus.UInt32(1), "Paused": False}, "sv")})
@@ -240,7 +244,8 @@ class Manager(Exported):
         if overlay not in ("", *self.overlays):
             raise Failure(ERROR + "NoSuchOverlay", f"there is no overlay '{overlay}'")
         hot = [{**self.directory(f"{self.point}/{name}"), "heat": dbus.UInt64(heat), "opens_per_minute": dbus.UInt64(heat * 3),
-                "opens": dbus.UInt64(1000 * heat)} for name, heat in (("quick", 90), ("other", 7))]
+                "opens": dbus.UInt64(1000 * heat), "misses_per_minute": dbus.UInt64(900 - 10 * heat),
+                "saved_per_minute": dbus.UInt64(heat)} for name, heat in (("quick", 90), ("other", 7))]
         return dbus.Array(hot[:most or None], "a{sv}")
 
     @dbus.service.method(MANAGER, "", "a(so)")

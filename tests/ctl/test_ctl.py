@@ -247,6 +247,8 @@ def test_status(ctl):
     assert r.code == OK and lines(r.out)[0] == f"● soft - overlay on {ctl.point}"
     assert " Options: metacopy=on,redirect_dir=on\n" in r.out
     assert "/srv/two\\x0alines" in r.out and "Jobs: 1: finalize" in r.out
+    assert "     Sources: opens\n              misses partly: some\\x0a\n" in r.out
+    assert "      Misses: 1.5/s ask a lower layer, 90 % do not (900 since the start, 1800 a day)\n" in r.out
     r = ctl("status", ctl.point / "quick", "away")
     assert r.code == OK and "State: finalized since 2023-11-14 22:13:20;" in r.out and "is not mounted" in r.out
     r = ctl("status", ctl.point / "parts/links")
@@ -475,17 +477,20 @@ def test_top(ctl):
     r = ctl("top", "-n1", "--batch")
     assert (r.code, r.err) == (OK, "")
     header, first, second = lines(r.out)
-    assert header.split() == ["HEAT", "OPENS/S", "STATE", "PATH"]
-    assert first.split() == ["90", "4.5", "finalized", str(ctl.point / "quick")]
-    assert second.split()[:2] == ["7", "0.3"]
+    assert header.split() == ["HEAT", "MISSES/S", "OPENS/S", "SAVED/S", "STATE", "PATH"]
+    assert first.split()[:4] == ["7", "13.8", "0.3", "0.1"], "what hurts comes first"
+    assert second.split() == ["90", "0.0", "4.5", "1.5", "finalized", str(ctl.point / "quick")]
+    for column, path in (("misses", "other"), ("heat", "quick"), ("opens", "quick"), ("saved", "quick")):
+        assert lines(ctl("top", f"--sort={column}").out)[1].endswith(path)
+    assert ctl("top", "--sort=path").code == USAGE
     assert ctl("top").out == r.out, "a pipe gets one answer"
     assert len(lines(ctl("top", "--iterations=2", "-b", "--no-legend").out)) == 4
 
 
 def test_top_json(ctl):
     listed = json.loads(ctl("top", "--json=short").out)["directories"]
-    assert [(d["heat"], d["opens_per_minute"], d["opens"]) for d in listed] == [(90, 270, 90000), (7, 21, 7000)]
-    assert listed[0]["path"] == str(ctl.point / "quick")
+    assert [(d["heat"], d["opens_per_minute"], d["opens"]) for d in listed] == [(7, 21, 7000), (90, 270, 90000)]
+    assert listed[1]["path"] == str(ctl.point / "quick")
     assert ctl("top", "nobody").code == NOT_MANAGED
     assert ctl("top", "-n0").code == USAGE
 
@@ -526,6 +531,8 @@ def test_metrics(ctl):
     assert found["ovlfind_jobs", soft, ("state", "running")] + found["ovlfind_jobs", soft, ("state", "queued")] == 1
     assert found["ovlfind_jobs_ended_total", soft, ("result", "done")] == 7
     assert found["ovlfind_job_seconds_total", soft] == 1.5
+    assert [found["ovlfind_source", soft, ("source", s)] for s in ("opens", "paths", "misses")] == [1, 0, 1]
+    assert [found["ovlfind_misses_total", ("answer", a), soft] for a in ("lower", "upper")] == [100, 900]
     classes = {dict(labels)["le"]: value for (name, *labels), value in found.items() if name == "ovlfind_lower_answer_seconds_bucket"}
     assert classes == {"0.0003": 1, "0.01": 3, "3.0": 3, "+Inf": 4}
     assert (found["ovlfind_lower_answer_seconds_count", soft], found["ovlfind_lower_answer_seconds_sum", soft]) == (4, 7.00025)
