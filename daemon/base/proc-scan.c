@@ -59,7 +59,7 @@ int proc_lines_foreach(int dfd, const char *name, proc_line_func func, void *use
         if (!f)
                 return -errno;
         (void) TAKE_FD(fd);
-        while ((n = getline(&line, &size, f)) > 0) {
+        while (errno = 0, (n = getline(&line, &size, f)) > 0) {
                 int r;
 
                 if (line[n - 1] == '\n')
@@ -68,7 +68,7 @@ int proc_lines_foreach(int dfd, const char *name, proc_line_func func, void *use
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return errno == ENOMEM ? -ENOMEM : 0; /* of a process that ends, any other error is the end */
 }
 
 static void own_program(char buffer[static PATH_MAX]) {

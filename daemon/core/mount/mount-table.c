@@ -44,7 +44,7 @@ static int read_all(const char *path, char **ret) {
         if (!f)
                 return -errno;
         if (getdelim(&text, &size, '\0', f) < 0) {
-                if (ferror(f))
+                if (!feof(f)) /* read error, or out of memory */
                         return errno > 0 ? -errno : -EIO;
                 *ret = NULL;
                 return 0;
@@ -122,6 +122,11 @@ static int table_from_libmount(struct libmnt_table *source, const char *text, Mo
         return 0;
 }
 
+/* By itself libmount leaves out a line that it has no memory for, as one that is no mount. */
+static int on_parse_error(struct libmnt_table *table, const char *path, int line) {
+        return errno == ENOMEM ? -ENOMEM : 1;
+}
+
 static int parse(char *text, const char *path, MountTable *ret) {
         _cleanup_(table_unrefp) struct libmnt_table *table = mnt_new_table();
         _cleanup_fclose_ FILE *f = fmemopen(text, strlen(text), "re");
@@ -130,9 +135,11 @@ static int parse(char *text, const char *path, MountTable *ret) {
 
         if (!table || !f)
                 return -ENOMEM;
+        (void) mnt_table_set_parser_errcb(table, on_parse_error);
+        errno = 0;
         r = mnt_table_parse_stream(table, f, path);
-        if (r < 0)
-                return r;
+        if (r < 0 || errno == ENOMEM)
+                return errno == ENOMEM ? -ENOMEM : r;
         r = table_from_libmount(table, text, &t);
         if (r < 0) {
                 mount_table_done(&t);
