@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -208,24 +209,56 @@ write_and_rename(int fd, int dfd, const char *temp, const char *name, const void
         return 0;
 }
 
-int file_write_atomic(int dfd, const char *name, const void *data, size_t size) {
+#define RANDOM_LENGTH 16 /* hex digits */
+
+/* It is locked while it is written: what is not was left by who was killed. -EAGAIN: it was taken for that
+ * before it could be locked. */
+static int create_temp(int dfd, const char *name, char temp[static NAME_MAX + 1]) {
         _cleanup_close_ int fd = -EBADF;
-        char temp[NAME_MAX + 1];
+        struct stat st;
         uint64_t random;
-        int r;
 
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        if (snprintf(temp, sizeof(temp), ".%s.%016llx", name, (unsigned long long) random) >=
-            (int) sizeof(temp))
+        if (snprintf(temp, NAME_MAX + 1, ".%s.%016llx", name, (unsigned long long) random) > NAME_MAX)
                 return -ENAMETOOLONG;
         fd = openat(dfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                return -EAGAIN;
+        return fstat(fd, &st) >= 0 && st.st_nlink == 0 ? -EAGAIN : TAKE_FD(fd);
+}
+
+int file_write_atomic(int dfd, const char *name, const void *data, size_t size) {
+        _cleanup_close_ int fd = -EBADF;
+        char temp[NAME_MAX + 1];
+        int r;
+
+        do
+                fd = create_temp(dfd, name, temp);
+        while (fd == -EAGAIN);
+        if (fd < 0)
+                return fd;
         r = write_and_rename(fd, dfd, temp, name, data, size);
         if (r < 0)
                 (void) unlinkat(dfd, temp, 0);
         return r;
+}
+
+int file_remove_unfinished(int dfd, const char *name) {
+        const char *random = strrchr(name, '.');
+        _cleanup_close_ int fd = -EBADF;
+
+        if (name[0] != '.' || random == name || strlen(random + 1) != RANDOM_LENGTH ||
+            strspn(random + 1, "0123456789abcdef") != RANDOM_LENGTH)
+                return 0;
+        fd = open_beneath(dfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+                return errno_is_gone(fd) ? 0 : fd;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return 0; /* or there are no locks, and nobody can tell */
+        return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int mkdir_open(const char *path) {

@@ -55,6 +55,9 @@ int fd_write_all(int fd, const void *data, size_t size);
 /* Writes a file so that after a crash either the old or the new content is there: unique name, write,
  * fdatasync, rename, fsync of the directory. Mode 0600. name is a single component. */
 int file_write_atomic(int dfd, const char *name, const void *data, size_t size);
+/* Removes what a killed file_write_atomic() has left by this name; nothing else, and not what is being
+ * written. */
+int file_remove_unfinished(int dfd, const char *name);
 /* The path of an open file as the caller's root sees it (readlink of /proc/self/fd), owned by the caller. */
 int fd_path(int fd, char **ret);
 /* mkdir with parents, each 0700 when missing; returns a descriptor of the directory. */

@@ -58,7 +58,8 @@ unsigned records_n_damaged(const Records *r) _pure_;
 int records_set_damaged_aside(int dfd);
 /* Calls func for the root of each record. */
 int records_foreach(const Records *r, int (*func)(const Tree *t, void *userdata), void *userdata);
-/* Removes the records of whose directories none exists any more. Syncs the upper before. */
+/* Removes the records of whose directories none exists any more, and what was not written to its end. Syncs
+ * the upper before. */
 int records_prune(const Records *r, int dfd, int upper_fd);
 
 /* Where the records of an upper with this path would be that was worked on before it was ever managed, below

@@ -235,6 +235,10 @@ static bool is_dead(Tree *t, int upper_fd) {
         return tree_foreach(t, find_living, &upper_fd) == 0;
 }
 
+static int remove_unfinished(int dfd, const char *name, unsigned char type, void *userdata) {
+        return type == DT_REG ? file_remove_unfinished(dfd, name) : 0;
+}
+
 int records_prune(const Records *records, int dfd, int upper_fd) {
         bool is_synced = false;
         int r = 0;
@@ -252,7 +256,7 @@ int records_prune(const Records *records, int dfd, int upper_fd) {
                 if (unlinkat(dfd, t->id, 0) < 0 && errno != ENOENT)
                         r = -errno;
         }
-        return r;
+        return r < 0 ? r : dir_foreach(dfd, remove_unfinished, NULL);
 }
 
 char *records_default_name(const char *upper) {
