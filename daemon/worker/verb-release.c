@@ -24,7 +24,7 @@ static int run(Worker *w, release_func func, const char *path, const WorkHooks *
                 .hooks = hooks,
                 .is_dry_run = worker_asks_for(w, WIRE_DRY_RUN),
         };
-        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
+        int r = context_load_records(&w->context, &records, reterr);
 
         p.records = records;
         if (r >= 0)

@@ -49,11 +49,9 @@ static int run(Worker *w, const Records *records, const char *path, Failure *ret
 
 int worker_verify(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
+        int r = context_load_records(&w->context, &records, reterr);
 
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
-        return run(w, records, path, reterr);
+        return r < 0 ? r : run(w, records, path, reterr);
 }
 
 int worker_verify_offline(Worker *w, const char *path, Failure *reterr) {

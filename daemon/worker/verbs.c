@@ -169,11 +169,10 @@ static int check(Worker *w, Failure *reterr) {
 static int inspect(Worker *w, const char *path, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
         _cleanup_(records_freep) Records *records = NULL;
-        int r = records_load(w->context.records_fd, w->context.upper_fd, &records);
+        int r = context_load_records(&w->context, &records, reterr);
 
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
-        r = audit_directory(&w->context, records, path, &report, reterr);
+        if (r >= 0)
+                r = audit_directory(&w->context, records, path, &report, reterr);
         return r < 0 ? r : send_directory(&report, NULL);
 }
 

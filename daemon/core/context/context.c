@@ -242,6 +242,17 @@ void context_doing(const Context *s, const char *what) {
                 s->observer.doing(s->observer.userdata, what);
 }
 
+int context_load_records(const Context *s, Records **ret, Failure *reterr) {
+        int r = records_load(s->records_fd, s->upper_fd, ret);
+        _cleanup_free_ char *path = NULL;
+
+        if (r >= 0)
+                return 0;
+        (void) fd_path(s->records_fd, &path);
+        return failure_set_errno(
+                reterr, r, "cannot read the records of finalized directories in '%s'", path ?: "(unknown)");
+}
+
 void context_note(const Context *s, const char *path, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         va_list ap;

@@ -14,6 +14,7 @@
 #include "core/context/throttle.h"
 #include "core/mount/inner-mounts.h"
 #include "core/mount/overlay.h"
+#include "core/record/manifest.h"
 #include "core/upper/directory-pair.h"
 
 /* Told while work goes on, from the main thread only. All members may be NULL. Paths are relative to the
@@ -123,6 +124,8 @@ void context_progress(const Context *s, JobState state, uint64_t done, uint64_t 
 void context_doing(const Context *s, const char *what);
 /* It waits for somebody to leave. */
 void context_wait(const Context *s, uint64_t done, uint64_t total, const char *why);
+/* The records of the overlay, or a failure that names their directory. */
+int context_load_records(const Context *s, Records **ret, Failure *reterr);
 void context_note(const Context *s, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
 void context_kept(const Context *s, const char *path, const char *id, unsigned n_processes, const char *who);

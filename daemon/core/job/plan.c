@@ -181,7 +181,7 @@ int work_plan(Context *context, const char *path, bool is_undo, const WorkHooks 
         int r = context_load_inner_mounts(context);
 
         if (r >= 0)
-                r = records_load(context->records_fd, context->upper_fd, &records);
+                r = context_load_records(context, &records, reterr);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot plan '%s'", path);
         r = audit_directory(context, records, path, &report, reterr);

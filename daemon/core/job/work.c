@@ -40,9 +40,9 @@ int work_load(Context *context, const char *path, Records **ret, Failure *reterr
         inner_search_rest(&context->inner_search);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount tables of other processes");
-        r = records_load(context->records_fd, context->upper_fd, ret);
+        r = context_load_records(context, ret, reterr);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the records of finalized directories");
+                return r;
         if (records_n_damaged(*ret) > 0)
                 context_note(
                         context, path, "%u record%s damaged and ignored, in the state directory",

@@ -227,7 +227,7 @@ static int write_findings(Compare *c) {
 int compare_run(Context *context, const char *path, const WorkHooks *hooks, Failure *reterr) {
         _cleanup_(compare_done)
                 Compare c = { .context = context, .path = path, .hooks = hooks, .lower = LOWER_INIT };
-        int r = records_load(context->records_fd, context->upper_fd, &c.records);
+        int r = context_load_records(context, &c.records, reterr);
 
         if (r >= 0)
                 r = lower_open(context, &c.lower, reterr);
