@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "overlays/heat-state.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "service/state-file.h"
 
 #define HEADER "ovlfind-heat 2" /* the version of the format */
 #define SCALE 1000.0            /* numbers in the file are whole */
+#define MOST 1e18               /* and have to be what can be read again */
 
 typedef struct Save {
         FILE *f;
@@ -20,8 +22,8 @@ static int write_entry(const HeatEntry *e, void *userdata) {
         if (e->heat * SCALE < 1)
                 return -ECANCELED; /* all that follow are colder */
         (void) fprintf(
-                s->f, "%llu %llu %llu %llu ", (unsigned long long) (e->opens * SCALE),
-                (unsigned long long) (e->misses * SCALE), (unsigned long long) e->n_opens,
+                s->f, "%llu %llu %llu %llu ", (unsigned long long) fmin(e->opens * SCALE, MOST),
+                (unsigned long long) fmin(e->misses * SCALE, MOST), (unsigned long long) e->n_opens,
                 (unsigned long long) s->now_usec);
         state_file_write_field(s->f, s->overlay);
         (void) fputc(' ', s->f);
@@ -58,9 +60,8 @@ static int take_line(char *line, void *userdata) {
         SavedHeat s;
 
         state_file_split(line, fields, ELEMENTSOF(fields));
-        /* What is added later has to fit, too, when it is written. */
-        if (state_file_parse_number(fields[0], INT64_MAX, &opens) < 0 ||
-            state_file_parse_number(fields[1], INT64_MAX, &misses) < 0 ||
+        if (state_file_parse_number(fields[0], UINT64_MAX, &opens) < 0 ||
+            state_file_parse_number(fields[1], UINT64_MAX, &misses) < 0 ||
             state_file_parse_number(fields[2], UINT64_MAX, &n_opens) < 0 ||
             state_file_parse_number(fields[3], UINT64_MAX, &usec) < 0)
                 return -EBADMSG;
