@@ -50,6 +50,7 @@ typedef struct Paths {
         bool has_counts, is_busy;
         uint64_t tell_usec, scan_usec, scan_pause_usec;
         uint64_t second_usec; /* begin of that in which n_programs have been looked at */
+        bool has_missed;      /* programs that are still there get looked at, at scan_usec */
         unsigned n_programs;
         /* The program that is looked at. */
         uint64_t program; /* hash of its PID and when it was started */
@@ -316,6 +317,7 @@ static int look_at(pid_t pid, void *userdata) {
         size = read_some(dfd, "environ", environment, sizeof(environment)); /* first: it may end at once */
         if (!read_start(dfd, pid, &p->program) || is_ours(dfd, pid))
                 return 0;
+        (void) is_first(p, NULL); /* it need not be looked for */
         p->n_directories = 0;
         paths_from_environment(environment, size, p->config->variables, on_directory, p);
         if (proc_read_link(dfd, "exe", executable)) {
@@ -332,6 +334,13 @@ static void leave_root(Paths *p) {
         p->root_of = NULL;
 }
 
+/* They were too many at once. */
+static void note_missed(Paths *p) {
+        if (!p->has_missed)
+                p->scan_usec = p->now_usec + USEC_PER_SEC;
+        p->has_missed = true;
+}
+
 static int on_event(pid_t pid, void *userdata) {
         Paths *p = userdata;
 
@@ -339,10 +348,19 @@ static int on_event(pid_t pid, void *userdata) {
                 p->second_usec = p->now_usec;
                 p->n_programs = 0;
         }
-        return p->overlays.n == 0 || ++p->n_programs > PROGRAMS_PER_SEC ? 0 : look_at(pid, p);
+        if (p->overlays.n == 0)
+                return 0;
+        if (++p->n_programs <= PROGRAMS_PER_SEC)
+                return look_at(pid, p);
+        note_missed(p);
+        return 0;
 }
 
-/* Without events. */
+/* Without events, or where some were missed. */
+
+static bool wants_scan(const Paths *p) {
+        return p->overlays.n > 0 && (p->events_fd < 0 || p->has_missed);
+}
 
 static int on_process(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_close_ int fd = -EBADF;
@@ -364,6 +382,7 @@ static int scan(Paths *p) {
                 : pause < SCAN_LAST_USEC                  ? pause
                                                           : SCAN_LAST_USEC;
         p->scan_usec = now_monotonic_usec() + p->scan_pause_usec;
+        p->has_missed = false;
         return r;
 }
 
@@ -389,11 +408,13 @@ static int tell(Paths *p) {
 
 static int take_control(Paths *p) {
         int r = overlay_set_receive(&p->overlays, p->config->control_fd);
+        bool has_changed = r > 0;
 
-        if (r <= 0)
+        if (r > 0)
+                r = tell(p);
+        if (r < 0 || !has_changed)
                 return r;
-        known_drop_all(p); /* what was not told yet: the next program says it again */
-        p->has_counts = false;
+        known_drop_all(p);
         if (p->events_fd < 0)
                 memset(p->counted, 0, COUNTED_SLOTS * sizeof(uint64_t));
         p->scan_pause_usec = SCAN_FIRST_USEC;
@@ -411,7 +432,7 @@ static int wait_for_something(Paths *p) {
 
         if (p->has_counts || p->is_busy)
                 until = p->tell_usec;
-        if (p->events_fd < 0 && p->overlays.n > 0 && p->scan_usec < until)
+        if (wants_scan(p) && p->scan_usec < until)
                 until = p->scan_usec;
         msec = until == USEC_INFINITY ? -1 : until <= now ? 0 : (int) ((until - now) / USEC_PER_MSEC + 1);
         r = poll(fds, ELEMENTSOF(fds), msec);
@@ -421,13 +442,16 @@ static int wait_for_something(Paths *p) {
         r = fds[0].revents ? take_control(p) : 0;
         if (r >= 0 && fds[1].revents)
                 r = paths_read_events(p->events_fd, on_event, p);
-        return r == -ENOBUFS ? 0 : r;
+        if (r != -ENOBUFS)
+                return r;
+        note_missed(p);
+        return 0;
 }
 
 static int work(Paths *p) {
         int r = wait_for_something(p);
 
-        if (r >= 0 && p->events_fd < 0 && p->overlays.n > 0 && p->now_usec >= p->scan_usec)
+        if (r >= 0 && wants_scan(p) && p->now_usec >= p->scan_usec)
                 r = scan(p);
         leave_root(p);
         if (r >= 0 && (p->has_counts || p->is_busy) && p->now_usec >= p->tell_usec)
