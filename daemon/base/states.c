@@ -34,7 +34,7 @@ static const char *const job_type_table[_JOB_TYPE_MAX] = {
         [JOB_SURVEY] = "survey",     [JOB_INSPECT] = "inspect",       [JOB_CHECK] = "check",
         [JOB_BLOCKERS] = "blockers", [JOB_WATCH] = "watch",           [JOB_REFRESH] = "refresh",
         [JOB_PRUNE] = "prune",       [JOB_VERIFY] = "verify",         [JOB_COMPARE] = "compare",
-        [JOB_PATHS] = "paths",
+        [JOB_PATHS] = "paths",       [JOB_MISSES] = "misses",
 };
 
 static const char *const remount_method_table[_REMOUNT_METHOD_MAX] = {

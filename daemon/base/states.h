@@ -49,6 +49,7 @@ typedef enum JobType {
         JOB_VERIFY,   /* audit of the upper, and repair */
         JOB_COMPARE,  /* which finalized directories are stale or gone */
         JOB_PATHS,    /* tell which directories programs begin to search, until told to end */
+        JOB_MISSES,   /* tell where lookups find nothing, until told to end */
         _JOB_TYPE_MAX,
         _JOB_TYPE_INVALID = -EINVAL,
 } JobType;
@@ -123,7 +124,7 @@ static inline bool directory_state_is_finalized(DirectoryState s) {
 
 /* Whether it is a source of heat, which lives for long and listens for itself. */
 static inline bool job_type_is_source(JobType t) {
-        return t == JOB_WATCH || t == JOB_PATHS;
+        return t == JOB_WATCH || t == JOB_PATHS || t == JOB_MISSES;
 }
 
 static inline bool job_state_is_final(JobState s) {

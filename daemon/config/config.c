@@ -185,7 +185,7 @@ static int parse_path(const char *value, void *dest, const char *const *words) {
 #define SETTING(section, name, member, parse, words, later)                                                 \
         { section, name, parse, offsetof(OverlayConfig, settings.member), words, later }
 
-static const char *const source_words[] = { "opens", "paths", NULL };
+static const char *const source_words[] = { "opens", "paths", "misses", NULL };
 
 /* Blank-separated words, or auto: all. The last assignment counts. */
 static int parse_sources(const char *value, void *dest, const char *const *words) {

@@ -37,6 +37,7 @@ enum {
 enum {
         SOURCE_OPENS,
         SOURCE_PATHS,
+        SOURCE_MISSES,
         _SOURCE_MAX,
 };
 

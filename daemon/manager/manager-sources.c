@@ -9,6 +9,7 @@
 #include "base/strv.h"
 #include "manager/manager.h"
 #include "service/log.h"
+#include "service/loop.h"
 #include "service/messages.h"
 
 #define TAG "*" /* no overlay has this name */
@@ -44,6 +45,10 @@ static void make_paths_request(Source *s, WireRequest *q) {
         joined = strv_join(variables);
         wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_PATHS));
         wire_request_add(q, WIRE_VARIABLES, joined ?: "");
+}
+
+static void make_misses_request(Source *s, WireRequest *q) {
+        wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_MISSES));
 }
 
 static void tell_one(const Source *s, const Managed *o) {
@@ -83,8 +88,12 @@ static void on_use(Source *s, const WireRecord *r) {
                 .saved = r->saved,
         };
 
-        if (o && watching_covers(o, r->path))
+        if (!o)
+                return;
+        if (r->path[0] != '\0' && watching_covers(o, r->path))
                 o->events->used(o, r->path, &use);
+        else /* of no directory that could be finalized for it */
+                counters_use(&o->counters, &use, loop_now(o->host->event, CLOCK_MONOTONIC));
 }
 
 static void on_changed(Source *s) {
@@ -110,6 +119,17 @@ static const SourceKind kinds[MANAGER_SOURCES] = {
                 .silence = "see whether the lower layers of all overlays answer",
                 .is_wanted = is_wanted,
                 .make_request = make_paths_request,
+                .started = on_started,
+                .use = on_use,
+                .changed = on_changed,
+                .log = on_log,
+        },
+        {
+                .name = "misses",
+                .does = "counts lookups that find nothing",
+                .silence = "it touches no file, so the machine may be overloaded",
+                .is_wanted = is_wanted,
+                .make_request = make_misses_request,
                 .started = on_started,
                 .use = on_use,
                 .changed = on_changed,

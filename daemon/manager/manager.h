@@ -20,7 +20,7 @@
 typedef struct BusAuth BusAuth; /* api/bus-auth.h */
 
 #define MANAGER_REPLIES_MAX 64
-#define MANAGER_SOURCES 1
+#define MANAGER_SOURCES 2
 
 typedef struct Manager {
         Host host;

@@ -4,7 +4,7 @@
  * pauses that grow; one that is refused is not tried again before source_restart().
  *
  * There are two sorts. "opens" (watching.c) is a process per overlay. Those of manager-sources.c, a row each
- * there, are one process for all overlays: "paths" (core/paths), and what comes later, as "misses". Such a
+ * there, are one process for all overlays: "paths" (core/paths) and "misses" (core/misses). Such a
  * worker is started with its verb alone (job_type_is_source()) and is then told on its socket of each
  * overlay that wants it, by packets that core/mount/overlay-set.h takes in: "overlay NAME MAJOR:MINOR
  * MOUNTPOINT" (also when the superblock is another one) and "gone NAME". It sends
@@ -12,10 +12,10 @@
  * - WIRE_WATCH at once and when something changes: state = WATCH_IDLE, or WATCH_BUSY before it does what may
  *   hang: then the next record comes within WATCH_PATIENCE_USEC, or it is killed; text = what is missing, ""
  *   if nothing is;
- * - WIRE_HEAT, at most once a second for a directory: text = the overlay, path, and what has happened there
- *   since the last one: entries_total = opens, entries_done = those of them that count, searches = programs
- *   that began to search it, misses = lookups that found nothing and had to ask a lower layer, saved = those
- *   that were answered without;
+ * - WIRE_HEAT, at most once a second for a directory: text = the overlay, path ("": in the root, or nobody
+ *   knows where), and what has happened there since the last one: entries_total = opens, entries_done =
+ *   those of them that count, searches = programs that began to search it, misses = lookups that found
+ *   nothing and had to ask a lower layer, saved = those that were answered without;
  * - WIRE_RESULT when it ends by itself: FailureKind Precondition if the kernel does not let it work, and
  *   text = why; anything else is a failure, after which another one is tried.
  *

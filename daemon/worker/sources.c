@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The verbs "watch" and "paths", sources of heat: from what core finds to records. They listen for
+/* The verbs "watch", "paths" and "misses", sources of heat: from what core finds to records. They listen for
  * themselves, and end when they are told to. Nothing is kept here, and what is use of a directory core has
  * decided. */
 #include <string.h>
 
+#include "core/misses/misses.h"
 #include "core/paths/paths.h"
 #include "core/watch/watcher.h"
 #include "worker/worker.h"
@@ -81,4 +82,33 @@ int worker_paths(const Worker *w, Failure *reterr) {
 
         return variables ? paths_run(&c, reterr)
                          : failure_set_errno(reterr, -ENOMEM, "cannot look for search paths");
+}
+
+static int
+send_misses(const char *overlay, const char *path, uint64_t n_asked, uint64_t n_saved, void *userdata) {
+        WireRecord r = { .kind = WIRE_HEAT, .misses = n_asked, .saved = n_saved };
+
+        wire_set(r.text, overlay);
+        wire_set(r.path, path);
+        return wire_send(WORKER_FD, &r);
+}
+
+static int send_counting(bool is_busy, uint64_t n_overlays, void *userdata) {
+        WireRecord r = {
+                .kind = WIRE_WATCH,
+                .state = is_busy ? WATCH_BUSY : WATCH_IDLE,
+                .entries_total = n_overlays,
+        };
+
+        return wire_send(WORKER_FD, &r);
+}
+
+int worker_misses(Failure *reterr) {
+        const MissesConfig c = {
+                .control_fd = WORKER_FD,
+                .count = send_misses,
+                .status = send_counting,
+        };
+
+        return misses_run(&c, reterr);
 }

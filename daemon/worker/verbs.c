@@ -487,6 +487,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 return failure_set(reterr, FAILURE_INVALID, EINVAL, "unknown verb '%s'", verb ?: "");
         if (type == JOB_PATHS)
                 return worker_paths(w, reterr);
+        if (type == JOB_MISSES)
+                return worker_misses(reterr);
         r = clean_path(w, &path, reterr);
         if (r >= 0 && type == JOB_VERIFY && worker_asks_for(w, WIRE_OFFLINE))
                 return worker_verify_offline(w, path, reterr);

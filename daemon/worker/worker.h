@@ -41,6 +41,7 @@ bool worker_is_source(const Worker *w);
 /* sources.c */
 int worker_watch(Worker *w, Failure *reterr);
 int worker_paths(const Worker *w, Failure *reterr);
+int worker_misses(Failure *reterr);
 /* guard.c: a thread that ends the process when the overlay is unmounted. */
 int guard_start(Worker *w);
 /* Somebody asked for this: it cannot be unmounted, as long as it is not let go. */

@@ -84,7 +84,7 @@ static void test_all_keys(void **state) {
                 "etc", "a",
                 "[Overlay]\nMountPoint=/a\nLowerDir=/l1:/l2\nUpperDir=/u\nWorkDir=/w\n"
                 "[Watch]\nDirectories=a/* b/**\nDirectories=c\nExclude=tmp/**\nSources=paths "
-                "opens\nSearchVariables=*_PATH MINE\nHotMisses=4\nHotOpens=3\nHotWindowSec=1h "
+                "misses\nSearchVariables=*_PATH MINE\nHotMisses=4\nHotOpens=3\nHotWindowSec=1h "
                 "30min\n"
                 "MaxWatches=9\n"
                 "[CopyUp]\nWorkers=4\nMaxWorkers=8\nEntriesPerSecond=100\nData=1M\nHardLinks="
@@ -104,7 +104,7 @@ static void test_all_keys(void **state) {
         assert_int_equal(strv_length(s->directories), 3);
         assert_string_equal(s->directories[2], "c");
         assert_string_equal(s->exclude[0], "tmp/**");
-        assert_int_equal(s->sources, 3);
+        assert_int_equal(s->sources, 1 << SOURCE_PATHS | 1 << SOURCE_MISSES);
         assert_string_equal(s->search_variables[1], "MINE");
         assert_string_equal(s->unit[0], "*/*");
         assert_int_equal(s->hot_misses, 4);

@@ -15,7 +15,7 @@ CHANGING = (
     (r"\b\d+(\.\d+)? (s|ms)\b", "DURATION"), (r"just now|DURATION ago", "AGO"), (r"\[\d+\]", "[PID]"),
     (r"\bin use by \d+", "in use by PID"), (r"(?m)^ *\d+ +\d+\.\d (?=[a-z])", "HEAT OPENS "),
     (r"(?m)^ *(PID|\d+)(?= \w+ +(KIND|open|cwd|lock))", "PID"),
-    (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""), (r"(Sources: ).*(\n +paths partly: .*)?", r"\1NAMES"), (r"(Watching: )\d+ (of \d+ )?director\w+", r"\1N"),
+    (r"ovlfind-old-[0-9a-f]{16}", "ovlfind-old-ID"), (r"\buuid=on,", ""), (r"(Sources: ).*(\n +(paths|misses) \w+: .*)*", r"\1NAMES"), (r"(Watching: )\d+ (of \d+ )?director\w+", r"\1N"),
 )
 ASKED_FOR = set()  # sections whose session was
 
