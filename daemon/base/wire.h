@@ -92,8 +92,8 @@ typedef enum WireKind {
         WIRE_HEAT,     /* path, entries_total = opens in it since the last one, entries_done = what counts;
                         * of a source for all overlays: text = which, searches, misses, saved (source.h) */
         WIRE_WATCH,    /* of a source of heat: state = WatchState, entries_total = directories known,
-                        * entries_done =    watches, errors = directories left out, text = why, "" if watching is
-                        * complete */
+                        * entries_done = watches, errors = directories left out, text = why, "" if all is told
+                        */
         WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */
         _WIRE_KIND_MAX,
 } WireKind;
