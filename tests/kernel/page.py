@@ -10,8 +10,8 @@ from pathlib import Path
 
 HEAD = """# What was measured on which kernel
 
-This page was written by `sudo tests/kernels --page`, which runs the package in guests with the kernels of Debian 12 and 13: {kernels}.
-The server and the client of NFS are those of the kernel, on one machine.
+This page was written by `sudo tests/kernels --page`, which runs the package in guests with the kernels of Debian 12 and 13:
+{kernels}. The server and the client of NFS are those of the kernel, on one machine.
 """
 REQUESTS = """Requests are those that the client counted, `ENOENT`s those that the server answered to
 lookups. *Entries* are directories, files, symlinks and so on of the release. `nocto,actimeo=3600` stands for a mount that
@@ -23,8 +23,8 @@ A *start* is that of a program that looks for files in many library and Python d
 """
 OUTAGES = """The server is stopped and started, has another file system in its place (`ESTALE`), or is there for others only
 (`EACCES`), each in the middle of a finalize, a refresh and an undo. Afterwards the job has ended, or ends when it is asked for again;
-contents are the same, `verify` finds nothing. `ovlfinctl status` answers all the while; an answer takes about a third of a second where
-the guest is emulated.
+contents are the same, `verify` finds nothing. `ovlfinctl status` answers all the while; how fast says as much of the machine, which may
+have to emulate two guests, as of the daemon.
 """
 CUTS = """While directories are finalized, refreshed and undone, a program makes, replaces, appends to, renames and removes files there, and
 syncs each. Every write to the disk of the upper, with the daemon's state on it, goes through dm-log-writes. The power fails at random
