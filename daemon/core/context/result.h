@@ -31,7 +31,7 @@ typedef struct WorkResult {
         uint64_t n_entries;
         uint64_t n_directories;
         bool has_merged_child; /* undo: a merged directory was moved in; it must be finalized first */
-        bool needs_survey;     /* it failed, and what it had built could not be removed: a survey's task */
+        bool needs_survey;     /* what it had built could not be removed: a survey's task */
 } WorkResult;
 
 void work_result_done(WorkResult *r);

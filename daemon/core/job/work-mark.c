@@ -40,6 +40,7 @@ int work_mark(Work *w, const PathList *paths) {
         w->counts.n_entries += result.n_entries;
         w->counts.n_directories += result.n_directories;
         w->counts.n_excluded += result.n_blocked;
+        w->counts.needs_survey |= result.needs_survey;
         k = report_blocked(w, &result);
         return r < 0 ? r : k;
 }

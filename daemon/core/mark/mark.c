@@ -27,7 +27,10 @@
 /* Each repetition means that an entry was renamed in the moment between mark and reconfigure. */
 #define MAX_ROUNDS 10
 
-static void mark_done(Mark *m) {
+/* Whether nothing is left to be cleared away. */
+static bool mark_done(Mark *m) {
+        int r = 0;
+
         batch_done(&m->batch);
         for (size_t i = 0; i < m->n; i++) {
                 (void) fd_close(m->items[i].upper_fd);
@@ -35,13 +38,14 @@ static void mark_done(Mark *m) {
         }
         free(m->items);
         if (m->staging.dir.fd >= 0)
-                (void) staging_remove(&m->staging);
+                r = staging_remove(&m->staging);
         staging_done(&m->staging);
         tree_free(m->tree);
         lower_done(&m->lower);
         blockers_done(&m->users);
         (void) fd_close(m->inotify_fd);
         (void) fd_close(m->fanotify_fd);
+        return r >= 0;
 }
 
 /* The node for path, with those above. */
@@ -264,7 +268,9 @@ static int make_durable(Mark *m, Failure *reterr) {
         if (r >= 0)
                 r = manifest_write(m->tree, m->context->records_fd, m->tree->id);
         if (r < 0)
-                return failure_set_errno(reterr, r, "cannot write the record of what the directories hold");
+                return failure_set_errno(
+                        reterr, r, "cannot write the record of what '%s/%s' holds",
+                        m->context->overlay->mount_point, m->tree->path);
         if (!m->context->overlay->is_volatile && syncfs(m->context->upper_fd) < 0)
                 return failure_set_errno(reterr, -errno, "cannot sync '%s'", m->context->overlay->upper);
         return 0;
@@ -392,7 +398,7 @@ int mark_run(Context *context, const PathList *paths, WorkResult *ret, Failure *
                 r = run_batch(m, paths->items + done, batch, ret, reterr);
                 if (r == RESULT_HUNG) /* threads hang with it */
                         return r;
-                mark_done(m);
+                ret->needs_survey |= !mark_done(m);
                 free(m);
                 if (r < 0)
                         return r;

@@ -34,8 +34,8 @@ static void directory_done(RefreshDirectory *d) {
         free(d->items);
         (void) fd_close(d->pair.fd);
         d->view_fd = fd_close(d->view_fd);
-        if (d->staging.context)
-                (void) staging_remove(&d->staging);
+        if (d->staging.context && staging_remove(&d->staging) < 0)
+                d->p->counts.needs_survey = true;
         staging_done(&d->staging);
 }
 

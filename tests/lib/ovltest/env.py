@@ -22,8 +22,10 @@ BINARIES = {
     "ovlfind-worker": "daemon/worker/ovlfind-worker",
     "ovlfinctl": "ctl/ovlfinctl",
     "countfs": "tests/tools/countfs",
+    "faultat": "tests/tools/faultat",
     "hammer": "tests/tools/hammer",
     "killat": "tests/tools/libkillat.so",
+    "mallocat": "tests/tools/libmallocat.so",
     "torture": "tests/tools/torture",
 }
 

@@ -37,11 +37,12 @@ def unpack(packet):
             **dict(zip(NUMBERS, numbers)), **dict(zip(STRINGS, texts))}
 
 
-def start(worker, environment=None):
-    """Starts a worker; returns our end of the socket that it has as descriptor 3, and its PID."""
+def start(worker, environment=None, under=()):
+    """Starts a worker, or a program that runs it; returns our end of the socket that it has as descriptor 3, and its PID."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [*under, worker]
     with theirs:
-        return ours, os.posix_spawn(worker, [worker], {**os.environ, **(environment or {})},
+        return ours, os.posix_spawn(command[0], command, {**os.environ, **(environment or {})},
                                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)])
 
 
@@ -53,10 +54,10 @@ def records(connection, request):
             yield unpack(packet)
 
 
-def ask(worker, environment=None, **request):
+def ask(worker, environment=None, under=(), **request):
     """Asks a worker and waits until it has ended, and with it whatever it kept. Returns its records, the last of which is the
     result, and its exit status, or minus the signal."""
-    connection, pid = start(worker, environment)
+    connection, pid = start(worker, environment, under)
     answer = []
     with connection:
         connection.settimeout(60)

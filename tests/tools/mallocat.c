@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* mallocat: preloaded into a worker without sanitizers, lets its Nth allocation fail (MALLOC_AT=N), whoever
+ * asks for it, and notes in MALLOC_LOG=FILE that it did. Allocations count from main() on: nobody begins
+ * without memory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/macro.h"
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+
+static atomic_long left; /* until one fails; 0: none will */
+
+static __attribute__((constructor)) void at_start(void) {
+        const char *at = getenv("MALLOC_AT");
+
+        atomic_store(&left, at ? atol(at) : 0);
+}
+
+static bool fails(void) {
+        const char *path;
+        int fd;
+
+        if (atomic_load(&left) <= 0 || atomic_fetch_sub(&left, 1) != 1)
+                return false;
+        path = getenv("MALLOC_LOG");
+        fd = path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+        if (fd >= 0)
+                (void) close(fd);
+        errno = ENOMEM;
+        return true;
+}
+
+void *malloc(size_t size) {
+        return fails() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size) {
+        return fails() ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t size) {
+        return fails() ? NULL : __libc_realloc(p, size);
+}
