@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What reconcile.c and apply-addition.c share. */
+/* What reconcile.c and replay-addition.c share. */
 #pragma once
 
 #include "core/exchange/exchange-internal.h"
 #include "core/exchange/replay-rules.h"
 
-/* apply-addition.c: what the old tree has under a name comes into the new one, or stays where it is. e, what
- * is known under that name or NULL, may be dropped. */
-int apply_addition(Sides *s, Entry *e, const RawEntry *raw, Found found);
+/* replay-addition.c: what the old tree has under a name comes into the new one, or stays where it is. e,
+ * what is known under that name or NULL, may be dropped. */
+int replay_addition(Sides *s, Entry *e, const RawEntry *raw, Found found);
 /* reconcile.c: e leaves the new tree, but for what its users made in it since. e is dropped. */
 int forget(Sides *s, Entry *e);

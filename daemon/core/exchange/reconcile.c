@@ -55,7 +55,7 @@ static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
         const Node *node =
                 e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old.upper_fd, raw) : NULL;
 
-        return apply_addition(
+        return replay_addition(
                 s, e, raw, replay_found(e, raw, node, s->new.fd >= 0, x->is_kept, x->is_final_look));
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a name in the old tree means for the new one: decided from what is known of it alone. No file is
- * looked at here, and nothing is changed; reconcile.c and apply-addition.c look and act.
+ * looked at here, and nothing is changed; reconcile.c and replay-addition.c look and act.
  *
  * Invariant: no name leaves the new tree because it is missing in an old tree that is kept for those who
  * stand in it, and no directory because it is missing in one that is being removed. */

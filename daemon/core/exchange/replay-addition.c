@@ -297,7 +297,7 @@ static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
         return r < 0 ? r : add_directory(s, raw);
 }
 
-int apply_addition(Sides *s, Entry *e, const RawEntry *raw, Found found) {
+int replay_addition(Sides *s, Entry *e, const RawEntry *raw, Found found) {
         int r = 0;
 
         switch (found) {
