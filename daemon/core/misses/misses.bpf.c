@@ -3,7 +3,7 @@
  * those that find nothing: by superblock and directory, told apart by whether a lower layer was asked. It
  * sees no name that is looked up. Of processes it sees which file they execute: ours do not count.
  *
- * Structures have only the members that are used: libbpf
+ * How overlayfs looks up: docs/overlayfs.md 1.10. Structures have only the members that are used: libbpf
  * puts in where the running kernel has them, and a kernel that lacks one refuses the program. Where kernels
  * differ, the names of structures end with ___ and a word, which libbpf ignores. */
 #include <linux/bpf.h>
