@@ -9,4 +9,4 @@
  * what is known under that name or NULL, may be dropped. */
 int replay_addition(Sides *s, Entry *e, const RawEntry *raw, Found found);
 /* reconcile.c: e leaves the new tree, but for what its users made in it since. e is dropped. */
-int forget(Sides *s, Entry *e);
+int remove_from_new(Sides *s, Entry *e);

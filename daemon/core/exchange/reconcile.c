@@ -157,7 +157,7 @@ static int reconcile_node(Exchange *x, Node *n) {
         return r == -EAGAIN ? 0 : r;
 }
 
-int forget(Sides *s, Entry *e) {
+int remove_from_new(Sides *s, Entry *e) {
         int r = 0;
 
         if (e->is_placed)
@@ -193,7 +193,7 @@ static int forget_gone(Exchange *x, Node *n) {
                 else if (is_there(s.old.upper_fd, e->name)) /* again */
                         node_note_change(n, e->name);
                 else
-                        r = forget(&s, e);
+                        r = remove_from_new(&s, e);
         }
         return r == -ESTALE || r == -EAGAIN || r == -ENOENT ? 0 : r;
 }

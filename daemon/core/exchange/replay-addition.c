@@ -293,7 +293,7 @@ static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
                 return pair_up(s, e->dir, old, new);
         if (s->x->is_kept)
                 return stay(s, raw, "a directory that was replaced by one of other people");
-        r = forget(s, e);
+        r = remove_from_new(s, e);
         return r < 0 ? r : add_directory(s, raw);
 }
 
@@ -310,7 +310,7 @@ int replay_addition(Sides *s, Entry *e, const RawEntry *raw, Found found) {
         case FOUND_REPLACED:
                 return raw->type == DT_DIR ? replace_directory(s, e, raw) : take_file(s, e, raw);
         case FOUND_OTHER_KIND:
-                r = forget(s, e);
+                r = remove_from_new(s, e);
                 break;
         case FOUND_NEW:
                 break;
