@@ -5,8 +5,8 @@
  * something. Nothing here touches a file of an overlay; what processes of ours look up does not count.
  *
  * It works, or it is refused: a kernel that has not exactly the function and the structures that the program
- * knows does not get it, so that a count is never wrong. When no overlay is left the program is taken out of
- * the kernel, for as long as it is in, the module overlay cannot be unloaded. */
+ * knows does not get it, so that a count is never wrong. Whoever runs this ends it when no overlay is left,
+ * lest the program be in the way of who unloads the module. */
 #pragma once
 
 #include "base/failure.h"
