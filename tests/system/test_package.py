@@ -287,12 +287,13 @@ def test_installing_as_the_readme_says(package, shell):
 
 
 def test_life_of_a_release(machine, shell):
-    """Paused: a comparison that happens to be under way would be faster than the one who types."""
-    shell.type("ovlfinctl unfinalize /ovl/geo; ovlfinctl pause")
+    """Nothing is taken up unasked: a comparison that happens to be under way would be faster than the one who types."""
+    shell.type("ovlfinctl unfinalize /ovl/geo; mkdir -p /etc/ovlfind/ovlfind.conf.d")
+    shell.type("printf '[Finalize]\\nOnLowerChange=keep\\nOnLowerRemoved=keep\\n' >/etc/ovlfind/ovlfind.conf.d/keep.conf; ovlfinctl reload")
     try:
         type_session(machine, shell, "Refresh, prune, verify")
     finally:
-        shell.type("ovlfinctl resume")
+        shell.type("rm /etc/ovlfind/ovlfind.conf.d/keep.conf; ovlfinctl reload")
 
 
 def test_remounting(machine, shell):
