@@ -44,37 +44,6 @@ static bool is_finalized(const Managed *o, const char *path) {
                 directory_state_is_finalized(info.state);
 }
 
-void automatic_take_heat(Managed *o, const char *path, const Use *use) {
-        Use u = *use;
-        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME),
-                 window = o->config->settings.hot_window_usec;
-
-        if (u.searches > 0 && is_finalized(o, path))
-                u.searches = 0;
-        if (heat_table_add(o->heat, path, &u, now, window) < 0) {
-                (void) log_oom();
-                return;
-        }
-        if (heat_table_size(o->heat) > HEAT_DIRECTORIES_MAX)
-                heat_table_trim(o->heat, HEAT_DIRECTORIES_MAX * 3 / 4, now, window);
-}
-
-void candidates_done(Candidates *c) {
-        path_list_done(&c->paths);
-        free(c->heats);
-        globs_done(&c->unit);
-}
-
-static int add_candidate(Candidates *c, const char *path, double heat) {
-        for (size_t i = 0; i < c->paths.n; i++)
-                if (strcmp(c->paths.items[i], path) == 0)
-                        return 0; /* a unit, for which another directory is hotter */
-        if (!ARRAY_GROW(c->heats, c->paths.n))
-                return -ENOMEM;
-        c->heats[c->paths.n] = heat;
-        return path_list_add(&c->paths, path);
-}
-
 static bool needs_work(const Managed *o, const char *path) {
         DirectoryInfo info;
 
@@ -84,23 +53,84 @@ static bool needs_work(const Managed *o, const char *path) {
                 info.state == DIRECTORY_PENDING || info.state == DIRECTORY_EXCLUDED;
 }
 
-/* What the job is to be for: the release that a hot directory is part of, unless that has been tried in
- * vain. NULL on out of memory. */
-static char *find_subject(const Candidates *c, const char *path) {
+/* Whether it is worth a look at all of them. */
+static bool may_be_candidate(const Managed *o, const Queue *q, const char *path, uint64_t now) {
+        const Settings *s = &o->config->settings;
+        HeatEntry e;
+
+        return s->is_automatic && heat_table_get(o->heat, path, now, s->hot_window_usec, &e) > 0 &&
+                heat_is_hot(e.heat, s->hot_opens) && e.not_before_usec <= now && needs_work(o, path) &&
+                !queue_find_job_at(q, o->config->name, path);
+}
+
+bool automatic_take_heat(Managed *o, const Queue *q, const char *path, const Use *use) {
+        Use u = *use;
+        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME),
+                 window = o->config->settings.hot_window_usec;
+
+        if (u.searches > 0 && is_finalized(o, path))
+                u.searches = 0;
+        if (heat_table_add(o->heat, path, &u, now, window) < 0) {
+                (void) log_oom();
+                return false;
+        }
+        if (heat_table_size(o->heat) > HEAT_DIRECTORIES_MAX)
+                heat_table_trim(o->heat, HEAT_DIRECTORIES_MAX * 3 / 4, now, window);
+        return may_be_candidate(o, q, path, now);
+}
+
+void candidates_done(Candidates *c) {
+        path_list_done(&c->paths);
+        path_list_done(&c->units);
+        free(c->heats);
+        globs_done(&c->unit);
+}
+
+static int add_candidate(Candidates *c, const char *path, double heat) {
+        if (c->paths.n == CANDIDATES_MOST)
+                return -ECANCELED;
+        if (!ARRAY_GROW(c->heats, c->paths.n))
+                return -ENOMEM;
+        c->heats[c->paths.n] = heat;
+        return path_list_add(&c->paths, path);
+}
+
+static void note_next(Candidates *c, const HeatEntry *e) {
+        if (e->not_before_usec < c->next_usec)
+                c->next_usec = e->not_before_usec;
+}
+
+/* For the release that a hot directory is part of. 0: that is no candidate, the directory itself may be. */
+static int consider_unit(Candidates *c, const char *path, double heat) {
         const Managed *o = c->overlay;
         ssize_t n = globs_match_prefix(&c->unit, path);
         _cleanup_free_ char *unit = n > 0 ? strndup(path, (size_t) n) : NULL;
         HeatEntry e = { 0 };
+        int r;
 
+        if (n <= 0)
+                return 0;
         if (!unit)
-                return strdup(path);
+                return -ENOMEM;
+        for (size_t i = 0; i < c->units.n; i++)
+                if (strcmp(c->units.items[i], unit) == 0)
+                        return 1; /* for another directory of it, a hotter one */
         (void) heat_table_get(o->heat, unit, c->now, o->config->settings.hot_window_usec, &e);
-        return needs_work(o, unit) && e.n_failures == 0 ? TAKE_PTR(unit) : strdup(path);
+        if (!needs_work(o, unit))
+                return 0;
+        if (e.not_before_usec > c->now) {
+                note_next(c, &e);
+                return !e.is_refused;
+        }
+        r = add_candidate(c, unit, heat);
+        if (r >= 0)
+                r = path_list_add(&c->units, unit);
+        return r < 0 ? r : 1;
 }
 
 static int consider(const HeatEntry *e, void *userdata) {
-        _cleanup_free_ char *subject = NULL;
         Candidates *c = userdata;
+        int r;
         const Managed *o = c->overlay;
 
         if (!heat_is_hot(e->heat, o->config->settings.hot_opens))
@@ -109,12 +139,11 @@ static int consider(const HeatEntry *e, void *userdata) {
             queue_find_job_at(c->queue, o->config->name, e->path))
                 return 0;
         if (e->not_before_usec > c->now) {
-                if (e->not_before_usec < c->next_usec)
-                        c->next_usec = e->not_before_usec;
+                note_next(c, e);
                 return 0;
         }
-        subject = find_subject(c, e->path);
-        return subject ? add_candidate(c, subject, e->heat) : -ENOMEM;
+        r = consider_unit(c, e->path, e->heat);
+        return r == 0 ? add_candidate(c, e->path, e->heat) : r;
 }
 
 bool candidates_have_above(const Candidates *c, size_t i) {
@@ -153,7 +182,8 @@ void automatic_find(Managed *o, const Queue *q, Candidates *ret) {
                              .queue = q,
                              .now = loop_now(o->host->event, CLOCK_REALTIME),
                              .next_usec = USEC_INFINITY };
-        if (o->state != MANAGED_ACTIVE || o->host->is_stopping || !s->is_automatic)
+        if (o->state != MANAGED_ACTIVE || o->host->is_stopping || !s->is_automatic ||
+            queue_count_automatic(q, o->config->name) >= AUTOMATIC_AT_ONCE)
                 return;
         r = globs_new(s->unit, &ret->unit);
         if (r >= 0)
@@ -208,13 +238,15 @@ void automatic_job_ended(Managed *o, const Job *j) {
                 heat_table_forgive(o->heat, j->path);
         else if (j->type == JOB_FINALIZE && j->state == JOB_DONE) /* there was nothing to be done, and is not
                                                                    */
-                heat_table_note_failure(o->heat, j->path, now + PAUSE_PRECONDITION_USEC);
+                heat_table_note_failure(
+                        o->heat, j->path, now + PAUSE_PRECONDITION_USEC, /* is_refused= */ true);
         else if (
                 heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e) > 0
                         ? j->is_automatic || j->state == JOB_FAILED
                         : j->is_automatic)
                 heat_table_note_failure(
-                        o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1));
+                        o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1),
+                        j->failure.kind == FAILURE_PRECONDITION || j->failure.kind == FAILURE_NO_SPACE);
         watching_rearm(o, j->path);
         o->is_heat_changed = true;
 }

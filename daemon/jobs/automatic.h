@@ -11,17 +11,22 @@
 #include "jobs/queue.h"
 #include "overlays/managed.h"
 
+#define AUTOMATIC_AT_ONCE 16 /* jobs of an overlay that wait: what comes next is better decided later */
+#define CANDIDATES_MOST 256  /* looked at for them: some lie within others */
+
 /* A directory (relative path) has been used. What programs search in vain is no trouble any more once it is
- * finalized, and makes no heat then. */
-void automatic_take_heat(Managed *o, const char *path, const Use *use);
-/* What is hot and may be tried now, hottest first. */
+ * finalized, and makes no heat then. Whether there may be a candidate by it. */
+bool automatic_take_heat(Managed *o, const Queue *q, const char *path, const Use *use);
+/* What is hot and may be tried now, hottest first, at most CANDIDATES_MOST; none while
+ * AUTOMATIC_AT_ONCE jobs wait: the end of one has us look again. */
 typedef struct Candidates {
         Managed *overlay;
         const Queue *queue;
         uint64_t now;
         uint64_t next_usec; /* when the earliest of the others may be */
         PathList paths;
-        double *heats; /* as many */
+        double *heats;  /* as many */
+        PathList units; /* those of paths that are more than what is hot */
         Globs unit;
 } Candidates;
 

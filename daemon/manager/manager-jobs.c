@@ -17,7 +17,6 @@
 /* After an attempt to set Options= that failed: who unmounted what stood in the way should not wait for
  * long, and the journal should not be filled. */
 #define OPTIONS_RETRY_USEC (600 * USEC_PER_SEC)
-#define AT_ONCE 16 /* jobs of an overlay that wait: what comes next is better decided later */
 
 static void on_job_finished(Job *j, void *userdata) {
         Manager *m = userdata;
@@ -207,7 +206,7 @@ static void manager_make_automatic_jobs(Manager *m, const Candidates *c) {
         Managed *o = c->overlay;
         unsigned n = queue_count_automatic(m->queue, o->config->name);
 
-        for (size_t i = 0; i < c->paths.n && n < AT_ONCE; i++) {
+        for (size_t i = 0; i < c->paths.n && n < AUTOMATIC_AT_ONCE; i++) {
                 int r;
 
                 if (candidates_have_above(c, i))
@@ -346,20 +345,19 @@ static int on_heat_time(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void manager_heat_changed(Manager *m, Managed *o) {
-        o->is_heat_changed = true;
-        manager_wake(m);
+void manager_used(Managed *o, const char *path, const Use *use) {
+        Manager *m = o->userdata;
+
+        counters_use(&o->counters, use, loop_now(o->host->event, CLOCK_MONOTONIC));
+        if (automatic_take_heat(o, m->queue, path, use)) {
+                o->is_heat_changed = true;
+                manager_wake(m);
+        }
         if (!m->heat_timer &&
             sd_event_add_time_relative(
                     m->host.event, &m->heat_timer, CLOCK_MONOTONIC, HEAT_SAVE_USEC, HEAT_SAVE_USEC / 2,
                     on_heat_time, m) < 0)
                 (void) log_oom();
-}
-
-void manager_used(Managed *o, const char *path, const Use *use) {
-        counters_use(&o->counters, use, loop_now(o->host->event, CLOCK_MONOTONIC));
-        automatic_take_heat(o, path, use);
-        manager_heat_changed(o->userdata, o);
 }
 
 void manager_save_heat(Manager *m) {

@@ -15,6 +15,7 @@ typedef struct Item {
         uint64_t n_opens;
         uint64_t not_before_usec;
         unsigned n_failures;
+        bool is_refused;
         char path[];
 } Item;
 
@@ -142,6 +143,7 @@ static HeatEntry item_entry(const HeatTable *t, const Item *i, uint64_t now_usec
                 .n_opens = i->n_opens,
                 .not_before_usec = i->not_before_usec,
                 .n_failures = i->n_failures,
+                .is_refused = i->is_refused,
         };
 }
 
@@ -154,18 +156,20 @@ int heat_table_get(
         return i != NULL;
 }
 
-void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec) {
+void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec, bool is_refused) {
         Item *i = item_get(t, path, /* now_usec= */ 0);
 
         if (!i)
                 return;
         i->n_failures++;
         i->not_before_usec = not_before_usec;
+        i->is_refused = is_refused;
 }
 
 static void item_forgive(Item *i) {
         i->n_failures = 0;
         i->not_before_usec = 0;
+        i->is_refused = false;
 }
 
 void heat_table_forgive(HeatTable *t, const char *path) {

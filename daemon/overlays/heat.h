@@ -30,6 +30,7 @@ typedef struct HeatEntry {
         /* What came of the last attempt to finalize it by itself. */
         uint64_t not_before_usec; /* realtime; no attempt before that, 0 at any time */
         unsigned n_failures;      /* in a row */
+        bool is_refused; /* the last one: what is there, or the room that is left, does not allow it */
 } HeatEntry;
 
 typedef struct HeatTable HeatTable;
@@ -56,7 +57,7 @@ int heat_table_restore(
 int heat_table_get(
         const HeatTable *t, const char *path, uint64_t now_usec, uint64_t window_usec, HeatEntry *ret);
 /* Of a directory of which nothing was known as well. */
-void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec);
+void heat_table_note_failure(HeatTable *t, const char *path, uint64_t not_before_usec, bool is_refused);
 void heat_table_forgive(HeatTable *t, const char *path);
 /* All may be tried again. */
 void heat_table_forgive_all(HeatTable *t);

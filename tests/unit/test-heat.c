@@ -98,9 +98,9 @@ static void test_failures(void **state) {
         HeatEntry e;
 
         assert_int_equal(heat_table_add(t, "a", &(Use){ .opens = 1, .counted = 1 }, START, WINDOW), 0);
-        heat_table_note_failure(t, "a", START + 20 * WINDOW);
-        heat_table_note_failure(t, "a", START + 20 * WINDOW);
-        heat_table_note_failure(t, "nobody", START);
+        heat_table_note_failure(t, "a", START + 20 * WINDOW, /* is_refused= */ false);
+        heat_table_note_failure(t, "a", START + 20 * WINDOW, /* is_refused= */ false);
+        heat_table_note_failure(t, "nobody", START, /* is_refused= */ false);
         heat_table_trim(t, 10, START + 10 * WINDOW, WINDOW); /* a pause is remembered to its end */
         assert_int_equal(heat_table_get(t, "a", START, WINDOW, &e), 1);
         assert_int_equal(e.n_failures, 2);
