@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "base/strv.h"
 #include "manager/manager.h"
@@ -12,7 +13,9 @@
 #include "service/loop.h"
 #include "service/messages.h"
 
-#define TAG "*" /* no overlay has this name */
+/* Of an overlay at which a process hung, until the next one is told of it: */
+#define LEFT_OUT_FIRST_USEC (60 * USEC_PER_SEC)
+#define LEFT_OUT_LAST_USEC (3600 * USEC_PER_SEC)
 
 static int source_index(const Source *s) {
         const Manager *m = s->userdata;
@@ -21,7 +24,8 @@ static int source_index(const Source *s) {
 }
 
 static bool is_told_to(const Source *s, const Managed *o) {
-        return o->told != 0 && settings_have_source(&o->config->settings, source_index(s));
+        return o->told != 0 && !(s->kind->leave_out && o->left_out) &&
+                settings_have_source(&o->config->settings, source_index(s));
 }
 
 static bool is_wanted(Source *s) {
@@ -40,7 +44,7 @@ static void make_paths_request(Source *s, WireRequest *q) {
 
         for (size_t i = 0; i < m->n_overlays && q->error == 0; i++)
                 STRV_FOREACH (v, m->overlays[i]->config->settings.search_variables)
-                        if (q->error == 0)
+                        if (q->error == 0 && !strv_contains(variables, *v))
                                 q->error = strv_extend(&variables, *v);
         joined = strv_join(variables);
         wire_request_add(q, WIRE_VERB, job_type_to_string(JOB_PATHS));
@@ -90,7 +94,7 @@ static void on_use(Source *s, const WireRecord *r) {
 
         if (!o)
                 return;
-        if (r->path[0] != '\0' && watching_covers(o, r->path))
+        if (r->path[0] != '\0' && coverage_has(&o->coverage, r->path))
                 o->events->used(o, r->path, &use);
         else /* of no directory that could be finalized for it */
                 counters_use(&o->counters, &use, loop_now(o->host->event, CLOCK_MONOTONIC));
@@ -102,6 +106,40 @@ static void on_changed(Source *s) {
         for (size_t i = 0; i < m->n_overlays; i++)
                 if (is_told_to(s, m->overlays[i]))
                         m->overlays[i]->events->changed(m->overlays[i]);
+}
+
+static int on_left_out(sd_event_source *source, uint64_t usec, void *userdata) {
+        Managed *o = userdata;
+        Manager *m = o->userdata;
+
+        o->left_out = sd_event_source_disable_unref(o->left_out);
+        for (size_t i = 0; i < MANAGER_SOURCES; i++)
+                if (m->sources[i].kind->leave_out && m->sources[i].proc)
+                        tell_one(m->sources + i, o);
+        manager_update_sources(m);
+        o->events->changed(o);
+        return 0;
+}
+
+static void leave_out(Source *s, const char *overlay) {
+        Managed *o = find_told(s, overlay);
+        uint64_t now = loop_now(s->host->event, CLOCK_MONOTONIC);
+        int r;
+
+        if (!o)
+                return;
+        o->left_out_pause_usec = o->left_out_pause_usec == 0 ||
+                        now - o->left_out_usec > o->left_out_pause_usec + LEFT_OUT_LAST_USEC
+                ? LEFT_OUT_FIRST_USEC
+                : pause_next(o->left_out_pause_usec, LEFT_OUT_LAST_USEC);
+        o->left_out_usec = now;
+        r = sd_event_add_time_relative(
+                s->host->event, &o->left_out, CLOCK_MONOTONIC, o->left_out_pause_usec, USEC_PER_SEC,
+                on_left_out, o);
+        if (r < 0)
+                (void) log_error_errno(
+                        r, "Cannot set a time to look at programs on overlay '%s' again: %m", overlay);
+        o->events->changed(o);
 }
 
 static void on_log(const Source *s, SourceState state, const char *reason) {
@@ -123,6 +161,7 @@ static const SourceKind kinds[MANAGER_SOURCES] = {
                 .use = on_use,
                 .changed = on_changed,
                 .log = on_log,
+                .leave_out = leave_out,
         },
         {
                 .name = "misses",
@@ -138,8 +177,11 @@ static const SourceKind kinds[MANAGER_SOURCES] = {
 };
 
 void manager_init_sources(Manager *m) {
+        static const char *const tags[MANAGER_SOURCES] = { "*paths", "*misses" }; /* PROC_TAG_OF_ALL */
+
         for (size_t i = 0; i < MANAGER_SOURCES; i++)
-                m->sources[i] = (Source){ .kind = kinds + i, .host = &m->host, .tag = TAG, .userdata = m };
+                m->sources[i] =
+                        (Source){ .kind = kinds + i, .host = &m->host, .tag = tags[i], .userdata = m };
 }
 
 void manager_tell_sources(Manager *m, Managed *o, bool is_going) {
@@ -150,6 +192,7 @@ void manager_tell_sources(Manager *m, Managed *o, bool is_going) {
         if (device == o->told)
                 return;
         o->told = device;
+        o->left_out = sd_event_source_disable_unref(o->left_out);
         for (size_t i = 0; i < MANAGER_SOURCES; i++) {
                 Source *s = m->sources + i;
 
@@ -167,6 +210,8 @@ void manager_update_sources(Manager *m) {
 }
 
 void manager_restart_sources(Manager *m) {
+        for (size_t i = 0; i < m->n_overlays; i++)
+                m->overlays[i]->left_out = sd_event_source_disable_unref(m->overlays[i]->left_out);
         for (size_t i = 0; i < MANAGER_SOURCES; i++)
                 source_restart(m->sources + i);
 }
@@ -184,6 +229,12 @@ const char *manager_source_state(
         if (!s)
                 return NULL;
         *ret_name = s->kind->name;
+        if (i > 0 && s->kind->leave_out && o->left_out &&
+            settings_have_source(&o->config->settings, source_index(s))) {
+                *ret_reason =
+                        "its lower layers gave no answer; programs that search it are counted again later";
+                return source_state_to_string(SOURCE_STALLED);
+        }
         *ret_reason = is_shown ? s->reason : NULL;
         return source_state_to_string(is_shown ? s->state : SOURCE_OFF);
 }

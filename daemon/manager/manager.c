@@ -340,7 +340,10 @@ static void on_reaped(const char *tag, void *userdata) {
         Managed *o = manager_find_overlay(m, tag);
 
         manager_update_sources(m);
-        log_info("A worker for overlay '%s' that hung in the kernel has ended", tag);
+        log_info(
+                "%s '%s' that hung in the kernel has ended",
+                tag[0] == PROC_TAG_OF_ALL ? "A process of the source of heat" : "A worker for overlay",
+                tag[0] == PROC_TAG_OF_ALL ? tag + 1 : tag);
         if (o) {
                 managed_survey(o);
                 source_update(&o->watching);

@@ -41,6 +41,7 @@ int managed_new(
                         .retry_usec = RETRY_FIRST_USEC };
         o->begun_usec = loop_now(host->event, CLOCK_MONOTONIC);
         watching_init(o);
+        coverage_set(&o->coverage, &config->settings);
         o->directories = directory_table_new();
         o->heat = heat_table_new();
         if (!o->directories || !o->heat)
@@ -69,6 +70,8 @@ Managed *managed_free(Managed *o) {
                 return NULL;
         managed_clear(o);
         source_done(&o->watching);
+        coverage_done(&o->coverage);
+        (void) sd_event_source_disable_unref(o->left_out);
         (void) sd_event_source_disable_unref(o->automatic_timer);
         o->heat = heat_table_free(o->heat);
         o->directories = directory_table_free(o->directories);
@@ -258,6 +261,7 @@ void managed_set_config(Managed *o, OverlayConfig *config, const MountTable *tab
         (void) overlay_config_unref(o->config);
         o->config = overlay_config_ref(config);
         o->watching.tag = o->config->name;
+        coverage_set(&o->coverage, &config->settings);
         o->options_tried_usec = 0;
         if (!is_same) {
                 (void) str_replace(&o->reason, NULL);

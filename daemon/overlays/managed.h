@@ -66,7 +66,10 @@ struct Managed {
         uint64_t options_tried_usec; /* monotonic: when the configured options were last to be swapped in; 0:
                                         never */
         Source watching;             /* of opens */
+        Coverage coverage;           /* of the configuration */
         dev_t told;                  /* the superblock as the sources for all overlays know it, 0: none */
+        sd_event_source *left_out;   /* until it ends: such a source hung at it, and is not told of it */
+        uint64_t left_out_usec, left_out_pause_usec; /* since when (monotonic), and how long */
         HeatTable *heat;
         bool is_heat_changed;
         sd_event_source *automatic_timer; /* when time alone may let a job be made or started */

@@ -6,9 +6,12 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "service/log.h"
+#include "service/loop.h"
 
 #define PAUSE_FIRST_USEC (5 * USEC_PER_SEC) /* between one that died and the next one */
 #define PAUSE_LAST_USEC (300 * USEC_PER_SEC)
+#define HEALTHY_USEC (300 * USEC_PER_SEC) /* one that has lived so long was no failure */
+#define STUCK_MOST 4                      /* at overlays that are left out since then */
 
 static const char *const state_names[_SOURCE_STATE_MAX] = { "off",    "starting", "on",
                                                             "partly", "stalled",  "refused" };
@@ -47,10 +50,18 @@ static int on_silence(sd_event_source *source, uint64_t usec, void *userdata) {
         Source *s = userdata;
 
         s->timer = sd_event_source_disable_unref(s->timer);
-        why = str_format("the process that %s gets no answer; %s", s->kind->does, s->kind->silence);
+        why = s->waits_for && s->kind->leave_out
+                ? str_format(
+                          "the process that %s gets no answer from overlay '%s'; see whether its lower "
+                          "layers "
+                          "answer",
+                          s->kind->does, s->waits_for)
+                : str_format("the process that %s gets no answer; %s", s->kind->does, s->kind->silence);
         warn(s, SOURCE_STALLED, why ?: "no answer");
         if (s->proc)
                 proc_kill(s->proc);
+        if (s->waits_for && s->kind->leave_out)
+                s->kind->leave_out(s, s->waits_for);
         return 0;
 }
 
@@ -59,6 +70,7 @@ static void take_status(Source *s, const WireRecord *r) {
                 set_timer(s, WATCH_PATIENCE_USEC, on_silence);
         else
                 s->timer = sd_event_source_disable_unref(s->timer);
+        (void) str_replace(&s->waits_for, r->state == WATCH_BUSY && r->path[0] ? r->path : NULL);
         if (s->n_known != r->entries_total || s->n_watches != r->entries_done)
                 s->kind->changed(s);
         s->n_known = r->entries_total;
@@ -69,8 +81,6 @@ static void take_status(Source *s, const WireRecord *r) {
                 set_state(s, SOURCE_ON, NULL);
         else if (s->state == SOURCE_STALLED)
                 set_state(s, SOURCE_STARTING, NULL);
-        if (r->state == WATCH_IDLE)
-                s->pause_usec = PAUSE_FIRST_USEC;
 }
 
 /* Whether p still is (or, with NULL, was) the process that is wanted, once we know what it may know already:
@@ -115,7 +125,8 @@ static void warn_of_end(Source *s, ProcEnd end, int status) {
         warn(s, SOURCE_STALLED, why ?: "it ended");
 }
 
-/* One that hangs in the kernel is replaced when it has ended: another one would hang as well. */
+/* One that hangs in the kernel is replaced when it has ended: another one would hang as well, unless it is
+ * not told of what this one hangs at. */
 static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
         Source *s = userdata;
 
@@ -125,8 +136,10 @@ static void on_end(Proc *p, ProcEnd end, int status, void *userdata) {
                 return;
         if (s->state != SOURCE_STALLED && end != PROC_UNMOUNTED)
                 warn_of_end(s, end, status);
-        if (end == PROC_ABANDONED)
+        if (end == PROC_ABANDONED && !s->kind->leave_out)
                 return;
+        if (loop_now(s->host->event, CLOCK_MONOTONIC) - s->started_usec >= HEALTHY_USEC)
+                s->pause_usec = PAUSE_FIRST_USEC;
         set_timer(s, s->pause_usec, on_pause_over);
         s->pause_usec = pause_next(s->pause_usec, PAUSE_LAST_USEC);
 }
@@ -140,9 +153,28 @@ static int start(Source *s) {
         return proc_spawn(s->host->workers, s->tag, &q, &handler, s, &s->proc);
 }
 
+/* One that has been killed is waited for: whether it hangs in the kernel decides about the next one. */
 static void stop(Source *s) {
         s->timer = sd_event_source_disable_unref(s->timer);
-        s->proc = proc_free(s->proc);
+        if (s->proc && !proc_is_killed(s->proc))
+                s->proc = proc_free(s->proc);
+        (void) str_replace(&s->waits_for, NULL);
+}
+
+static bool is_hanging(const Source *s) {
+        return s->proc
+                ? proc_is_killed(s->proc)
+                : proc_pool_count_stuck(s->host->workers, s->tag) >= (s->kind->leave_out ? STUCK_MOST : 1);
+}
+
+static void tell_hanging(Source *s) {
+        _cleanup_free_ char *why = str_format(
+                "the process that %s was killed and is not gone yet, it may wait for a lower layer; another "
+                "one is "
+                "started then",
+                s->kind->does);
+
+        set_state(s, SOURCE_STALLED, why ?: "it was killed and is not gone yet");
 }
 
 void source_update(Source *s) {
@@ -153,8 +185,14 @@ void source_update(Source *s) {
                 set_state(s, SOURCE_OFF, NULL);
                 return;
         }
-        if (s->proc || s->timer || s->state == SOURCE_REFUSED ||
-            proc_pool_count_stuck(s->host->workers, s->tag) > 0)
+        if (s->state == SOURCE_REFUSED)
+                return;
+        if (is_hanging(s)) {
+                if (!s->proc || s->state == SOURCE_OFF)
+                        tell_hanging(s);
+                return;
+        }
+        if (s->proc || s->timer)
                 return;
         if (s->pause_usec == 0)
                 s->pause_usec = PAUSE_FIRST_USEC;
@@ -168,6 +206,7 @@ void source_update(Source *s) {
         }
         if (s->state == SOURCE_OFF)
                 set_state(s, SOURCE_STARTING, NULL);
+        s->started_usec = loop_now(s->host->event, CLOCK_MONOTONIC);
         set_timer(s, WATCH_PATIENCE_USEC, on_silence);
         s->kind->started(s);
 }
@@ -175,12 +214,15 @@ void source_update(Source *s) {
 void source_restart(Source *s) {
         stop(s);
         s->pause_usec = 0;
-        set_state(s, SOURCE_OFF, NULL);
+        if (is_hanging(s) && s->kind->is_wanted(s))
+                tell_hanging(s);
+        else
+                set_state(s, SOURCE_OFF, NULL);
         source_update(s);
 }
 
 void source_tell(const Source *s, const char *packet) {
-        int r = s->proc ? proc_send(s->proc, packet) : 0;
+        int r = s->proc ? proc_tell(s->proc, packet) : 0;
 
         if (r < 0) {
                 log_debug("What %s of '%s' does not listen, ending it", s->kind->does, s->tag);
@@ -190,5 +232,6 @@ void source_tell(const Source *s, const char *packet) {
 
 void source_done(Source *s) {
         stop(s);
+        s->proc = proc_free(s->proc);
         (void) str_replace(&s->reason, NULL);
 }

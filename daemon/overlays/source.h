@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A source of heat: a worker process that tells how much directories are used, for as long as it is wanted.
  * It may hang, die or be refused by the kernel; the others go on. One that hangs or dies is replaced, after
- * pauses that grow; one that is refused is not tried again before source_restart().
+ * pauses that grow; one that is refused is not tried again before source_restart(). While one hangs in the
+ * kernel, deaf to SIGKILL, none is started beside it, but where what it hangs at can be left out.
  *
  * There are two sorts. "opens" (watching.c) is a process per overlay. Those of manager-sources.c, a row each
  * there, are one process for all overlays: "paths" (core/paths) and "misses" (core/misses). Such a
@@ -10,8 +11,8 @@
  * MOUNTPOINT" (also when the superblock is another one) and "gone NAME". It sends
  *
  * - WIRE_WATCH at once and when something changes: state = WATCH_IDLE, or WATCH_BUSY before it does what may
- *   hang: then the next record comes within WATCH_PATIENCE_USEC, or it is killed; text = what is missing, ""
- *   if nothing is;
+ *   hang: then the next record comes within WATCH_PATIENCE_USEC, or it is killed; path = the overlay it may
+ *   hang at, if it is one of them; text = what is missing, "" if nothing is;
  * - WIRE_HEAT, at most once a second for a directory: text = the overlay, path ("": in the root, or nobody
  *   knows where), and what has happened there since the last one: entries_total = opens, entries_done =
  *   those of them that count, searches = programs that began to search it, misses = lookups that found
@@ -47,6 +48,8 @@ typedef struct SourceKind {
         void (*changed)(Source *s); /* its state, reason or numbers */
         void (*log)(const Source *s, SourceState state, const char *reason);
         void (*catch_up)(Source *s); /* with what says whether it is wanted; may be NULL */
+        /* It hangs at this overlay, which the next one is not to be told of for some time; may be NULL. */
+        void (*leave_out)(Source *s, const char *overlay);
 } SourceKind;
 
 struct Source {
@@ -57,6 +60,8 @@ struct Source {
         Proc *proc;
         sd_event_source *timer; /* patience with one that is busy, or the pause before the next one */
         uint64_t pause_usec;
+        uint64_t started_usec; /* monotonic; the last one */
+        char *waits_for;       /* the overlay it is busy with, of one that says so */
         SourceState state;
         char *reason; /* NULL without one */
         uint64_t n_known, n_watches;

@@ -3,7 +3,6 @@
 
 #include <limits.h>
 
-#include "base/glob.h"
 #include "base/strv.h"
 #include "overlays/managed.h"
 #include "service/messages.h"
@@ -86,12 +85,22 @@ void watching_init(Managed *o) {
         o->watching = (Source){ .kind = &kind, .host = o->host, .tag = o->config->name, .userdata = o };
 }
 
-bool watching_covers(const Managed *o, const char *path) {
-        const Settings *c = &o->config->settings;
-        _cleanup_(globs_done) Globs want = { 0 }, exclude = { 0 };
+void coverage_done(Coverage *c) {
+        globs_done(&c->want);
+        globs_done(&c->exclude);
+        *c = (Coverage){ 0 };
+}
 
-        return globs_new(c->directories, &want) >= 0 && globs_new(c->exclude, &exclude) >= 0 &&
-                (want.n == 0 || globs_match(&want, path)) && !globs_match_within(&exclude, path);
+void coverage_set(Coverage *c, const Settings *s) {
+        coverage_done(c);
+        c->is_known = globs_new(s->directories, &c->want) >= 0 && globs_new(s->exclude, &c->exclude) >= 0;
+        if (!c->is_known)
+                (void) log_oom();
+}
+
+bool coverage_has(const Coverage *c, const char *path) {
+        return c->is_known && (c->want.n == 0 || globs_match(&c->want, path)) &&
+                !globs_match_within(&c->exclude, path);
 }
 
 void watching_rearm(Managed *o, const char *path) {

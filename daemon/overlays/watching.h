@@ -4,13 +4,24 @@
  * at work: what they do is no use of a directory. */
 #pragma once
 
+#include "base/glob.h"
+#include "config/config.h"
 #include "overlays/source.h"
 
 typedef struct Managed Managed;
 
 void watching_init(Managed *o);
-/* Whether use of the directory at path is looked for: Directories= and Exclude=. */
-bool watching_covers(const Managed *o, const char *path);
+
+/* Of which directories use is looked for: Directories= and Exclude=, compiled. */
+typedef struct Coverage {
+        Globs want, exclude;
+        bool is_known; /* there was memory for it */
+} Coverage;
+
+void coverage_set(Coverage *c, const Settings *s);
+void coverage_done(Coverage *c);
+bool coverage_has(const Coverage *c, const char *path);
+
 /* Directories have been replaced under its watches: those at path (relative) and below, or with NULL all of
  * them, because the superblock is another one or has been reconfigured. */
 void watching_rearm(Managed *o, const char *path);

@@ -10,12 +10,14 @@
 #include <sys/wait.h>
 #include <utlist.h>
 
+#include "base/strv.h"
 #include "service/log.h"
 #include "service/messages.h"
 
 /* Records read before other events get their turn: the end of a job on a large tree comes as thousands of
  * them. */
 #define RECORDS_PER_TURN 64
+#define PACKETS_MOST 4096 /* that wait for one that listens */
 
 struct ProcPool {
         sd_event *event;
@@ -37,6 +39,8 @@ struct Proc {
         void *userdata;
         pid_t pid;
         int fd;
+        char **packets; /* that wait for room; NULL-terminated */
+        size_t n_packets;
         bool is_killed;
         bool is_abandoned;
 };
@@ -49,6 +53,7 @@ static void proc_destroy(Proc *p) {
         (void) fd_close(p->fd);
         free(p->tag);
         free(p->place);
+        strv_free(p->packets);
         free(p);
 }
 
@@ -133,6 +138,39 @@ void proc_pool_foreach_place(
                         func(p->place, userdata);
 }
 
+static int proc_send(const Proc *p, const char *packet) {
+        if (p->fd < 0)
+                return -EPIPE;
+        return send(p->fd, packet, strlen(packet), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* Those that there is room for. An error is the end of the socket, which is read. */
+static void proc_send_packets(Proc *p) {
+        size_t n = 0;
+
+        while (n < p->n_packets && proc_send(p, p->packets[n]) != -EAGAIN)
+                free(p->packets[n++]);
+        p->n_packets -= n;
+        if (n > 0)
+                memmove(p->packets, p->packets + n, (p->n_packets + 1) * sizeof(char *));
+        if (p->n_packets == 0)
+                (void) sd_event_source_set_io_events(p->io_source, EPOLLIN);
+}
+
+int proc_tell(Proc *p, const char *packet) {
+        int r = p->n_packets > 0 ? -EAGAIN : proc_send(p, packet);
+
+        if (r != -EAGAIN || p->n_packets >= PACKETS_MOST)
+                return r;
+        r = sd_event_source_set_io_events(p->io_source, EPOLLIN | EPOLLOUT);
+        if (r >= 0)
+                r = strv_extend(&p->packets, packet);
+        if (r < 0)
+                return r;
+        p->n_packets++;
+        return 0;
+}
+
 static void proc_close_socket(Proc *p) {
         p->io_source = sd_event_source_disable_unref(p->io_source);
         p->fd = fd_close(p->fd);
@@ -163,6 +201,8 @@ static int proc_read_record(Proc *p) {
 static int on_socket(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         Proc *p = userdata;
 
+        if (revents & EPOLLOUT)
+                proc_send_packets(p);
         for (int i = 0; i < RECORDS_PER_TURN && proc_read_record(p) > 0; i++)
                 ;
         return 0;
@@ -214,6 +254,10 @@ static void proc_start_timer(Proc *p, uint64_t usec) {
                 (void) log_error_errno(r, "Cannot set a deadline for worker %i: %m", p->pid);
 }
 
+bool proc_is_killed(const Proc *p) {
+        return p->is_killed;
+}
+
 void proc_kill(Proc *p) {
         if (p->is_killed)
                 return;
@@ -225,7 +269,8 @@ void proc_kill(Proc *p) {
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         Proc *p = userdata;
-        LogFields f = { .message_id = MESSAGE_WORKER_STUCK, .overlay = p->tag };
+        bool is_of_all = p->tag[0] == PROC_TAG_OF_ALL;
+        LogFields f = { .message_id = MESSAGE_WORKER_STUCK, .overlay = is_of_all ? NULL : p->tag };
 
         if (!p->is_killed) {
                 log_debug("Worker %i did not stop when asked to, killing it", p->pid);
@@ -236,17 +281,11 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         p->is_abandoned = true;
         log_fields(
                 LOG_WARNING, &f,
-                "Worker %i for overlay '%s' hangs in the kernel and cannot be killed; going on without it",
-                p->pid, p->tag);
+                "%s '%s', process %i, hangs in the kernel and cannot be killed; going on without it",
+                is_of_all ? "The source of heat" : "A worker for overlay", p->tag + is_of_all, p->pid);
         proc_end(p, PROC_ABANDONED, 0);
         proc_pool_check_idle(p->pool);
         return 0;
-}
-
-int proc_send(Proc *p, const char *packet) {
-        if (p->fd < 0)
-                return -EPIPE;
-        return send(p->fd, packet, strlen(packet), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 void proc_cancel(Proc *p) {

@@ -54,6 +54,8 @@ DEFINE_CLEANUP(ProcPool *, proc_pool_free);
  * for any more. */
 void proc_pool_terminate(ProcPool *pool);
 bool proc_pool_is_idle(const ProcPool *pool) _pure_;
+/* Of a process of no overlay alone: no overlay has such a name. */
+#define PROC_TAG_OF_ALL '*'
 /* Abandoned processes with this tag that still are there. */
 unsigned proc_pool_count_stuck(const ProcPool *pool, const char *tag) _pure_;
 
@@ -81,8 +83,10 @@ void proc_cancel(Proc *p);
 /* What was to be stopped is over; the process may live on. */
 void proc_forget_cancel(Proc *p);
 void proc_kill(Proc *p);
-/* Sends a packet to one that listens for more than "cancel". Does not wait: -EAGAIN. */
-int proc_send(Proc *p, const char *packet);
+/* Sends a packet to one that listens for more than "cancel", later if there is no room for it now. Packets
+ * keep their order. -EAGAIN: too many of them wait. */
+int proc_tell(Proc *p, const char *packet);
+bool proc_is_killed(const Proc *p) _pure_;
 /* Nobody listens to it any more: it is asked to end (end of file and SIGTERM), and sees SIGKILL after
  * PROC_CANCEL_USEC. NULL is fine. */
 Proc *proc_free(Proc *p);

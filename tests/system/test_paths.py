@@ -287,12 +287,22 @@ def fake_source(scene, *actions):
 
 
 def test_it_hangs(scene):
-    """One that says it is busy, and then nothing, is ended."""
-    fake = fake_source(scene, ["send", {"kind": "watch", "state": 1}], ["hang", {}])
-    _, reason = wait_for(lambda: (s := sources(fake.daemon)["paths"])[0] == "stalled" and s, "its silence to be told")
-    assert "gets no answer" in reason
-    wait_for(lambda: sources(fake.daemon)["opens"][0] == "on", "the other one")
-    wait_for(lambda: len(fake.asked("paths")) == 2, "another one")
+    """One that says at which overlay it is busy, and then nothing, is ended. The next one looks at the others."""
+    fake = fake_source(scene, ["send", {"kind": "watch", "state": 1, "path": "soft"}], ["hang", {}])
+    other = scene.overlay(scene.lower(heat.build(scene, ["a"])))
+    fake.daemon.add_overlay("other", other.point, Watch={"Sources": "paths"})
+    fake.daemon.ctl("reload").ok()
+    wait_for(lambda: "its lower layers gave no answer" in sources(fake.daemon)["paths"][1], "its silence to be told")
+    assert "gets no answer from overlay 'soft'" in fake.daemon.log()
+    asked = len(fake.asked("paths"))
+    fake.play({"paths": [["send", {"kind": "watch", "state": 0}], ["wait-cancel", {}]]})
+    wait_for(lambda: len(fake.asked("paths")) > asked and sources(fake.daemon, "other")["paths"][0] == "on", "another one")
+    state, reason = sources(fake.daemon)["paths"]
+    assert state == "stalled"
+    assert f"paths stalled: {reason}" in fake.daemon.ctl("status", "soft").ok().out
+    assert sources(fake.daemon)["opens"][0] == "on"
+    fake.daemon.ctl("reload").ok()
+    wait_for(lambda: sources(fake.daemon)["paths"][0] == "on", "somebody who has mended it")
 
 
 def test_it_is_refused(scene):
