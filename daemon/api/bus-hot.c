@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The method ListHot(): the hottest directories of one or of all overlays, from the daemon's table of heat.
- * No worker is asked. However many are wanted, the list ends with what one message may carry, and never has
- * one that is colder than one it leaves out. */
+/* The method ListHot(): the hottest directories of one or of all overlays, from the daemon's table of heat,
+ * and those in which most lookups find nothing, whether a lower layer is asked or that is saved. No worker
+ * is asked. However many are wanted, the list ends with what one message may carry, and never has one that
+ * is less in both than one it leaves out. */
+#include <math.h>
 #include <string.h>
 
 #include "api/bus-internal.h"
@@ -10,62 +12,82 @@
 #define MOST 4096 /* what one message may carry, whatever is asked for */
 #define MINUTE_SEC 60
 
-/* The hottest of one or of all overlays. */
+typedef struct HotItem {
+        HeatEntry entry;
+        const Managed *overlay;
+} HotItem;
+
+/* Of one or of all overlays. */
 typedef struct HotList {
-        const Managed **overlays;
-        HeatEntry *entries;
-        size_t n, room;
+        HotItem *items;
+        size_t n;
         const Managed *overlay; /* the one that is looked at */
         const Manager *manager;
 } HotList;
 
 static void hot_list_done(HotList *l) {
-        free(l->overlays);
-        free(l->entries);
+        free(l->items);
+}
+
+static double per_minute(double rate) {
+        return rate * MINUTE_SEC;
+}
+
+/* What makes it worth to be told of: what is finalized has no heat, but saves lookups. */
+static double item_weight(const HotItem *i) {
+        return fmax(i->entry.heat, per_minute(i->entry.miss_rate + i->entry.save_rate));
+}
+
+static int compare_weightier(const void *a, const void *b) {
+        double x = item_weight(a), y = item_weight(b);
+
+        return x == y ? 0 : x > y ? -1 : 1;
+}
+
+static int compare_hotter(const void *a, const void *b) {
+        const HotItem *x = a, *y = b;
+
+        return x->entry.heat == y->entry.heat   ? strcmp(x->entry.path, y->entry.path)
+                : x->entry.heat > y->entry.heat ? -1
+                                                : 1;
 }
 
 static int add_entry(const HeatEntry *e, void *userdata) {
+        HotItem item = { .entry = *e };
         HotList *l = userdata;
-        size_t i = l->n;
 
-        if (e->heat < 0.5 && e->save_rate * MINUTE_SEC < 0.5)
+        if (item_weight(&item) < 0.5)
                 return 0;
-        if (l->n == l->room && l->room > 0 && e->heat <= l->entries[l->n - 1].heat)
-                return -ECANCELED;
-        if (l->n < l->room)
-                l->n++;
-        else
-                i--;
-        for (; i > 0 && l->entries[i - 1].heat < e->heat; i--) {
-                l->entries[i] = l->entries[i - 1];
-                l->overlays[i] = l->overlays[i - 1];
-        }
-        l->entries[i] = *e;
-        l->overlays[i] = l->overlay;
+        if (!ARRAY_GROW(l->items, l->n))
+                return -ENOMEM;
+        item.overlay = l->overlay;
+        l->items[l->n++] = item;
         return 0;
 }
 
+/* The weightiest, hottest first. */
 static int collect(const char *overlay, size_t most, HotList *l) {
         const Manager *m = l->manager;
         uint64_t now = loop_now(m->host.event, CLOCK_REALTIME);
 
-        l->overlays = calloc(most + 1, sizeof(l->overlays[0]));
-        l->entries = calloc(most + 1, sizeof(l->entries[0]));
-        l->room = most;
-        if (!l->overlays || !l->entries)
-                return -ENOMEM;
-        for (size_t i = 0; i < m->n_overlays && most > 0; i++) {
+        for (size_t i = 0; i < m->n_overlays; i++) {
                 int r;
 
                 l->overlay = m->overlays[i];
                 if (overlay[0] != '\0' && strcmp(overlay, l->overlay->config->name) != 0)
                         continue;
                 r = heat_table_foreach(
-                        l->overlay->heat, most, now, l->overlay->config->settings.hot_window_usec, add_entry,
+                        l->overlay->heat, 0, now, l->overlay->config->settings.hot_window_usec, add_entry,
                         l);
-                if (r < 0 && r != -ECANCELED)
+                if (r < 0)
                         return r;
         }
+        if (l->n > most) {
+                qsort(l->items, l->n, sizeof(HotItem), compare_weightier);
+                l->n = most;
+        }
+        if (l->n > 1)
+                qsort(l->items, l->n, sizeof(HotItem), compare_hotter);
         return 0;
 }
 
@@ -98,7 +120,7 @@ static int append_all(sd_bus_message *reply, void *userdata) {
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < l->n; i++)
-                r = append_hot(reply, l->manager, l->overlays[i], l->entries + i);
+                r = append_hot(reply, l->manager, l->items[i].overlay, &l->items[i].entry);
         return r;
 }
 

@@ -240,10 +240,13 @@ const char *manager_source_state(
 }
 
 bool manager_counts_misses(const Manager *m, const Managed *o) {
-        const char *name, *state, *reason;
+        return manager_misses_usec(m, o) > 0;
+}
 
-        for (unsigned i = 0; (state = manager_source_state(m, o, i, &name, &reason)); i++)
-                if (strcmp(name, "misses") == 0)
-                        return strcmp(state, "on") == 0 || strcmp(state, "partly") == 0;
-        return false;
+uint64_t manager_misses_usec(const Manager *m, const Managed *o) {
+        const Source *s = m->sources + (SOURCE_MISSES - SOURCE_PATHS);
+
+        if (!is_told_to(s, o) || (s->state != SOURCE_ON && s->state != SOURCE_PARTLY))
+                return 0;
+        return s->counts_usec > o->begun_usec ? s->counts_usec : o->begun_usec;
 }

@@ -111,6 +111,8 @@ void manager_tell_sources(Manager *m, Managed *o, bool is_going);
 void manager_update_sources(Manager *m);
 void manager_restart_sources(Manager *m);
 void manager_free_sources(Manager *m);
+/* Since when lookups of an overlay that find nothing are counted (monotonic), 0: they are not. */
+uint64_t manager_misses_usec(const Manager *m, const Managed *o);
 /* Whether lookups of an overlay that find nothing are counted: else none are known of. */
 bool manager_counts_misses(const Manager *m, const Managed *o);
 /* What is shown of one, of an overlay: its state and, in *ret_reason, why. NULL: there are no more. */

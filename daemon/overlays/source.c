@@ -24,6 +24,8 @@ static void set_state(Source *s, SourceState state, const char *reason) {
         if (s->state == state && str_equal(s->reason, reason))
                 return;
         s->state = state;
+        if (s->counts_usec == 0 && (state == SOURCE_ON || state == SOURCE_PARTLY))
+                s->counts_usec = loop_now(s->host->event, CLOCK_MONOTONIC);
         (void) str_replace(&s->reason, reason);
         s->kind->changed(s);
 }

@@ -61,6 +61,7 @@ struct Source {
         sd_event_source *timer; /* patience with one that is busy, or the pause before the next one */
         uint64_t pause_usec;
         uint64_t started_usec; /* monotonic; the last one */
+        uint64_t counts_usec;  /* monotonic; since when it has been at work, 0: not yet */
         char *waits_for;       /* the overlay it is busy with, of one that says so */
         SourceState state;
         char *reason; /* NULL without one */

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import dbus
 import pytest
 
 from ovltest import heat, run
@@ -324,3 +325,16 @@ def test_what_it_counts(scene):
                        ["send", {"kind": "heat", "text": "nobody", "path": "a", "misses": 9}],
                        ["send", {"kind": "heat", "text": "soft", "path": "a/b", "searches": 2}], ["wait-cancel", {}])
     wait_for(lambda: hot(fake.daemon, fake.overlay, "heat") == {"a": 4, "a/b": 2 * ONE_START}, "what was told")
+
+
+def test_what_saves_most_is_told(scene):
+    """It is not hot any more, and not left out for many that are."""
+    fake = fake_source(scene, ["send", {"kind": "watch", "state": 0}],
+                       ["many", {"count": 20, "record": {"kind": "heat", "text": "soft", "path": "d%d", "total": 5, "done": 5}}],
+                       ["send", {"kind": "heat", "text": "soft", "path": "saves", "saved": 10 ** 12}], ["wait-cancel", {}])
+
+    def told(most):
+        return [str(d["path"]) for d in fake.daemon.manager().ListHot("soft", dbus.UInt32(most))]
+    wait_for(lambda: len(told(100)) == 21, "what was told")
+    assert [os.path.basename(path) for path in told(100)][-1] == "saves"
+    assert len(told(5)) == 5 and fake.overlay / "saves" in told(5)
