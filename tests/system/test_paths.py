@@ -242,6 +242,74 @@ def test_a_release_that_is_too_large(scene):
     assert daemon.state_of(overlay / "app/1.0") == "excluded"
 
 
+# What a program may see
+
+def start_one(daemon, overlay, *command, directories, stop, **options):
+    """One program, and another one after it, when both have been counted."""
+    path = ":".join(overlay / d for d in directories)
+    one = subprocess.Popen(command, env={"LD_LIBRARY_PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options)
+    try:
+        seen(daemon, overlay, directories[-1])
+        start(daemon, 1, 1, "/bin/cat", PATH=overlay / stop)
+        seen(daemon, overlay, stop)
+    finally:
+        one.stdin.close()
+        assert one.wait(100) == 0
+
+
+def test_what_it_may_not_search(scene):
+    """Nobody learns by what is hot whether there is a directory that he cannot get at, or where a symlink in there leads to."""
+    source = heat.build(scene, ["private/d", "group/d", "open", "shared", "stop"])
+    os.symlink("../open", os.path.join(source, "private/link"))
+    os.chmod(os.path.join(source, "private"), 0o700)
+    os.chmod(os.path.join(source, "group"), 0o710)
+    os.chown(os.path.join(source, "group"), 0, 4321)
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths"}}))
+    listening(daemon)
+    asked = ["private/d", "private/link", "group/d", "shared"]
+    start_one(daemon, overlay, "/bin/cat", directories=asked, stop="stop", user=65534, group=65534, extra_groups=[])
+    assert set(hot(daemon, overlay)) == {"shared", "stop"} and searches(daemon) == 2
+    start_one(daemon, overlay, "/bin/cat", directories=asked[:3], stop="stop", user=65534, group=65534, extra_groups=[4321])
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "private/d")
+    seen(daemon, overlay, "private/d")
+    assert set(hot(daemon, overlay)) == {"shared", "stop", "group/d", "private/d"}
+
+
+ELSEWHERE = """
+if [ "$1" ]; then mount -t tmpfs none "$2"; fi
+LD_LIBRARY_PATH=$3 exec /bin/cat
+"""
+
+
+def test_another_namespace(scene):
+    """What counts is what is there in the mount namespace of the program."""
+    overlay = scene.overlay(scene.lower(heat.build(scene, ["a", "b", "stop"])))
+    other = scene.overlay(scene.lower(heat.build(scene, ["seen"])))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths"}}), other=(other, {"Watch": {"Sources": "paths"}}))
+    listening(daemon)
+    for hides, directory in (("", "a"), ("1", "b")):
+        command = ("unshare", "-m", "--propagation", "private", "sh", "-c", ELSEWHERE, "sh", hides, overlay.point, f"{overlay / directory}:{other / 'seen'}")
+        start(daemon, 1, 1 if hides else 2, *command, PATH="/usr/sbin:/usr/bin:/sbin:/bin")
+    start(daemon, 1, 1, "/bin/cat", PATH=overlay / "stop")
+    seen(daemon, overlay, "stop")
+    assert {name for name in hot(daemon, overlay) if not name.startswith("../")} == {"a", "stop"}
+    assert searches(daemon) == 4  # "seen" twice
+
+
+def test_what_a_mount_covers(scene):
+    overlay = scene.overlay(scene.lower(heat.build(scene, ["a/inner", "b", "stop"])))
+    daemon = scene.daemon(soft=(overlay, {"Watch": {"Sources": "paths"}}))
+    listening(daemon)
+    run("mount", "-t", "tmpfs", "none", overlay / "a")
+    try:
+        os.mkdir(overlay / "a/inner")
+        start_one(daemon, overlay, "/bin/cat", directories=["a/inner", "a", "b"], stop="stop")
+    finally:
+        run("umount", overlay / "a")
+    assert set(hot(daemon, overlay)) == {"b", "stop"}
+
+
 # Overlays and sources that come and go
 
 def test_overlays_come_and_go(scene):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an executable asks the loader for, read from the memory of a process that runs it: no file is opened.
- * The process is anybody's and may change what is read at any time: all is bounded, and nothing of it is
- * used but a text. Executables of the machine's own word size only. */
+/* What an executable asks the loader for, read from its file. The file is anybody's and may change while it
+ * is read: all is bounded, and nothing of it is used but a text. Executables of the machine's own word size
+ * and byte order only. */
 #include <elf.h>
 #include <link.h>
 #include <string.h>
@@ -10,76 +10,82 @@
 
 #define HEADERS_MOST 64u
 #define DYNAMIC_MOST 256u
+#define OWN_CLASS (sizeof(ElfW(Addr)) == 8 ? ELFCLASS64 : ELFCLASS32)
+#define OWN_DATA (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB)
 
 typedef struct Image {
         paths_read_func read;
         void *userdata;
-        uint64_t base; /* what is added to addresses in the file */
-        uint64_t dynamic, n_dynamic;
+        ElfW(Phdr) headers[HEADERS_MOST];
+        size_t n_headers;
 } Image;
 
-static int read_headers(Image *i, uint64_t headers, uint64_t n) {
-        for (uint64_t k = 0; k < n && k < HEADERS_MOST; k++) {
-                ElfW(Phdr) h;
-                int r = i->read(headers + k * sizeof(h), &h, sizeof(h), i->userdata);
+static bool read_headers(Image *i) {
+        ElfW(Ehdr) e;
 
-                if (r < 0)
-                        return r;
-                if (h.p_type == PT_PHDR)
-                        i->base = headers - h.p_vaddr;
-                if (h.p_type == PT_DYNAMIC) {
-                        i->dynamic = h.p_vaddr;
-                        i->n_dynamic = h.p_memsz / sizeof(ElfW(Dyn));
-                }
-        }
-        return i->dynamic != 0;
+        if (i->read(0, &e, sizeof(e), i->userdata) < 0 || memcmp(e.e_ident, ELFMAG, SELFMAG) != 0 ||
+            e.e_ident[EI_CLASS] != OWN_CLASS || e.e_ident[EI_DATA] != OWN_DATA ||
+            e.e_phentsize != sizeof(ElfW(Phdr)) || e.e_phnum > HEADERS_MOST)
+                return false;
+        i->n_headers = e.e_phnum;
+        return i->read(e.e_phoff, i->headers, e.e_phnum * sizeof(ElfW(Phdr)), i->userdata) >= 0;
 }
 
-/* The offset of the list in the string table; the loader may have made an address of that already. */
-static int read_dynamic(const Image *i, uint64_t *ret_strings, uint64_t *ret_offset) {
-        bool has_runpath = false, has_rpath = false;
+/* Where in the file an address of the program is. */
+static bool find_offset(const Image *i, uint64_t address, uint64_t *ret) {
+        for (size_t k = 0; k < i->n_headers; k++) {
+                const ElfW(Phdr) *h = i->headers + k;
 
-        *ret_strings = 0;
-        for (uint64_t k = 0; k < i->n_dynamic && k < DYNAMIC_MOST; k++) {
+                if (h->p_type == PT_LOAD && address >= h->p_vaddr && address - h->p_vaddr < h->p_filesz) {
+                        *ret = h->p_offset + (address - h->p_vaddr);
+                        return true;
+                }
+        }
+        return false;
+}
+
+/* Where in the file the list is. RUNPATH goes before RPATH. */
+static bool read_dynamic(const Image *i, const ElfW(Phdr) * h, uint64_t *ret) {
+        bool has_runpath = false, has_rpath = false, has_strings = false;
+        uint64_t strings = 0, list = 0;
+
+        for (uint64_t k = 0; k < h->p_filesz / sizeof(ElfW(Dyn)) && k < DYNAMIC_MOST; k++) {
                 ElfW(Dyn) d;
-                int r = i->read(i->base + i->dynamic + k * sizeof(d), &d, sizeof(d), i->userdata);
 
-                if (r < 0)
-                        return r;
+                if (i->read(h->p_offset + k * sizeof(d), &d, sizeof(d), i->userdata) < 0)
+                        return false;
                 if (d.d_tag == DT_NULL)
                         break;
                 if (d.d_tag == DT_STRTAB)
-                        *ret_strings = d.d_un.d_ptr < i->base ? i->base + d.d_un.d_ptr : d.d_un.d_ptr;
+                        has_strings = find_offset(i, d.d_un.d_ptr, &strings);
                 if (d.d_tag == DT_RUNPATH || (d.d_tag == DT_RPATH && !has_runpath))
-                        *ret_offset = d.d_un.d_val;
+                        list = d.d_un.d_val;
                 has_runpath |= d.d_tag == DT_RUNPATH;
                 has_rpath |= d.d_tag == DT_RPATH;
         }
-        return *ret_strings != 0 && (has_runpath || has_rpath);
+        *ret = strings + list;
+        return has_strings && (has_runpath || has_rpath);
 }
 
-/* Byte by byte would be slow, and all at once may end behind what is mapped. */
-static int read_text(const Image *i, uint64_t address, char ret[static PATH_MAX]) {
+/* Byte by byte would be slow, and all at once may end behind the file. */
+static bool read_text(const Image *i, uint64_t offset, char ret[static PATH_MAX]) {
         for (size_t n = 0; n + 64 <= PATH_MAX; n += 64) {
-                int r = i->read(address + n, ret + n, 64, i->userdata);
-
-                if (r < 0)
-                        return r;
+                if (i->read(offset + n, ret + n, 64, i->userdata) < 0)
+                        return false;
                 if (memchr(ret + n, '\0', 64))
-                        return 1;
+                        return true;
         }
-        return 0;
+        return false;
 }
 
-int paths_from_elf(
-        uint64_t headers,
-        uint64_t n_headers,
-        paths_read_func read,
-        void *userdata,
-        char ret[static PATH_MAX]) {
+bool paths_from_elf(paths_read_func read, void *userdata, char ret[static PATH_MAX]) {
         Image i = { .read = read, .userdata = userdata };
-        uint64_t strings, offset = 0;
+        uint64_t offset;
 
-        return read_headers(&i, headers, n_headers) > 0 && read_dynamic(&i, &strings, &offset) > 0 &&
-                read_text(&i, strings + offset, ret) > 0;
+        if (!read_headers(&i))
+                return false;
+        for (size_t k = 0; k < i.n_headers; k++)
+                if (i.headers[k].p_type == PT_DYNAMIC)
+                        return read_dynamic(&i, i.headers + k, &offset) && read_text(&i, offset, ret);
+        return false;
 }

@@ -8,14 +8,21 @@
 #include "base/strv.h"
 #include "core/paths/paths-internal.h"
 
-/* What stands between two directories. */
+/* What stands between two directories, and who searches them (NULL: anybody). */
 static const struct {
-        const char *name, *separators;
+        const char *name, *separators, *programs;
 } variables[] = {
-        { "PATH", ":" },          { "LD_LIBRARY_PATH", ":;" }, { "PYTHONPATH", ":" },
-        { "PERL5LIB", ":" },      { "PKG_CONFIG_PATH", ":" },  { "MANPATH", ":" },
-        { "XDG_DATA_DIRS", ":" }, { "NODE_PATH", ":" },        { "RUBYLIB", ":" },
-        { "TCLLIBPATH", " {}" },  { "CLASSPATH", ":" },        { "LUA_PATH", ";" },
+        { "PATH", ":", NULL },
+        { "LD_LIBRARY_PATH", ":;", NULL },
+        { "PYTHONPATH", ":", "@(python*|pypy*)" },
+        { "PERL5LIB", ":", "perl*" },
+        { "PKG_CONFIG_PATH", ":", "@(*pkg-config|*pkgconf|cmake*|meson*)" },
+        { "MANPATH", ":", "@(man*|apropos|whatis)" },
+        { "NODE_PATH", ":", "node*" },
+        { "RUBYLIB", ":", "@(ruby*|jruby*)" },
+        { "TCLLIBPATH", " {}", "@(tclsh*|wish*|expect*)" },
+        { "CLASSPATH", ":", "@(java*|jshell)" },
+        { "LUA_PATH", ";", "lua*" },
 };
 
 /* Takes the last component off. */
@@ -87,33 +94,45 @@ static size_t without_pattern(const char *path, size_t n) {
         return n;
 }
 
-void paths_split(
+bool paths_split(
         const char *list, const char *separators, const char *origin, paths_func func, void *userdata) {
         char path[PATH_MAX];
 
         for (const char *p = list; *p;) {
                 size_t n = strcspn(p, separators);
 
-                if (paths_simplify(p, without_pattern(p, n), origin, path))
-                        func(path, userdata);
+                if (paths_simplify(p, without_pattern(p, n), origin, path) && !func(path, userdata))
+                        return false;
                 p += n;
                 p += *p != '\0';
         }
+        return true;
 }
 
-/* NULL: it holds no search path. */
-static const char *separators_of(const char *name, char *const *patterns) {
-        for (size_t i = 0; i < ELEMENTSOF(variables); i++)
-                if (strcmp(variables[i].name, name) == 0)
-                        return variables[i].separators;
+/* NULL: it holds no search path of this program. */
+static const char *separators_of(const char *name, const char *program, char *const *patterns) {
+        const char *separators = ":";
+
+        for (size_t i = 0; i < ELEMENTSOF(variables); i++) {
+                if (strcmp(variables[i].name, name) != 0)
+                        continue;
+                separators = variables[i].separators;
+                if (!variables[i].programs || fnmatch(variables[i].programs, program, FNM_EXTMATCH) == 0)
+                        return separators;
+        }
         STRV_FOREACH (p, patterns)
                 if (fnmatch(*p, name, 0) == 0)
-                        return ":";
+                        return separators;
         return NULL;
 }
 
 void paths_from_environment(
-        const char *block, size_t size, char *const *patterns, paths_func func, void *userdata) {
+        const char *block,
+        size_t size,
+        const char *program,
+        char *const *patterns,
+        paths_func func,
+        void *userdata) {
         char name[64];
 
         for (const char *p = block; p < block + size; p += strlen(p) + 1) {
@@ -124,9 +143,9 @@ void paths_from_environment(
                         continue;
                 memcpy(name, p, n);
                 name[n] = '\0';
-                separators = separators_of(name, patterns);
-                if (separators)
-                        paths_split(p + n + 1, separators, NULL, func, userdata);
+                separators = separators_of(name, program, patterns);
+                if (separators && !paths_split(p + n + 1, separators, NULL, func, userdata))
+                        return;
         }
 }
 
@@ -139,7 +158,7 @@ void paths_from_python(const char *prefix, const char *name, paths_func func, vo
         for (size_t i = 0; i < ELEMENTSOF(below); i++) {
                 int n = snprintf(path, sizeof(path), "%s/lib/%s%s", prefix, name, below[i]);
 
-                if (n > 0 && (size_t) n < sizeof(path))
-                        func(path, userdata);
+                if (n > 0 && (size_t) n < sizeof(path) && !func(path, userdata))
+                        return;
         }
 }

@@ -15,6 +15,7 @@
 
 #define PATIENCE_MSEC 1000
 #define ROOM (1 << 20)
+#define EVENTS_AT_ONCE 256 /* then others want to be heard */
 
 /* struct cn_msg without what it ends with: that follows it. */
 typedef struct Message {
@@ -44,7 +45,7 @@ static int set_filter(int fd) {
         return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? -errno : 0;
 }
 
-static int subscribe(int fd) {
+static int send_operation(int fd, enum proc_cn_mcast_op op) {
         struct {
                 struct nlmsghdr header;
                 Message message;
@@ -52,7 +53,7 @@ static int subscribe(int fd) {
         } __attribute__((packed)) packet = {
                 .header = { .nlmsg_len = sizeof(packet), .nlmsg_type = NLMSG_DONE },
                 .message = { .id = { CN_IDX_PROC, CN_VAL_PROC }, .length = sizeof(packet.op) },
-                .op = PROC_CN_MCAST_LISTEN,
+                .op = op,
         };
 
         return send(fd, &packet, sizeof(packet), 0) < 0 ? -errno : 0;
@@ -89,30 +90,38 @@ int paths_open_events(void) {
                 return r;
         if (bind(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
                 return -errno;
-        r = subscribe(fd);
+        r = send_operation(fd, PROC_CN_MCAST_LISTEN);
         if (r >= 0)
                 r = wait_for_answer(fd);
         return r < 0 ? r : TAKE_FD(fd);
+}
+
+int paths_close_events(int fd) {
+        if (fd >= 0)
+                (void) send_operation(fd, PROC_CN_MCAST_IGNORE);
+        return fd_close(fd);
 }
 
 int paths_read_events(int fd, paths_pid_func func, void *userdata) {
         struct sockaddr_nl from;
         socklen_t size = sizeof(from);
         Packet packet;
-        ssize_t n;
         int r = 0;
 
-        while (r >= 0 &&
-               (n = recvfrom(fd, &packet, sizeof(packet), MSG_DONTWAIT, (struct sockaddr *) &from, &size)) >=
-                       0) {
+        for (unsigned i = 0; r >= 0 && i < EVENTS_AT_ONCE; i++) {
+                ssize_t n = recvfrom(
+                        fd, &packet, sizeof(packet), MSG_DONTWAIT, (struct sockaddr *) &from, &size);
                 bool is_whole = n >=
                         (ssize_t) (offsetof(Packet, event.event_data.exec) +
                                    sizeof(packet.event.event_data.exec));
+
+                if (n < 0)
+                        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 
                 /* Others may send to us: only the kernel has no port. */
                 if (is_whole && from.nl_pid == 0 && packet.event.what == PROC_EVENT_EXEC)
                         r = func(packet.event.event_data.exec.process_tgid, userdata);
                 size = sizeof(from);
         }
-        return r < 0 ? r : errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        return r < 0 ? r : 1;
 }

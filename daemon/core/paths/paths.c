@@ -2,181 +2,49 @@
 /* The loop of the source "paths": who starts is looked at once, by descriptors of its directory in /proc, so
  * that another process with its PID is not mistaken for it. What it searches is counted by directory and
  * told once a second. Nothing wakes us while no program starts. */
-#include <elf.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <uthash.h>
+#include <sys/signalfd.h>
 
 #include "base/clock.h"
 #include "base/fs-util.h"
 #include "base/hash.h"
 #include "base/path-util.h"
 #include "base/proc-scan.h"
-#include "core/mount/mount-clone.h"
-#include "core/mount/overlay-set.h"
 #include "core/paths/paths-internal.h"
 
 #define TELL_USEC USEC_PER_SEC
-#define KNOWN_MOST 4096u
-#define KNOWN_USEC (300 * USEC_PER_SEC) /* until it is looked up anew */
+#define BUSY_USEC USEC_PER_SEC
 #define COUNTED_SLOTS (1u << 16)
 #define ENVIRONMENT_MOST (256u * 1024)
-#define PROGRAMS_PER_SEC 250u /* beyond that one is as good as the other */
+#define PROGRAMS_PER_SEC 250u            /* beyond that one is as good as the other */
+#define SPENT_PER_SEC (USEC_PER_SEC / 2) /* on programs: or before one that takes longer */
 #define SCAN_FIRST_USEC USEC_PER_SEC
 #define SCAN_LAST_USEC (60 * USEC_PER_SEC)
+#define SINCE_SLACK USEC_PER_SEC /* who is looked at twice still counts once */
 
-/* What a path leads to. */
-typedef struct Known {
-        UT_hash_handle hh;
-        uint64_t until_usec;
-        char *overlay;  /* its name; NULL: to no directory of one */
-        char *relative; /* without symlinks */
-        uint64_t n;     /* programs, not told yet */
-        char path[];
-} Known;
+/* What the loop does is in this file, and what its parts need of it. */
 
-typedef struct Paths {
-        const PathsConfig *config;
-        OverlaySet overlays;
-        Known *known;
-        int events_fd;     /* -EBADF: the processes there are get looked at */
-        char reason[200];  /* "" none */
-        uint64_t *counted; /* of a process and a directory, by hash; what was long ago is overwritten */
-        bool has_counts, is_busy;
-        uint64_t tell_usec, scan_usec, scan_pause_usec;
-        uint64_t second_usec; /* begin of that in which n_programs have been looked at */
-        bool has_missed;      /* programs that are still there get looked at, at scan_usec */
-        unsigned n_programs;
-        /* The program that is looked at. */
-        uint64_t program; /* hash of its PID and when it was started */
-        unsigned n_directories;
-        uint64_t now_usec;
-        int root_fd; /* of root_of, through a mount of our own */
-        const OverlayPlace *root_of;
-} Paths;
+void paths_say_busy(Paths *p, const OverlayPlace *place) {
+        uint64_t now = now_monotonic_usec();
 
-/* What paths lead to. */
-
-static void known_drop(Paths *p, Known *k) {
-        HASH_DEL(p->known, k);
-        free(k->overlay);
-        free(k->relative);
-        free(k);
-}
-
-static void known_drop_all(Paths *p) {
-        Known *k, *next;
-
-        HASH_ITER(hh, p->known, k, next)
-        known_drop(p, k);
-}
-
-static bool known_make_room(Paths *p) {
-        Known *k, *next;
-
-        HASH_ITER(hh, p->known, k, next) {
-                if (k->n == 0)
-                        known_drop(p, k);
-        }
-        return HASH_COUNT(p->known) < KNOWN_MOST;
-}
-
-static int open_root(Paths *p, const OverlayPlace *place) {
-        struct statx st;
-
-        if (p->root_of == place)
-                return 0;
-        p->root_fd = fd_close(p->root_fd);
-        p->root_of = NULL;
-        p->root_fd = mount_clone_open(place->mount_point, O_PATH);
-        if (p->root_fd < 0)
-                return p->root_fd;
-        if (statx(p->root_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0 ||
-            makedev(st.stx_dev_major, st.stx_dev_minor) != place->device)
-                return -ENODEV;
-        p->root_of = place;
-        return 0;
-}
-
-static int open_directory(const Paths *p, const char *path, uint64_t resolve) {
-        struct open_how how = {
-                .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | resolve,
-        };
-        long fd = syscall(SYS_openat2, p->root_fd, path, &how, sizeof(how));
-
-        return fd < 0 ? -errno : (int) fd;
-}
-
-/* Where it is without symlinks; *ret NULL: nowhere on the overlay. */
-static int look_up(const Paths *p, const char *relative, char **ret) {
-        _cleanup_close_ int fd = open_directory(p, relative, RESOLVE_NO_SYMLINKS);
-        _cleanup_free_ char *root = NULL, *path = NULL;
-        const char *rest;
-
-        if (fd >= 0) {
-                *ret = strdup(relative);
-                return *ret ? 0 : -ENOMEM;
-        }
-        if (fd != -ELOOP)
-                return fd;
-        fd = open_directory(p, relative, 0);
-        if (fd < 0)
-                return fd;
-        if (fd_path(p->root_fd, &root) < 0 || fd_path(fd, &path) < 0)
-                return -ENOENT;
-        rest = path_startswith(path, root);
-        *ret = rest ? strdup(rest) : NULL;
-        return rest && !*ret ? -ENOMEM : 0;
-}
-
-/* Before what may hang, once in a while. */
-static int say_busy(Paths *p) {
-        if (p->is_busy)
-                return 0;
-        p->is_busy = true;
-        p->tell_usec = p->has_counts ? p->tell_usec : p->now_usec + TELL_USEC;
-        return p->config->status(/* is_busy= */ true, p->reason, p->config->userdata);
-}
-
-static void resolve(Paths *p, Known *k, const OverlayPlace *place, const char *relative) {
-        (void) say_busy(p);
-        if (open_root(p, place) < 0 || look_up(p, relative, &k->relative) < 0 || !k->relative)
+        if (p->is_busy && p->busy_with == place && now < p->busy_usec + BUSY_USEC)
                 return;
-        /* The root is always merged; what begins with this is ours. */
-        if (k->relative[0] != '\0' && strncmp(k->relative, ".ovlfind", strlen(".ovlfind")) != 0)
-                k->overlay = strdup(place->name);
+        if (!p->is_busy && !p->has_counts)
+                p->tell_usec = now + TELL_USEC;
+        p->is_busy = true;
+        p->busy_usec = now;
+        p->busy_with = place;
+        (void) p->config->status(
+                /* is_busy= */ true, place ? place->name : NULL, p->reason, p->config->userdata);
 }
 
-static Known *known_get(Paths *p, const char *path, const OverlayPlace *place, const char *relative) {
-        Known *k = NULL;
-
-        HASH_FIND_STR(p->known, path, k);
-        if (k && (k->n > 0 || p->now_usec < k->until_usec))
-                return k;
-        if (k)
-                known_drop(p, k);
-        if (HASH_COUNT(p->known) >= KNOWN_MOST && !known_make_room(p))
-                return NULL;
-        k = calloc(1, sizeof(Known) + strlen(path) + 1);
-        if (!k)
-                return NULL;
-        strcpy(k->path, path);
-        k->until_usec = p->now_usec + KNOWN_USEC;
-        resolve(p, k, place, relative);
-        HASH_ADD_STR(p->known, path, k);
-        return k;
-}
-
-/* Whether it is the first time that this program comes to a directory; NULL: or is seen at all. */
-static bool is_first(const Paths *p, const Known *k) {
-        uint64_t key[] = { p->program, k ? hash_bytes(k->overlay, strlen(k->overlay)) : 0,
-                           k ? hash_bytes(k->relative, strlen(k->relative)) : 0 };
+/* Whether it is the first time that this program comes to a directory. */
+static bool is_first(const Paths *p, const PathsKnown *k) {
+        uint64_t key[] = { p->process.id, hash_bytes(k->overlay, strlen(k->overlay)),
+                           hash_bytes(k->relative, strlen(k->relative)) };
         uint64_t hash = hash_bytes(key, sizeof(key)), *slot = p->counted + hash % COUNTED_SLOTS;
 
         if (*slot == hash)
@@ -185,85 +53,43 @@ static bool is_first(const Paths *p, const Known *k) {
         return true;
 }
 
-static void on_directory(const char *path, void *userdata) {
+/* The overlay that a path of the program leads to; NULL: none that it sees. */
+static const OverlayPlace *find_place(Paths *p, const char *path, const char **ret_relative) {
+        const OverlayPlace *place = overlay_set_find(&p->overlays, path, ret_relative);
+
+        return place && paths_process_shows(&p->process, &p->overlays, place) ? place : NULL;
+}
+
+static bool on_directory(const char *path, void *userdata) {
         Paths *p = userdata;
         const char *relative;
-        const OverlayPlace *place = overlay_set_find(&p->overlays, path, &relative);
-        Known *k;
+        const OverlayPlace *place;
+        PathsKnown *k;
 
-        if (!place || p->n_directories++ >= PATHS_PROGRAM_MOST)
-                return;
-        k = known_get(p, path, place, relative);
-        if (!k || !k->overlay)
-                return;
-        if (!is_first(p, k))
-                return;
+        if (p->n_paths++ >= PATHS_PROGRAM_MOST)
+                return false;
+        place = find_place(p, path, &relative);
+        k = place ? paths_known_directory(p, path, place, relative) : NULL;
+        if (!k || !k->overlay || !is_first(p, k))
+                return true;
         k->n++;
         if (!p->has_counts && !p->is_busy)
                 p->tell_usec = p->now_usec + TELL_USEC;
         p->has_counts = true;
+        return true;
 }
 
 /* What a program says. */
 
-static bool is_on_overlay(const Paths *p, const char *path) {
-        const char *relative;
-
-        return overlay_set_find(&p->overlays, path, &relative) != NULL;
-}
-
-/* All of a file of /proc, as much as is taken; ret[n] is NUL. */
-static size_t read_some(int dfd, const char *name, char *ret, size_t room) {
-        _cleanup_close_ int fd = openat(dfd, name, O_RDONLY | O_CLOEXEC);
-        size_t used = 0;
-        ssize_t n;
-
-        while (fd >= 0 && used < room - 1 && (n = read(fd, ret + used, room - 1 - used)) > 0)
-                used += (size_t) n;
-        ret[used] = '\0';
-        return used;
-}
-
-/* Field 22; the second one may hold anything, blanks and parentheses included. */
-static bool read_start(int dfd, pid_t pid, uint64_t *ret) {
-        char text[1024];
-        unsigned long long start;
-        const char *p;
-
-        if (read_some(dfd, "stat", text, sizeof(text)) == 0)
-                return false;
-        p = strrchr(text, ')');
-        for (int i = 2; p && i < 22; i++)
-                p = strchr(p + 1, ' ');
-        if (!p || sscanf(p, " %llu", &start) != 1)
-                return false;
-        *ret = hash_bytes(&(uint64_t[2]){ (uint64_t) pid, start }, 2 * sizeof(uint64_t));
-        return true;
-}
-
-static int read_memory(uint64_t address, void *buffer, size_t size, void *userdata) {
-        ssize_t n = pread(*(const int *) userdata, buffer, size, (off_t) address);
-
-        return n < 0 ? -errno : (size_t) n < size ? -EFAULT : 0;
-}
-
 /* What an executable on an overlay asks for, by $ORIGIN or not. */
-static void look_at_executable(Paths *p, int dfd, const char *executable) {
-        _cleanup_close_ int memory = openat(dfd, "mem", O_RDONLY | O_CLOEXEC);
+static void look_at_executable(Paths *p, const char *executable) {
         _cleanup_free_ char *origin = path_dirname(executable);
-        uint64_t auxv[128], headers = 0, n_headers = 0;
-        size_t n = read_some(dfd, "auxv", (char *) auxv, sizeof(auxv)) / sizeof(uint64_t);
+        const char *relative;
+        const OverlayPlace *place = find_place(p, executable, &relative);
         char list[PATH_MAX];
 
-        if (sizeof(long) != sizeof(uint64_t) || memory < 0 || !origin)
-                return;
-        for (size_t i = 0; i + 1 < n && auxv[i] != AT_NULL; i += 2) {
-                headers = auxv[i] == AT_PHDR ? auxv[i + 1] : headers;
-                n_headers = auxv[i] == AT_PHNUM ? auxv[i + 1] : n_headers;
-        }
-        (void) say_busy(p); /* what is read may have to come from the lower */
-        if (headers && paths_from_elf(headers, n_headers, read_memory, &memory, list) > 0)
-                paths_split(list, ":", origin, on_directory, p);
+        if (origin && place && paths_known_run_path(p, executable, place, relative, list))
+                (void) paths_split(list, ":", origin, on_directory, p);
 }
 
 /* The tree that PREFIX/bin/NAME belongs to. */
@@ -283,15 +109,16 @@ static void look_at_tree(Paths *p, const char *program, const char *name) {
 
 /* Which trees an interpreter takes for its own: that of a virtual environment, by how it was called or by
  * what was set, and the one where it is installed. */
-static void look_at_python(Paths *p, int dfd, const char *executable, const char *environment, size_t size) {
+static void look_at_python(Paths *p, const char *executable, const char *environment, size_t size) {
         static const char key[] = "VIRTUAL_ENV=";
         const char *name = path_basename(executable);
         char called[PATH_MAX], path[PATH_MAX];
 
         if (strncmp(name, "python", strlen("python")) != 0)
                 return;
-        (void) read_some(dfd, "cmdline", called, sizeof(called));
+        (void) paths_read_proc(p->process.dfd, "cmdline", called, sizeof(called));
         look_at_tree(p, called, name);
+        explicit_bzero(called, sizeof(called)); /* more than how it was called is in there */
         look_at_tree(p, executable, name);
         for (const char *e = environment; e < environment + size; e += strlen(e) + 1)
                 if (strncmp(e, key, strlen(key)) == 0 &&
@@ -303,35 +130,38 @@ static bool is_ours(int dfd, pid_t pid) {
         return pid == getppid() || proc_is_own_kind(dfd);
 }
 
-static int look_at(pid_t pid, void *userdata) {
-        static char environment[ENVIRONMENT_MOST];
-        char name[32], executable[PATH_MAX];
-        _cleanup_close_ int dfd = -EBADF;
-        Paths *p = userdata;
-        size_t size;
+static void look_at_all(Paths *p, const char *environment, size_t size) {
+        char executable[PATH_MAX];
 
-        (void) snprintf(name, sizeof(name), "/proc/%i", pid);
-        dfd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (dfd < 0)
-                return 0;                                                   /* it has ended */
-        size = read_some(dfd, "environ", environment, sizeof(environment)); /* first: it may end at once */
-        if (!read_start(dfd, pid, &p->program) || is_ours(dfd, pid))
-                return 0;
-        (void) is_first(p, NULL); /* it need not be looked for */
-        p->n_directories = 0;
-        paths_from_environment(environment, size, p->config->variables, on_directory, p);
-        if (proc_read_link(dfd, "exe", executable)) {
-                if (is_on_overlay(p, executable))
-                        look_at_executable(p, dfd, executable);
-                look_at_python(p, dfd, executable, environment, size);
-        }
-        explicit_bzero(environment, size);
-        return 0;
+        if (!proc_read_link(p->process.dfd, "exe", executable) || !paths_process_read(&p->process))
+                return; /* it has ended */
+        p->n_paths = 0;
+        paths_from_environment(
+                environment, size, path_basename(executable), p->config->variables, on_directory, p);
+        look_at_executable(p, executable);
+        look_at_python(p, executable, environment, size);
 }
 
-static void leave_root(Paths *p) {
-        p->root_fd = fd_close(p->root_fd);
-        p->root_of = NULL;
+static bool is_old(const Paths *p) {
+        return p->process.start_usec < p->since_usec || !p->process.has_executed;
+}
+
+/* is_scan: nobody has told of it. */
+static void look_at(Paths *p, int dfd, pid_t pid, bool is_scan) {
+        static char environment[ENVIRONMENT_MOST];
+        size_t size;
+
+        if (p->is_busy)
+                paths_say_busy(p, NULL);
+        size = is_scan ? 0
+                       : paths_read_proc(dfd, "environ", environment, sizeof(environment)); /* it may end */
+        if (paths_process_begin(&p->process, dfd, pid) && !(is_scan && is_old(p)) && !is_ours(dfd, pid)) {
+                if (is_scan)
+                        size = paths_read_proc(dfd, "environ", environment, sizeof(environment));
+                look_at_all(p, environment, size);
+        }
+        explicit_bzero(environment, size);
+        paths_process_done(&p->process);
 }
 
 /* They were too many at once. */
@@ -341,22 +171,45 @@ static void note_missed(Paths *p) {
         p->has_missed = true;
 }
 
-static int on_event(pid_t pid, void *userdata) {
-        Paths *p = userdata;
-
+/* Whether there is time for one more in this second. */
+static bool may_look(Paths *p) {
         if (p->now_usec >= p->second_usec + USEC_PER_SEC) {
                 p->second_usec = p->now_usec;
                 p->n_programs = 0;
+                p->spent_usec = 0;
         }
+        return p->n_programs < PROGRAMS_PER_SEC && p->spent_usec < SPENT_PER_SEC;
+}
+
+static void look_and_account(Paths *p, int dfd, pid_t pid, bool is_scan) {
+        uint64_t begin = now_monotonic_usec();
+
+        look_at(p, dfd, pid, is_scan);
+        p->now_usec = now_monotonic_usec();
+        p->spent_usec += p->now_usec - begin;
+}
+
+static int on_event(pid_t pid, void *userdata) {
+        _cleanup_close_ int dfd = -EBADF;
+        Paths *p = userdata;
+        char name[32];
+
         if (p->overlays.n == 0)
                 return 0;
-        if (++p->n_programs <= PROGRAMS_PER_SEC)
-                return look_at(pid, p);
-        note_missed(p);
+        if (!may_look(p)) {
+                note_missed(p);
+                return 0;
+        }
+        (void) snprintf(name, sizeof(name), "/proc/%i", pid);
+        dfd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        p->n_programs++;
+        if (dfd >= 0) /* else it has ended */
+                look_and_account(p, dfd, pid, /* is_scan= */ false);
         return 0;
 }
 
-/* Without events, or where some were missed. */
+/* Without events, or where some were missed: who was started since. Who was there before has been told of,
+ * or began to search before anybody looked. */
 
 static bool wants_scan(const Paths *p) {
         return p->overlays.n > 0 && (p->events_fd < 0 || p->has_missed);
@@ -369,19 +222,32 @@ static int on_process(int dfd, const char *name, unsigned char type, void *userd
 
         if (pid > 0)
                 fd = openat(dfd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return fd >= 0 && read_start(fd, pid, &p->program) && is_first(p, NULL) ? look_at(pid, p) : 0;
+        if (fd < 0)
+                return 0;
+        if (!may_look(p))
+                return -EAGAIN;
+        look_and_account(p, fd, pid, /* is_scan= */ true);
+        return 0;
 }
 
+/* What does not fit into a second comes with the next scan, as do those that have been looked at: they count
+ * once, and what they search is known by then. */
 static int scan(Paths *p) {
         _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        uint64_t pause = p->scan_pause_usec * 2;
+        uint64_t begin = paths_since_boot_usec(), pause = p->scan_pause_usec * 2;
         bool had_counts = p->has_counts;
-        int r = fd < 0 ? -errno : dir_foreach(fd, on_process, p);
+        int r;
 
-        p->scan_pause_usec = p->has_counts && !had_counts ? SCAN_FIRST_USEC
-                : pause < SCAN_LAST_USEC                  ? pause
-                                                          : SCAN_LAST_USEC;
-        p->scan_usec = now_monotonic_usec() + p->scan_pause_usec;
+        p->second_usec = 0;
+        r = fd < 0 ? -errno : dir_foreach(fd, on_process, p);
+        if (p->has_counts && !had_counts)
+                p->scan_pause_usec = SCAN_FIRST_USEC;
+        else
+                p->scan_pause_usec = pause < SCAN_LAST_USEC ? pause : SCAN_LAST_USEC;
+        p->scan_usec = p->now_usec + p->scan_pause_usec;
+        if (r == -EAGAIN)
+                return 0;
+        p->since_usec = begin - SINCE_SLACK;
         p->has_missed = false;
         return r;
 }
@@ -389,23 +255,24 @@ static int scan(Paths *p) {
 /* Telling. */
 
 static int tell(Paths *p) {
-        Known *k, *next;
+        PathsKnown *k, *next;
         int r = 0;
 
-        p->has_counts = false;
+        p->has_counts = p->is_full = false;
         HASH_ITER(hh, p->known, k, next) {
                 if (k->n > 0 && r >= 0)
                         r = p->config->use(k->overlay, k->relative, k->n, p->config->userdata);
                 k->n = 0;
                 if (p->now_usec >= k->until_usec)
-                        known_drop(p, k);
+                        paths_known_drop(p, k);
         }
         if (r < 0 || !p->is_busy)
                 return r;
         p->is_busy = false;
-        return p->config->status(/* is_busy= */ false, p->reason, p->config->userdata);
+        return p->config->status(/* is_busy= */ false, NULL, p->reason, p->config->userdata);
 }
 
+/* What runs already on an overlay that comes counts no more than what ran before us. */
 static int take_control(Paths *p) {
         int r = overlay_set_receive(&p->overlays, p->config->control_fd);
         bool has_changed = r > 0;
@@ -414,18 +281,29 @@ static int take_control(Paths *p) {
                 r = tell(p);
         if (r < 0 || !has_changed)
                 return r;
-        known_drop_all(p);
-        if (p->events_fd < 0)
-                memset(p->counted, 0, COUNTED_SLOTS * sizeof(uint64_t));
+        paths_known_drop_all(p);
         p->scan_pause_usec = SCAN_FIRST_USEC;
         p->scan_usec = p->now_usec;
         return 0;
+}
+
+static int take_events(Paths *p) {
+        int r = paths_read_events(p->events_fd, on_event, p);
+
+        if (r == -ENOBUFS) {
+                note_missed(p);
+                return 0;
+        }
+        if (r == 0 && !p->has_missed)
+                p->since_usec = paths_since_boot_usec() - SINCE_SLACK;
+        return r;
 }
 
 static int wait_for_something(Paths *p) {
         struct pollfd fds[] = {
                 { .fd = p->config->control_fd, .events = POLLIN },
                 { .fd = p->events_fd, .events = POLLIN },
+                { .fd = p->signal_fd, .events = POLLIN },
         };
         uint64_t now = now_monotonic_usec(), until = USEC_INFINITY;
         int msec, r;
@@ -439,13 +317,10 @@ static int wait_for_something(Paths *p) {
         p->now_usec = now_monotonic_usec();
         if (r < 0)
                 return errno == EINTR ? 0 : -errno;
+        if (fds[2].revents)
+                return -ECANCELED;
         r = fds[0].revents ? take_control(p) : 0;
-        if (r >= 0 && fds[1].revents)
-                r = paths_read_events(p->events_fd, on_event, p);
-        if (r != -ENOBUFS)
-                return r;
-        note_missed(p);
-        return 0;
+        return r >= 0 && fds[1].revents ? take_events(p) : r;
 }
 
 static int work(Paths *p) {
@@ -453,38 +328,59 @@ static int work(Paths *p) {
 
         if (r >= 0 && wants_scan(p) && p->now_usec >= p->scan_usec)
                 r = scan(p);
-        leave_root(p);
+        paths_leave_root(p);
         if (r >= 0 && (p->has_counts || p->is_busy) && p->now_usec >= p->tell_usec)
                 r = tell(p);
         return r;
 }
 
+/* Not by the signal: the kernel has to be told that nobody listens any more. */
+static int catch_signal(Paths *p) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return p->signal_fd < 0 ? -errno : 0;
+}
+
 static int begin(Paths *p) {
+        int r = catch_signal(p);
+
+        p->since_usec = paths_since_boot_usec();
         p->counted = calloc(COUNTED_SLOTS, sizeof(uint64_t));
-        if (!p->counted)
-                return -ENOMEM;
+        if (r >= 0 && !p->counted)
+                r = -ENOMEM;
+        if (r < 0)
+                return r;
         p->events_fd = paths_open_events();
         if (p->events_fd < 0)
                 (void) snprintf(
                         p->reason, sizeof(p->reason),
                         "the kernel does not tell which programs start (%s), so that only those are seen "
-                        "that "
-                        "run for some time",
+                        "that run for some time",
                         strerror(-p->events_fd));
-        return p->config->status(/* is_busy= */ false, p->reason, p->config->userdata);
+        return p->config->status(/* is_busy= */ false, NULL, p->reason, p->config->userdata);
 }
 
 static void paths_done(Paths *p) {
-        known_drop_all(p);
+        paths_known_drop_all(p);
         overlay_set_done(&p->overlays);
-        leave_root(p);
-        (void) fd_close(p->events_fd);
+        paths_leave_root(p);
+        (void) paths_close_events(p->events_fd);
+        (void) fd_close(p->signal_fd);
         free(p->counted);
 }
 
 int paths_run(const PathsConfig *c, Failure *reterr) {
         _cleanup_(paths_done) Paths p = {
-                .config = c, .events_fd = -EBADF, .root_fd = -EBADF, .scan_pause_usec = SCAN_FIRST_USEC
+                .config = c,
+                .events_fd = -EBADF,
+                .signal_fd = -EBADF,
+                .root_fd = -EBADF,
+                .scan_pause_usec = SCAN_FIRST_USEC,
         };
         int r = begin(&p);
 

@@ -16,9 +16,9 @@ typedef struct PathsConfig {
         int control_fd;         /* core/mount/overlay-set.h, and "cancel" */
         /* Tell whoever asked; negative returns end it. path is relative to the overlay. */
         int (*use)(const char *overlay, const char *path, uint64_t n_programs, void *userdata);
-        /* is_busy: the next one comes within a few seconds, or a file system hangs. reason: what is missing,
-         * NULL nothing. */
-        int (*status)(bool is_busy, const char *reason, void *userdata);
+        /* is_busy: the next one comes within a few seconds, or a file system hangs, that of overlay if that
+         * is not NULL. reason: what is missing, "" nothing. */
+        int (*status)(bool is_busy, const char *overlay, const char *reason, void *userdata);
         void *userdata;
 } PathsConfig;
 
