@@ -134,7 +134,8 @@ static void set_up_process(void) {
 
 /* The slice of processor time is set to the shortest there is, so that who has a high weight comes at once,
  * and who has a low one does not keep others waiting: under EEVDF a task may use up the slice that it has
- * begun. Kernels before 6.12 ignore that field for this policy. Threads inherit both. */
+ * begun. Kernels before 6.12 ignore that field for this policy. Threads inherit both. The weight counts
+ * against other tasks of the service's cgroup only: between services CPUWeight= decides. */
 static void set_weight(int nice) {
         SchedAttr attr = { .size = sizeof(attr), .nice = nice, .runtime = SLICE_NSEC };
 
