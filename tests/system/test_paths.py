@@ -346,6 +346,24 @@ def test_it_is_killed(scene):
     seen(daemon, overlay, "a")
 
 
+def test_a_lower_that_hangs(scene):
+    """Programs that search other overlays are still seen."""
+    lower = scene.lower(heat.build(scene, ["a"]))
+    bad, good = scene.overlay(lower), scene.overlay(scene.lower(heat.build(scene, ["a"])))
+    daemon = scene.daemon(bad=(bad, {"Watch": {"Sources": "paths"}}), good=(good, {"Watch": {"Sources": "paths"}}))
+    listening(daemon, "bad")
+    listening(daemon, "good")
+    lower.hang()
+    try:
+        with subprocess.Popen(["/bin/cat"], env={"PATH": bad / "a"}, stdin=subprocess.PIPE):
+            wait_for(lambda: "its lower layers gave no answer" in sources(daemon, "bad")["paths"][1], "it to be left out")
+            wait_for(lambda: sources(daemon, "good")["paths"][0] == "on", "the next one")
+            start(daemon, 1, 1, "/bin/cat", PATH=good / "a")
+        seen(daemon, good, "a")
+    finally:
+        lower.recover()
+
+
 def fake_source(scene, *actions):
     fake = Fake(scene, start=False)
     fake.daemon.add_overlay("soft", fake.overlay.point, Watch={"Sources": "auto"})
