@@ -84,13 +84,6 @@ const OverlayPlace *overlay_set_find(const OverlaySet *s, const char *path, cons
         return best;
 }
 
-const OverlayPlace *overlay_set_find_device(const OverlaySet *s, dev_t device) {
-        for (size_t i = 0; i < s->n; i++)
-                if (s->items[i].device == device)
-                        return s->items + i;
-        return NULL;
-}
-
 void overlay_set_done(OverlaySet *s) {
         for (size_t i = 0; i < s->n; i++)
                 place_done(s->items + i);

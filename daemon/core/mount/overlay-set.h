@@ -26,5 +26,4 @@ int overlay_set_take(OverlaySet *s, const char *packet);
 int overlay_set_receive(OverlaySet *s, int fd);
 /* The innermost one that has path (absolute, simplified), and the rest of path. NULL: none. */
 const OverlayPlace *overlay_set_find(const OverlaySet *s, const char *path, const char **ret_relative);
-const OverlayPlace *overlay_set_find_device(const OverlaySet *s, dev_t device);
 void overlay_set_done(OverlaySet *s);
