@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from .env import enter_namespace, run
-from .twins import DRESSES, Twins
+from .twins import ADDED, DRESSES, Twins
 from .uppers import UPPERS, Upper
 
 DIRECTORIES = ["d", "e", "f"]
@@ -119,9 +119,12 @@ class Steering:
 
     @staticmethod
     def check_times(before, after, verb):
-        """A directory has another time if names came or went in it, and only then; refresh exchanges entries as anybody would."""
+        """A directory has another time if names came or went in it, and only then; refresh exchanges entries as anybody would. What
+        the lower layers have got shows in a merged directory once the kernel forgets its listing, for whatever reason."""
         for p in before.keys() & after.keys():
             (names, mtime), (names_after, mtime_after) = before[p], after[p]
+            if verb == "prune" and {n for n in names ^ names_after if not n.startswith(ADDED)} == set():
+                names = names_after
             if names != names_after or verb not in ("refresh", "prune"):
                 assert (names != names_after) == (mtime != mtime_after), (verb, p, before[p], after[p])
 
