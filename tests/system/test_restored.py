@@ -235,3 +235,20 @@ def test_a_copy_beside_what_it_was_made_of(scene, source, first):
                 assert f.read() == content + (b"mine" if name == "file1" else b""), name
         overlay.remount()
     assert daemon.ctl("verify", "soft", "--json=short").ok().json["problems"] == []
+
+
+def test_one_that_was_moved_over_another_that_looks_the_same(scene):
+    """Size and time say nothing of whose it is: what a user has moved there stays."""
+    source = scene.source()
+    for name in ("one", "other"):
+        write(os.path.join(source, D, name), name.ljust(20).encode())
+    age(source)
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    with open(overlay / f"{D}/one", "ab"):
+        pass  # its data is here now
+    os.rename(overlay / f"{D}/one", overlay / f"{D}/other")
+    daemon.ctl("refresh", overlay / D).ok()
+    with open(overlay / f"{D}/other", "rb") as f:
+        assert f.read().rstrip() == b"one"

@@ -135,20 +135,14 @@ int difference_is_same_file(const DifferenceScope *s, const Difference *d) {
         return n > 0 ? lower_is_origin(s->lower, d->lower, origin, (size_t) n) : -ENODATA;
 }
 
-/* The kernel knows a file of which data is here by the origin, and goes by the path where only metadata is;
- * not with index=on (docs/overlayfs.md 9.4). */
-static bool may_be_another_file(const DifferenceScope *s, const Difference *d) {
-        return s->context->overlay->index == TRI_NO &&
-                (d->upper.class == UPPER_METACOPY || !d->upper.has_live_origin);
-}
-
+/* Not with index=on, where the kernel goes by the handle, and not by the path (docs/overlayfs.md 9.4). */
 bool difference_has_same_content(const DifferenceScope *s, const Difference *d) {
         struct stat st;
 
         return d->kind == DIFFERENCE_CHANGED && d->upper.type == DT_REG && S_ISREG(d->st.st_mode) &&
                 fstatat(s->upper_fd, d->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                 digest_content(&st) == digest_content(&d->st) &&
-                (may_be_another_file(s, d) || difference_is_same_file(s, d) > 0);
+                (s->context->overlay->index == TRI_NO || difference_is_same_file(s, d) > 0);
 }
 
 static bool has_other_xattrs(const Search *s, const Difference *d) {
