@@ -132,3 +132,29 @@ def test_open_for_writing_when_it_is_to_be_removed(source, stage, verb):
         f.write(MINE)
     with open(overlay / f"{D}/whole", "rb") as f:
         assert f.read() == MINE
+
+
+@pytest.mark.parametrize("how", ["replaced", "written to"])
+def test_changed_while_it_is_finalized(scene, source, how):
+    """Between the listing and the copying: it is theirs, for every refresh that follows."""
+    names = [f"file{i}" for i in range(8)]
+    for name in names:
+        write(os.path.join(source, D, "many", name), b"of the lower layer")
+    age(source)
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "1"}}))
+    daemon.arm(0, call="linkat", hold=True)
+    job = daemon.finalize(overlay / f"{D}/many")
+    assert daemon.held(job)
+    for name in names:
+        if how == "replaced":
+            write(overlay / f"{D}/{name}.new", MINE)
+            os.rename(overlay / f"{D}/{name}.new", overlay / f"{D}/many/{name}")
+        else:
+            write(overlay / f"{D}/many/{name}", MINE)
+    daemon.release(everything=True)
+    assert daemon.wait_job(job)["State"] == "done"
+    daemon.ctl("refresh", overlay / D).ok()
+    for name in names:
+        with open(overlay / f"{D}/many/{name}", "rb") as f:
+            assert f.read() == MINE, name

@@ -101,9 +101,9 @@ static bool raise_redirect_max(Exchange *x) {
         return redirect_max_raise(&x->context->redirect_max_hold) >= 0;
 }
 
-/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if the copy was
- * made before. Then users may have changed what it shows, so the lower is asked. What an older record says
- * was carried over by the scan. */
+/* What the lower shows. shown: what the overlay did before this very moment's copy, NULL if something was in
+ * the upper before. Then users may have changed what it shows, so the lower is asked. What an older record
+ * says was carried over by the scan. */
 static void note_base(const Sides *s, Entry *e, const struct stat *shown) {
         _cleanup_free_ char *path = NULL;
         const Node *n = s->node;
@@ -119,10 +119,19 @@ static void note_base(const Sides *s, Entry *e, const struct stat *shown) {
                 difference_note(e, &s->x->lower, path);
 }
 
+/* What the lower layer shows: whoever changes, replaces or deletes an entry leaves something in the upper,
+ * and may have done so since the scan. */
+static bool stat_untouched(const Sides *s, const char *name, struct stat *ret) {
+        struct stat st;
+
+        return fstatat(s->old.fd, name, ret, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                fstatat(s->old.upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 int place_entry(Sides *s, Entry *e, bool copy_up) {
         struct stat st, shown;
         const struct stat *first = NULL;
-        bool is_shown = e->inode == 0 && fstatat(s->old.fd, e->name, &shown, AT_SYMLINK_NOFOLLOW) >= 0;
+        bool is_shown = e->inode == 0 && stat_untouched(s, e->name, &shown);
         int r;
 
         if (e->inode == 0 && is_hard_link(s, e->name)) {
