@@ -3,9 +3,9 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include <wchar.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "base/utf8.h"
 
@@ -141,13 +141,7 @@ uint64_t format_time_left(uint64_t done, uint64_t total, uint64_t elapsed_usec) 
 }
 
 char *format_timestamp(uint64_t realtime_usec) {
-        time_t t = (time_t) (realtime_usec / USEC_PER_SEC);
-        char buffer[64];
-        struct tm tm;
-
-        if (!localtime_r(&t, &tm) || strftime(buffer, sizeof(buffer), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-                return strdup("?");
-        return strdup(buffer);
+        return clock_format(realtime_usec) ?: strdup("?");
 }
 
 char *format_ago(uint64_t realtime_usec, uint64_t now_usec) {

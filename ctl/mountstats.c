@@ -5,23 +5,8 @@
 #include <string.h>
 
 #include "base/path-util.h"
+#include "base/proc-scan.h"
 #include "base/utf8.h"
-
-/* "\040" as the kernel writes it. In place. */
-static void unescape_octal(char *s) {
-        char *to = s;
-
-        for (; *s; s++) {
-                unsigned c;
-
-                if (s[0] == '\\' && sscanf(s + 1, "%3o", &c) == 1 && strspn(s + 1, "01234567") >= 3) {
-                        *to++ = (char) c;
-                        s += 3;
-                } else
-                        *to++ = *s;
-        }
-        *to = '\0';
-}
 
 /* "device SOURCE mounted on POINT with fstype TYPE ...": how long POINT is if path lies below it, else 0. */
 static size_t covers(char *line, const char *path, bool *ret_is_nfs) {
@@ -32,7 +17,7 @@ static size_t covers(char *line, const char *path, bool *ret_is_nfs) {
         point += strlen(" mounted on ");
         *type = '\0';
         *ret_is_nfs = strncmp(type + strlen(" with fstype "), "nfs", 3) == 0;
-        unescape_octal(point);
+        proc_unescape(point);
         return path_startswith(path, point) ? strlen(point) : 0;
 }
 

@@ -10,7 +10,6 @@
 #include "service/loop.h"
 
 #define MOST 4096 /* what one message may carry, whatever is asked for */
-#define MINUTE_SEC 60
 
 typedef struct HotItem {
         HeatEntry entry;
@@ -29,13 +28,9 @@ static void hot_list_done(HotList *l) {
         free(l->items);
 }
 
-static double per_minute(double rate) {
-        return rate * MINUTE_SEC;
-}
-
 /* What makes it worth to be told of: what is finalized has no heat, but saves lookups. */
 static double item_weight(const HotItem *i) {
-        return fmax(i->entry.heat, per_minute(i->entry.miss_rate + i->entry.save_rate));
+        return fmax(i->entry.heat, (i->entry.miss_rate + i->entry.save_rate) * MINUTE_SEC);
 }
 
 static int compare_weightier(const void *a, const void *b) {
@@ -95,8 +90,8 @@ static int append_misses(sd_bus_message *reply, const Manager *m, const Managed 
         if (!manager_counts_misses(m, o))
                 return 0;
         return bus_append_entries(
-                reply, "tt", "misses_per_minute", (uint64_t) (e->miss_rate * MINUTE_SEC + 0.5),
-                "saved_per_minute", (uint64_t) (e->save_rate * MINUTE_SEC + 0.5));
+                reply, "tt", "misses_per_minute", bus_per_minute(e->miss_rate), "saved_per_minute",
+                bus_per_minute(e->save_rate));
 }
 
 /* Beside what ListDirectories() says of a directory. */
@@ -109,7 +104,7 @@ static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o,
             (r = bus_append_directory_entries(reply, m, o, &info)) < 0 ||
             (r = bus_append_entries(
                      reply, "ttt", "heat", (uint64_t) (e->heat + 0.5), "opens_per_minute",
-                     (uint64_t) (e->open_rate * MINUTE_SEC + 0.5), "opens", e->n_opens)) < 0 ||
+                     bus_per_minute(e->open_rate), "opens", e->n_opens)) < 0 ||
             (r = append_misses(reply, m, o, e)) < 0)
                 return r;
         return sd_bus_message_close_container(reply);

@@ -16,6 +16,12 @@ int bus_log_control_attach(Manager *m);
 /* bus-members.c: every method of ours, every property that can be set. */
 extern const BusMember bus_members[];
 
+#define MINUTE_SEC 60
+/* A rate in seconds, as the bus tells it. */
+static inline uint64_t bus_per_minute(double rate) {
+        return (uint64_t) (rate * MINUTE_SEC + 0.5);
+}
+
 /* Properties never change, or are told when they do. */
 #define IS_CONST SD_BUS_VTABLE_PROPERTY_CONST
 #define EMITS_CHANGE SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE

@@ -86,9 +86,8 @@ static int append_rates(sd_bus_message *reply, const Managed *o) {
 
         counters_rates(&o->counters, now, &misses, &saved);
         return sd_bus_message_append(
-                reply, "{st}{st}{st}", "misses_per_minute", (uint64_t) (misses * 60 + 0.5),
-                "saved_per_minute", (uint64_t) (saved * 60 + 0.5), "counted_usec",
-                now - manager_misses_usec(o->userdata, o));
+                reply, "{st}{st}{st}", "misses_per_minute", bus_per_minute(misses), "saved_per_minute",
+                bus_per_minute(saved), "counted_usec", now - manager_misses_usec(o->userdata, o));
 }
 
 static PROPERTY_GETTER(get_counters) {

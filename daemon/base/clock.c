@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/clock.h"
 
+#include <string.h>
+
 #include "base/macro.h"
 
 static uint64_t now_usec(clockid_t clock) {
@@ -16,6 +18,20 @@ uint64_t now_realtime_usec(void) {
 
 uint64_t now_monotonic_usec(void) {
         return now_usec(CLOCK_MONOTONIC);
+}
+
+uint64_t now_boottime_usec(void) {
+        return now_usec(CLOCK_BOOTTIME);
+}
+
+char *clock_format(uint64_t realtime_usec) {
+        time_t t = (time_t) (realtime_usec / USEC_PER_SEC);
+        char text[64];
+        struct tm tm;
+
+        if (!localtime_r(&t, &tm) || strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
+                return NULL;
+        return strdup(text);
 }
 
 struct timespec clock_deadline(uint64_t usec) {

@@ -7,8 +7,12 @@
 
 uint64_t now_realtime_usec(void);
 uint64_t now_monotonic_usec(void);
+uint64_t now_boottime_usec(void);
 /* So long from now, on CLOCK_MONOTONIC. */
 struct timespec clock_deadline(uint64_t usec);
+/* A realtime as people read it, in local time; owned by the caller. NULL: it is no time, or out of memory.
+ */
+char *clock_format(uint64_t realtime_usec);
 
 /* The next of pauses that double until they are the longest one, of any unit. */
 static inline uint64_t pause_next(uint64_t pause, uint64_t longest) {

@@ -23,6 +23,21 @@ bool proc_read_link(int dfd, const char *name, char buffer[static PATH_MAX]) {
         return n > 0;
 }
 
+void proc_unescape(char *s) {
+        char *to = s;
+
+        for (; *s; s++) {
+                unsigned c;
+
+                if (s[0] == '\\' && sscanf(s + 1, "%3o", &c) == 1 && strspn(s + 1, "01234567") >= 3) {
+                        *to++ = (char) c;
+                        s += 3;
+                } else
+                        *to++ = *s;
+        }
+        *to = '\0';
+}
+
 void proc_read_command(int process_fd, char buffer[static PROC_COMMAND_SIZE]) {
         _cleanup_free_ char *text = NULL;
         size_t n;

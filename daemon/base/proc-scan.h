@@ -28,6 +28,8 @@ bool proc_is_own_kind(int process_fd);
 
 /* A link of /proc, cut at PATH_MAX - 1, "" if there is none (any more). */
 bool proc_read_link(int dfd, const char *name, char buffer[static PATH_MAX]);
+/* Decodes "\\040" and so on, as files of /proc have blanks, newlines and backslashes of paths. In place. */
+void proc_unescape(char *s);
 /* The name of the command, with '?' for what cannot be printed; "" for a process that has ended. */
 #define PROC_COMMAND_SIZE 64 /* the longest are those of kernel threads */
 void proc_read_command(int process_fd, char buffer[static PROC_COMMAND_SIZE]);

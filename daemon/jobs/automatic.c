@@ -130,8 +130,8 @@ static int consider_unit(Candidates *c, const char *path, double heat) {
 
 static int consider(const HeatEntry *e, void *userdata) {
         Candidates *c = userdata;
-        int r;
         const Managed *o = c->overlay;
+        int r;
 
         if (!heat_is_hot(e->heat, o->config->settings.hot_opens))
                 return -ECANCELED; /* all that follow are colder */
@@ -205,19 +205,20 @@ void automatic_set_timer(Managed *o, const Candidates *c) {
 
 bool automatic_spread(const Managed *o, Job *j) {
         const Settings *s = &o->config->settings;
-        uint64_t now = loop_now(o->host->event, CLOCK_REALTIME), left = schedule_end(s->schedule, now) - now,
-                 most, delay;
+        uint64_t now, left, most, delay;
         _cleanup_free_ char *when = NULL, *reason = NULL;
 
         if (!j->is_automatic || j->state != JOB_QUEUED || j->started_usec > 0 ||
             strcmp(j->overlay, o->config->name) != 0)
                 return false;
+        now = loop_now(o->host->event, CLOCK_REALTIME);
+        left = schedule_end(s->schedule, now) - now;
         most = left > 0 ? s->randomized_delay_usec : 0;
         if (j->spread_usec == most)
                 return false;
         j->spread_usec = most;
         delay = spread_delay(o->host->machine, j->overlay, j->path, most < left ? most : left);
-        when = spread_format(now + delay);
+        when = clock_format(now + delay);
         reason = when
                 ? str_format(
                           "it starts at %s, for not all hosts are to start at once (RandomizedDelaySec=)",
@@ -231,6 +232,7 @@ bool automatic_spread(const Managed *o, Job *j) {
 void automatic_job_ended(Managed *o, const Job *j) {
         uint64_t now = loop_now(o->host->event, CLOCK_REALTIME);
         HeatEntry e = { 0 };
+        bool is_known = heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e) > 0;
 
         if (j->type == JOB_REMOUNT)
                 return; /* it has told itself */
@@ -240,10 +242,7 @@ void automatic_job_ended(Managed *o, const Job *j) {
                                                                    */
                 heat_table_note_failure(
                         o->heat, j->path, now + PAUSE_PRECONDITION_USEC, /* is_refused= */ true);
-        else if (
-                heat_table_get(o->heat, j->path, now, o->config->settings.hot_window_usec, &e) > 0
-                        ? j->is_automatic || j->state == JOB_FAILED
-                        : j->is_automatic)
+        else if (j->is_automatic || (is_known && j->state == JOB_FAILED))
                 heat_table_note_failure(
                         o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1),
                         j->failure.kind == FAILURE_PRECONDITION || j->failure.kind == FAILURE_NO_SPACE);

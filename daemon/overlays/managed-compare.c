@@ -4,6 +4,7 @@
  * is compared here. managed_schedule_compare() is the only way in which a comparison begins. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "overlays/managed.h"
 #include "service/log.h"
@@ -139,7 +140,7 @@ void managed_schedule_first_compare(Managed *o) {
         if (delay > 0 && is_scheduled_within(o, FIRST_USEC + delay))
                 return;
         managed_schedule_compare(o, FIRST_USEC + delay);
-        when = delay > 0 ? spread_format(loop_now(o->host->event, CLOCK_REALTIME) + FIRST_USEC + delay)
+        when = delay > 0 ? clock_format(loop_now(o->host->event, CLOCK_REALTIME) + FIRST_USEC + delay)
                          : NULL;
         if (when)
                 log_info(

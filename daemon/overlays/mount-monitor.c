@@ -19,7 +19,7 @@ struct MountMonitor {
 };
 
 int mount_monitor_read(MountTable *ret) {
-        return mount_table_read("/proc/self/mountinfo", ret);
+        return mount_table_read(MOUNTINFO, ret);
 }
 
 void mount_monitor_tell(MountMonitor *m) {

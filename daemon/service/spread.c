@@ -3,7 +3,6 @@
 
 #include <string.h>
 #include <systemd/sd-id128.h>
-#include <time.h>
 
 #include "base/hash.h"
 
@@ -37,14 +36,4 @@ uint64_t spread_delay(
         h = mix(h ^ hash_bytes(overlay, strlen(overlay)));
         h = mix(h ^ hash_bytes(path, strlen(path)));
         return (uint64_t) (((unsigned __int128) h * (most + 1)) >> 64);
-}
-
-char *spread_format(uint64_t realtime_usec) {
-        time_t t = (time_t) (realtime_usec / USEC_PER_SEC);
-        char text[64];
-        struct tm tm;
-
-        if (!localtime_r(&t, &tm) || strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-                return NULL;
-        return strdup(text);
 }

@@ -18,5 +18,3 @@ uint64_t spread_delay(
         const char *overlay,
         const char *path,
         uint64_t most_usec) _pure_;
-/* A time as people read it, in local time; allocated. */
-char *spread_format(uint64_t realtime_usec);

@@ -66,9 +66,7 @@ static int send_searches(const char *overlay, const char *path, uint64_t n_progr
 static int send_state(bool is_busy, const char *overlay, const char *reason, void *userdata) {
         WireRecord r = { .kind = WIRE_WATCH, .state = is_busy ? WATCH_BUSY : WATCH_IDLE };
 
-        if (overlay)
-                wire_set(r.path, overlay);
-
+        wire_set(r.path, overlay);
         wire_set(r.text, reason);
         return wire_send(WORKER_FD, &r);
 }

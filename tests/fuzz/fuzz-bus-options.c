@@ -2,22 +2,10 @@
 /* Options of a method call with any keys, types and values: refused with words, or options that a job can
  * have. Input: the path, then for each option its key, ended by NUL, a type, and a value. */
 #include <string.h>
-#include <sys/socket.h>
 
 #include "api/bus-manager.c" /* for read_option(), check_options() */
 #include "base/utf8.h"
-#include "fuzz.h"
-
-static sd_bus *bus(void) {
-        static sd_bus *b;
-        int ends[2];
-
-        if (b)
-                return b;
-        HOLDS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-        HOLDS(sd_bus_new(&b) >= 0 && sd_bus_set_fd(b, ends[0], ends[0]) >= 0 && sd_bus_start(b) >= 0);
-        return b;
-}
+#include "fuzz-bus.h"
 
 static int append_value(sd_bus_message *m, Input *in) {
         static const char *const words[] = { "auto", "exchange", "mark", "keep", "wait", "" };
@@ -45,7 +33,7 @@ static int append_value(sd_bus_message *m, Input *in) {
 static sd_bus_message *message(const char *path, Input *in) {
         sd_bus_message *m = NULL;
 
-        HOLDS(sd_bus_message_new_method_call(bus(), &m, "a.b", "/a", "a.b", "Finalize") >= 0);
+        HOLDS(sd_bus_message_new_method_call(fuzz_bus(), &m, "a.b", "/a", "a.b", "Finalize") >= 0);
         HOLDS(bus_append_text(m, path) >= 0 && sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
         for (unsigned n = 0; n < 8 && !input_is_empty(in); n++) {
                 _cleanup_free_ char *key = input_string(in), *escaped = utf8_escape(key);

@@ -6,12 +6,11 @@
 #include <libsmartcols.h>
 #include <locale.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/utf8.h"
 #include "ctl/json.h"
 #include "ctl/table.h"
-#include "fuzz.h"
+#include "fuzz-bus.h"
 
 #define DEPTH_MAX 4
 #define FIELDS_MAX 12
@@ -241,17 +240,6 @@ static void check_values(const Record *r) {
 
 /* The way over the bus. */
 
-static sd_bus *bus(void) {
-        static sd_bus *b;
-        int ends[2];
-
-        if (b)
-                return b;
-        HOLDS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-        HOLDS(sd_bus_new(&b) >= 0 && sd_bus_set_fd(b, ends[0], ends[0]) >= 0 && sd_bus_start(b) >= 0);
-        return b;
-}
-
 static int append_value(sd_bus_message *m, Input *in) {
         uint8_t type = input_byte(in);
 
@@ -284,7 +272,7 @@ static void read_from_bus(Record *r, Input *in) {
         sd_bus_message *m = NULL;
         unsigned n = 0;
 
-        HOLDS(sd_bus_message_new_method_call(bus(), &m, "a.b", "/a", "a.b", "M") >= 0);
+        HOLDS(sd_bus_message_new_method_call(fuzz_bus(), &m, "a.b", "/a", "a.b", "M") >= 0);
         HOLDS(sd_bus_message_open_container(m, 'a', "{sv}") >= 0);
         for (; n < FIELDS_MAX && !input_is_empty(in); n++) {
                 _cleanup_free_ char *key = input_string(in), *escaped = utf8_escape(key);

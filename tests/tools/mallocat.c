@@ -8,11 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/macro.h"
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
+#include "../lib/failing-malloc.h"
 
 static atomic_long left; /* until one fails; 0: none will */
 
@@ -34,16 +30,4 @@ static bool fails(void) {
                 (void) close(fd);
         errno = ENOMEM;
         return true;
-}
-
-void *malloc(size_t size) {
-        return fails() ? NULL : __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size) {
-        return fails() ? NULL : __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size) {
-        return fails() ? NULL : __libc_realloc(p, size);
 }

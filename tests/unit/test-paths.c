@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "core/paths/paths-internal.h"
 #include "unit.h"
 
@@ -274,7 +275,7 @@ static void test_forked(void **state) {
         fd = open_process(getpid());
         assert_true(paths_process_begin(&own, fd, getpid()) && paths_process_read(&own));
         assert_true(own.has_executed && !own.is_elsewhere && own.uid == geteuid() && own.gid == getegid());
-        assert_true(own.start_usec <= paths_since_boot_usec());
+        assert_true(own.start_usec <= now_boottime_usec());
         (void) close(fd);
         fd = open_process(pid);
         assert_true(paths_process_begin(&child, fd, pid) && paths_process_read(&child));

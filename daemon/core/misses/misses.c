@@ -141,7 +141,7 @@ static int add_place(Misses *m, const OverlayPlace *o, const MountTable *t) {
 /* What was counted until now is of those that counted until now. */
 static int take_wanted(Misses *m) {
         _cleanup_(mount_table_done) MountTable t = { 0 };
-        int r = mount_table_read("/proc/self/mountinfo", &t);
+        int r = mount_table_read(MOUNTINFO, &t);
 
         if (r >= 0)
                 r = drain(m);

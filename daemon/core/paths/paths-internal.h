@@ -80,7 +80,6 @@ void paths_process_done(PathsProcess *p);
 /* Files are accessed with the rights of that process, by this thread, until paths_act_as_root(). */
 bool paths_act_as(const PathsProcess *p);
 void paths_act_as_root(const PathsProcess *p);
-uint64_t paths_since_boot_usec(void);
 
 /* paths-known.c */
 typedef struct PathsKnown {

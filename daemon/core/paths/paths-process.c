@@ -10,9 +10,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <time.h>
+#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/hash.h"
 #include "base/proc-scan.h"
 #include "core/paths/paths-internal.h"
@@ -29,13 +28,6 @@ size_t paths_read_proc(int dfd, const char *name, char *ret, size_t room) {
                 used += (size_t) n;
         ret[used] = '\0';
         return used;
-}
-
-uint64_t paths_since_boot_usec(void) {
-        struct timespec t;
-
-        (void) clock_gettime(CLOCK_BOOTTIME, &t);
-        return (uint64_t) t.tv_sec * USEC_PER_SEC + (uint64_t) t.tv_nsec / 1000;
 }
 
 /* Fields 9 and 22; the second one may hold anything, blanks and parentheses included. */
@@ -125,22 +117,6 @@ typedef struct Look {
         unsigned n_mounts;
 } Look;
 
-/* The kernel writes blanks and backslashes of a path as "\\040" and so on. */
-static void decode(char *text) {
-        char *out = text;
-
-        for (const char *in = text; *in; out++) {
-                unsigned octal;
-                int n = 0;
-
-                if (in[0] == '\\')
-                        (void) sscanf(in + 1, "%3o%n", &octal, &n);
-                *out = n > 0 ? (char) octal : *in;
-                in += n + 1;
-        }
-        *out = '\0';
-}
-
 /* Later ones cover earlier ones. */
 static int on_mount(const char *line, void *userdata) {
         unsigned major_number, minor_number;
@@ -151,7 +127,7 @@ static int on_mount(const char *line, void *userdata) {
                 return -E2BIG;
         if (sscanf(line, "%*u %*u %u:%u %*s %4095s", &major_number, &minor_number, target) != 3)
                 return 0;
-        decode(target);
+        proc_unescape(target);
         for (size_t i = 0; i < l->set->n; i++)
                 if (strcmp(l->set->items[i].mount_point, target) == 0)
                         l->shown[i] = l->set->items[i].device == makedev(major_number, minor_number);

@@ -234,7 +234,7 @@ static int on_process(int dfd, const char *name, unsigned char type, void *userd
  * once, and what they search is known by then. */
 static int scan(Paths *p) {
         _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        uint64_t begin = paths_since_boot_usec(), pause = p->scan_pause_usec * 2;
+        uint64_t begin = now_boottime_usec(), pause = p->scan_pause_usec * 2;
         bool had_counts = p->has_counts;
         int r;
 
@@ -295,7 +295,7 @@ static int take_events(Paths *p) {
                 return 0;
         }
         if (r == 0 && !p->has_missed)
-                p->since_usec = paths_since_boot_usec() - SINCE_SLACK;
+                p->since_usec = now_boottime_usec() - SINCE_SLACK;
         return r;
 }
 
@@ -349,7 +349,7 @@ static int catch_signal(Paths *p) {
 static int begin(Paths *p) {
         int r = catch_signal(p);
 
-        p->since_usec = paths_since_boot_usec();
+        p->since_usec = now_boottime_usec();
         p->counted = calloc(COUNTED_SLOTS, sizeof(uint64_t));
         if (r >= 0 && !p->counted)
                 r = -ENOMEM;

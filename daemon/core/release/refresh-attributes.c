@@ -71,7 +71,7 @@ static int open_here(const RefreshDirectory *d, const char *name) {
         return open_beneath(d->pair.fd, name, OPEN_FILE);
 }
 
-int refresh_detach(const RefreshDirectory *d, const RefreshChange *c) {
+static int detach(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = open_beneath(d->pair.upper_fd, c->name, O_PATH | O_NOFOLLOW);
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         int r = fd < 0 ? fd : upper_entry_read(fd, "", &e);
@@ -79,6 +79,13 @@ int refresh_detach(const RefreshDirectory *d, const RefreshChange *c) {
         if (r >= 0 && e.class == UPPER_METACOPY && e.inode == c->judged.inode)
                 r = raw_detach_origin(fd);
         return errno_is_gone(r) ? 0 : r;
+}
+
+int refresh_note_file(RefreshDirectory *d, const RefreshChange *c) {
+        if (c->is_same_file)
+                return 0;
+        d->p->has_others = true;
+        return detach(d, c);
 }
 
 static bool is_as_in_lower(const RefreshDirectory *d, const RefreshChange *c, int lower_fd) {
@@ -111,6 +118,5 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
         if (!c->is_done)
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
-        d->p->has_others |= !c->is_same_file;
-        return c->is_same_file ? 0 : refresh_detach(d, c);
+        return refresh_note_file(d, c);
 }

@@ -59,9 +59,9 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c);
 /* refresh-attributes.c: owner, mode and xattrs, of the directory itself and of a file. */
 int refresh_attributes(RefreshDirectory *d, RefreshChange *c);
 int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c);
-/* Another file with the content of before has taken the place of c: has the kernel forget the one it was
+/* c has the content of before. Where another file has taken its place, has the kernel forget the one it was
  * copied from, which may have another name now. */
-int refresh_detach(const RefreshDirectory *d, const RefreshChange *c);
+int refresh_note_file(RefreshDirectory *d, const RefreshChange *c);
 bool refresh_has_attributes(const RefreshChange *c) _pure_;
 /* Before files are dressed: what a kill leaves is nobody's. */
 int refresh_record_attributes(RefreshDirectory *d);

@@ -192,9 +192,8 @@ static int apply_one(RefreshDirectory *d, RefreshChange *c) {
                 return tell_step(d, c);
         if (c->is_same) {
                 c->is_done = true;
-                d->p->has_others |= !c->is_same_file;
                 d->p->counts.n_entries++;
-                return c->is_same_file ? 0 : refresh_detach(d, c);
+                return refresh_note_file(d, c);
         }
         r = c->kind == DIFFERENCE_NEW              ? refresh_take(d, c)
                 : c->kind == DIFFERENCE_ATTRIBUTES ? refresh_attributes(d, c)

@@ -238,7 +238,7 @@ int drain_take_up(const Context *context, Drain **ret) {
                 return 0;
         r = read_boot_id(u.boot);
         if (r >= 0)
-                r = mount_table_read("/proc/self/mountinfo", &u.table);
+                r = mount_table_read(MOUNTINFO, &u.table);
         if (r >= 0)
                 r = dir_foreach(context->drains_fd, visit_record, &u);
         mount_table_done(&u.table);
