@@ -280,6 +280,7 @@ def test_there_is_no_memory(scene, name, capsys):
     sweep(stage, name, (partial(faults.starve, stage.log, at) for at in numbers), capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer makes calls by itself")
 @pytest.mark.parametrize("name", ["finalize", "mark"])
 def test_staging_that_stays(scene, name):
