@@ -81,7 +81,8 @@ def test_installed(machine):
     # After a crash it is there again, and after a clean end when somebody asks for it.
     pid = machine.show("MainPID")
     machine.sh("systemctl kill -s KILL --kill-whom=main ovlfind")  # all: fails while a worker is just ending
-    wait_for(lambda: machine.show("ActiveState") == "active" and machine.show("MainPID") != pid, "the restart")
+    wait_for(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active", "the restart")
+    assert machine.show("MainPID") != pid
     machine.sh("systemctl stop ovlfind")
     assert machine.show("Result") == "success"
     wait_for(lambda: "1 overlay, 2 directories finalized" in machine.sh("ovlfinctl status"), "the survey")
