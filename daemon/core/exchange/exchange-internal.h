@@ -200,7 +200,7 @@ int exchange_save(Exchange *x, bool sync);
 int priority_raise(void);
 void priority_restore(int before);
 
-/* stand.c */
+/* occupants-wait.c */
 /* Waits until nobody stands in the directory at path who is to be waited for. x: what is built for it by
  * now, which follows what happens there meanwhile; NULL nothing. FAILURE_BUSY: nobody has asked for the job,
  * so it is not waited. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts of the watcher share: watcher.c (events, times, the loop), watcher-tree.c (the directories
- * it knows), watcher-walk.c (listing and watching them), watcher-rest.c (where others of ours are at work),
+ * it knows), watcher-walk.c (listing and watching them), watcher-pause.c (where others of ours are at work),
  * watcher-opens.c (which opens count). */
 #pragma once
 
@@ -52,7 +52,7 @@ typedef struct Watcher {
         bool want_walk;                /* again, after the one under way */
         WatchNode *visiting;           /* our own opening of it is not to be counted */
         WatchNode *used, **used_end;
-        WatcherPlace *rests, *looks; /* see watcher-rest.c */
+        WatcherPlace *rests, *looks; /* see watcher-pause.c */
         uint64_t n_watches, n_overflows;
         uint64_t n_limit;     /* watches we may have: MaxWatches=, or what the kernel gives */
         bool is_kernel_limit; /* fs.inotify.max_user_watches */
@@ -89,7 +89,7 @@ static inline bool watch_node_matches(const Watcher *w, const WatchNode *n) {
         return globs_is_match(&w->want, n->states);
 }
 
-/* watcher-rest.c */
+/* watcher-pause.c */
 /* A job works at path and below, and with_parents marks the directories above. -ENOMEM. */
 int watcher_rest(Watcher *w, const char *path, bool with_parents);
 /* The job has ended, and what is there may be another directory. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processes stand in a tree and work there by relative names, at random against a model, as shells, editors, build tools, package
 managers and git do; the tree is finalized, refreshed and unfinalized meanwhile. Nothing is lost, nothing comes back, nothing is set
-aside (ovltest/standers.py). OVLFIND_STANDER_ROUNDS sets how many rounds are run, OVLFIND_STANDER_SEED which ones."""
+aside (ovltest/occupants.py). OVLFIND_STANDER_ROUNDS sets how many rounds are run, OVLFIND_STANDER_SEED which ones."""
 
 import io
 import json
@@ -19,8 +19,8 @@ from ovltest import Scene, run
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
 from ovltest.oldtree import STAGING, kept_files, old_trees
-from ovltest.stander import Stander, first_difference
-from ovltest.standers import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
+from ovltest.occupant import Stander, first_difference
+from ovltest.occupants import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
 from ovltest.tree import write
 
 ROUNDS = int(os.environ.get("OVLFIND_STANDER_ROUNDS", "40"))

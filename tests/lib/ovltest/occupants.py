@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Processes that stand at several depths of a tree (stander.py), what they are given to do, and a model of what must be there
+"""Processes that stand at several depths of a tree (occupant.py), what they are given to do, and a model of what must be there
 then. Everybody has names of his own, which begin with his letter, in all directories: so the model is right in whatever order
 things happen."""
 
@@ -11,7 +11,7 @@ import subprocess
 from .env import spawn
 from .tree import age
 
-PROGRAM = os.path.join(os.path.dirname(__file__), "stander.py")
+PROGRAM = os.path.join(os.path.dirname(__file__), "occupant.py")
 PLACES = ("", "sub", "sub/deep", "other")
 LETTERS = "abc"
 STILL = "still-"  # nobody changes these

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A process that stands in a directory and works by relative names, as a shell or a build tool does (standers.py drives it).
+"""A process that stands in a directory and works by relative names, as a shell or a build tool does (occupants.py drives it).
 It takes a line of JSON at a time, and answers each with a list of what went wrong."""
 
 import json
