@@ -246,6 +246,6 @@ void automatic_job_ended(Managed *o, const Job *j) {
                 heat_table_note_failure(
                         o->heat, j->path, now + automatic_pause(j->failure.kind, e.n_failures + 1),
                         j->failure.kind == FAILURE_PRECONDITION || j->failure.kind == FAILURE_NO_SPACE);
-        watching_rearm(o, j->path);
+        watching_resume(o, j->path);
         o->is_heat_changed = true;
 }

@@ -258,7 +258,7 @@ static void run_take_remount(Run *run, const WireRecord *r) {
 
 /* Whether watches would be in its way, or it opens files. An undo does neither, and may look again and again
  * whether it can begin. */
-static bool is_to_rest(const Job *j) {
+static bool pauses_watches(const Job *j) {
         return j->type != JOB_REMOUNT && j->type != JOB_UNFINALIZE && !j->options.is_dry_run &&
                 (j->type != JOB_VERIFY || j->options.is_repair);
 }
@@ -303,8 +303,8 @@ static void run_pause(Run *run, const Failure *failure, uint64_t pause) {
                 (void) log_oom();
         if (job_pause(j, reason, loop_now(all->host->event, CLOCK_BOOTTIME) + pause) < 0)
                 (void) log_oom();
-        if (is_to_rest(j))
-                watching_rearm(o, j->path); /* it may wait for an hour */
+        if (pauses_watches(j))
+                watching_resume(o, j->path); /* it may wait for an hour */
         all->events->paused(j, all->userdata);
         all->events->wake(all->userdata);
         all->events->changed(j, all->userdata);
@@ -496,19 +496,19 @@ static int run_spawn(Run *run) {
         return proc_spawn(run->all->host->workers, run->job->overlay, &q, &run_handler, run, &run->proc);
 }
 
-static void run_let_rest(const Run *run) {
+static void pause_watches(const Run *run) {
         const Job *j = run->job;
 
-        if (is_to_rest(j))
-                watching_rest(
+        if (pauses_watches(j))
+                watching_pause(
                         run->overlay, j->path,
                         j->type == JOB_FINALIZE && run_wants_parents(run->overlay, j));
 }
 
-void run_let_all_rest(const Runs *all, const Managed *o) {
+void run_pause_all_watches(const Runs *all, const Managed *o) {
         for (const Run *run = all->first; run; run = run->next)
                 if (run->overlay == o)
-                        run_let_rest(run);
+                        pause_watches(run);
 }
 
 void run_start(Runs *all, Managed *o, Job *j) {
@@ -529,7 +529,7 @@ void run_start(Runs *all, Managed *o, Job *j) {
                       .begun_usec = loop_now(all->host->event, CLOCK_BOOTTIME) };
         all->first = run;
         o->has_worked = true;
-        run_let_rest(run);
+        pause_watches(run);
         r = run_spawn(run);
         if (r < 0) {
                 (void) failure_set(&failure, FAILURE_FAILED, -r, "cannot start a worker: %s", strerror(-r));

@@ -35,6 +35,6 @@ void run_cancel(Runs *all, Managed *o, Job *j);
 /* Ends an unfinished job at once, with or without a worker. Takes the failure. */
 void run_abort(Runs *all, Managed *o, Job *j, Failure *failure);
 /* Tells a new watcher of o where jobs work. */
-void run_let_all_rest(const Runs *all, const Managed *o);
+void run_pause_all_watches(const Runs *all, const Managed *o);
 /* Forgets all, at the end of the daemon. */
 void run_free_all(Runs *all);

@@ -517,7 +517,7 @@ static void on_remounted(Managed *o, const char *method, uint64_t usec, void *us
         if (strcmp(method, "swap") == 0)
                 source_restart(&o->watching);
         else
-                watching_rearm(o, NULL);
+                watching_rearm(o);
         bus_send_remounted(m->bus, o->config->name, method, usec);
 }
 

@@ -218,7 +218,7 @@ static void on_keeper_lost(Managed *o, bool at_once) {
 static void on_watcher_started(Managed *o) {
         const Manager *m = o->userdata;
 
-        run_let_all_rest(&m->runs, o);
+        run_pause_all_watches(&m->runs, o);
 }
 
 static void on_catch_up(Managed *o) {

@@ -103,19 +103,23 @@ bool coverage_has(const Coverage *c, const char *path) {
                 !globs_match_within(&c->exclude, path);
 }
 
-void watching_rearm(Managed *o, const char *path) {
+void watching_rearm(const Managed *o) {
+        source_tell(&o->watching, "rearm");
+}
+
+void watching_pause(const Managed *o, const char *path, bool with_parents) {
         char packet[PATH_MAX + 16];
-        int n = snprintf(packet, sizeof(packet), "rearm%s%s", path ? " " : "", path ?: "");
+
+        (void) snprintf(packet, sizeof(packet), "pause%s %s", with_parents ? "-parents" : "", path);
+        source_tell(&o->watching, packet);
+}
+
+void watching_resume(const Managed *o, const char *path) {
+        char packet[PATH_MAX + 16];
+        int n = snprintf(packet, sizeof(packet), "resume %s", path);
 
         if (n > 0 && (size_t) n < sizeof(packet))
                 source_tell(&o->watching, packet);
-}
-
-void watching_rest(const Managed *o, const char *path, bool with_parents) {
-        char packet[PATH_MAX + 16];
-
-        (void) snprintf(packet, sizeof(packet), "rest%s %s", with_parents ? "-parents" : "", path);
-        source_tell(&o->watching, packet);
 }
 
 void watching_look(const Managed *o, const char *path, bool begins) {

@@ -22,12 +22,14 @@ void coverage_set(Coverage *c, const Settings *s);
 void coverage_done(Coverage *c);
 bool coverage_has(const Coverage *c, const char *path);
 
-/* Directories have been replaced under its watches: those at path (relative) and below, or with NULL all of
- * them, because the superblock is another one or has been reconfigured. */
-void watching_rearm(Managed *o, const char *path);
-/* Nothing at path or below is watched until that is rearmed: marks cannot be set on what is watched. Nor
- * are, with_parents, the directories above and what is in them. */
-void watching_rest(const Managed *o, const char *path, bool with_parents);
+/* The superblock has been reconfigured: all watches may be dead, and are set anew. */
+void watching_rearm(const Managed *o);
+/* Nothing at path (relative) or below is watched until watching there is resumed: marks cannot be set on
+ * what is watched. Nor are, with_parents, the directories above and what is in them. */
+void watching_pause(const Managed *o, const char *path, bool with_parents);
+/* A job at path has ended, whether watching paused for it or not: what is there may be other directories,
+ * and is watched anew. */
+void watching_resume(const Managed *o, const char *path);
 /* A worker begins, or has ended, to look at the directories at path, below it and above it: that it lists
  * them is not use. */
 void watching_look(const Managed *o, const char *path, bool begins);

@@ -32,7 +32,7 @@ struct WatchNode {
         bool is_used : 1;  /* in the list of next_used */
         bool was_watched_this_rotation : 1; /* where watches are short: it has had one since all others had
                                              */
-        bool is_resting : 1;                /* as the last look at it said, see watcher_rests() */
+        bool is_paused : 1;                 /* as the last look at it said, see watcher_is_paused() */
         bool is_gone : 1;                   /* waits to be freed */
         /* The key of by_name, in one piece. */
         WatchNode *parent;
@@ -52,7 +52,7 @@ typedef struct Watcher {
         bool want_walk;                /* again, after the one under way */
         WatchNode *visiting;           /* our own opening of it is not to be counted */
         WatchNode *used, **used_end;
-        WatcherPlace *rests, *looks; /* see watcher-pause.c */
+        WatcherPlace *pauses, *looks; /* see watcher-pause.c */
         uint64_t n_watches, n_overflows;
         uint64_t n_limit;     /* watches we may have: MaxWatches=, or what the kernel gives */
         bool is_kernel_limit; /* fs.inotify.max_user_watches */
@@ -91,11 +91,11 @@ static inline bool watch_node_matches(const Watcher *w, const WatchNode *n) {
 
 /* watcher-pause.c */
 /* A job works at path and below, and with_parents marks the directories above. -ENOMEM. */
-int watcher_rest(Watcher *w, const char *path, bool with_parents);
+int watcher_pause(Watcher *w, const char *path, bool with_parents);
 /* The job has ended, and what is there may be another directory. */
-void watcher_rearm(Watcher *w, const char *path);
+void watcher_resume(Watcher *w, const char *path);
 /* Whether listing or watching the directory at path may be in a job's way. */
-bool watcher_rests(const Watcher *w, const char *path) _pure_;
+bool watcher_is_paused(const Watcher *w, const char *path) _pure_;
 /* Others of ours look at what is at path: they list it, what is below it and the directories above it, and
  * that is no use of these. As often as it is begun it has to end. -ENOMEM. */
 int watcher_look(Watcher *w, const char *path);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where others of ours are at work. Where jobs work, nothing is watched or listed: marks cannot be set on
- * what is in use (mark-pins.c). What is not known yet rests as well, hence paths and not nodes. And whoever
- * of ours looks at something lists directories, which inotify cannot tell from their use: what it may be is
- * not counted. Our processes open files of users' only where a job works. */
+/* Where others of ours are at work. Where a job works watching pauses, and nothing is listed: marks cannot
+ * be set on what is in use (mark-pins.c). That goes for directories that are not known yet, too, hence paths
+ * and not nodes. And whoever of ours looks at something lists directories, which inotify cannot tell from
+ * their use: what it may be is not counted. Our processes open files of users' only where a job works. */
 #include <limits.h>
 #include <string.h>
 
@@ -48,17 +48,16 @@ static bool is_same_top(const char *a, const char *b) {
         return n == strcspn(b, "/") && strncmp(a, b, n) == 0;
 }
 
-bool watcher_rests(const Watcher *w, const char *path) {
-        for (const WatcherPlace *rest = w->rests; rest; rest = rest->next)
+bool watcher_is_paused(const Watcher *w, const char *path) {
+        for (const WatcherPlace *p = w->pauses; p; p = p->next)
                 /* Whoever lists a directory uses all above it. */
-                if (path_startswith(path, rest->path) ||
-                    (rest->with_parents && is_same_top(path, rest->path)))
+                if (path_startswith(path, p->path) || (p->with_parents && is_same_top(path, p->path)))
                         return true;
         return false;
 }
 
 /* What was counted there was not users, and its watch is to be looked after. */
-static void rearm_one(Watcher *w, WatchNode *n, bool rests) {
+static void set_paused(Watcher *w, WatchNode *n, bool is_paused) {
         watch_node_discount(n);
         n->is_near = true;
         if (n->wd >= 0)
@@ -66,52 +65,52 @@ static void rearm_one(Watcher *w, WatchNode *n, bool rests) {
         watch_node_set_wd(w, n, -1);
         n->is_new = true;
         n->was_watched_this_rotation = false;
-        n->is_resting = rests;
+        n->is_paused = is_paused;
 }
 
-static void rearm_below(Watcher *w, WatchNode *n, bool rests) {
-        rearm_one(w, n, rests);
+static void set_paused_below(Watcher *w, WatchNode *n, bool is_paused) {
+        set_paused(w, n, is_paused);
         for (WatchNode *c = n->children; c; c = c->next)
-                rearm_below(w, c, rests);
+                set_paused_below(w, c, is_paused);
 }
 
 /* Those above it, and their entries. */
-static void rearm_parents(Watcher *w, WatchNode *n, bool rests) {
+static void set_paused_parents(Watcher *w, WatchNode *n, bool is_paused) {
         for (; n && n->parent; n = n->parent) {
-                rearm_one(w, n, rests);
+                set_paused(w, n, is_paused);
                 for (WatchNode *c = n->children; c; c = c->next)
-                        rearm_one(w, c, rests);
+                        set_paused(w, c, is_paused);
         }
 }
 
-static void rearm(Watcher *w, const char *path, bool with_parents, bool rests) {
+static void set_paused_at(Watcher *w, const char *path, bool with_parents, bool is_paused) {
         bool is_above;
         WatchNode *n = watch_node_nearest(w, path, &is_above);
 
         if (is_above)
                 n->is_near = true; /* its events have told already that something has taken its place */
         else
-                rearm_below(w, n, rests);
+                set_paused_below(w, n, is_paused);
         if (with_parents)
-                rearm_parents(w, is_above ? n : n->parent, rests);
+                set_paused_parents(w, is_above ? n : n->parent, is_paused);
 }
 
-int watcher_rest(Watcher *w, const char *path, bool with_parents) {
+int watcher_pause(Watcher *w, const char *path, bool with_parents) {
         int r;
 
-        place_drop(place_find(&w->rests, path));
-        r = place_add(&w->rests, path, with_parents);
+        place_drop(place_find(&w->pauses, path));
+        r = place_add(&w->pauses, path, with_parents);
         if (r >= 0)
-                rearm(w, path, with_parents, /* rests= */ true);
+                set_paused_at(w, path, with_parents, /* is_paused= */ true);
         return r;
 }
 
-void watcher_rearm(Watcher *w, const char *path) {
-        WatcherPlace **p = place_find(&w->rests, path);
+void watcher_resume(Watcher *w, const char *path) {
+        WatcherPlace **p = place_find(&w->pauses, path);
         bool with_parents = *p && (*p)->with_parents;
 
         place_drop(p);
-        rearm(w, path, with_parents, /* rests= */ false);
+        set_paused_at(w, path, with_parents, /* is_paused= */ false);
 }
 
 static bool place_concerns(const WatcherPlace *place, const char *path) {
@@ -146,8 +145,8 @@ void watcher_looked(Watcher *w, const char *path) {
 }
 
 void watcher_places_free(Watcher *w) {
-        while (w->rests)
-                place_drop(&w->rests);
+        while (w->pauses)
+                place_drop(&w->pauses);
         while (w->looks)
                 place_drop(&w->looks);
 }

@@ -217,8 +217,8 @@ int watcher_visit(Watcher *w, WatchNode *n) {
         r = watch_node_path(n, path);
         if (r < 0)
                 return 0;
-        n->is_resting = watcher_rests(w, path);
-        if (n->is_resting) {
+        n->is_paused = watcher_is_paused(w, path);
+        if (n->is_paused) {
                 n->is_new = true; /* later */
                 return 0;
         }
@@ -247,7 +247,7 @@ static size_t count_waiting(Watcher *w) {
 
         for (size_t i = 0; i < w->n_nodes; i++) {
                 const WatchNode *n = w->nodes[i];
-                bool wants = n->wd < 0 && n->states != 0 && !n->is_resting;
+                bool wants = n->wd < 0 && n->states != 0 && !n->is_paused;
 
                 n_without += wants;
                 n_waiting += wants && !n->was_watched_this_rotation;

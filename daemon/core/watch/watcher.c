@@ -130,9 +130,9 @@ static int tell_status(Watcher *w, uint64_t now, bool is_busy) {
 
                 n_wanted += !n->is_gone && n->states != 0;
                 s.n_known += !n->is_gone && watch_node_matches(w, n);
-                s.n_left_out += !n->is_gone && n->states != 0 && n->wd < 0 && !n->is_new && !n->is_resting;
+                s.n_left_out += !n->is_gone && n->states != 0 && n->wd < 0 && !n->is_new && !n->is_paused;
         }
-        if (n_wanted <= w->n_limit) /* they have just been put in place, or rest */
+        if (n_wanted <= w->n_limit) /* they have just been put in place, or are paused */
                 s.n_left_out = 0;
         s.reason = why_incomplete(w, s.n_left_out);
         w->was_busy = is_busy;
@@ -290,10 +290,10 @@ static int take_place(Watcher *w, const char *word, const char *path) {
                 watcher_looked(w, path);
                 return r;
         }
-        if (strcmp(word, "rearm") == 0)
-                watcher_rearm(w, path);
+        if (strcmp(word, "resume") == 0)
+                watcher_resume(w, path);
         else if (r >= 0)
-                r = watcher_rest(w, path, strcmp(word, "rest-parents") == 0);
+                r = watcher_pause(w, path, strcmp(word, "pause-parents") == 0);
         w->want_walk = true;
         w->walk_usec = earlier(w->walk_usec, now_monotonic_usec() + WALK_SOON_USEC);
         return r;

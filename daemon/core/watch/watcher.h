@@ -27,8 +27,8 @@ typedef struct WatcherConfig {
         uint64_t max_watches;
         uint64_t window_usec; /* see watch_opens_count() */
         int control_fd;       /* SOCK_SEQPACKET: "cancel" or its end ends the watcher; "rearm" tells that all
-                                 watches may be dead; "rest PATH" that a job works at PATH, "rest-parents PATH"
-                                 that it marks the directories above as well, "rearm PATH" that it has ended and
+                                 watches may be dead; "pause PATH" that a job works at PATH, "pause-parents PATH"
+                                 that it marks the directories above as well, "resume PATH" that it has ended and
                                  the directories there may be other ones; "look PATH" and
                                  "looked PATH" that another process of ours lists directories there */
         /* Tell whoever asked; negative returns end the watcher. */

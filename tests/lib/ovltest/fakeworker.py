@@ -40,7 +40,7 @@ class Worker:
     def wait_cancel(self, timeout=60):
         self.socket.settimeout(timeout)
         packet = self.socket.recv(100)
-        while packet.startswith((b"rearm", b"rest", b"look", b"overlay", b"gone")):
+        while packet.startswith((b"rearm", b"pause", b"resume", b"look", b"overlay", b"gone")):
             packet = self.socket.recv(100)
         assert packet in (b"cancel", b""), packet
         self.result("Canceled", 125, "canceled")
