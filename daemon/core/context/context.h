@@ -82,50 +82,52 @@ struct Context {
         }
 
 /* Its root, borrowed. */
-static inline DirectoryPair context_root(const Context *s) {
-        return (DirectoryPair){ .fd = s->root_fd, .upper_fd = s->upper_fd };
+static inline DirectoryPair context_root(const Context *context) {
+        return (DirectoryPair){ .fd = context->root_fd, .upper_fd = context->upper_fd };
 }
 
 /* Opens the layers of a context set to CONTEXT_INIT (it may have been canceled since), makes the directory
  * of records below state_dir. Blocks on the overlay. */
-int context_open(Context *s, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
-void context_done(Context *s);
+int context_open(
+        Context *context, const Overlay *o, const char *name, const char *state_dir, Failure *reterr);
+void context_done(Context *context);
 /* The overlay's root is opened through its mount itself from here on, for those who move that. */
-int context_open_mount(Context *s, Failure *reterr);
+int context_open_mount(Context *context, Failure *reterr);
 
 /* Mounts inside of the overlay, bind mounts of parts of it, and overlays that have parts of it for layers,
  * in every mount namespace. */
-int context_load_inner_mounts(Context *s);
-void context_forget_inner_mounts(Context *s);
+int context_load_inner_mounts(Context *context);
+void context_forget_inner_mounts(Context *context);
 /* The one at path, or NULL. */
-const OverlayInnerMount *context_find_inner_mount(const Context *s, const char *path) _pure_;
+const OverlayInnerMount *context_find_inner_mount(const Context *context, const char *path) _pure_;
 /* One at or below path. */
-const OverlayInnerMount *context_find_inner_mount_below(const Context *s, const char *path) _pure_;
+const OverlayInnerMount *context_find_inner_mount_below(const Context *context, const char *path) _pure_;
 /* Whether there is a layer anywhere of which the path is not known. */
-bool context_has_unplaced_layer(const Context *s) _pure_;
+bool context_has_unplaced_layer(const Context *context) _pure_;
 /* One that is a layer of another overlay: the directory above path that it is, or any. Asks the overlay for
  * inode numbers, if there is one of which only that is known. 1, 0 or an error. */
-int context_find_layer_around(const Context *s, const char *path, const OverlayInnerMount **ret);
+int context_find_layer_around(const Context *context, const char *path, const OverlayInnerMount **ret);
 /* The layer that the directory at path, open as fd, is: 1, 0 or an error. */
-int context_find_layer_at(const Context *s, const char *path, int fd, const OverlayInnerMount **ret);
+int context_find_layer_at(const Context *context, const char *path, int fd, const OverlayInnerMount **ret);
 /* Whether what was asked for is to be marked, rather than exchanged. */
-bool context_wants_mark(const Context *s) _pure_;
+bool context_wants_mark(const Context *context) _pure_;
 /* Adds the paths of the directories in a directory of the overlay, through the overlay; also on failure, as
  * far as it got. */
-int context_list_directories(const Context *s, const char *path, PathList *ret);
+int context_list_directories(const Context *context, const char *path, PathList *ret);
 
 /* Has the kernel read the beginning of a directory, and thereby that in each lower layer it is merged of,
  * unless somebody holds such a listing (ovl_cache_get()). */
-int context_read_directory(const Context *s, const char *path);
+int context_read_directory(const Context *context, const char *path);
 
-bool context_is_canceled(const Context *s);
-void context_progress(const Context *s, JobState state, uint64_t done, uint64_t total);
+bool context_is_canceled(const Context *context);
+void context_progress(const Context *context, JobState state, uint64_t done, uint64_t total);
 /* What the job is at from now on, and what may hold it up there: told when it does not get on. */
-void context_doing(const Context *s, const char *what);
+void context_doing(const Context *context, const char *what);
 /* It waits for somebody to leave. */
-void context_wait(const Context *s, uint64_t done, uint64_t total, const char *why);
+void context_wait(const Context *context, uint64_t done, uint64_t total, const char *why);
 /* The records of the overlay, or a failure that names their directory. */
-int context_load_records(const Context *s, Records **ret, Failure *reterr);
-void context_note(const Context *s, const char *path, const char *format, ...) _printf_(3, 4);
+int context_load_records(const Context *context, Records **ret, Failure *reterr);
+void context_note(const Context *context, const char *path, const char *format, ...) _printf_(3, 4);
 /* An old tree of path is kept, or (n_processes 0) no longer; id is that of its work. */
-void context_kept(const Context *s, const char *path, const char *id, unsigned n_processes, const char *who);
+void context_kept(
+        const Context *context, const char *path, const char *id, unsigned n_processes, const char *who);
