@@ -37,7 +37,7 @@ def below(top):
     return sorted((line[2:6], optional(line)) for line in lines)
 
 
-def generations(overlay):
+def swap_workdirs(overlay):
     return sorted(n for n in os.listdir(overlay.upper.point) if n.startswith("work."))
 
 
@@ -148,7 +148,7 @@ def test_a_namespace_that_receives_mounts_has_one_overlay_afterwards(scene, sour
             assert bool(optional(here[0])) == (own == "shared")
         finally:
             follower.stdin.close()
-    wait_for(lambda: len(generations(overlay)) == 1 and not daemon.workers(), "the old superblock to go")
+    wait_for(lambda: len(swap_workdirs(overlay)) == 1 and not daemon.workers(), "the old superblock to go")
 
 
 class Watch:
@@ -192,7 +192,7 @@ def test_a_swap_that_waits_keeps_nobody_from_unmounting(scene, source):
         result = daemon.wait_job(job)
         assert result["State"] == "failed"
     wait_for(lambda: daemon.overlay_states() == {"soft": "absent"}, "the overlay to be gone")
-    assert generations(overlay) == []
+    assert swap_workdirs(overlay) == []
 
 
 def draining(daemon):

@@ -99,11 +99,11 @@ static int wait_for_work(Context *context, Drain *d, drain_func func, void *user
 
         for (uint64_t pause = LOOK_MIN_USEC;;
              pause = pause * 4 < LOOK_MAX_USEC ? pause * 4 : LOOK_MAX_USEC) {
-                _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
-                int r = workdir_open_current(&old, &g);
+                _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
+                int r = workdir_open_current(&old, &w);
 
                 if (r > 0)
-                        r = workdir_remove(&g);
+                        r = workdir_remove(&w);
                 else if (r == 0 || errno_is_gone(r))
                         return 0;
                 if (r != 0)

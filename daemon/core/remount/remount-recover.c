@@ -12,7 +12,7 @@
  * two steps. */
 static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry *top, Failure *reterr) {
         const MountEntry *below = mount_table_find(t, top->parent_id);
-        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
+        _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
         _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *work = NULL;
         Overlay o_below = { 0 };
@@ -25,8 +25,8 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
         if (!overlay_work_is_sibling(work, o->work))
                 return 0;
         o_below.work = work;
-        r = workdir_open_current(&o_below, &g);
-        if (r <= 0 || faccessat(g.fd, GENERATION_UNCOVER, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        r = workdir_open_current(&o_below, &w);
+        if (r <= 0 || faccessat(w.fd, WORKDIR_UNCOVER, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 return r < 0 && r != -EWOULDBLOCK ? r : 0;
         if (!child_mounts_same(t, top->id, t, below->id))
                 return failure_set(
@@ -47,7 +47,7 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
         fd = open(o->mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0)
                 (void) mounts_copy_propagation(t, top->id, fd);
-        (void) unlinkat(g.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+        (void) unlinkat(w.fd, WORKDIR_UNCOVER, AT_REMOVEDIR);
         return 1;
 }
 

@@ -286,7 +286,7 @@ static int uncover(Context *context, Successor *s, int new_id, uint64_t *ret_pau
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot detach the old mount at '%s'", context->overlay->mount_point);
-        (void) unlinkat(s->workdir.fd, GENERATION_UNCOVER, AT_REMOVEDIR);
+        (void) unlinkat(s->workdir.fd, WORKDIR_UNCOVER, AT_REMOVEDIR);
         return 0;
 }
 
@@ -313,7 +313,7 @@ static int take_place(Context *context, Successor *s, bool beneath, uint64_t *re
         r = check_unchanged(s->old, mount_table_find(&before, s->old->mount_id), reterr);
         if (r < 0)
                 return r;
-        if (beneath && mkdirat(s->workdir.fd, GENERATION_UNCOVER, 0700) < 0)
+        if (beneath && mkdirat(s->workdir.fd, WORKDIR_UNCOVER, 0700) < 0)
                 return failure_set_errno(reterr, -errno, "cannot write to '%s'", s->workdir.path);
         start = now_monotonic_usec();
         r = attach(context, s->mount_fd, beneath ? MOVE_MOUNT_BENEATH : 0, reterr);

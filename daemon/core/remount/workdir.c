@@ -14,12 +14,12 @@
 
 #define PROBE_SUFFIX ".probe"
 
-void workdir_done(Workdir *g) {
-        g->parent_fd = fd_close(g->parent_fd);
-        g->fd = fd_close(g->fd);
-        free(g->name);
-        free(g->path);
-        *g = WORKDIR_INIT;
+void workdir_done(Workdir *w) {
+        w->parent_fd = fd_close(w->parent_fd);
+        w->fd = fd_close(w->fd);
+        free(w->name);
+        free(w->path);
+        *w = WORKDIR_INIT;
 }
 
 static int open_parent(const Overlay *o, char **ret_path) {
@@ -36,55 +36,55 @@ static int open_parent(const Overlay *o, char **ret_path) {
 }
 
 /* Sets the names; base is that of the work directory. */
-static int workdir_name(Workdir *g, const char *parent, const char *base, size_t base_size) {
+static int workdir_name(Workdir *w, const char *parent, const char *base, size_t base_size) {
         uint64_t id;
 
         if (getrandom(&id, sizeof(id), 0) != sizeof(id))
                 return -EIO;
-        g->name =
+        w->name =
                 str_format("%.*s" SWAP_WORK_INFIX "%016llx", (int) base_size, base, (unsigned long long) id);
-        if (!g->name)
+        if (!w->name)
                 return -ENOMEM;
-        if (strlen(g->name) + strlen(PROBE_SUFFIX) > NAME_MAX) /* it could be made, but not be removed */
+        if (strlen(w->name) + strlen(PROBE_SUFFIX) > NAME_MAX) /* it could be made, but not be removed */
                 return -ENAMETOOLONG;
-        g->path = path_join(parent[0] ? parent : "/", g->name);
-        return g->path ? 0 : -ENOMEM;
+        w->path = path_join(parent[0] ? parent : "/", w->name);
+        return w->path ? 0 : -ENOMEM;
 }
 
-static int open_locked(Workdir *g) {
-        g->fd = open_dir_beneath(g->parent_fd, g->name);
-        if (g->fd < 0)
-                return g->fd;
-        return flock(g->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+static int open_locked(Workdir *w) {
+        w->fd = open_dir_beneath(w->parent_fd, w->name);
+        if (w->fd < 0)
+                return w->fd;
+        return flock(w->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 }
 
 /* The new directory must be reached without crossing a mount from where the old one is: RESOLVE_NO_XDEV. */
-static int create(const Overlay *o, Workdir *g) {
+static int create(const Overlay *o, Workdir *w) {
         const char *base = path_basename(o->work);
         _cleanup_close_ int old_fd = -EBADF;
         _cleanup_free_ char *parent = NULL;
         int r;
 
-        g->parent_fd = open_parent(o, &parent);
-        if (g->parent_fd < 0)
-                return g->parent_fd;
-        old_fd = open_dir_beneath(g->parent_fd, base);
+        w->parent_fd = open_parent(o, &parent);
+        if (w->parent_fd < 0)
+                return w->parent_fd;
+        old_fd = open_dir_beneath(w->parent_fd, base);
         if (old_fd < 0)
                 return old_fd;
-        r = workdir_name(g, parent, base, overlay_work_base_length(base));
+        r = workdir_name(w, parent, base, overlay_work_base_length(base));
         if (r < 0)
                 return r;
-        if (mkdirat(g->parent_fd, g->name, 0700) < 0)
+        if (mkdirat(w->parent_fd, w->name, 0700) < 0)
                 return -errno;
-        r = open_locked(g);
+        r = open_locked(w);
         if (r < 0)
-                (void) unlinkat(g->parent_fd, g->name, AT_REMOVEDIR);
+                (void) unlinkat(w->parent_fd, w->name, AT_REMOVEDIR);
         return r;
 }
 
 int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr) {
-        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
-        int r = create(o, &g);
+        _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
+        int r = create(o, &w);
 
         if (r == -EXDEV)
                 return failure_set(
@@ -95,7 +95,7 @@ int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr) {
         if (r < 0)
                 return failure_set_errno(
                         reterr, r, "cannot make a work directory beside '%s' for a new superblock", o->work);
-        *ret = TAKE_AS(g, WORKDIR_INIT);
+        *ret = TAKE_AS(w, WORKDIR_INIT);
         return 0;
 }
 
@@ -116,7 +116,7 @@ static int try_mount(const char *lower, const char *upper, const char *work) {
         return fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 ? -errno : 0;
 }
 
-static int probe(const Workdir *g, int dfd) {
+static int probe(const Workdir *w, int dfd) {
         char lower[PROC_FD_MAX], upper[PROC_FD_MAX], work[PROC_FD_MAX];
 
         if ((mkdirat(dfd, "lower", 0700) < 0 || mkdirat(dfd, "upper", 0700) < 0) && errno != EEXIST)
@@ -125,7 +125,7 @@ static int probe(const Workdir *g, int dfd) {
          * elsewhere. */
         proc_fd_path(lower, dfd, "lower");
         proc_fd_path(upper, dfd, "upper");
-        proc_fd_path(work, g->fd, "");
+        proc_fd_path(work, w->fd, "");
         return try_mount(lower, upper, work);
 }
 
@@ -139,54 +139,54 @@ static int remove_tree(int parent_fd, const char *name, int fd) {
 
 /* Whether a superblock uses it: 1, 0. Only for one that nobody else is about to mount; an unused one is
  * emptied. */
-static int is_used(const Workdir *g) {
+static int is_used(const Workdir *w) {
         _cleanup_free_ char *name = NULL;
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        name = str_format("%s" PROBE_SUFFIX, g->name);
+        name = str_format("%s" PROBE_SUFFIX, w->name);
         if (!name)
                 return -ENOMEM;
-        if (mkdirat(g->parent_fd, name, 0700) < 0 && errno != EEXIST)
+        if (mkdirat(w->parent_fd, name, 0700) < 0 && errno != EEXIST)
                 return -errno;
-        fd = open_dir_beneath(g->parent_fd, name);
+        fd = open_dir_beneath(w->parent_fd, name);
         if (fd < 0)
                 return fd;
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return -errno;
-        r = probe(g, fd);
-        (void) remove_tree(g->parent_fd, name, fd);
+        r = probe(w, fd);
+        (void) remove_tree(w->parent_fd, name, fd);
         return r == -EBUSY ? 1 : r;
 }
 
-int workdir_remove(const Workdir *g) {
-        int r = is_used(g);
+int workdir_remove(const Workdir *w) {
+        int r = is_used(w);
 
         if (r != 0)
                 return r < 0 ? r : 0;
-        r = remove_tree(g->parent_fd, g->name, g->fd);
+        r = remove_tree(w->parent_fd, w->name, w->fd);
         return r < 0 ? r : 1;
 }
 
 int workdir_open_current(const Overlay *o, Workdir *ret) {
-        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
+        _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
         const char *base = path_basename(o->work);
         _cleanup_free_ char *parent = NULL;
         int r;
 
         if (overlay_work_base_length(base) == strlen(base))
                 return 0;
-        g.parent_fd = open_parent(o, &parent);
-        if (g.parent_fd < 0)
-                return g.parent_fd;
-        g.name = strdup(base);
-        g.path = strdup(o->work);
-        if (!g.name || !g.path)
+        w.parent_fd = open_parent(o, &parent);
+        if (w.parent_fd < 0)
+                return w.parent_fd;
+        w.name = strdup(base);
+        w.path = strdup(o->work);
+        if (!w.name || !w.path)
                 return -ENOMEM;
-        r = open_locked(&g);
+        r = open_locked(&w);
         if (r < 0)
                 return r == -EWOULDBLOCK ? 0 : r;
-        *ret = TAKE_AS(g, WORKDIR_INIT);
+        *ret = TAKE_AS(w, WORKDIR_INIT);
         return 1;
 }
 
@@ -206,7 +206,7 @@ static int sweep_probe(const Sweep *s, const char *name) {
 static int sweep_one(int dfd, const char *name, unsigned char type, void *userdata) {
         const char *current = path_basename(((Sweep *) userdata)->o->work);
         size_t n = overlay_work_base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
-        _cleanup_(workdir_done) Workdir g = WORKDIR_INIT;
+        _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
         Sweep *s = userdata;
         int r;
 
@@ -217,13 +217,13 @@ static int sweep_one(int dfd, const char *name, unsigned char type, void *userda
                 return sweep_probe(s, name);
         if (overlay_work_base_length(name) != n || strcmp(name, current) == 0)
                 return 0;
-        g.parent_fd = fcntl(dfd, F_DUPFD_CLOEXEC, 0);
-        g.name = strdup(name);
-        if (g.parent_fd < 0 || !g.name)
+        w.parent_fd = fcntl(dfd, F_DUPFD_CLOEXEC, 0);
+        w.name = strdup(name);
+        if (w.parent_fd < 0 || !w.name)
                 return -ENOMEM;
-        r = open_locked(&g);
+        r = open_locked(&w);
         if (r >= 0)
-                r = workdir_remove(&g);
+                r = workdir_remove(&w);
         if (r > 0)
                 s->n++;
         return r == -EWOULDBLOCK || errno_is_gone(r) ? 0 : r;

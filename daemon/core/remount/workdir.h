@@ -13,7 +13,7 @@
 
 /* In a workdir: the superblock is complete and attached beneath the old one, which only has to be
  * detached. */
-#define GENERATION_UNCOVER "ovlfind-uncover"
+#define WORKDIR_UNCOVER "ovlfind-uncover"
 
 typedef struct Workdir {
         int parent_fd; /* the directory around it */
@@ -30,9 +30,9 @@ typedef struct Workdir {
 /* Makes an empty one for the overlay, on the file system and mount of its work directory, locked.
  * FAILURE_PRECONDITION when there is no such place. */
 int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr);
-void workdir_done(Workdir *g);
+void workdir_done(Workdir *w);
 /* Removes it if it is not used: 1 gone, 0 in use. */
-int workdir_remove(const Workdir *g);
+int workdir_remove(const Workdir *w);
 /* Opens the one that o runs on. 1; 0 if its work directory is not one of ours, or another worker has it. */
 int workdir_open_current(const Overlay *o, Workdir *ret);
 /* Removes all workdirs of the overlay that no superblock uses and no living worker has. Returns how many.
