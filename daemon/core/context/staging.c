@@ -126,9 +126,9 @@ static int try_create(const Context *context, Staging *ret, Failure *reterr) {
         if (r >= 0) /* entries of any project pass through */
                 r = fileattr_hand_on(-EBADF, s.dir.fd);
         if (r >= 0)
-                r = pair_make(s.dir, "grave", &s.quarantine);
+                r = pair_make(s.dir, STAGING_QUARANTINE, &s.quarantine);
         if (r >= 0)
-                r = pair_make(s.dir, "kept", &s.kept);
+                r = pair_make(s.dir, STAGING_KEPT, &s.kept);
         if (r < 0) {
                 (void) staging_remove(&s);
                 return failure_set_errno(
@@ -163,7 +163,7 @@ static int number_after_existing(Staging *s) {
 
         if (r >= 0)
                 r = dir_foreach(s->kept.fd, find_highest, &highest);
-        atomic_store(&s->n_buried, (unsigned) highest + 1);
+        atomic_store(&s->next_name, (unsigned) highest + 1);
         return r;
 }
 
@@ -182,9 +182,9 @@ int staging_open(const Context *context, const char *id, Staging *ret, Failure *
                 return r;
         r = r == 0 ? -ENOENT : open_work(&s);
         if (r >= 0)
-                r = pair_make(s.dir, "grave", &s.quarantine);
+                r = pair_make(s.dir, STAGING_QUARANTINE, &s.quarantine);
         if (r >= 0)
-                r = pair_make(s.dir, "kept", &s.kept);
+                r = pair_make(s.dir, STAGING_KEPT, &s.kept);
         if (r >= 0)
                 r = number_after_existing(&s);
         if (r < 0)
@@ -217,7 +217,7 @@ int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
         return errno == ENOENT ? 0 : -errno;
 }
 
-static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
+static int move_part_to_kept(Staging *s, int dfd, const char *name, const char *why) {
         char kept[16];
         int r = staging_keep(s, dfd, name, kept);
 
@@ -228,8 +228,8 @@ static int keep_part(Staging *s, int dfd, const char *name, const char *why) {
         return r < 0 ? r : 0;
 }
 
-static int keep_buried(int dfd, const char *name, unsigned char type, void *userdata) {
-        return keep_part(
+static int move_quarantined_to_kept(int dfd, const char *name, unsigned char type, void *userdata) {
+        return move_part_to_kept(
                 userdata, dfd, name, "something was taken out of a directory and may be somebody's");
 }
 
@@ -269,16 +269,16 @@ static int remove_part(int dfd, const char *name, unsigned char type, void *user
         bool is_denied;
         int r = 0;
 
-        if (strcmp(name, "kept") == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
+        if (strcmp(name, STAGING_KEPT) == 0 || strcmp(name, STAGING_SNAPSHOT) == 0)
                 return 0; /* last */
         if (strcmp(name, STAGING_TREE) == 0 && !is_own_tree(s))
-                return keep_part(
+                return move_part_to_kept(
                         s, dfd, name,
                         "a directory was put in the place of the one that was being exchanged");
         if (strcmp(name, STAGING_REPLACED) == 0)
-                return keep_part(s, dfd, name, "something was replaced, and may be somebody's");
-        if (strcmp(name, "grave") == 0 && s->is_published)
-                r = dir_foreach(s->quarantine.fd, keep_buried, s);
+                return move_part_to_kept(s, dfd, name, "something was replaced, and may be somebody's");
+        if (strcmp(name, STAGING_QUARANTINE) == 0 && s->is_published)
+                r = dir_foreach(s->quarantine.fd, move_quarantined_to_kept, s);
         if (r >= 0 && type == DT_DIR)
                 r = remove_directory(s, dfd, name);
         else if (r >= 0 && unlinkat(dfd, name, 0) < 0)
@@ -302,7 +302,7 @@ static int remove_work(Staging *s) {
         /* Without it a later start would take what is there for ours. */
         if (unlinkat(s->dir.fd, STAGING_SNAPSHOT, 0) < 0 && errno != ENOENT)
                 return -errno;
-        if (unlinkat(s->dir.fd, "kept", AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+        if (unlinkat(s->dir.fd, STAGING_KEPT, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
                 return 1;
         return unlinkat(s->base_fd, s->id, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -376,5 +376,5 @@ int staging_foreach(const Context *context, staging_func func, void *userdata, F
 }
 
 void staging_new_name(Staging *s, char ret[static 16]) {
-        (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->n_buried, 1));
+        (void) snprintf(ret, 16, "%u", atomic_fetch_add(&s->next_name, 1));
 }

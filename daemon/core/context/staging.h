@@ -13,6 +13,8 @@
 #define STAGING_SNAPSHOT "snapshot"
 #define STAGING_SNAPSHOT_LAST "snapshot.last" /* of earlier versions: a newer one */
 #define STAGING_REMOVE "remove"
+#define STAGING_QUARANTINE "grave"
+#define STAGING_KEPT "kept"
 #define STAGING_BESIDE "beside"
 #define STAGING_REPLACED "replaced" /* may be somebody's: refresh-aside.h */
 
@@ -25,7 +27,7 @@ typedef struct Staging {
         bool is_published; /* the trees were exchanged: what lies in the quarantine may be somebody's */
         char *tree_handle; /* of the tree that is ours to delete; NULL: any, as long as nothing was exchanged
                             */
-        atomic_uint n_buried;
+        atomic_uint next_name; /* in the quarantine and in kept/ */
 } Staging;
 
 #define STAGING_INIT                                                                                        \

@@ -28,11 +28,11 @@ struct Exchange {
         Staging staging;
         Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */
         ExchangePhase phase;
-        char *name;        /* of the directory, in its parent */
-        char *beside_name; /* OLD_TREE_PREFIX + id */
-        bool is_beside;    /* the old tree stands beside its directory instead of in staging */
-        bool has_standing; /* somebody stands in the directory */
-        bool is_noted;     /* that it may stand there */
+        char *name;         /* of the directory, in its parent */
+        char *beside_name;  /* OLD_TREE_PREFIX + id */
+        bool is_beside;     /* the old tree stands beside its directory instead of in staging */
+        bool has_occupants; /* somebody stands in the directory */
+        bool is_noted;      /* that it may stand there */
         DirectoryPair parent;
         DirectoryPair old, new; /* roots of the two trees */
         int inotify_fd;
@@ -43,7 +43,7 @@ struct Exchange {
                          repeated in the new tree */
         bool has_told_removals; /* that it was */
         bool is_final_look;     /* what the new tree had no place for is tried once more */
-        uint64_t standing_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
+        uint64_t occupied_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
                                  */
         bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
         uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
@@ -161,9 +161,9 @@ int reconcile_all(Exchange *x);    /* every directory, whether an event told of 
 
 /* quarantine.c: taking entries out of trees that others use */
 bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
-/* Moves dfd/name, which was n/as, among the kept and tells. 0 when it is not there any more. */
-int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
-/* Puts a quarantine entry where it came from; keeps it if that place is taken. */
+/* Moves dfd/name, which was n/as, to kept/ and tells. 0 when it is not there any more. */
+int move_to_kept(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
+/* Puts an entry of the quarantine where it came from; moves it to kept/ if that place is taken. */
 int put_back(Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why);
 /* Takes e out of d if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
  * more. */
@@ -171,7 +171,7 @@ int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e);
 /* Takes out of the new directory e what was placed there. The directory itself is removed too if nothing
  * else is in it. */
 int prune_directory(Exchange *x, DirectoryPair around, Entry *e);
-/* Deletes what is left there and in the tree, so provably ours; in the end, anything else is kept. */
+/* Deletes what is left there and in the tree, so provably ours; in the end, anything else moves to kept/. */
 int quarantine_clear(Exchange *x, bool is_final);
 
 /* layer-hold.c: other overlays that have the old tree for a layer */
@@ -204,13 +204,13 @@ void priority_restore(int before);
 /* Waits until nobody stands in the directory at path who is to be waited for. x: what is built for it by
  * now, which follows what happens there meanwhile; NULL nothing. FAILURE_BUSY: nobody has asked for the job,
  * so it is not waited. */
-int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr);
+int exchange_wait_for_occupants(Context *context, const char *path, Exchange *x, Failure *reterr);
 /* 1: somebody is to be waited for, who came since. */
-int stand_check(Exchange *x);
+int exchange_check_occupants(Exchange *x);
 /* Whoever entered between the last look and the exchange stands in the old tree: he cannot be waited for any
  * more, and to exchange back would take away what others have made in the new one since. It is kept for him
  * too. */
-int stand_after(Exchange *x);
+int exchange_note_late_occupants(Exchange *x);
 
 /* swap.c */
 typedef enum Exchanged {

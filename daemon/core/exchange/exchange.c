@@ -162,7 +162,7 @@ static int step_settle(Exchange *x, Failure *reterr) {
 }
 
 static int step_stand(Exchange *x, Failure *reterr) {
-        return stand_wait(x->context, x->tree->path, x, reterr);
+        return exchange_wait_for_occupants(x->context, x->tree->path, x, reterr);
 }
 
 static int step_exchange(Exchange *x, Failure *reterr) {
@@ -313,7 +313,7 @@ int exchange_run(
         WorkResult *ret,
         Exchange **ret_kept,
         Failure *reterr) {
-        int r = stand_wait(context, path, /* x= */ NULL, reterr);
+        int r = exchange_wait_for_occupants(context, path, /* x= */ NULL, reterr);
         unsigned n_stale = 0;
 
         if (r < 0)

@@ -16,7 +16,7 @@ typedef struct Exchange Exchange;
 /* The steps of an exchange, in order; the last one, removing the old tree, is exchange_retire(). */
 typedef struct ExchangeStep {
         const char *name;
-        const char *text;  /* NULL: stand_describe() */
+        const char *text;  /* NULL: standing_describe() */
         const char *doing; /* for context_doing() */
         int (*func)(Exchange *x, Failure *reterr);
 } ExchangeStep;
@@ -24,7 +24,7 @@ typedef struct ExchangeStep {
 extern const ExchangeStep exchange_steps[];
 extern const size_t n_exchange_steps;
 /* What the step "stand" does under a policy. */
-const char *stand_describe(StandingPolicy policy) _pure_;
+const char *standing_describe(StandingPolicy policy) _pure_;
 
 /* Replaces the directory at path (relative to the overlay's root, not the root itself). records: of this
  * overlay, borrowed.

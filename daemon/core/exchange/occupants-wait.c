@@ -210,7 +210,7 @@ static int pause_looking(Exchange *x, int msec) {
         return 0;
 }
 
-int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr) {
+int exchange_wait_for_occupants(Context *context, const char *path, Exchange *x, Failure *reterr) {
         Waiting w = { .start_usec = now_monotonic_usec(), .pause_msec = LOOK_AGAIN_FIRST_MSEC };
         int r = x ? 0 : wait_for_old_tree(context, path, reterr);
 
@@ -223,7 +223,7 @@ int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr)
                                 reterr, r, "cannot find out who stands in '%s/%s'",
                                 context->overlay->mount_point, path);
                 if (x)
-                        x->has_standing = s.n_all > 0;
+                        x->has_occupants = s.n_all > 0;
                 if (s.n == 0)
                         return 0;
                 if (context_is_canceled(context))
@@ -239,7 +239,7 @@ int stand_wait(Context *context, const char *path, Exchange *x, Failure *reterr)
         return r;
 }
 
-const char *stand_describe(StandingPolicy policy) {
+const char *standing_describe(StandingPolicy policy) {
         static const char *const texts[_STANDING_MAX] = {
                 [STANDING_AUTO] =
                         "wait for those who stand there and could change names, keep the old tree of others",
@@ -250,20 +250,20 @@ const char *stand_describe(StandingPolicy policy) {
         return texts[policy];
 }
 
-int stand_check(Exchange *x) {
+int exchange_check_occupants(Exchange *x) {
         Occupants s;
         int r = look(x->context, x->tree->path, x, &s);
 
         if (r < 0)
                 return r;
-        x->has_standing = s.n_all > 0;
+        x->has_occupants = s.n_all > 0;
         return s.n > 0;
 }
 
-int stand_after(Exchange *x) {
+int exchange_note_late_occupants(Exchange *x) {
         Occupants s;
         int r = occupants_find(x->tree->id, NULL, &s);
 
-        x->has_standing |= r >= 0 && s.n_all > 0;
+        x->has_occupants |= r >= 0 && s.n_all > 0;
         return r;
 }

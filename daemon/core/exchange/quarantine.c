@@ -17,7 +17,7 @@ bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
         return e->identity == 0 || e->identity == entry_identity(upper_dfd, name);
 }
 
-int keep(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why) {
+int move_to_kept(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why) {
         _cleanup_free_ char *path = n ? exchange_node_path(x, n, as) : NULL;
         char kept[16];
         int r = staging_keep(&x->staging, dfd, name, kept);
@@ -34,7 +34,7 @@ int put_back(
         Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why) {
         if (renameat2(x->staging.quarantine.fd, quarantine, dfd, name, RENAME_NOREPLACE) >= 0)
                 return 0;
-        return keep(x, x->staging.quarantine.fd, quarantine, n, name, why);
+        return move_to_kept(x, x->staging.quarantine.fd, quarantine, n, name, why);
 }
 
 int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e) {
@@ -124,7 +124,8 @@ static int clear_entry(int dfd, const char *name, unsigned char type, void *user
         if (type != DT_DIR && is_known_inode(c->x, name))
                 return unlinkat(dfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
         return c->is_final
-                ? keep(c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")
+                ? move_to_kept(
+                          c->x, dfd, name, NULL, name, "taken out of the tree, and not known to be ours")
                 : 0;
 }
 

@@ -157,7 +157,7 @@ static bool old_stands(const Exchange *x, const Node *n) {
 }
 
 /* What never found a place in the new tree: nobody stands here any more. */
-static int keep_aside(Exchange *x, Node *n) {
+static int move_aside_to_kept(Exchange *x, Node *n) {
         _cleanup_close_ int fd = node_open(n, x->old.fd);
 
         ENTRY_FOREACH (n, e) {
@@ -166,9 +166,9 @@ static int keep_aside(Exchange *x, Node *n) {
                 if (e->aside == 0)
                         continue;
                 if (fd >= 0)
-                        r =
-                                keep(x, fd, e->name, n, e->name,
-                                     "made or replaced in the old tree, and without a place in the new one");
+                        r = move_to_kept(
+                                x, fd, e->name, n, e->name,
+                                "made or replaced in the old tree, and without a place in the new one");
                 if (r < 0)
                         return r;
                 e->aside = 0;
@@ -189,7 +189,7 @@ static int take_over_late(Exchange *x, Node *n) {
 }
 
 static int remove_directory(Exchange *x, Node *n) {
-        int r = old_stands(x, n) ? keep_aside(x, n) : -ENOENT;
+        int r = old_stands(x, n) ? move_aside_to_kept(x, n) : -ENOENT;
 
         if (r >= 0)
                 r = remove_directory_at(x, n);
@@ -262,7 +262,7 @@ static int remove_tree(Exchange *x) {
         return r < 0 ? r : remove_directories(x);
 }
 
-static int keep_for(Exchange *x, const Occupants *standing) {
+static int keep_for_occupants(Exchange *x, const Occupants *occupants) {
         const char *names[] = { x->beside_name, NULL };
         TimesGuard guard;
         int r = 0;
@@ -273,11 +273,11 @@ static int keep_for(Exchange *x, const Occupants *standing) {
                 r = exchange_move_beside(x);
                 times_guard_end(&guard, names);
         }
-        context_kept(x->context, x->tree->path, x->staging.id, standing->n, standing->who);
+        context_kept(x->context, x->tree->path, x->staging.id, occupants->n, occupants->who);
         return r == -ENOENT ? 0 : r; /* the directory around is gone: it stays in staging */
 }
 
-static int take_back(Exchange *x) {
+static int rename_to_staging(Exchange *x) {
         if (renameat2(x->parent.fd, x->beside_name, x->staging.dir.fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
                 return -errno;
         if (is_handle_at(x->staging.dir.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
@@ -290,7 +290,7 @@ static int take_back(Exchange *x) {
 }
 
 /* From beside its directory back to staging, where nobody comes to it by path. */
-static int leave_beside(Exchange *x) {
+static int move_to_staging(Exchange *x) {
         const char *names[] = { x->beside_name, NULL };
         TimesGuard guard;
         int r;
@@ -298,7 +298,7 @@ static int leave_beside(Exchange *x) {
         if (!x->is_beside)
                 return 0;
         times_guard_begin(&guard, x->parent.fd);
-        r = take_back(x);
+        r = rename_to_staging(x);
         times_guard_end(&guard, names);
         return r;
 }
@@ -321,19 +321,19 @@ static bool has_uncompared(Exchange *x) {
 
 /* Takes over what happened. 1: nobody stands in the tree, and nothing waits. */
 static int look(Exchange *x) {
-        Occupants standing = { 0 };
+        Occupants occupants = { 0 };
         int r = reconcile_events(x);
 
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
-        if (r >= 0 && x->standing_usec != 0 && now_monotonic_usec() - x->standing_usec < LOOK_AGAIN_USEC)
+        if (r >= 0 && x->occupied_usec != 0 && now_monotonic_usec() - x->occupied_usec < LOOK_AGAIN_USEC)
                 return 0; /* every event leads here; what it said is taken over */
-        x->standing_usec = 0;
+        x->occupied_usec = 0;
         if (r >= 0)
-                r = occupants_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &standing);
-        if (r >= 0 && standing.n > 0) {
-                x->standing_usec = now_monotonic_usec();
-                return keep_for(x, &standing);
+                r = occupants_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &occupants);
+        if (r >= 0 && occupants.n > 0) {
+                x->occupied_usec = now_monotonic_usec();
+                return keep_for_occupants(x, &occupants);
         }
         if (r >= 0) {
                 int held = layer_hold_look(x);
@@ -359,11 +359,11 @@ static bool is_root_gone(const Exchange *x) {
 /* 1: it is in staging, and nobody stands in it. */
 static int bring_back(Exchange *x) {
         bool was_beside = x->is_beside;
-        int r = leave_beside(x);
+        int r = move_to_staging(x);
 
         /* Who came by path meanwhile, and what those did last who left while they were looked for. */
         if (r >= 0 && was_beside) {
-                x->standing_usec = 0;
+                x->occupied_usec = 0;
                 r = look(x);
                 if (r <= 0)
                         return r;

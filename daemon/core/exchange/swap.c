@@ -185,7 +185,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
         times_guard_begin(&guard, x->new.fd);
         r = check_mounts_again(x, reterr);
         if (r >= 0)
-                r = stand_check(x);
+                r = exchange_check_occupants(x);
         if (r > 0)
                 r = EXCHANGED_HELD_UP;
         else if (r == 0)
@@ -195,10 +195,10 @@ static int try_exchange(Exchange *x, Failure *reterr) {
                 if (r >= 0)
                         r = reconcile_events(x);
                 if (r >= 0)
-                        r = stand_after(x);
+                        r = exchange_note_late_occupants(x);
         }
         times_guard_end(&guard, no_names);
-        if (r == 0 && x->has_standing)
+        if (r == 0 && x->has_occupants)
                 r = exchange_move_beside(x);
         return r;
 }
@@ -210,7 +210,7 @@ int exchange_now(Exchange *x, Failure *reterr) {
         TimesGuard guard;
 
         times_guard_begin(&guard, x->parent.fd);
-        r = x->has_standing ? note_beside(x) : 0; /* takes its time, which nobody has later */
+        r = x->has_occupants ? note_beside(x) : 0; /* takes its time, which nobody has later */
         while (r == 0 && (r = try_exchange(x, reterr)) == EXCHANGED_NOT_YET) {
                 r = now_monotonic_usec() > give_up ? -EBUSY : settle(x, reterr);
                 if (r < 0)

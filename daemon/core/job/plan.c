@@ -131,7 +131,7 @@ static int plan_unit(Context *context, const char *path, const WorkHooks *hooks,
                 PlanStep s = {
                         .name = exchange_steps[i].name,
                         .path = path,
-                        .text = exchange_steps[i].text ?: stand_describe(context->options.standing),
+                        .text = exchange_steps[i].text ?: standing_describe(context->options.standing),
                         .n_entries = builds ? c.n_entries : 0,
                         .bytes = builds ? c.n_new * bytes_per_entry(context) : 0,
                         .n_inodes = builds ? c.n_new + path_depth(path) + INODES_BESIDE : 0,

@@ -515,9 +515,9 @@ typedef struct OldTrees {
 
 static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *component) {
         const char *point = o->context->overlay->mount_point;
-        Occupants standing;
+        Occupants occupants;
 
-        if (occupants_find(component, NULL, &standing) < 0 || standing.n == 0)
+        if (occupants_find(component, NULL, &occupants) < 0 || occupants.n == 0)
                 return failure_set(
                         o->reterr, FAILURE_BUSY, FAILURE_ERROR_HELD,
                         "what '%s/%s' was before it was finalized is still being removed (or is kept for an "
@@ -527,7 +527,7 @@ static int refuse_old_tree(const OldTrees *o, const Tree *t, const char *compone
                 o->reterr, FAILURE_BUSY, EBUSY,
                 "processes stand in what '%s/%s' was before it was finalized, %u in all: %s; try again when "
                 "they have left it or ended",
-                point, t->path, standing.n, standing.who);
+                point, t->path, occupants.n, occupants.who);
 }
 
 /* Whether this piece of work keeps an old tree that is merged with the same part of the lower. */

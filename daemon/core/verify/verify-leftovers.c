@@ -74,7 +74,7 @@ static bool goes_by_itself(const Verify *v, int base_fd, const char *name) {
         for (size_t i = 0; i < ELEMENTSOF(lasting); i++)
                 if (faccessat(fd, lasting[i], F_OK, AT_SYMLINK_NOFOLLOW) >= 0 || errno != ENOENT)
                         return false;
-        kept_fd = open_dir_beneath(fd, "kept");
+        kept_fd = open_dir_beneath(fd, STAGING_KEPT);
         return kept_fd == -ENOENT || (kept_fd >= 0 && dir_is_empty(kept_fd) > 0);
 }
 
