@@ -20,7 +20,7 @@ OF_XATTRS = ("E2BIG", "ERANGE", "EACCES", "EIO", "ENOSPC")
 OF_COPY_UP = ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EOVERFLOW", "ENAMETOOLONG", "EFBIG", "ETXTBSY",
               "EMLINK", "EXDEV", "EIO", "EREMOTE", "EOPNOTSUPP", "EUCLEAN")
 OF_MAKE = ("ENOSPC", "EDQUOT", "EMLINK", "EACCES", "EIO", "EUCLEAN")
-OF_DRESS = ("EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EIO")
+OF_ATTRIBUTES = ("EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EIO")
 
 
 def odd_name(error):
@@ -107,10 +107,10 @@ def test_the_lower_fails(scene, ops, is_file, errors):
     ("name_to_handle_at", False, ("EOPNOTSUPP", "EOVERFLOW")),
     ("getxattr", True, ("EIO", "EUCLEAN", "EBADMSG")),  # the upper's, when all is done and looked at
     ("mkdirat", False, OF_MAKE),
-    ("fsetxattr", False, OF_DRESS),
-    ("fchown", False, OF_DRESS[:3]),
-    ("fchmod", False, OF_DRESS[:3]),
-    ("futimens", False, OF_DRESS[:2]),
+    ("fsetxattr", False, OF_ATTRIBUTES),
+    ("fchown", False, OF_ATTRIBUTES[:3]),
+    ("fchmod", False, OF_ATTRIBUTES[:3]),
+    ("futimens", False, OF_ATTRIBUTES[:2]),
 ])
 def test_a_call_fails(scene, call, is_file, errors):
     source = build(scene, errors, is_file)
@@ -191,7 +191,7 @@ def test_an_error_of_the_whole_ends_the_job(scene, error, word):
 
 @pytest.mark.parametrize("call", ("utimensat", "setxattr"))
 def test_a_call_of_a_mark_fails(scene, call):
-    errors = OF_DRESS
+    errors = OF_ATTRIBUTES
     source = build(scene, errors, is_file=True)
     overlay = scene.overlay(source)
     daemon = scene.daemon(killer=True, soft=overlay)

@@ -176,7 +176,7 @@ static void test_own(void **state) {
 
 /* While owner, mode and xattrs are being set, the record has the content alone; what a kill left half done
  * is nobody's. */
-static void test_being_dressed(void **state) {
+static void test_attributes_being_set(void **state) {
         Entry *e = finalize_file("a", "text");
         struct stat st;
 
@@ -326,7 +326,7 @@ int main(void) {
                 world_test(test_new_beside_local),
                 world_test(test_changed),
                 world_test(test_own),
-                world_test(test_being_dressed),
+                world_test(test_attributes_being_set),
                 world_test(test_gone_here),
                 world_test(test_other_kind),
                 world_test(test_moved_directory),

@@ -20,7 +20,7 @@
 
 #define IN(call) (1u << (call))
 #define ANY (IN(_CALL_MAX) - 1)
-#define WRITES (IN(CALL_COPY_UP) | IN(CALL_MAKE) | IN(CALL_DRESS) | IN(CALL_DATA))
+#define WRITES (IN(CALL_COPY_UP) | IN(CALL_MAKE) | IN(CALL_SET_ATTRIBUTES) | IN(CALL_DATA))
 
 typedef enum Verdict {
         OF_ENTRY = SCOPE_ENTRY,

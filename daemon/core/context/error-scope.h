@@ -9,11 +9,11 @@
 #include "core/context/context.h"
 
 typedef enum ErrorCall {
-        CALL_READ,    /* open(), stat(), readdir(), getxattr(), name_to_handle_at() */
-        CALL_COPY_UP, /* link(), utimensat() through the overlay: the kernel copies up metadata */
-        CALL_MAKE,    /* mkdir(), mknod(), symlink(), rename(), unlink() */
-        CALL_DRESS,   /* chown(), chmod(), setxattr(), utimensat() on what was made */
-        CALL_DATA,    /* read(), write(), open() for writing: content */
+        CALL_READ,           /* open(), stat(), readdir(), getxattr(), name_to_handle_at() */
+        CALL_COPY_UP,        /* link(), utimensat() through the overlay: the kernel copies up metadata */
+        CALL_MAKE,           /* mkdir(), mknod(), symlink(), rename(), unlink() */
+        CALL_SET_ATTRIBUTES, /* chown(), chmod(), setxattr(), utimensat() on what was made */
+        CALL_DATA,           /* read(), write(), open() for writing: content */
         _CALL_MAX,
 } ErrorCall;
 

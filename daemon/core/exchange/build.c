@@ -18,7 +18,7 @@
 #include "core/upper/meta.h"
 #include "core/upper/redirect-max.h"
 
-#define DRESS_FEW 4
+#define FEW_DIRECTORIES 4
 /* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */
 #define PLACE_TRIES 20
 /* Entries a task links. */
@@ -333,10 +333,10 @@ static int attributes_error(Exchange *x, int r, Node *n) {
         _cleanup_close_ int fd = node_open(n, x->old.fd);
 
         return exchange_error(
-                x, CALL_DRESS, r, n, fd, NULL, "copy owner, mode and attributes of the directory");
+                x, CALL_SET_ATTRIBUTES, r, n, fd, NULL, "copy owner, mode and attributes of the directory");
 }
 
-static void dress_task(Exchange *x, Node *n) {
+static void copy_attributes_task(Exchange *x, Node *n) {
         int r = copy_node_attributes(x, n);
 
         if (r < 0)
@@ -345,7 +345,7 @@ static void dress_task(Exchange *x, Node *n) {
 
 typedef struct AttributesDirty {
         Exchange *x;
-        Node *few[DRESS_FEW];
+        Node *few[FEW_DIRECTORIES];
         size_t n;
 } AttributesDirty;
 
@@ -355,11 +355,11 @@ static int collect_attributes_dirty(Node *n, void *userdata) {
 
         if (!n->is_attributes_dirty && !n->is_times_dirty)
                 return 0;
-        if (u->n < DRESS_FEW) {
+        if (u->n < FEW_DIRECTORIES) {
                 u->few[u->n++] = n;
                 return 0;
         }
-        return exchange_submit(u->x, n, dress_task);
+        return exchange_submit(u->x, n, copy_attributes_task);
 }
 
 int build_copy_attributes(Exchange *x) {
@@ -370,7 +370,7 @@ int build_copy_attributes(Exchange *x) {
                 r = copy_node_attributes(x, u.few[i]);
                 r = r < 0 ? attributes_error(x, r, u.few[i]) : 0;
         }
-        k = u.n < DRESS_FEW ? 0 : batch_wait(&x->batch, JOB_RUNNING);
+        k = u.n < FEW_DIRECTORIES ? 0 : batch_wait(&x->batch, JOB_RUNNING);
         return k == RESULT_HUNG || r >= 0 ? k : r;
 }
 

@@ -69,7 +69,7 @@ static int take_away(Sides *s, Entry *e) {
         return 0;
 }
 
-/* Whoever was to dress it may not have found it where it was. */
+/* Whoever was to copy its attributes may not have found it where it was. */
 static int mark_attributes_dirty(Node *n, void *userdata) {
         n->is_attributes_dirty = true;
         return 0;

@@ -89,7 +89,7 @@ typedef int (*visit_func)(Local *l, DirectoryPair d, const char *name);
 
 /* What one entry says keeps no other from its turn. -EINVAL: the kernel has no such marks at all. */
 static int leave_failed(Local *l, int r) {
-        if (r == -EINVAL || error_scope(l->context, CALL_DRESS, r) != SCOPE_ENTRY)
+        if (r == -EINVAL || error_scope(l->context, CALL_SET_ATTRIBUTES, r) != SCOPE_ENTRY)
                 return r;
         l->n_failed++;
         return 1;

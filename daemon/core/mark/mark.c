@@ -173,7 +173,7 @@ static int write_directory(const Mark *m, MarkDirectory *d, unsigned *ret_n) {
                 *ret_n += r > 0;
         }
         return r < 0 ? mark_error(
-                               m, CALL_DRESS, r, d, d->upper_fd, failed,
+                               m, CALL_SET_ATTRIBUTES, r, d, d->upper_fd, failed,
                                "write the redirect (trusted.overlay.redirect) of")
                      : 0;
 }
@@ -184,7 +184,7 @@ static int write_moved(Mark *m, MarkDirectory *d, const char *name) {
         d->needs_another_round |= r > 0;
         if (r < 0)
                 r = mark_error(
-                        m, CALL_DRESS, r, d, d->upper_fd, name,
+                        m, CALL_SET_ATTRIBUTES, r, d, d->upper_fd, name,
                         "write the redirect (trusted.overlay.redirect) of");
         return r < 0 && !d->blocked ? r : 0;
 }
@@ -283,7 +283,7 @@ static int write_opaque(Mark *m, Failure *reterr) {
 
                 if (r < 0)
                         r = mark_error(
-                                m, CALL_DRESS, r, d, d->upper_fd, NULL,
+                                m, CALL_SET_ATTRIBUTES, r, d, d->upper_fd, NULL,
                                 "write the mark (trusted.overlay.opaque) of");
                 if (r < 0 && !d->blocked)
                         return failure_set_errno(

@@ -168,7 +168,8 @@ bool tree_is_known(const Tree *t, const char *handle);
 void tree_drop_detached(Tree *t, Node *n);
 /* Puts a node (detached or not) under another parent as name. -EEXIST, unless what stood there is gone. */
 int node_attach(Node *n, Node *parent, const char *name);
-/* Deferred nodes are to be compared again. Returns whether any node is to be compared or dressed. */
+/* Deferred nodes are to be compared again. Returns whether any node is to be compared, or has
+ * attributes to be copied. */
 bool tree_resume_deferred(Tree *t);
 /* Every attached node, parents before children; stops at a negative return. */
 typedef int (*node_func)(Node *n, void *userdata);

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from .env import enter_namespace, run
-from .twins import ADDED, DRESSES, Twins
+from .twins import ADDED, ATTRIBUTES, Twins
 from .uppers import UPPERS, Upper
 
 DIRECTORIES = ["d", "e", "f"]
@@ -51,7 +51,7 @@ operation = st.one_of(
 
 @st.composite
 def layer(draw, is_lowest):
-    """path -> (kind, dress), without a file on the way to another path."""
+    """path -> (kind, attribute), without a file on the way to another path."""
     kinds = ["file"] * 4 + ["empty", "link", "fifo", "directory", "directory"]
     kinds += ["hard"] if draw(st.integers(0, 4)) == 0 else []
     kinds += [] if is_lowest else ["whiteout", "opaque"]
@@ -59,7 +59,7 @@ def layer(draw, is_lowest):
     for directory in draw(st.lists(paths, min_size=1, max_size=4)):
         for name in draw(st.lists(names, max_size=4)):
             kind = draw(st.sampled_from(kinds))
-            entries[os.path.join(directory, name)] = (kind, draw(st.sampled_from(list(DRESSES))))
+            entries[os.path.join(directory, name)] = (kind, draw(st.sampled_from(list(ATTRIBUTES))))
     return {p: e for p, e in entries.items() if not is_covered(p, entries)}
 
 

@@ -30,8 +30,8 @@ def acl(*named):
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
 
 
-# What an entry of a lower layer looks like beyond its content.
-DRESSES = {
+# What an entry of a lower layer has beyond its content.
+ATTRIBUTES = {
     "plain": lambda path: None,
     "mode": lambda path: os.path.islink(path) or os.chmod(path, 0o2751),
     "owner": lambda path: os.chown(path, 1234, 5678, follow_symlinks=False),
@@ -43,7 +43,7 @@ DRESSES = {
 
 
 def build(top, layer, n):
-    """A lower layer. layer: path -> (kind, dress)."""
+    """A lower layer. layer: path -> (kind, attribute)."""
     first = None
     for path, (kind, _) in layer.items():
         full = os.path.join(top, path)
@@ -62,9 +62,9 @@ def build(top, layer, n):
             first = first or full
             with open(full, "w", encoding="utf-8") as f:
                 f.write("" if kind == "empty" else f"{n}:{path}" * 9)
-    for path, (kind, dress) in layer.items():
+    for path, (kind, attribute) in layer.items():
         if kind != "whiteout":
-            DRESSES[dress](os.path.join(top, path))
+            ATTRIBUTES[attribute](os.path.join(top, path))
     for directory, dirs, files in os.walk(top, topdown=False):
         for name in dirs + files:
             os.utime(os.path.join(directory, name), (OLD + n, OLD + n), follow_symlinks=False)
