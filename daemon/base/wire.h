@@ -63,7 +63,7 @@
 #define WIRE_ASKED "ASKED" /* 1: somebody asked for the job: the overlay is in use while it lasts */
 #define WIRE_HOT_WINDOW "HOT_WINDOW" /* microseconds */
 #define WIRE_VARIABLES "VARIABLES"   /* patterns of names, separated by blanks */
-#define WIRE_REPAIR "REPAIR"         /* 1: verify mends what it can */
+#define WIRE_REPAIR "REPAIR"         /* 1: verify repairs what it can */
 #define WIRE_RESET "RESET"           /* 1: an unfinalize with OFFLINE drops copies, too */
 #define WIRE_REFRESH_BYTES                                                                                  \
         "REFRESH_BYTES" /* a refresh that nobody asked for copies data of files up to this size; absent:    \
@@ -94,7 +94,7 @@ typedef enum WireKind {
         WIRE_WATCH,    /* of a source of heat: state = WatchState, entries_total = directories known,
                         * entries_done = watches, errors = directories left out, text = why, "" if all is told
                         */
-        WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if mended */
+        WIRE_PROBLEM,  /* name = kind, path, text = consequence, lower_path = cure, state = 1 if repaired */
         _WIRE_KIND_MAX,
 } WireKind;
 

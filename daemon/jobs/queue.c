@@ -186,7 +186,7 @@ static bool job_is_ready(const Job *j) {
 }
 
 /* What is asked for later is to win: an undo must not be followed by the finalize that was put off before
- * it. Who only asks, or mends what holds the other one up, is let through. */
+ * it. Who only asks, or repairs what holds the other one up, is let through. */
 static bool job_keeps_order(const Job *j) {
         return !j->is_automatic && !j->options.is_dry_run &&
                 (j->type == JOB_FINALIZE || j->type == JOB_UNFINALIZE || j->type == JOB_REFRESH ||

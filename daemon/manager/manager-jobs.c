@@ -54,7 +54,7 @@ static Job *find_unfinished(const Manager *m, const Managed *o, bool spare_remou
         return NULL;
 }
 
-/* A remount may mend what an overlay is refused for, as long as there is one. */
+/* A remount may repair what an overlay is refused for, as long as there is one. */
 void manager_fail_jobs(Managed *o, FailureKind kind, const char *reason) {
         Manager *m = o->userdata;
         bool spare_remounts = kind != FAILURE_NOT_MANAGED && o->overlay && o->state == MANAGED_REFUSED;

@@ -16,7 +16,7 @@
 #define STUCK_MAX 4 /* hanging workers of one overlay before no more are sent after them */
 #define SURVEY_PATIENCE_USEC (60 * USEC_PER_SEC) /* then it is told that it takes long */
 #define RETRY_FIRST_USEC (5 * USEC_PER_SEC)
-#define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* who mends a precondition should not wait for long */
+#define RETRY_LAST_USEC (60 * USEC_PER_SEC) /* who meets a precondition should not wait for long */
 
 static const char *const state_names[_MANAGED_STATE_MAX] = { "absent", "starting", "active", "refused" };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The list of checks, in the order in which a person mends things, and those that look at options and
+/* The list of checks, in the order in which a person repairs things, and those that look at options and
  * settings only. Nothing is changed. The advice for options that are missing is a mount command, because an
  * overlay cannot be given other options while it is mounted. */
 #include "core/check/check.h"
@@ -229,7 +229,7 @@ static int check_inotify(const CheckContext *c, Check *f) {
         return check_say(f, CHECK_OK, "inotify has room");
 }
 
-/* In the order in which a person mends things: what rules the mount out comes first. */
+/* In the order in which a person repairs things: what rules the mount out comes first. */
 static const struct {
         const char *id;
         check_func func;

@@ -29,7 +29,7 @@ bool kernel_mounts_beneath(void) {
                 errno == EBADF;
 }
 
-/* Those of finalizing that are also ours; the others may be what the swap is to mend. */
+/* Those of finalizing that are also ours; the others may be what the swap is to repair. */
 static int check_findings(const Overlay *o, Failure *reterr) {
         static const char *const ids[] = { "upper", "upper-path", "work-path", "second-overlay",
                                            "user-namespace" };

@@ -11,9 +11,10 @@
 #include "base/str.h"
 #include "core/verify/verify-internal.h"
 
+/* Tells of a problem. repair, which may be NULL, is called first when repairs are wanted. */
 static int
-found(const VerifyEntry *x, ProblemKind kind, repair_func mend, const char *value, const char *detail) {
-        bool is_repaired = x->v->want_repair && mend && mend(x, value) > 0;
+found(const VerifyEntry *x, ProblemKind kind, repair_func repair, const char *value, const char *detail) {
+        bool is_repaired = x->v->want_repair && repair && repair(x, value) > 0;
 
         return verify_found(x->v, kind, x->path, detail, is_repaired);
 }

@@ -17,8 +17,6 @@ typedef struct VerifyDirectory {
         bool needs_impure;
 } VerifyDirectory;
 
-/* Tells of a problem; mend (may be NULL) is called first when repairs are wanted: 1 it is mended, 0 it
- * cannot be, negative errno it failed. */
 typedef struct VerifyEntry {
         Verify *v;
         const VerifyDirectory *dir;
@@ -28,6 +26,7 @@ typedef struct VerifyEntry {
         char *origin; /* xattr, NULL none */
         ssize_t origin_size;
 } VerifyEntry;
+/* 1: it is repaired, 0: it cannot be, negative errno: it failed. */
 typedef int (*repair_func)(const VerifyEntry *x, const char *value);
 
 int verify_found(Verify *v, ProblemKind kind, const char *path, const char *detail, bool is_repaired);
