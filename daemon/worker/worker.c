@@ -172,7 +172,7 @@ static void send_result(Worker *w, int r, const Failure *f) {
 static void drain_all(Worker *w) {
         Drain **d = &w->remounted.drain;
 
-        while (*d || drain_take_up(&w->context, d) > 0) {
+        while (*d || drain_adopt(&w->context, d) > 0) {
                 int r = drain_wait(&w->context, *d, on_draining, w);
 
                 *d = drain_free(*d);

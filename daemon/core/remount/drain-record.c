@@ -184,68 +184,68 @@ static int parse(const char *text, Drain *d) {
         return d->work ? 0 : -ENOMEM;
 }
 
-typedef struct TakeUp {
+typedef struct Adoption {
         const Context *context;
         char boot[BOOT_ID_LENGTH + 1];
         MountTable table;
         Drain *found;
-} TakeUp;
+} Adoption;
 
 /* 1: d is alive. */
-static int apply_addition(const TakeUp *u, const char *name, Drain *d) {
+static int adopt(const Adoption *a, const char *name, Drain *d) {
         uint64_t id = strtoull(name + BOOT_ID_LENGTH + 1, NULL, 10);
         _cleanup_free_ char *text = NULL;
         size_t size;
         int r;
 
-        if (strncmp(name, u->boot, BOOT_ID_LENGTH) != 0 || id == 0)
+        if (strncmp(name, a->boot, BOOT_ID_LENGTH) != 0 || id == 0)
                 return 0;
-        r = file_read(u->context->drains_fd, name, RECORD_MAX, &text, &size);
+        r = file_read(a->context->drains_fd, name, RECORD_MAX, &text, &size);
         if (r >= 0)
                 r = parse(text, d);
         if (r < 0)
                 return r;
         /* A swap was killed before it changed anything, or the id is another mount's by now. */
-        return mount_table_find(&u->table, d->mount_id) ? 0 : hunt(d, id);
+        return mount_table_find(&a->table, d->mount_id) ? 0 : hunt(d, id);
 }
 
 static int visit_record(int dfd, const char *name, unsigned char type, void *userdata) {
         _cleanup_(drain_freep) Drain *d = drain_new();
-        TakeUp *u = userdata;
+        Adoption *a = userdata;
         int r;
 
         if (!d)
                 return -ENOMEM;
-        d->record_fd = strlen(name) > BOOT_ID_LENGTH ? lock_record(u->context, name, 0) : -EBADF;
+        d->record_fd = strlen(name) > BOOT_ID_LENGTH ? lock_record(a->context, name, 0) : -EBADF;
         if (d->record_fd < 0) /* -EWOULDBLOCK: it has its worker */
                 return 0;
         d->name = strdup(name);
-        r = d->name ? apply_addition(u, name, d) : -ENOMEM;
+        r = d->name ? adopt(a, name, d) : -ENOMEM;
         if (r > 0) {
-                u->found = TAKE_PTR(d);
+                a->found = TAKE_PTR(d);
                 return -EALREADY;
         }
         if (r == 0 || r == -EINVAL)
-                drain_forget(u->context, d);
+                drain_forget(a->context, d);
         return 0;
 }
 
-int drain_take_up(const Context *context, Drain **ret) {
-        TakeUp u = { .context = context };
+int drain_adopt(const Context *context, Drain **ret) {
+        Adoption a = { .context = context };
         int r;
 
         if (context->drains_fd < 0)
                 return 0;
-        r = read_boot_id(u.boot);
+        r = read_boot_id(a.boot);
         if (r >= 0)
-                r = mount_table_read(MOUNTINFO, &u.table);
+                r = mount_table_read(MOUNTINFO, &a.table);
         if (r >= 0)
-                r = dir_foreach(context->drains_fd, visit_record, &u);
-        mount_table_done(&u.table);
+                r = dir_foreach(context->drains_fd, visit_record, &a);
+        mount_table_done(&a.table);
         if (r < 0 && r != -EALREADY)
                 return r;
-        *ret = u.found;
-        return u.found ? 1 : 0;
+        *ret = a.found;
+        return a.found ? 1 : 0;
 }
 
 Drain *drain_new(void) {

@@ -55,7 +55,7 @@ Drain *drain_free(Drain *d);
 DEFINE_CLEANUP(Drain *, drain_free);
 /* The next old superblock of an earlier worker, that nobody waits for any more: 1, or 0. What is known of
  * those that are gone is removed. Blocks on /proc, and on the old superblock. */
-int drain_take_up(const Context *context, Drain **ret);
+int drain_adopt(const Context *context, Drain **ret);
 /* Told when it changes: processes that hold the old superblock, and whether it is read-only by now. 0
  * processes: the end. */
 typedef void (*drain_func)(
