@@ -168,7 +168,7 @@ def test_nothing_of_ours_is_use(scene):
     overlay = scene.overlay(scene.lower(build(scene, ["p/a/b", "p/c", "p/stood-in"])))
     daemon = scene.daemon(soft=(overlay, {**ANY_IS_HOT, "Finalize": {"Automatic": "no"}}))
     watched(daemon)
-    stander = Shell(overlay / "p/stood-in")
+    occupant = Shell(overlay / "p/stood-in")
     try:
         for commands in ((("status",), ("status", "soft"), ("status", overlay / "p/a"), ("is-finalized", overlay / "p/c"),
                           ("check", "soft"), ("blockers", "soft"), ("finalize", "--dry-run", overlay / "p")),
@@ -181,7 +181,7 @@ def test_nothing_of_ours_is_use(scene):
             settle(daemon, overlay)
             assert set(hot(daemon, overlay)) == {LAST}, commands
     finally:
-        stander.close()
+        occupant.close()
     wait_for(lambda: daemon.kept() == 0, "the old tree to go")
     daemon.restart()  # a survey, a comparison, another watcher
     watched(daemon)

@@ -317,7 +317,7 @@ def test_names_as_data(scene, overlay, daemon):
     assert_same(before, snapshot(overlay / D))
 
 
-def test_a_stander_cannot_keep_a_directory_from_root(scene, overlay, daemon):
+def test_an_occupant_cannot_keep_a_directory_from_root(scene, overlay, daemon):
     """Who stands in an old tree for ever keeps no job from its end, and no name from its owner."""
     alice = scene.keep(Shell(overlay / HOME, ALICE))
     daemon.ctl("finalize", "--standing=keep", overlay / D).ok()

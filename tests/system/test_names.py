@@ -100,7 +100,7 @@ def test_every_verb(scene, overlay, daemon, at):
     wait_for(lambda: daemon.ctl("pause") and daemon.ctl("resume") and monitor.signals(), "the monitor")
     assert set(map(decode, strings(verbs("finalize", "--dry-run", *at), "path"))) >= at
     assert set(map(decode, strings(verbs("finalize", *at), "path"))) == at
-    standing = scene.keep(Standing(min(at)))
+    occupant = scene.keep(Occupant(min(at)))
 
     assert set(map(decode, strings(verbs("directories"), "path"))) == at
     found = {decode(d["path"]): d for d in verbs("status", *at)["directories"]}
@@ -111,7 +111,7 @@ def test_every_verb(scene, overlay, daemon, at):
     overlay_found, = verbs("status", "soft")["overlays"]
     assert decode(overlay_found["lower_dirs"][0]) == os.fsencode(overlay.lowers[0])
     assert min(at) in set(map(decode, strings(verbs("blockers"), "path")))
-    standing.close()  # or it would be waited for
+    occupant.close()  # or it would be waited for
     expected = {os.path.join(os.fsencode(overlay.point), path) for path in break_it(overlay)}
     assert expected <= set(map(decode, strings(verbs("verify"), "path")))
     for verb in ("status", "list", "jobs", "check", "metrics", "version", "help", "log-level", "reload", "pause", "resume"):
@@ -144,7 +144,7 @@ class Monitor:
         end(self.process)
 
 
-class Standing:
+class Occupant:
     """A process in a directory."""
 
     def __init__(self, path):

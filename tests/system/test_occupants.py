@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processes stand in a tree and work there by relative names, at random against a model, as shells, editors, build tools, package
 managers and git do; the tree is finalized, refreshed and unfinalized meanwhile. Nothing is lost, nothing comes back, nothing is set
-aside (ovltest/occupants.py). OVLFIND_STANDER_ROUNDS sets how many rounds are run, OVLFIND_STANDER_SEED which ones."""
+aside (ovltest/occupants.py). OVLFIND_OCCUPANT_ROUNDS sets how many rounds are run, OVLFIND_OCCUPANT_SEED which ones."""
 
 import io
 import json
@@ -19,12 +19,12 @@ from ovltest import Scene, run
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
 from ovltest.oldtree import STAGING, kept_files, old_trees
-from ovltest.occupant import Stander, first_difference
+from ovltest.occupant import Occupant, first_difference
 from ovltest.occupants import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
 from ovltest.tree import write
 
-ROUNDS = int(os.environ.get("OVLFIND_STANDER_ROUNDS", "40"))
-SEED = int(os.environ.get("OVLFIND_STANDER_SEED", "1"))
+ROUNDS = int(os.environ.get("OVLFIND_OCCUPANT_ROUNDS", "40"))
+SEED = int(os.environ.get("OVLFIND_OCCUPANT_SEED", "1"))
 UPPERS = ("ext4-256", "xfs", "btrfs", "tmpfs")
 PER_SEED = 30  # rounds; then all is made anew
 TOP = "p/t"
@@ -50,12 +50,12 @@ class Rounds:
 
     def fail(self, *wrong):
         story = [line for p in (*self.writers, self.reader) for line in p.story()]
-        pytest.fail("\n".join((f"OVLFIND_STANDER_SEED={self.seed}, round {self.round}: {self.what}", *map(str, wrong), *story)),
+        pytest.fail("\n".join((f"OVLFIND_OCCUPANT_SEED={self.seed}, round {self.round}: {self.what}", *map(str, wrong), *story)),
                     pytrace=False)
 
     def check(self, when):
         """By path."""
-        seen = Stander().see(self.top, "")
+        seen = Occupant().see(self.top, "")
         for path in (self.coming.keys() - self.model.keys()) & flat(seen).keys():
             self.model[path] = self.coming[path]
         if seen != (expected := self.model.tree()):
@@ -148,7 +148,7 @@ class Rounds:
         if "stays until" not in log and "in the old tree that stands beside it" not in log:  # the latter alone: they left at once
             self.check("when all have left")
             return
-        if wrong := old_tree.check(flat(Stander().see(self.top, "")))[0]:
+        if wrong := old_tree.check(flat(Occupant().see(self.top, "")))[0]:
             self.fail("they came at the last moment:", *wrong)
         self.model = Model.of(self.top)
 
@@ -224,7 +224,7 @@ class KeepRounds(Rounds):
     is_nothing_set_aside = False
 
     def seen(self):
-        return flat(Stander().see(self.top, ""))
+        return flat(Occupant().see(self.top, ""))
 
     def check_rule(self, old_tree, when, timeout=0):
         """Returns contents of files without a place."""

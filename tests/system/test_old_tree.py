@@ -18,7 +18,7 @@ from ovltest.daemon import wait_for
 from ovltest.env import alive, end, spawn
 from ovltest.holders import Shell
 from ovltest.oldtree import (ALICE, BOB, KEEP, STAGING, D, P, arrives, await_gone, await_kept, await_removed, content,
-                             kept_files, leave, make_source, old_trees, stander)
+                             kept_files, leave, make_source, occupant, old_trees)
 from ovltest.tree import write
 
 RENAME_EXCHANGE = 2
@@ -38,7 +38,7 @@ def daemon(scene, overlay):
 
 @pytest.fixture
 def stand(scene, overlay, daemon):
-    return stander(scene, overlay, daemon)
+    return occupant(scene, overlay, daemon)
 
 
 # A shell works on
@@ -319,7 +319,7 @@ def test_attributes_set_by_path_stay(overlay, daemon, stand):
     assert mode_and_owner(os.path.join(alice, "f"))[1] == 0
 
 
-def test_a_stander_takes_over_nobodys_directory(scene, overlay, daemon, stand):
+def test_an_occupant_takes_over_nobodys_directory(scene, overlay, daemon, stand):
     """In a sticky directory: the same name made by another user by path."""
     tmp = overlay / f"{D}/tmp"
     alice = stand(f"{D}/tmp", ALICE)

@@ -11,8 +11,8 @@ import pytest
 from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
-from ovltest.oldtree import (KEEP, D, arrives, await_gone, await_removed, content, kept_files, leave, make_source, old_trees,
-                             stander, traces)
+from ovltest.oldtree import (KEEP, D, arrives, await_gone, await_removed, content, kept_files, leave, make_source, occupant,
+                             old_trees, traces)
 from ovltest.tree import write
 
 
@@ -28,7 +28,7 @@ def daemon(scene, overlay):
 
 @pytest.fixture
 def stand(scene, overlay, daemon):
-    return stander(scene, overlay, daemon)
+    return occupant(scene, overlay, daemon)
 
 
 def rule_holds(scene, overlay, daemon, shell, directory, expected):

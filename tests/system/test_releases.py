@@ -84,7 +84,7 @@ class Life:
         for n in batch:
             use(self.overlay, n, fixed=n % 2)
 
-    def bury(self, batch):
+    def remove(self, batch):
         for n in batch:
             shutil.rmtree(os.path.join(self.source, f"prog/release{n}"))
         if self.rng.random() < 0.3:
@@ -109,8 +109,8 @@ def test_releases(scene):
     for i, batch in enumerate(batches):
         life.live(batch)
         if i > 0:
-            life.bury(batches[i - 1])
-    life.bury(batches[-1])
+            life.remove(batches[i - 1])
+    life.remove(batches[-1])
     wait_for(lambda: life.daemon.kept() == 0, "old trees to go")
     wait_for(lambda: left(life.overlay.upper.upper) == ["prog"], "staging to go")
     assert life.daemon.ctl("verify", "soft", "--json=short").ok().json == {"problems": []}

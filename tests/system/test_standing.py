@@ -35,7 +35,7 @@ def source(scene):
     return top
 
 
-class Stander:
+class Occupant:
     """A shell that stands in a directory, as whoever the words before it make of it."""
 
     def __init__(self, directory, *become):
@@ -101,18 +101,18 @@ def waits(daemon, job, *processes):
 def test_whoever_can_change_names_is_waited_for(scene, overlay, daemon, who):
     become, prepare = PEOPLE[who]
     prepare(overlay / D)
-    stander = scene.keep(Stander(overlay / f"{D}/sub", *become))
-    can = stander.can_change_names()
+    occupant = scene.keep(Occupant(overlay / f"{D}/sub", *become))
+    can = occupant.can_change_names()
     before = snapshot(overlay / D)
     job = daemon.finalize(overlay / D)
     if not can:
         assert daemon.wait_job(job)["State"] == "done"
         await_kept(daemon)
-        assert stander.do("cat ../file && ls ../other") and not stander.can_change_names()
+        assert occupant.do("cat ../file && ls ../other") and not occupant.can_change_names()
     else:
-        waits(daemon, job, stander.process)
-        assert stander.do("pwd -P").strip() == overlay / f"{D}/sub"
-    stander.close()
+        waits(daemon, job, occupant.process)
+        assert occupant.do("pwd -P").strip() == overlay / f"{D}/sub"
+    occupant.close()
     assert daemon.wait_job(job)["State"] == "done"
     await_gone(overlay, daemon)
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
@@ -144,7 +144,7 @@ def test_for_one_job(scene, overlay, configured, asked, verb):
     daemon = scene.daemon(soft=(overlay, {"Finalize": {"Standing": configured}}))
     if verb == "Unfinalize":
         daemon.ctl("finalize", overlay / D).ok()
-    root, user = (scene.keep(Stander(overlay / D, *become)) for become in ((), as_user()))
+    root, user = (scene.keep(Occupant(overlay / D, *become)) for become in ((), as_user()))
     job = getattr(daemon.manager(), verb)(overlay / D, dbus.Dictionary({"standing": asked} if asked else {}, signature="sv"))
     mode = asked or configured
     if mode != "keep":
@@ -220,7 +220,7 @@ ELSEWHERE = """mount --bind "$1" "$2" && umount "$1" && mount -o remount,bind,$3
 def test_in_another_mount_namespace(scene, overlay, daemon, mode, become, is_waited_for):
     """Where the overlay is mounted at another place."""
     at = scene.subdir("elsewhere")
-    shell = scene.keep(Stander("/", "unshare", "-m", "--propagation=private", "sh", "-c", ELSEWHERE, "sh", overlay.point, at,
+    shell = scene.keep(Occupant("/", "unshare", "-m", "--propagation=private", "sh", "-c", ELSEWHERE, "sh", overlay.point, at,
                                mode, *become))
     assert shell.do("pwd -P").strip() == f"{at}/p/d/sub"
     job = daemon.finalize(overlay / D)

@@ -10,7 +10,7 @@ import stat
 import time
 
 
-class Stander:
+class Occupant:
     def __init__(self):
         self.fd = None  # else the working directory
         self.read = b""
@@ -123,13 +123,13 @@ def first_difference(path, seen, expected):
 
 
 def main():
-    stander = Stander()
+    occupant = Occupant()
     os.chdir("/")
-    for line in iter(stander.line, b""):
+    for line in iter(occupant.line, b""):
         wrong = []
         for number, (kind, *args) in enumerate(json.loads(line)):
             try:
-                getattr(stander, kind)(*args)
+                getattr(occupant, kind)(*args)
             except (OSError, ValueError) as e:
                 wrong.append(f"operation {number}, {kind} {args if len(str(args)) < 200 else ''}: {e}")
         print(json.dumps(wrong), flush=True)

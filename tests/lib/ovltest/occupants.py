@@ -65,7 +65,7 @@ class Model(dict):
         return model
 
     def tree(self, place="", prefix=""):
-        """As a stander sees it."""
+        """As an occupant sees it."""
         top, result = place + "/" if place else "", {}
         for path, entry in sorted(self.items()):
             if path.startswith(top + prefix):
@@ -150,7 +150,7 @@ def shown(entry):
 
 
 def flat(tree, top=""):
-    """Of what a stander sees: path -> content, [target], or {} for a directory."""
+    """Of what an occupant sees: path -> content, [target], or {} for a directory."""
     result = {}
     for name, entry in tree.items():
         result[top + name] = {} if isinstance(entry, dict) else entry
@@ -160,7 +160,7 @@ def flat(tree, top=""):
 
 
 class Script:
-    """Operations of one stander, as programs do them. What is chosen is done to the model at once."""
+    """Operations of one occupant, as programs do them. What is chosen is done to the model at once."""
 
     def __init__(self, model, letter, place, dice, old_tree=None):
         self.model, self.letter, self.place, self.dice, self.old_tree = model, letter, place, dice, old_tree
@@ -363,7 +363,7 @@ class Script:
 
 
 class Process:
-    """A stander. uid: as that user."""
+    """An occupant. uid: as that user."""
 
     def __init__(self, letter, uid=None):
         become = () if uid is None else ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
@@ -381,7 +381,7 @@ class Process:
     def finish(self):
         """Returns what went wrong."""
         line = self.process.stdout.readline()
-        assert line, f"stander {self.letter} is gone"
+        assert line, f"occupant {self.letter} is gone"
         self.done, self.asked = self.done + self.asked, []
         return [f"{self.letter}: {w}" for w in json.loads(line)]
 

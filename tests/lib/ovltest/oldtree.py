@@ -98,7 +98,7 @@ def make_source(scene):
     return top
 
 
-def stander(scene, overlay, daemon):
+def occupant(scene, overlay, daemon):
     """stand(directory, uid): a shell that stands there, through a finalize of D."""
     def stand(directory=D, uid=None, verb="finalize"):
         shell = scene.keep(Shell(overlay / directory, uid))
