@@ -17,7 +17,7 @@ typedef struct Family {
         const char *type;
         const char *help;
         const char *counter; /* the key of the overlay's counters it is; NULL if made here */
-        const char *label;   /* what it has beside "overlay" */
+        const char *label;   /* what it has besides "overlay" */
         const char *value;   /* of that label, for a counter */
 } Family;
 

@@ -94,7 +94,7 @@ static int append_misses(sd_bus_message *reply, const Manager *m, const Managed 
                 bus_per_minute(e->save_rate));
 }
 
-/* Beside what ListDirectories() says of a directory. */
+/* Besides what ListDirectories() says of a directory. */
 static int append_hot(sd_bus_message *reply, const Manager *m, const Managed *o, const HeatEntry *e) {
         DirectoryInfo info = { .path = e->path, .reason = "", .scheme = "", .lower_path = "" };
         int r;

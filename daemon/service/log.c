@@ -77,13 +77,13 @@ LogTarget log_get_target(void) {
         return target;
 }
 
-typedef struct Entry {
+typedef struct LogEntry {
         struct iovec iov[FIELDS_MAX];
         int n;
-} Entry;
+} LogEntry;
 
-static void entry_add(Entry *e, const char *format, ...) _printf_(2, 3);
-static void entry_add(Entry *e, const char *format, ...) {
+static void entry_add(LogEntry *e, const char *format, ...) _printf_(2, 3);
+static void entry_add(LogEntry *e, const char *format, ...) {
         va_list ap;
         char *text;
 
@@ -94,7 +94,7 @@ static void entry_add(Entry *e, const char *format, ...) {
                 e->iov[e->n++] = (struct iovec){ text, strlen(text) };
 }
 
-static void entry_add_fields(Entry *e, const LogFields *f) {
+static void entry_add_fields(LogEntry *e, const LogFields *f) {
         if (f->message_id)
                 entry_add(e, "MESSAGE_ID=%s", f->message_id);
         if (f->overlay)
@@ -115,14 +115,14 @@ static void entry_add_fields(Entry *e, const LogFields *f) {
                 entry_add(e, "ERRNO=%i", f->error);
 }
 
-static void entry_done(Entry *e) {
+static void entry_done(LogEntry *e) {
         for (int i = 0; i < e->n; i++)
                 free(e->iov[i].iov_base);
 }
 
 static int log_to_journal(
         int level, const LogFields *f, const char *file, int line, const char *func, const char *message) {
-        _cleanup_(entry_done) Entry e = { 0 };
+        _cleanup_(entry_done) LogEntry e = { 0 };
 
         entry_add(&e, "MESSAGE=%s", message);
         entry_add(&e, "PRIORITY=%i", level);

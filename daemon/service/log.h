@@ -16,7 +16,7 @@ typedef enum LogTarget {
         _LOG_TARGET_INVALID = -EINVAL,
 } LogTarget;
 
-/* What an entry says beside its text; members that are NULL or 0 are left out. All borrowed. */
+/* What an entry says besides its text; members that are NULL or 0 are left out. All borrowed. */
 typedef struct LogFields {
         const char *message_id; /* messages.h */
         const char *overlay;    /* name */

@@ -267,7 +267,7 @@ static int open_directory(const char *path) {
         return path ? mount_clone_open(path, O_RDONLY) : -ENODATA;
 }
 
-static void context_done(CheckContext *c) {
+static void check_context_done(CheckContext *c) {
         mount_table_done(&c->table);
         (void) fd_close(c->root_fd);
         (void) fd_close(c->upper_fd);
@@ -275,7 +275,7 @@ static void context_done(CheckContext *c) {
         free(c->second);
 }
 
-static int context_init(CheckContext *c) {
+static int check_context_init(CheckContext *c) {
         _cleanup_free_ char *path = path_join(c->proc, "self/mountinfo");
         int r;
 
@@ -308,7 +308,7 @@ static int run_checks(const CheckContext *c, CheckList *l) {
  * Every check says one thing; a failed one does not keep the others from being run. Returns 0, -ENOMEM, or
  * what reading the mount tables says. Blocking: on the upper file system, the overlay's root and /proc. */
 int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList *ret) {
-        _cleanup_(context_done) CheckContext c = {
+        _cleanup_(check_context_done) CheckContext c = {
                 .o = o,
                 .proc = sources && sources->proc ? sources->proc : "/proc",
                 .parameters = sources && sources->parameters ? sources->parameters
@@ -322,7 +322,7 @@ int overlay_check_from(const CheckSources *sources, const Overlay *o, CheckList 
 
         if (!l.items)
                 return -ENOMEM;
-        r = context_init(&c);
+        r = check_context_init(&c);
         if (r >= 0)
                 r = run_checks(&c, &l);
         if (r < 0)

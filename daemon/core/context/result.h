@@ -7,7 +7,7 @@
 #include "base/path-util.h"
 #include "base/states.h"
 
-/* What work on directories ends in beside errors of calls. */
+/* What work on directories ends in besides errors of calls. */
 enum {
         RESULT_BLOCKED = -EUCLEAN, /* directories stand in the way, and say why */
         RESULT_HUNG = -ESHUTDOWN,  /* canceled, but threads hang in the kernel: free nothing of theirs, and

@@ -164,13 +164,14 @@ bool is_as_placed(int upper_dfd, const char *name, const Entry *e);
 /* Moves dfd/name, which was n/as, to kept/ and tells. 0 when it is not there any more. */
 int move_to_kept(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why);
 /* Puts an entry of the quarantine where it came from; moves it to kept/ if that place is taken. */
-int put_back(Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why);
+int quarantine_restore(
+        Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why);
 /* Takes e out of d if it is still what was put there; anything else stays. 1 taken away, 0 not ours any
  * more. */
 int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e);
 /* Takes out of the new directory e what was placed there. The directory itself is removed too if nothing
  * else is in it. */
-int prune_directory(Exchange *x, DirectoryPair around, Entry *e);
+int take_out_directory(Exchange *x, DirectoryPair around, Entry *e);
 /* Deletes what is left there and in the tree, so provably ours; in the end, anything else moves to kept/. */
 int quarantine_clear(Exchange *x, bool is_final);
 

@@ -30,7 +30,7 @@ int move_to_kept(Exchange *x, int dfd, const char *name, const Node *n, const ch
         return r < 0 ? r : 0;
 }
 
-int put_back(
+int quarantine_restore(
         Exchange *x, const char *quarantine, int dfd, const Node *n, const char *name, const char *why) {
         if (renameat2(x->staging.quarantine.fd, quarantine, dfd, name, RENAME_NOREPLACE) >= 0)
                 return 0;
@@ -47,32 +47,32 @@ int take_out(Exchange *x, DirectoryPair d, const Node *n, const Entry *e) {
         if (renameat2(d.fd, e->name, q->fd, quarantine, RENAME_NOREPLACE) < 0)
                 return errno == ENOENT ? 0 : -errno;
         if (!is_as_placed(q->upper_fd, quarantine, e)) /* replaced between look and rename */
-                return put_back(
+                return quarantine_restore(
                         x, quarantine, d.fd, n, e->name, "replaced while what stood there was taken away");
         /* It is out of the tree, whatever becomes of it here: quarantine_clear() comes by. */
         (void) unlinkat(q->fd, quarantine, 0);
         return 1;
 }
 
-static int prune_entry(Exchange *x, DirectoryPair d, Node *n, Entry *e) {
+static int take_out_child(Exchange *x, DirectoryPair d, Node *n, Entry *e) {
         int r;
 
         if (!e->is_placed || e->type == DT_WHT)
                 return 0;
         if (e->dir)
-                return prune_directory(x, d, e);
+                return take_out_directory(x, d, e);
         r = take_out(x, d, n, e);
         e->is_placed = r <= 0;
         return r < 0 ? r : 0;
 }
 
-int prune_directory(Exchange *x, DirectoryPair around, Entry *e) {
+int take_out_directory(Exchange *x, DirectoryPair around, Entry *e) {
         _cleanup_pair_ DirectoryPair d = DIRECTORY_PAIR_INIT;
 
         if (pair_open(around, e->name, &d) < 0 || !e->dir->new_handle || !pair_is(&d, e->dir->new_handle))
                 return 0; /* its users have moved or removed it */
         ENTRY_FOREACH (e->dir, child) {
-                int r = prune_entry(x, d, e->dir, child);
+                int r = take_out_child(x, d, e->dir, child);
                 if (r < 0)
                         return r;
         }
@@ -83,32 +83,32 @@ int prune_directory(Exchange *x, DirectoryPair around, Entry *e) {
         return 0;
 }
 
-typedef struct Known {
+typedef struct InodeSearch {
         Exchange *x;
         uint64_t inode, identity;
         bool is_known;
-} Known;
+} InodeSearch;
 
 static int look_for_entry(Node *n, void *userdata) {
-        Known *k = userdata;
+        InodeSearch *s = userdata;
 
         ENTRY_FOREACH (n, e) {
-                k->is_known |= !e->dir && e->type != DT_WHT && e->inode == k->inode &&
-                        e->identity == k->identity && k->identity != 0;
+                s->is_known |= !e->dir && e->type != DT_WHT && e->inode == s->inode &&
+                        e->identity == s->identity && s->identity != 0;
         }
         return 0;
 }
 
 static bool is_known_inode(Exchange *x, const char *name) {
         int upper_fd = x->staging.quarantine.upper_fd;
-        Known k = { .x = x, .identity = entry_identity(upper_fd, name) };
+        InodeSearch s = { .x = x, .identity = entry_identity(upper_fd, name) };
         struct stat st;
 
         if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return false;
-        k.inode = st.st_ino;
-        (void) tree_foreach(x->tree, look_for_entry, &k);
-        return k.is_known;
+        s.inode = st.st_ino;
+        (void) tree_foreach(x->tree, look_for_entry, &s);
+        return s.is_known;
 }
 
 typedef struct Clear {

@@ -161,7 +161,7 @@ int remove_from_new(Sides *s, Entry *e) {
         int r = 0;
 
         if (e->is_placed)
-                r = e->dir ? prune_directory(s->x, s->new, e) : take_out(s->x, s->new, s->node, e);
+                r = e->dir ? take_out_directory(s->x, s->new, e) : take_out(s->x, s->new, s->node, e);
         if (r < 0)
                 return r;
         entry_drop(s->node, e);

@@ -121,7 +121,7 @@ static int exchange_link(Sides *s, Entry *e, const RawEntry *found, const char *
         if (renameat2(q->fd, quarantine, s->new.fd, e->name, RENAME_EXCHANGE) >= 0)
                 drop_link(s, quarantine);
         else {
-                r = put_back(
+                r = quarantine_restore(
                         s->x, quarantine, s->new.fd, s->node, e->name, "replaced in both trees at once");
                 if (r < 0)
                         return r;

@@ -69,23 +69,23 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         return true;
 }
 
-typedef struct Drain {
+typedef struct EventReader {
         Exchange *x;
         bool changed;
-} Drain;
+} EventReader;
 
 static int drain_event(const struct inotify_event *e, void *userdata) {
-        Drain *d = userdata;
+        EventReader *reader = userdata;
 
-        d->changed |= handle_event(d->x, e);
+        reader->changed |= handle_event(reader->x, e);
         return 0;
 }
 
 int watch_drain(Exchange *x) {
-        Drain d = { .x = x };
-        int r = inotify_foreach(x->inotify_fd, drain_event, &d);
+        EventReader reader = { .x = x };
+        int r = inotify_foreach(x->inotify_fd, drain_event, &reader);
 
-        return r < 0 ? r : d.changed;
+        return r < 0 ? r : reader.changed;
 }
 
 int watch_wait(Exchange *x, int timeout_msec) {

@@ -156,12 +156,12 @@ static int take_wanted(Misses *m) {
 /* The bell is not listened to before the next drain may be. */
 static int wait_for_something(Misses *m) {
         uint64_t now = now_monotonic_usec();
-        bool rests = now < m->drain_usec;
+        bool is_paused = now < m->drain_usec;
         struct pollfd p[] = {
                 { .fd = m->config->control_fd, .events = POLLIN },
-                { .fd = misses_kernel_fd(m->kernel), .events = rests ? 0 : POLLIN },
+                { .fd = misses_kernel_fd(m->kernel), .events = is_paused ? 0 : POLLIN },
         };
-        int msec = rests ? (int) ((m->drain_usec - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC) : -1, r;
+        int msec = is_paused ? (int) ((m->drain_usec - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC) : -1, r;
 
         if (poll(p, ELEMENTSOF(p), msec) < 0)
                 return errno == EINTR ? 0 : -errno;

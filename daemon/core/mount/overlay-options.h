@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The options of an overlay beside its layers: what the running one has, shown in the mount table or not,
+/* The options of an overlay besides its layers: what the running one has, shown in the mount table or not,
  * and what a new superblock of the same layers is to be given. Touches no file of an overlay; the daemon may
  * call it. */
 #pragma once

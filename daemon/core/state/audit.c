@@ -157,14 +157,14 @@ static int judge_pure(
                        : set_reason(r, DIRECTORY_FINALIZED, NULL);
 }
 
-typedef struct Coverage {
+typedef struct MergedListing {
         int upper_fd;
         uint64_t n_entries;
         bool is_covered;
-} Coverage;
+} MergedListing;
 
 static int cover_entry(int dfd, const char *name, unsigned char type, void *userdata) {
-        Coverage *c = userdata;
+        MergedListing *c = userdata;
         struct stat st;
 
         c->n_entries++;
@@ -175,7 +175,7 @@ static int cover_entry(int dfd, const char *name, unsigned char type, void *user
 
 static int judge_merged(const Context *context, int fd, const char *path, DirectoryReport *r) {
         _cleanup_close_ int upper_fd = open_dir_beneath(context->upper_fd, path);
-        Coverage c = { .upper_fd = upper_fd, .is_covered = true };
+        MergedListing c = { .upper_fd = upper_fd, .is_covered = true };
         bool in_upper;
         int k;
 
@@ -344,32 +344,32 @@ int audit_tree(
         return r < 0 ? (is_gone(r) ? 0 : r) : walk(&w, fd, path, r);
 }
 
-typedef struct Found {
+typedef struct UndoList {
         const Context *context;
         const char *top;
         PathList *ret;
-} Found;
+} UndoList;
 
 /* What is known to be finalized is undone. Where that is guessed, only what was asked for by its name. */
 static int add_found(const DirectoryReport *r, void *userdata) {
-        Found *f = userdata;
+        UndoList *list = userdata;
         int k;
 
-        if (r->finalized_usec == 0 && strcmp(r->path, f->top) != 0 && !f->context->options.force) {
+        if (r->finalized_usec == 0 && strcmp(r->path, list->top) != 0 && !list->context->options.force) {
                 context_note(
-                        f->context, r->path,
+                        list->context, r->path,
                         "it looks finalized, but its record is lost: it stays as it is, unless it is "
                         "unfinalized by itself with --force");
                 return 0;
         }
-        k = path_list_add(f->ret, r->path);
+        k = path_list_add(list->ret, r->path);
         return k < 0 ? k : 1;
 }
 
 int audit_find_finalized(const Context *context, const Records *records, const char *path, PathList *ret) {
-        Found found = { .context = context, .top = path, .ret = ret };
+        UndoList list = { .context = context, .top = path, .ret = ret };
 
-        return audit_tree(context, records, path, add_found, &found);
+        return audit_tree(context, records, path, add_found, &list);
 }
 
 int audit_guess_lower(int upper_fd, char **ret) {
