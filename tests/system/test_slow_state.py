@@ -3,10 +3,12 @@
 
 import contextlib
 import os
+import xml.etree.ElementTree as ET
 
 import dbus
 import pytest
 
+from ovltest import ROOT
 from ovltest.daemon import MANAGER, NAME, PATH, PROPERTIES, wait_for
 from ovltest.env import run
 from ovltest.fakedaemon import DONE, Fake, directory
@@ -53,29 +55,70 @@ def call(fake, member, *args, path=PATH, interface=MANAGER):
     return getattr(proxy, member)(*args, dbus_interface=interface, timeout=10)
 
 
+def members():
+    """All that can be called or set, by what the interface says, with its place."""
+    for interface in ET.parse(ROOT / "dbus/org.ovlfind1.xml").getroot().iter("interface"):
+        for m in interface:
+            if m.tag == "method" or (m.tag == "property" and "write" in m.get("access")):
+                yield interface.get("name"), m.get("name")
+    yield from ((LOG_CONTROL[1], name) for name in ("LogLevel", "LogTarget"))
+
+
+def call_all(fake):
+    """Calls each method and sets each property; returns (a job that ran, one that waited). Each call has to be answered, while nothing
+    of the state directory is."""
+    called = set()
+
+    def ask(member, *args, path=PATH, interface=MANAGER):
+        called.add((interface, member))
+        return call(fake, member, *args, path=path, interface=interface)
+
+    def write(name, value):
+        called.add((LOG_CONTROL[1], name))
+        call(fake, "Set", LOG_CONTROL[1], name, dbus.String(value, variant_level=1), path=LOG_CONTROL[0], interface=PROPERTIES)
+
+    first, second = (ask("Finalize", fake.overlay / p, options()) for p in ("a", "a/b"))
+    for member, name in (("Unfinalize", "x"), ("Refresh", "y"), ("Prune", "z"), ("Verify", "v")):
+        ask(member, fake.overlay / name, options())
+    ask("Remount", "soft", options(method="reconfigure"))
+    for member, *args in (("Pause", ""), ("Resume", ""), ("Pause", "soft"), ("CancelJob", dbus.UInt32(2)), ("Reload",),
+                          ("GetDirectory", fake.overlay / "a"), ("ListDirectories", "", options()), ("ListHot", "", dbus.UInt32(5)),
+                          ("ListBlockers", "soft"), ("Check", "soft"), ("ListOverlays",), ("ListJobs",)):
+        ask(member, *args)
+    ask("Cancel", path=first, interface="org.ovlfind1.Job")
+    write("LogLevel", "debug")
+    write("LogTarget", "console")
+    assert called == set(members())
+    return first, second
+
+
 def test_every_method_is_answered(slow):
     """A file system that hangs is as slow as they come: a daemon that waits for it answers nothing."""
     with frozen(slow.disk.point):
         before = saved(slow)
-        first, second = (call(slow, "Finalize", slow.overlay / p, options()) for p in ("a", "a/b"))
-        call(slow, "Unfinalize", slow.overlay / "x", options())
-        call(slow, "Refresh", slow.overlay / "y", options())
-        call(slow, "Prune", slow.overlay / "z", options())
-        call(slow, "Verify", slow.overlay / "v", options())
-        call(slow, "Remount", "soft", options(method="reconfigure"))
-        for member, *args in (("Pause", ""), ("Resume", ""), ("Pause", "soft"), ("CancelJob", dbus.UInt32(2)), ("Reload",),
-                              ("GetDirectory", slow.overlay / "a"), ("ListDirectories", "", options()), ("ListHot", "", dbus.UInt32(5)),
-                              ("ListBlockers", "soft"), ("Check", "soft"), ("ListOverlays",), ("ListJobs",)):
-            call(slow, member, *args)
-        call(slow, "Cancel", path=first, interface="org.ovlfind1.Job")
-        call(slow, "Set", LOG_CONTROL[1], "LogLevel", dbus.String("debug", variant_level=1), path=LOG_CONTROL[0],
-             interface=PROPERTIES)
+        first, second = call_all(slow)
         assert call(slow, "Get", "org.ovlfind1.Job", "State", path=second, interface=PROPERTIES) == "canceled"
         assert slow.daemon.wait_job(first)["State"] == "canceled"
         last = call(slow, "Finalize", slow.overlay / "last", options())
         assert saved(slow) == before  # the disk did hang
     wait_for(lambda: "=last 0\n" in saved(slow), "the newest list of jobs")
     assert saved(slow).startswith(f"ovlfind-jobs 1\nlast {last.rpartition('/')[2]}\n") and " =a/b 0\n" not in saved(slow)
+
+
+def test_nobody_reads_it_either(scene):
+    """A frozen disk holds up who writes. This state directory holds up who looks up a name in it, too, or lists it."""
+    fake = Fake(scene, start=False)
+    state = scene.lower(scene.source(), timeout=0)
+    fake.daemon.state = state.point
+    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [directory("a", "merged"), DONE]})
+    fake.start()
+    state.hang()
+    try:
+        first, second = call_all(fake)
+        assert fake.daemon.wait_job(first)["State"] == fake.daemon.wait_job(second)["State"] == "canceled"
+        wait_for(lambda: state.counts().waiting, "the thread that writes the list of jobs")  # the directory did hang
+    finally:
+        state.recover()
 
 
 def test_the_end_waits_for_the_list(slow):
