@@ -15,7 +15,7 @@ from ovltest import assert_same, run, snapshot
 from ovltest.daemon import wait_for
 from ovltest.env import end, spawn
 from ovltest.holders import Shell
-from ovltest.oldtree import KEEP, await_kept, await_removed, old_trees, traces
+from ovltest.oldtree import KEEP, await_kept, await_removed, kept_files, old_trees, traces
 from ovltest.tree import age, write
 
 P, D = "p", "p/d"
@@ -318,7 +318,7 @@ def test_names_as_data(scene, overlay, daemon):
 
 
 def test_an_occupant_cannot_keep_a_directory_from_root(scene, overlay, daemon):
-    """Who stands in an old tree for ever keeps no job from its end, and no name from its owner."""
+    """Who stands in an old tree for ever keeps no job from its end, and no name from its owner. What he made there is kept."""
     alice = scene.keep(Shell(overlay / HOME, ALICE))
     daemon.ctl("finalize", "--standing=keep", overlay / D).ok()
     await_kept(daemon)
@@ -330,7 +330,8 @@ def test_an_occupant_cannot_keep_a_directory_from_root(scene, overlay, daemon):
     result = daemon.ctl("finalize", overlay / P)
     assert result.code == 1 and "old tree" in result.err
     assert os.listdir(overlay / D) == ["lib"]
+    alice.do("test -e back")
     alice.close()
     await_removed(overlay, daemon)
     daemon.ctl("finalize", overlay / P).ok()
-    assert os.listdir(overlay / D) == ["lib"]
+    assert os.listdir(overlay / D) == ["lib"] and kept_files(overlay) == [b""]

@@ -125,16 +125,16 @@ class OldTree:
         return False
 
     def check(self, seen):
-        """seen: by path, flat. Returns what is wrong, and contents of files that have no place in the new tree."""
+        """seen: by path, flat. Returns what is wrong, and what has no place in the new tree (contents of files, targets)."""
         wrong, without = [], []
         for path, entry in self.model.items():
             if path in self.others:
                 continue
             if path not in seen or seen[path] != shown(entry):
-                if isinstance(entry, File) and self.may_stay(path):
-                    without.append(entry.content)
-                elif not self.may_stay(path):
+                if not self.may_stay(path):
                     wrong.append(f"{path} is {seen.get(path)}, not {shown(entry)}")
+                elif entry is not None:
+                    without.append(entry.content if isinstance(entry, File) else entry[0])
         for path in self.placed - self.model.keys() - seen.keys() - self.others.keys():
             wrong.append(f"{path} was removed in the old tree only, and is gone")
         for path, content in seen.items():

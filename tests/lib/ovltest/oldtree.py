@@ -48,13 +48,14 @@ def await_gone(overlay, daemon, name="soft"):
 
 
 def kept_files(overlay):
-    """Contents of the files that were set aside because they may be somebody's."""
+    """Contents of the files, and targets of the symlinks, that were set aside because they may be somebody's."""
     found = []
-    for d, _, files in os.walk(overlay / STAGING):
-        if "/kept" in d:
-            for n in files:
-                with open(os.path.join(d, n), "rb") as f:
-                    found.append(f.read())
+    for d, dirs, files in os.walk(overlay / STAGING):
+        for path in (os.path.join(d, n) for n in dirs + files if "/kept" in d):
+            if os.path.islink(path):
+                found.append(os.fsencode(os.readlink(path)))
+            elif not os.path.isdir(path):
+                found.append(content(path))
     return found
 
 
