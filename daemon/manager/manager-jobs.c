@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The manager's half that is about jobs: which are made, joined, started, put off, canceled and remembered.
- * What a job does is run.c's and the worker's, which one is next the queue's. The list of unfinished jobs
- * is written after each change, but not while the daemon ends: those jobs go on with the next one. */
+/* The part of the manager that is about jobs: which are made, joined, started, put off, canceled and
+ * remembered. What a job does is run.c's and the worker's, which one is next the queue's. The list of
+ * unfinished jobs is written after each change, but not while the daemon ends: those jobs go on with the
+ * next one. */
 #include <string.h>
 
 #include "base/path-util.h"

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What we look through is a clone of the overlay's mount (core/mount-clone.h). When the mount itself goes,
- * its file systems live on until the clones are closed, all at once: by the end of the process. A worker may
- * be killed at any instant anyway. */
+/* Lets go of an overlay that somebody unmounts while a worker looks at it. It stops no work that changes
+ * anything: the worker ends by itself then, or is ended.
+ *
+ * What we look through is a clone of the overlay's mount (core/mount/mount-clone.h). When the mount itself
+ * goes, its file systems live on until the clones are closed, all at once: by the end of the process. A
+ * worker may be killed at any instant anyway. */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Removes from the upper what stands for something that was removed from the lower and carries nothing of
- * its own. Each entry goes by a step of its own, so a kill at any instant leaves what was not reached yet.
- */
+ * its own. It takes nothing for removed by itself: lower_is_removed() has to say so, and what cannot be said
+ * stays. Each entry goes by a step of its own, so a kill at any instant leaves what was not reached yet. */
 #pragma once
 
 #include "core/context/error-scope.h"
