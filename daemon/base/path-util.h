@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Paths as strings; nothing here touches a file. "Relative" paths have no leading, trailing or double '/',
- * no "." and no ".."; the empty string is the root they are relative to. */
+/* Paths as strings: joined, split and compared. Nothing here touches a file, nor follows a symlink.
+ * "Relative" paths have no leading, trailing or double '/', no "." and no ".."; the empty string is the root
+ * they are relative to. */
 #pragma once
 
 #include "base/macro.h"
