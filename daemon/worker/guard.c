@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Lets go of an overlay that somebody unmounts while a worker looks at it. It stops no work that changes
- * anything: the worker ends by itself then, or is ended.
+/* Ends a worker when the overlay that it looks at is unmounted. A job that somebody asked for is left alone:
+ * it has the mount itself open as long as it needs it, so nobody unmounts that.
  *
  * What we look through is a clone of the overlay's mount (core/mount/mount-clone.h). When the mount itself
  * goes, its file systems live on until the clones are closed, all at once: by the end of the process. A

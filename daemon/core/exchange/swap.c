@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The exchange itself, and the moments around it: the last look, the rename, the proof, and what came late
- * (docs/overlayfs.md 5.1, 5.4). It builds neither tree, and removes none: build.c and undo.c come before it,
- * settle.c and retire.c after it. One rename puts the new tree in the place of the old one, so the name
- * leads to one of them at every instant; what does not look as it should afterwards is exchanged back. */
+ * (docs/overlayfs.md 5.1, 5.4). It builds no tree, and removes none: build.c, undo.c and settle.c come
+ * before it, retire.c after it. One rename puts the new tree in the place of the old one, so the name leads
+ * to one of them at every instant; what does not look as it should afterwards is exchanged back. */
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Removes from the upper what stands for something that was removed from the lower and carries nothing of
- * its own. It takes nothing for removed by itself: lower_is_removed() has to say so, and what cannot be said
- * stays. Each entry goes by a step of its own, so a kill at any instant leaves what was not reached yet. */
+ * its own; what somebody has changed here stays. Of a directory that is gone it does not judge by one answer
+ * of the lower alone (lower_is_removed()), unless somebody vouches for it (--force). Each entry goes by a
+ * step of its own, so a kill at any instant leaves what was not reached yet. */
 #pragma once
 
 #include "core/context/error-scope.h"
