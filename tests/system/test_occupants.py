@@ -202,20 +202,26 @@ class Rounds:
         self.remount()
         self.daemon.ctl("verify", "soft").ok()
 
+    def play(self, n):
+        for i in range(n):
+            self.go()
+            if i % 10 == 9:
+                self.remount()
+        self.finish()
+
+
+def play(kind, scene, upper, rounds):
+    """Seed after seed, each in a scene of its own."""
+    for seed in range(SEED, SEED + -(-rounds // PER_SEED)):
+        with closing(Scene(scene.subdir("seed"))) as s:
+            scene.daemons = s.daemons
+            kind(s, upper, seed).play(min(PER_SEED, rounds))
+
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize("upper", UPPERS)
 def test_who_can_change_names_is_waited_for(scene, upper):
-    rounds = max(ROUNDS // len(UPPERS), 1)
-    for seed in range(SEED, SEED + -(-rounds // PER_SEED)):
-        with closing(Scene(scene.subdir("seed"))) as s:
-            scene.daemons = s.daemons
-            these = Rounds(s, upper, seed)
-            for n in range(min(PER_SEED, rounds)):
-                these.go()
-                if n % 10 == 9:
-                    these.remount()
-            these.finish()
+    play(Rounds, scene, upper, max(ROUNDS // len(UPPERS), 1))
 
 
 class KeepRounds(Rounds):
@@ -324,17 +330,15 @@ class KeepRounds(Rounds):
             self.fail("undone:", *[f"{p}: {before.get(p)} is now {after.get(p)}" for p in before.keys() | after.keys()
                                    if before.get(p) != after.get(p)])
 
+    def play(self, n):
+        for _ in range(n):
+            self.go()
+
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize("upper", UPPERS)
 def test_an_old_tree_is_theirs(scene, upper):
-    rounds = max(ROUNDS // 10 // len(UPPERS), 1)  # they take longer
-    for seed in range(SEED, SEED + -(-rounds // PER_SEED)):
-        with closing(Scene(scene.subdir("seed"))) as s:
-            scene.daemons = s.daemons
-            these = KeepRounds(s, upper, seed)
-            for _ in range(min(PER_SEED, rounds)):
-                these.go()
+    play(KeepRounds, scene, upper, max(ROUNDS // 10 // len(UPPERS), 1))  # they take longer
 
 
 GIT = "GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git"

@@ -30,15 +30,23 @@ def options(**kwargs):
     return dbus.Dictionary(kwargs, signature="sv")
 
 
+def start(scene, state):
+    """A daemon with its state there; a job of it goes on until it is canceled."""
+    fake = Fake(scene, start=False)
+    fake.daemon.state = state
+    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [directory("a", "merged"), DONE]})
+    fake.start()
+    return fake
+
+
 @pytest.fixture
 def slow(scene):
     """A daemon with its state on a disk of its own."""
-    fake = Fake(scene, start=False)
-    fake.disk = scene.upper("ext4-256", size_mib=16)
-    fake.daemon.state = os.path.join(fake.disk.point, "state")
-    os.mkdir(fake.daemon.state)
-    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [directory("a", "merged"), DONE]})
-    fake.start()
+    disk = scene.upper("ext4-256", size_mib=16)
+    state = os.path.join(disk.point, "state")
+    os.mkdir(state)
+    fake = start(scene, state)
+    fake.disk = disk
     return fake
 
 
@@ -107,11 +115,8 @@ def test_every_method_is_answered(slow):
 
 def test_nobody_reads_it_either(scene):
     """A frozen disk holds up who writes. This state directory holds up who looks up a name in it, too, or lists it."""
-    fake = Fake(scene, start=False)
     state = scene.lower(scene.source(), timeout=0)
-    fake.daemon.state = state.point
-    fake.play({"finalize": [["wait-cancel", {}]], "inspect": [directory("a", "merged"), DONE]})
-    fake.start()
+    fake = start(scene, state.point)
     state.hang()
     try:
         first, second = call_all(fake)

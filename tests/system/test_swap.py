@@ -31,11 +31,6 @@ def options(point):
     return mounts(point)[-1][-1].split(",")
 
 
-def swap_workdirs(overlay):
-    """Work directories of swaps."""
-    return sorted(n for n in os.listdir(overlay.upper.point) if n.startswith("work."))
-
-
 def draining(daemon):
     path = next(p for n, p in daemon.manager().ListOverlays() if n == "soft")
     return daemon.properties(path, "org.ovlfind1.Overlay")["Draining"]
@@ -83,7 +78,7 @@ def test_swap_to_options_that_finalizing_needs_with_readers_inside(scene, plain)
     for h in held:
         h.close()
     wait_for(lambda: not draining(daemon), "the old superblock to go")
-    assert len(swap_workdirs(plain)) == 1
+    assert len(plain.swap_workdirs()) == 1
 
 
 @pytest.mark.beneath
@@ -99,7 +94,7 @@ def test_forgotten_while_a_swap_waits(scene, plain):
         assert waiting.returncode != 0 and "not configured any more" in err, err
     assert daemon.overlay_states() == {}
     wait_for(lambda: not daemon.workers(), "its worker to end")
-    assert len(mounts(plain.point)) == 1 and not swap_workdirs(plain)
+    assert len(mounts(plain.point)) == 1 and not plain.swap_workdirs()
 
 
 @pytest.mark.beneath
@@ -109,7 +104,7 @@ def test_configured_options_are_swapped_in_without_being_asked_for(scene, plain)
     assert {"metacopy=on", "redirect_dir=on"} <= set(options(plain.point))
     wait_for(lambda: not draining(daemon), "the old superblock to go")
     daemon.restart()
-    assert len(swap_workdirs(plain)) == 1, "swapped again although it has the options"
+    assert len(plain.swap_workdirs()) == 1, "swapped again although it has the options"
 
 
 def test_what_cannot_be_swapped_is_refused_and_left_alone(scene, source):
@@ -127,7 +122,7 @@ def test_what_cannot_be_swapped_is_refused_and_left_alone(scene, source):
         before = mounts(overlay.point)
         result = daemon.ctl("remount", name, "--method=swap", *arguments)
         assert result.code != 0 and reason in result.err, (name, arguments, result.err)
-        assert mounts(overlay.point) == before and not swap_workdirs(overlay)
+        assert mounts(overlay.point) == before and not overlay.swap_workdirs()
 
 
 def test_reconfigure_makes_new_lower_names_visible(scene, source):
@@ -212,7 +207,7 @@ def test_a_swap_waits_for_whom_it_would_cut_apart_or_does_not(scene, plain, kind
         job = daemon.manager().Remount("soft", dbus.Dictionary({"method": "swap"}, signature="sv"))
         daemon.wait_job(job, ("waiting",))
         assert kind in str(daemon.job(job)["Notes"][0])
-        assert len(mounts(plain.point)) == 1 and not swap_workdirs(plain)
+        assert len(mounts(plain.point)) == 1 and not plain.swap_workdirs()
     assert daemon.wait_job(job)["State"] == "done"
     wait_for(lambda: not draining(daemon), "the old superblock to go")
     for name in ("socket", "fifo", "local"):
@@ -234,7 +229,7 @@ def test_a_kernel_that_cannot_mount_beneath(scene, plain):
     daemon.arm(1, call="beneath", error=errno.EINVAL, always=True)
     result = daemon.ctl("remount", "soft", "--method=swap", SET)
     assert result.code != 0 and "CoverOld=yes" in result.err
-    assert not swap_workdirs(plain)
+    assert not plain.swap_workdirs()
     daemon.add_overlay("soft", plain.point, Remount={"CoverOld": "yes"})
     daemon.ctl("reload").ok()
     wait_for(lambda: not daemon.workers(), "the survey after the failure")
@@ -290,7 +285,7 @@ def test_killed_between_any_two_steps_of_a_swap(scene, plain, victim, capsys):
         try:
             wait_for(lambda: len(mounts(plain.point)) == 1, "one mount")
             current = next(o for o in options(plain.point) if o.startswith("workdir=")).rpartition("/")[2]
-            wait_for(lambda: set(swap_workdirs(plain)) <= {current}, f"{swap_workdirs(plain)} to be removed, but for {current}")
+            wait_for(lambda: set(plain.swap_workdirs()) <= {current}, f"{plain.swap_workdirs()} to be removed, but for {current}")
             assert_same(before, snapshot(plain / "t"))
             write(plain / f"created{n}")
             os.unlink(plain / f"created{n}")
@@ -369,4 +364,4 @@ def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):
     assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
     # Sanitizers keep what is freed for a while.
     assert is_sanitized() or after["kib"] < before["kib"] + 2048
-    wait_for(lambda: len(swap_workdirs(plain)) == 1, "old work directories to go")
+    wait_for(lambda: len(plain.swap_workdirs()) == 1, "old work directories to go")

@@ -37,10 +37,6 @@ def below(top):
     return sorted((line[2:6], optional(line)) for line in lines)
 
 
-def swap_workdirs(overlay):
-    return sorted(n for n in os.listdir(overlay.upper.point) if n.startswith("work."))
-
-
 def tmpfs(point, flags=0):
     os.makedirs(point, exist_ok=True)
     mount("inner", point, "tmpfs", flags, "size=1m")
@@ -148,7 +144,7 @@ def test_a_namespace_that_receives_mounts_has_one_overlay_afterwards(scene, sour
             assert bool(optional(here[0])) == (own == "shared")
         finally:
             follower.stdin.close()
-    wait_for(lambda: len(swap_workdirs(overlay)) == 1 and not daemon.workers(), "the old superblock to go")
+    wait_for(lambda: len(overlay.swap_workdirs()) == 1 and not daemon.workers(), "the old superblock to go")
 
 
 class Watch:
@@ -192,7 +188,7 @@ def test_a_swap_that_waits_keeps_nobody_from_unmounting(scene, source):
         result = daemon.wait_job(job)
         assert result["State"] == "failed"
     wait_for(lambda: daemon.overlay_states() == {"soft": "absent"}, "the overlay to be gone")
-    assert swap_workdirs(overlay) == []
+    assert overlay.swap_workdirs() == []
 
 
 def draining(daemon):

@@ -52,6 +52,10 @@ class OverlayMount:
     def upper_path(self, name=""):
         return os.path.join(self.upper.upper, name)
 
+    def swap_workdirs(self):
+        """Names of the work directories of swaps."""
+        return sorted(n for n in os.listdir(self.upper.point) if n.startswith("work."))
+
     def close(self):
         while os.path.ismount(self.point):
             if run("umount", self.point, check=False).returncode != 0:
