@@ -195,6 +195,8 @@ class Script:
             self.old_tree.note(path)
 
     def write(self, path, kind="write"):
+        if path in self.model and (kind == "create" or not isinstance(self.model[path], File)):
+            self.remove(path)  # stale: a name that was renamed in an old tree only is still there by path
         content = self.content()
         self._add(kind, self.rel(path), content)
         if kind == "append":
@@ -218,6 +220,8 @@ class Script:
         self._made(new)
 
     def symlink(self, path):
+        if path in self.model:
+            self.remove(path)  # stale
         self._add("symlink", self.content(), self.rel(path))
         self.model[path] = [self.operations[-1][1]]
         self._made(path)
