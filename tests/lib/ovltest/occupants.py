@@ -7,11 +7,12 @@ import json
 import os
 import stat
 import subprocess
+from pathlib import Path
 
 from .env import spawn
 from .tree import age
 
-PROGRAM = os.path.join(os.path.dirname(__file__), "occupant.py")
+PROGRAM = Path(__file__).with_name("occupant.py").read_text(encoding="utf-8")  # others may not come to where it lies
 PLACES = ("", "sub", "sub/deep", "other")
 LETTERS = "abc"
 STILL = "still-"  # nobody changes these
@@ -371,7 +372,7 @@ class Process:
 
     def __init__(self, letter, uid=None):
         become = () if uid is None else ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-        self.process = spawn(*become, "/usr/bin/python3", "-I", "-S", PROGRAM, stdin=subprocess.PIPE,
+        self.process = spawn(*become, "/usr/bin/python3", "-I", "-S", "-c", PROGRAM, stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True, cwd="/")
         self.letter, self.pid, self.place = letter, self.process.pid, None
         self.asked = []
