@@ -255,13 +255,18 @@ static int replace_string(char **s, const char *by) {
         return str_replace(s, by[0] ? by : NULL);
 }
 
+/* None begins so, and it would end a part when it is written again. */
+static bool handle_is_valid(const char *s) {
+        return s[0] != 'Z';
+}
+
 static int read_node(Reader *r, const char *path) {
         const char *inodes = next_string(r), *old = next_string(r), *new = next_string(r),
                    *lower = next_string(r);
         uint64_t old_inode;
         Node *n;
 
-        if (!lower || !(n = node_at(r->tree, path)))
+        if (!lower || !handle_is_valid(old) || !handle_is_valid(new) || !(n = node_at(r->tree, path)))
                 return -EBADMSG;
         if (sscanf(inodes, "%" SCNu64 " %" SCNu64 " %" SCNx64, &old_inode, &n->new_inode, &n->base) !=
             (r->version < 3 ? 2 : 3))
