@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 
 import dbus
@@ -227,6 +228,23 @@ def test_an_old_superblock_is_looked_after_again(scene, source, victim):
         assert f.read().startswith(b"not lost")
     daemon.restart()
     assert not draining(daemon)
+
+
+def test_an_old_superblock_that_nobody_seems_to_hold_is_looked_after_again(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("remount", "soft", "--method=swap").ok()
+    old = set(overlay.swap_workdirs())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fd = os.open(overlay / "t/d1", os.O_PATH)
+        socket.send_fds(ours, [b"a directory"], [fd])
+        os.close(fd)
+        daemon.ctl("remount", "soft", "--method=swap", "--force").ok()
+        daemon.restart()
+        assert wait_for(lambda: draining(daemon), "a look at who holds the old superblock")[0]["who"] == "something that /proc does not show"
+        assert old < set(overlay.swap_workdirs())
+    wait_for(lambda: not old & set(overlay.swap_workdirs()) and not records(daemon), "the work directory of the old superblock to go")
 
 
 def test_an_old_superblock_in_another_namespace_is_found_again(scene, source):

@@ -4,7 +4,8 @@
  * (since Linux 6.8; before, there is no such file; docs/overlayfs.md 7.8). In it: "MOUNT-ID MAJOR:MINOR
  * WORK".
  *
- * The next worker finds the superblock through whoever still has something open in it. */
+ * The next worker finds the superblock through whoever still has something open in it; without one it asks
+ * for the work directory until that is free. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
@@ -163,6 +164,8 @@ static int open_root(int fd) {
         return fd;
 }
 
+/* Who holds it may not be found: a descriptor on its way through a socket, a task on its way out of the
+ * kernel. Whether it is over, its work directory tells then. */
 static int hunt(Drain *d, uint64_t id) {
         Hunt h = { .d = d, .id = id, .fd = -EBADF };
         int r = proc_tasks_foreach(NULL, visit_task, &h);
@@ -170,7 +173,7 @@ static int hunt(Drain *d, uint64_t id) {
         if (r >= 0 && h.fd < 0)
                 r = mount_namespaces_foreach(NULL, visit_table, &h);
         d->root_fd = h.fd < 0 ? h.fd : open_root(h.fd);
-        return r < 0 && r != -EALREADY ? r : d->root_fd >= 0;
+        return r < 0 && r != -EALREADY ? r : 1;
 }
 
 static int parse(const char *text, Drain *d) {
@@ -191,7 +194,7 @@ typedef struct Adoption {
         Drain *found;
 } Adoption;
 
-/* 1: d is alive. */
+/* 1: d may be alive. */
 static int adopt(const Adoption *a, const char *name, Drain *d) {
         uint64_t id = strtoull(name + BOOT_ID_LENGTH + 1, NULL, 10);
         _cleanup_free_ char *text = NULL;

@@ -118,18 +118,22 @@ static int wait_for_work(Context *context, Drain *d, drain_func func, void *user
 
 int drain_wait(Context *context, Drain *d, drain_func func, void *userdata) {
         const Holders none = { 0 };
-        int r;
+        int r = 0;
 
         context->root_fd = fd_close(context->root_fd);
         context->upper_fd = fd_close(context->upper_fd);
-        r = d->is_covered ? (superblock_make_read_only(d->root_fd), 0)
-                          : wait_for_holders(context, d, func, userdata);
+        if (d->is_covered)
+                (void) superblock_make_read_only(d->root_fd);
+        else if (d->root_fd >= 0)
+                r = wait_for_holders(context, d, func, userdata);
         if (r < 0)
                 return r;
         d->root_fd = fd_close(d->root_fd);
+        if (!d->is_covered)
+                r = wait_for_work(context, d, func, userdata);
+        if (r < 0)
+                return r;
         drain_forget(context, d);
-        r = d->is_covered ? 0 : wait_for_work(context, d, func, userdata);
-        if (r >= 0)
-                report(d, &none, true, func, userdata);
-        return r;
+        report(d, &none, true, func, userdata);
+        return 0;
 }

@@ -19,11 +19,12 @@ typedef struct RemountRequest {
 
 /* What a swap leaves behind: the old superblock, until nobody has anything open in it. */
 typedef struct Drain {
-        int root_fd;  /* O_PATH, of the old root; of something else on it if that could not be found again */
-        int mount_id; /* of the old mount */
-        dev_t device; /* of the old superblock */
-        char *work;   /* of the old superblock */
-        char *name;   /* of the record of it; NULL: none */
+        int root_fd;     /* O_PATH, of the old root; of something else on it, or -EBADF, if that could not be
+                          * found again */
+        int mount_id;    /* of the old mount */
+        dev_t device;    /* of the old superblock */
+        char *work;      /* of the old superblock */
+        char *name;      /* of the record of it; NULL: none */
         int record_fd;   /* locks that */
         bool is_covered; /* not detached but covered: it goes when it is unmounted */
 } Drain;
