@@ -260,6 +260,12 @@ int context_load_records(const Context *context, Records **ret, Failure *reterr)
                 reterr, r, "cannot read the records of finalized directories in '%s'", path ?: "(unknown)");
 }
 
+int context_make_durable(const Context *context) {
+        if (context->overlay->is_volatile)
+                return 0;
+        return syncfs(context->upper_fd) < 0 ? -errno : 0;
+}
+
 void context_note(const Context *context, const char *path, const char *format, ...) {
         _cleanup_free_ char *text = NULL;
         va_list ap;

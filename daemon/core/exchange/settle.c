@@ -55,15 +55,13 @@ int exchange_save(Exchange *x, bool sync) {
 }
 
 static int save_first(Exchange *x) {
-        int r;
+        int r = context_make_durable(x->context);
 
         x->tree->usec = now_realtime_usec();
-        if (!x->tree->is_undo) {
+        if (r >= 0 && !x->tree->is_undo)
                 r = manifest_write(x->tree, x->context->records_fd, x->tree->id);
-                if (r < 0)
-                        return r;
-        }
-        r = exchange_save(x, /* sync= */ true);
+        if (r >= 0)
+                r = exchange_save(x, /* sync= */ true);
         x->has_manifest = r >= 0;
         return r;
 }

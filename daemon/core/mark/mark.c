@@ -271,9 +271,8 @@ static int make_durable(Mark *m, Failure *reterr) {
                 return failure_set_errno(
                         reterr, r, "cannot write the record of what '%s/%s' holds",
                         m->context->overlay->mount_point, m->tree->path);
-        if (!m->context->overlay->is_volatile && syncfs(m->context->upper_fd) < 0)
-                return failure_set_errno(reterr, -errno, "cannot sync '%s'", m->context->overlay->upper);
-        return 0;
+        r = context_make_durable(m->context);
+        return r < 0 ? failure_set_errno(reterr, r, "cannot sync '%s'", m->context->overlay->upper) : 0;
 }
 
 static int write_opaque(Mark *m, Failure *reterr) {

@@ -169,9 +169,11 @@ static int forget_directory(Prune *p, const Node *n, const char *path) {
         around = records_find(p->records, handle);
         if (!around)
                 return 0;
-        return record_edit(
-                &p->editor, around, record_forget,
-                (void *) (around == n->parent ? n->entry->name : path_basename(path)));
+        r = context_make_durable(p->context);
+        return r < 0 ? r
+                     : record_edit(
+                               &p->editor, around, record_forget,
+                               (void *) (around == n->parent ? n->entry->name : path_basename(path)));
 }
 
 int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
@@ -210,6 +212,16 @@ static int forget_names(Node *n, void *userdata) {
         return 0;
 }
 
+/* A name that came back with a power loss, and that no record knew, would be taken for a user's own. */
+static int record_removed(Scope *s, const Node *n) {
+        int r;
+
+        if (s->removed.n == 0 || s->p->is_dry_run)
+                return 0;
+        r = context_make_durable(s->p->context);
+        return r < 0 ? r : record_edit(&s->p->editor, n, forget_names, s);
+}
+
 static void note_unknown(Prune *p, const char *path, Failure *f, Failure *reterr) {
         context_note(p->context, path, "%s", f->message ?: "the lower layers do not tell");
         p->counts.n_excluded++;
@@ -243,8 +255,8 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
         else if (r == DIFFERENCES_REPLACED)
                 note_kept(
                         p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
-        if (r >= 0 && s.removed.n > 0 && !p->is_dry_run)
-                r = record_edit(&p->editor, n, forget_names, &s);
+        if (r >= 0)
+                r = record_removed(&s, n);
         path_list_done(&s.removed);
         context_progress(p->context, JOB_RUNNING, p->counts.n_entries, 0);
         return r;

@@ -156,7 +156,7 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                     d->staging.dir.fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
                     AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        return 0;
+        return context_make_durable(d->p->context); /* it cannot be opened */
 }
 
 /* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed

@@ -49,6 +49,16 @@ static int cover(int dfd, const char *name, unsigned char type, void *userdata) 
         return raw_make_whiteout(c->fd, name);
 }
 
+/* The metadata of files comes up before they are linked, and is on disk then: some file systems (btrfs)
+ * write a new name for whoever syncs its directory, but the file behind it as an empty one. What cannot be
+ * copied up is told when it is linked. */
+static int copy_up_wanted(const RefreshDirectory *d) {
+        for (size_t i = 0; i < d->n; i++)
+                if (is_wanted(d->items + i) && !S_ISDIR(d->items[i].st.st_mode))
+                        (void) meta_copy_up_at(d->view_fd, d->items[i].name, &d->items[i].st);
+        return context_make_durable(d->p->context);
+}
+
 /* Makes the staging directory, and in it the view of the lower directory in which all names but the new ones
  * are covered. */
 static int open_view(RefreshDirectory *d) {
@@ -75,7 +85,7 @@ static int open_view(RefreshDirectory *d) {
         if (r < 0)
                 return r;
         d->view_fd = open_dir_beneath(d->staging.dir.fd, STAGING_TREE);
-        return d->view_fd < 0 ? d->view_fd : 0;
+        return d->view_fd < 0 ? d->view_fd : copy_up_wanted(d);
 }
 
 static int link_raised(RefreshDirectory *d, int from_fd, const char *name, int to_fd) {
@@ -130,7 +140,8 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
         if (mkdirat(d->staging.dir.fd, REFRESH_COPY, 0700) < 0)
                 return -errno;
         to_fd = open_dir_beneath(d->staging.dir.fd, REFRESH_COPY);
-        return to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
+        r = to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
+        return r < 0 ? r : context_make_durable(d->p->context);
 }
 
 /* Nobody sees it before it is whole. */

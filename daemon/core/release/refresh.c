@@ -228,6 +228,18 @@ static int leave_out(const RefreshDirectory *d, const char *name, const char *lo
         return 0;
 }
 
+/* Also of what was done before something failed. */
+static int record(RefreshDirectory *d) {
+        bool is_changed = false;
+        int r = 0;
+
+        for (size_t i = 0; i < d->n; i++)
+                is_changed |= d->items[i].is_done || d->items[i].is_begun;
+        if (is_changed)
+                r = context_make_durable(d->p->context);
+        return r < 0 ? r : record_edit(&d->p->editor, d->node, refresh_record, d);
+}
+
 static int apply(RefreshDirectory *d) {
         int r = 0, k = 0;
 
@@ -250,9 +262,8 @@ static int apply(RefreshDirectory *d) {
                 r = apply_one(d, d->items + i);
                 r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
         }
-        /* Also of what was done before something failed. */
         if (!d->p->is_dry_run)
-                k = record_edit(&d->p->editor, d->node, refresh_record, d);
+                k = record(d);
         d->p->counts.n_directories++;
         return r < 0 ? r : k;
 }
