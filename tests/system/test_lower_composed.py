@@ -106,6 +106,19 @@ def test_content_that_a_data_layer_lacks(scene, source):
     assert os.path.exists(overlay / f"{D}/lib/libnew.so")
 
 
+def test_data_of_content_that_is_lost(scene, source):
+    """After the directory was finalized: the file is there, and its content is not. The others get theirs."""
+    meta, data = metadata_layer(scene, source)
+    overlay = scene.keep(Composed(scene, [meta], [data]))
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    lost, beside = (os.path.join(D, f"lib/libpart{i}.so.1.0") for i in range(2))
+    os.unlink(data + os.getxattr(os.path.join(meta, lost), "trusted.overlay.redirect").decode())
+    result = daemon.ctl("finalize", "--data=all", overlay / D).ok()
+    assert f"'{overlay / lost}': {os.strerror(errno.ENOENT)}; its content is in no lower layer" in result.err, result
+    assert os.stat(overlay.upper_path(beside)).st_blocks and not os.stat(overlay.upper_path(lost)).st_blocks
+
+
 def test_content_of_another_data_layer(scene, source):
     """What is mounted over it has the same names and other content."""
     meta, data = metadata_layer(scene, source)

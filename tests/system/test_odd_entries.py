@@ -388,7 +388,8 @@ def test_a_denied_directory_in_a_plan(scene):
 
 # Data
 
-@pytest.mark.parametrize("errors", [("EACCES", "EPERM", "EIO", "ESTALE", "EOVERFLOW", "EUCLEAN", "EBADMSG", "EAGAIN", "EBUSY")])
+@pytest.mark.parametrize("errors", [("EACCES", "EPERM", "EIO", "ESTALE", "EOVERFLOW", "EUCLEAN", "EBADMSG", "EAGAIN", "EBUSY", "ELOOP",
+                                     "ENOENT", "ENOTDIR", "EXDEV")])
 def test_data_of_a_file(scene, errors):
     lower = scene.lower(build(scene, errors, is_file=True), timeout=0)
     overlay = scene.overlay(lower)

@@ -97,11 +97,22 @@ static void note_all(Copy *c) {
         free(c->left);
 }
 
+/* Whether somebody was faster, and nothing is left to copy. Only the upper tells: an errno says the same of
+ * a file whose content is nowhere. */
+static bool is_settled(const Copy *c, const char *path) {
+        _cleanup_close_ int fd = open_beneath(c->context->upper_fd, path, O_PATH | O_NOFOLLOW);
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+
+        if (fd < 0)
+                return errno_is_gone(fd);
+        return upper_entry_read(fd, "", &e) >= 0 && e.class != UPPER_METACOPY;
+}
+
 /* What belongs to one file leaves that one as it is. */
 static void conclude(Copy *c, const char *path, ErrorCall call, int r) {
         _cleanup_free_ char *full = NULL;
 
-        if (r >= 0 || errno_is_gone(r) || r == -EXDEV)
+        if (r >= 0 || (errno_is_gone(r) && is_settled(c, path)))
                 return;
         if (r == -ETXTBSY)
                 r = remember(
