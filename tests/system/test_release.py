@@ -301,6 +301,57 @@ def test_an_error_is_no_removal(scene, source, lower, error):
     assert daemon.ctl("prune", "soft").ok().out.count("nothing to do") == 1
 
 
+@pytest.mark.parametrize("error", ("ELOOP", "ENAMETOOLONG", "ENOTDIR", "ENOENT"))
+def test_an_error_of_one_name_is_no_removal(scene, source, error):
+    """What the lower directory lists was not removed, though a lookup says what might mean that it is not there."""
+    name = f"errno-{getattr(errno, error)}"
+    for odd in (f"{D}/lib/{name}", f"software/{name}/one", f"software/{name}/deep/two"):
+        write(os.path.join(source, odd))
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / "software").ok()
+    lower.invalidate()
+    lower.fail("name:lookup")
+    said = refused(daemon, overlay)
+    assert f"lib/{name}" in said and (error == "ENOENT") == ("lists it" in said), said
+    if error != "ENOENT":
+        refused(daemon, overlay, "--force")
+    before = snapshot(overlay.upper.upper)
+    daemon.ctl("refresh", overlay / "software")
+    assert_same(before, snapshot(overlay.upper.upper))
+    lower.recover()
+    assert daemon.ctl("prune", "soft").ok().out.count("nothing to do") == 1
+    os.unlink(os.path.join(source, D, "lib", name))
+    shutil.rmtree(os.path.join(source, "software", name))
+    lower.invalidate()
+    daemon.ctl("prune", "soft").ok()
+    assert not os.path.lexists(overlay / f"{D}/lib/{name}") and not os.path.lexists(overlay / f"software/{name}")
+
+
+def test_a_file_moved_into_a_removed_directory_is_no_removal(scene, source):
+    """What it was made of is elsewhere in the lower, and listed there."""
+    write(os.path.join(source, "elsewhere/errno-2"), b"content")
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    os.chown(overlay / "elsewhere/errno-2", 3, 3)
+    os.rename(overlay / "elsewhere/errno-2", overlay / f"{D}/lib/moved")
+    shutil.rmtree(os.path.join(source, D, "lib"))
+    lower.invalidate()
+    lower.fail("name:lookup")
+    result = daemon.ctl("prune", "soft")
+    assert "lists it" in result.err, result
+    assert os.listdir(overlay.upper_path(f"{D}/lib")) == ["moved"]
+    lower.recover()
+    os.unlink(os.path.join(source, "elsewhere/errno-2"))
+    write(os.path.join(source, "elsewhere/more"))
+    lower.invalidate()
+    daemon.ctl("prune", "soft").ok()
+    assert not os.path.lexists(overlay.upper_path(f"{D}/lib"))
+
+
 def test_refresh_dry_run(source, finalized, daemon):
     overlay = finalized
     write(os.path.join(source, D, "lib/libnew.so"))

@@ -318,3 +318,19 @@ def test_each_is_told(finalized, lowers):
         os.truncate(os.path.join(lowers[0], D, "lib", name), size)
     told = daemon.ctl("verify", overlay.point).out
     assert told.count("size-changed") == 2 and told.count("70001 in the") == told.count("70002 in the") == told.count("'refresh'") == 1, told
+
+
+def test_a_whiteout_of_what_the_lower_lists_stays(scene):
+    """A server that does not find the name for a moment does not bring back what was deleted here."""
+    source = scene.source()
+    for name in ("errno-2", "kept"):
+        write(os.path.join(source, "loose", name))
+    lower = scene.lower(source, timeout=0)
+    overlay = scene.overlay(lower)
+    daemon = scene.daemon(soft=overlay)
+    os.unlink(overlay / "loose/errno-2")
+    lower.fail("name:lookup")
+    assert verify(overlay, daemon, "--repair") == {("loose/errno-2", "lower-unknown"): False}
+    lower.recover()
+    assert verify(overlay, daemon) == {}
+    assert os.listdir(overlay / "loose") == ["kept"]

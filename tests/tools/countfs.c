@@ -78,7 +78,8 @@ static int errno_in_name(const char *path) {
         return sscanf(slash ? slash + 1 : path, "errno-%d", &error) == 1 ? error : 0;
 }
 
-static int gate_pass(Gate *g, Op op, const char *path) {
+/* odd: what a name that says an error is the last one of. */
+static int gate_pass(Gate *g, Op op, const char *path, const char *odd) {
         unsigned n = atomic_fetch_add(&g->waiting, 1) + 1, most = atomic_load(&g->waiting_max);
         int r = 0;
 
@@ -89,7 +90,7 @@ static int gate_pass(Gate *g, Op op, const char *path) {
         while (g->is_hanging && path_is_below(path, g->prefix))
                 pthread_cond_wait(&g->changed, &g->lock);
         if (g->error != 0 && (g->ops & 1u << op) && path_is_below(path, g->prefix))
-                r = g->error > 0 ? g->error : errno_in_name(path);
+                r = g->error > 0 ? g->error : errno_in_name(odd);
         pthread_mutex_unlock(&g->lock);
         atomic_fetch_sub(&g->waiting, 1);
         return r;
@@ -103,7 +104,7 @@ static int op_begin(CountFs *fs, Op op, const Node *node, const char *name) {
                 trace_add(&fs->trace, "%s /%s", op_to_string(op), node->path);
         if (op == OP_LOOKUP && node->stat)
                 atomic_fetch_add(&node->stat->lookups, 1);
-        return gate_pass(&fs->gate, op, node->path);
+        return gate_pass(&fs->gate, op, node->path, name ?: node->path);
 }
 
 /* Operations */

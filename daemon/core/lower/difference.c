@@ -98,6 +98,15 @@ static bool is_known(const Node *n, const char *name) {
         return e && (!e->is_local || (e->dir && has_lower(e->dir)));
 }
 
+/* *ret of the lower entry at path; -ENOENT, or an error that is told. */
+static int look_at(const Search *s, const char *path, struct stat *ret) {
+        int r = lower_stat(s->scope->lower, path, ret);
+
+        return r >= 0 || r == -ENOENT
+                ? r
+                : failure_set_errno(s->reterr, r, "cannot look at '/%s' in the lower layers", path);
+}
+
 static int find_new(int dfd, const char *name, unsigned char type, void *userdata) {
         Search *s = userdata;
         _cleanup_free_ char *path = NULL;
@@ -109,7 +118,7 @@ static int find_new(int dfd, const char *name, unsigned char type, void *userdat
         d.lower = path = path_join(s->scope->node->lower, name);
         if (!path)
                 return -ENOMEM;
-        r = lower_stat(s->scope->lower, path, &d.st);
+        r = look_at(s, path, &d.st);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         return s->func(&d, s->userdata);
@@ -121,7 +130,7 @@ static int is_removed(const Search *s, const char *lower) {
         /* Somebody vouches for it; lower_stat() has said that it is not there. */
         if (s->scope->context->options.force) {
                 struct stat st;
-                int r = lower_stat(s->scope->lower, lower, &st);
+                int r = look_at(s, lower, &st);
 
                 return r >= 0 ? 0 : r == -ENOENT ? 1 : r;
         }
@@ -167,7 +176,7 @@ static bool has_changed(const Search *s, const Difference *d) {
 }
 
 static int compare_entry(const Search *s, Difference *d) {
-        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+        int r = look_at(s, d->lower, &d->st);
 
         if (r == -ENOENT) {
                 r = is_removed(s, d->lower);
@@ -188,7 +197,7 @@ static bool is_from_elsewhere(const Difference *d) {
 
 /* A directory says by itself what became of it; here is asked whether something else took its place. */
 static int visit_directory(const Search *s, Difference *d) {
-        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+        int r = look_at(s, d->lower, &d->st);
 
         if (r < 0 || S_ISDIR(d->st.st_mode))
                 return r == -ENOENT ? 0 : r;
@@ -199,7 +208,7 @@ static int visit_directory(const Search *s, Difference *d) {
 
 /* A directory in the place of a file is somebody's, unless the lower has one as well by now. */
 static int visit_made_directory(const Search *s, Difference *d) {
-        int r = lower_stat(s->scope->lower, d->lower, &d->st);
+        int r = look_at(s, d->lower, &d->st);
 
         if (r < 0 || !S_ISDIR(d->st.st_mode))
                 return r == -ENOENT ? 0 : r;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
 #include "base/clock.h"
@@ -17,9 +18,55 @@
  * from a clock that ticks (docs/overlayfs.md 9.2), and that of a server may be behind by as much. */
 #define CTIME_SETTLED_NSEC UINT64_C(2000000000)
 
-/* A name longer than a file system takes, or a file on the way, says "not there" as well. */
-static int as_missing(int r) {
-        return r == -ENOTDIR || r == -ELOOP || r == -ENAMETOOLONG ? -ENOENT : r;
+static bool is_whiteout(const struct stat *st) {
+        return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+}
+
+/* Whether the file system takes no name that is so long. */
+static bool has_impossible_name(const Lower *l, const char *path) {
+        struct statvfs st;
+
+        if (fstatvfs(l->view_fd, &st) < 0 || st.f_namemax == 0)
+                return false;
+        for (size_t n; *path; path += n + (path[n] == '/')) {
+                n = strcspn(path, "/");
+                if (n > st.f_namemax)
+                        return true;
+        }
+        return false;
+}
+
+/* Whether something that is no directory stands on the way to path: 1, 0, or an error. */
+static int has_file_on_way(const Lower *l, const char *path) {
+        _cleanup_free_ char *at = strdup(path);
+
+        if (!at)
+                return -ENOMEM;
+        for (char *slash; (slash = strrchr(at, '/'));) {
+                _cleanup_close_ int fd = -EBADF;
+                struct stat st;
+
+                *slash = '\0';
+                fd = open_beneath(l->view_fd, at, O_PATH | O_NOFOLLOW);
+                if (fd >= 0)
+                        return fstat(fd, &st) < 0 ? -errno : !S_ISDIR(st.st_mode);
+                if (fd != -ENOTDIR && fd != -ELOOP)
+                        return fd;
+        }
+        return 0;
+}
+
+/* What says "not there" where a name is longer than its file system takes, or a file is on the way. A server
+ * that answers a lookup so says nothing. */
+static int as_missing(const Lower *l, const char *path, int error) {
+        int r;
+
+        if (error == -ENAMETOOLONG)
+                return has_impossible_name(l, path) ? -ENOENT : error;
+        if (error != -ENOTDIR && error != -ELOOP)
+                return error;
+        r = has_file_on_way(l, path);
+        return r < 0 ? r : r > 0 ? -ENOENT : error;
 }
 
 int lower_stat(const Lower *l, const char *path, struct stat *ret) {
@@ -27,11 +74,11 @@ int lower_stat(const Lower *l, const char *path, struct stat *ret) {
         struct stat st;
 
         if (fd < 0)
-                return as_missing(fd);
+                return as_missing(l, path, fd);
         if (fstat(fd, &st) < 0)
                 return -errno;
-        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0))
-                return -ENOENT; /* a whiteout of a single layer */
+        if (is_whiteout(&st))
+                return -ENOENT; /* of a single layer */
         *ret = st;
         return lower_check_owner(l, path, &st);
 }
@@ -197,11 +244,6 @@ int lower_identify(const Lower *l, const char *path, char **ret) {
         return r < 0 ? r : 0;
 }
 
-static int find_any(int dfd, const char *name, unsigned char type, void *userdata) {
-        *(bool *) userdata = true;
-        return 0;
-}
-
 static int refuse(Failure *reterr, const char *path, const char *why) {
         return failure_set(
                 reterr, FAILURE_LOWER_UNREACHABLE, ESTALE,
@@ -209,11 +251,73 @@ static int refuse(Failure *reterr, const char *path, const char *why) {
                 path, why);
 }
 
+/* What a directory lists, and whether this is among it. */
+typedef struct Listing {
+        const char *name;
+        bool has_any;
+        bool has_name;
+        unsigned char type;
+} Listing;
+
+static int note_listed(int dfd, const struct dirent *de, void *userdata) {
+        Listing *listing = userdata;
+
+        listing->has_any = true;
+        if (strcmp(de->d_name, listing->name) == 0) {
+                listing->has_name = true;
+                listing->type = de->d_type;
+        }
+        return 0;
+}
+
+static int refuse_listed(Failure *reterr, const char *path) {
+        return refuse(reterr, path, "a lower directory that leads to it lists it");
+}
+
+/* Whether at, which is path or leads to it, is listed and still nothing that path could be. */
+static bool leads_nowhere(const Lower *l, const char *at, const char *path) {
+        _cleanup_close_ int fd = open_beneath(l->view_fd, at, O_PATH | O_NOFOLLOW);
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) >= 0 &&
+                (is_whiteout(&st) || (strcmp(at, path) != 0 && !S_ISDIR(st.st_mode)));
+}
+
+int lower_lists(const Lower *l, const char *path) {
+        _cleanup_free_ char *around = path_dirname(path);
+        _cleanup_close_ int fd = around ? lower_open_dir(l, around) : -ENOMEM;
+        Listing listing = { .name = path_basename(path) };
+        int r = fd < 0 ? fd : dir_foreach_dirent(fd, note_listed, &listing);
+
+        if (r < 0)
+                return errno_is_gone(r) ? 0 : r;
+        return listing.has_name && !leads_nowhere(l, path, path);
+}
+
+/* n: of around, the last directory on the way to path that is there. It holds something, and does not list
+ * what comes next. */
+static int check_listing(const Lower *l, int fd, const char *path, size_t n, Failure *reterr) {
+        const char *name = path + n + (n > 0);
+        size_t length = (size_t) (name - path) + strcspn(name, "/");
+        _cleanup_free_ char *at = strndup(path, length);
+        Listing listing = { 0 };
+        int r;
+
+        if (!at)
+                return -ENOMEM;
+        listing.name = at + (name - path);
+        r = dir_foreach_dirent(fd, note_listed, &listing);
+        if (r < 0)
+                return failure_set_errno(reterr, r, "cannot read the lower directory around '/%s'", path);
+        if (listing.has_name && !leads_nowhere(l, at, path))
+                return refuse_listed(reterr, path);
+        return listing.has_any ? 0 : refuse(reterr, path, "the directory around it is empty");
+}
+
 /* The last directory that is there in the merged view answers with what it holds, or nothing follows from
  * what it does not. */
 static int check_around(const Lower *l, const char *path, Failure *reterr) {
         _cleanup_free_ char *around = strdup(path);
-        bool has_any = false;
         int fd = -ENOENT, r;
 
         while (around && errno_is_gone(fd) && around[0] != '\0') {
@@ -224,11 +328,27 @@ static int check_around(const Lower *l, const char *path, Failure *reterr) {
         }
         if (!around)
                 return -ENOMEM;
-        r = fd < 0 ? fd : dir_foreach(fd, find_any, &has_any);
+        if (fd < 0)
+                return failure_set_errno(reterr, fd, "cannot read the lower directory around '/%s'", path);
+        r = check_listing(l, fd, path, strlen(around), reterr);
         (void) fd_close(fd);
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot read the lower directory around '/%s'", path);
-        return has_any ? 0 : refuse(reterr, path, "the directory around it is empty");
+        return r;
+}
+
+/* Of several layers the merged view says nothing of a directory that only one of them does not find. */
+static int check_end_of_way(const Lower *l, const Way *w, const char *path, Failure *reterr) {
+        size_t n = strcspn(w->rest, "/");
+        _cleanup_free_ char *name = NULL;
+        Listing listing = { 0 };
+        int r;
+
+        if (l->n_layers == 1 || w->rest[n] == '\0')
+                return 0; /* check_around() looks there */
+        listing.name = name = strndup(w->rest, n);
+        if (!name)
+                return -ENOMEM;
+        r = dir_foreach_dirent(w->fd, note_listed, &listing);
+        return r >= 0 && listing.has_name && listing.type == DT_DIR ? refuse_listed(reterr, path) : r;
 }
 
 /* Whether the identities recorded for the way to known are about the way to path so far. */
@@ -268,6 +388,8 @@ static int compare_in_layer(
                 if (r >= 0)
                         r = way_step(&w);
         }
+        if (r == 0)
+                r = check_end_of_way(l, &w, path, reterr);
         (void) fd_close(w.fd);
         *identity += strcspn(*identity, ";");
         *identity += **identity == ';';

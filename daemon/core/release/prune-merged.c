@@ -24,24 +24,32 @@ typedef struct Merged {
 
 static int walk(Merged *m);
 
-/* 1: removed for sure, 0: there, or it is not known. */
-static int is_lower_gone(const Merged *m, const char *path, const char *lower) {
+int prune_is_lower_gone(Prune *p, const char *path, const char *lower, Failure *unknown) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
-        const char *known, *identity = records_identity_for(m->p->records, lower, &known);
+        const char *known, *identity = records_identity_for(p->records, lower, &known);
         struct stat st;
-        int r = lower_stat(m->p->lower, lower, &st);
+        int r = lower_stat(p->lower, lower, &st);
 
-        if (r >= 0 || m->is_gone)
-                return r < 0;
-        r = m->p->context->options.force && r == -ENOENT
+        if (r >= 0)
+                return 0;
+        r = p->context->options.force && r == -ENOENT
                 ? 1
-                : lower_is_removed(m->p->lower, lower, known, identity, &f);
+                : lower_is_removed(p->lower, lower, known, identity, &f);
         if (r >= 0)
                 return r;
-        context_note(m->p->context, path, "%s", f.message ?: "the lower layers do not tell");
-        m->p->counts.n_excluded++;
-        failure_move(m->unknown, &f);
+        context_note(p->context, path, "%s", f.message ?: "the lower layers do not tell");
+        p->counts.n_excluded++;
+        failure_move(unknown, &f);
         return 0;
+}
+
+/* What is below a directory that is gone is gone with it, unless there is one again. */
+static int is_lower_gone(const Merged *m, const char *path, const char *lower) {
+        struct stat st;
+
+        if (m->is_gone && path_startswith(lower, m->lower))
+                return lower_stat(m->p->lower, lower, &st) < 0;
+        return prune_is_lower_gone(m->p, path, lower, m->unknown);
 }
 
 static int find_lower(const Merged *m, const char *name, const UpperEntry *e, char **ret) {

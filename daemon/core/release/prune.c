@@ -119,13 +119,10 @@ typedef struct Gone {
 } Gone;
 
 /* A file that was moved here stands for a lower one elsewhere, which may be there as ever. */
-static bool stands_for_removed(const Gone *g, const UpperEntry *e) {
-        struct stat st;
-
-        if (e->class != UPPER_METACOPY || !upper_entry_has_absolute_redirect(e) ||
-            path_startswith(e->redirect + 1, g->node->lower))
-                return true;
-        return lower_stat(g->p->lower, e->redirect + 1, &st) == -ENOENT;
+static bool stands_for_removed(const Gone *g, const char *path, const UpperEntry *e) {
+        return e->class != UPPER_METACOPY || !upper_entry_has_absolute_redirect(e) ||
+                path_startswith(e->redirect + 1, g->node->lower) ||
+                prune_is_lower_gone(g->p, path, e->redirect + 1, g->unknown) > 0;
 }
 
 static int visit_gone(int upper_fd, const char *name, unsigned char type, void *userdata) {
@@ -148,7 +145,7 @@ static int visit_gone(int upper_fd, const char *name, unsigned char type, void *
                 return 0; /* finalized ones came by themselves, before this one */
         if (recorded && recorded->is_local)
                 recorded = NULL;
-        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, &e))
+        if ((!recorded && e.class != UPPER_METACOPY) || !stands_for_removed(g, full, &e))
                 return stays(
                         g->p, full,
                         "it was made or moved here, into a directory that was removed from the lower layer: "

@@ -29,6 +29,9 @@ int prune_run(Prune *p, const char *path, Failure *reterr);
 int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd);
 /* prune-merged.c: what is not finalized. *unknown: what the lower did not tell. */
 int prune_merged(Prune *p, const char *path, Failure *unknown);
+/* Whether the lower entry that path stands for was removed for sure: 1; 0: it is there, or it is not known,
+ * which is noted, and moved to *unknown. */
+int prune_is_lower_gone(Prune *p, const char *path, const char *lower, Failure *unknown);
 /* A directory whose lower directory was removed, if nothing is left in it. 1: it was removed. */
 int prune_directory_gone(Prune *p, const char *path);
 /* What is to be done with one entry: removed (1), or only told, or it stays, and that is noted (0). */

@@ -151,9 +151,13 @@ static int check_whiteout(const VerifyEntry *x) {
         if (r < 0)
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
-        if (r < 0 && r != -ENOENT)
-                return found_unknown(x, r);
-        return r == -ENOENT ? found(x, PROBLEM_IDLE_WHITEOUT, repair_whiteout, NULL, NULL) : 0;
+        if (r == -ENOENT) {
+                r = lower_lists(x->v->lower, lower);
+                if (r == 0)
+                        return found(x, PROBLEM_IDLE_WHITEOUT, repair_whiteout, NULL, NULL);
+                r = r > 0 ? -ESTALE : r;
+        }
+        return r < 0 ? found_unknown(x, r) : 0;
 }
 
 int verify_entry(VerifyEntry *x) {
