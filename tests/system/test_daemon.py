@@ -23,6 +23,7 @@ def test_survey_tells_the_directories(scene):
     fake.play({"survey": [directory("a", "finalized", name="redirect", total=2, usec=99), directory("c", "pending", text="busy"),
                           DONE]})
     fake.start()
+    assert " is ready, 1 overlay configured\n" in fake.daemon.log()
     manager = fake.daemon.manager()
     assert dict(fake.overlay_properties()["Directories"]) == {"finalized": 1, "pending": 1}
     listed = manager.ListDirectories("", dbus.Dictionary({}, signature="sv"))

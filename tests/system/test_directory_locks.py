@@ -87,6 +87,8 @@ def test_a_lock_is_waited_for(scene, overlay, daemon, standing, where):
     job = waiting_for(daemon, holder)
     assert "holds a lock there" in job["Reason"] and "lock)" in job["Reason"] or standing == "wait", job
     assert is_excluded(overlay / where)
+    directory = daemon.manager().GetDirectory(overlay / D)
+    assert directory["state"] == "pending" and str(holder.process.pid) in directory["reason"], directory
     assert daemon.ctl("is-finalized", overlay / D).code == 1
     found = daemon.ctl("blockers", overlay / D, "--json=short").ok().json["blockers"]
     assert (holder.process.pid, "lock") in {(b["pid"], b["kind"]) for b in found}

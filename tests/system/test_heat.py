@@ -27,7 +27,7 @@ SCANNERS = {
     "parallel": "find . -type f -print0 | xargs -0 -n3 -P4 cat",
     # As an indexer: what it is, then what is in it.
     "file": "find . -type f | while read -r f; do head -c 16 \"$f\"; cat \"$f\"; done",
-    "cp": "cp -a . ../copy && rm -r ../copy",
+    "rsync": "rsync -a ./ ../copy && rm -r ../copy",
 }
 
 MAIN_C = "{declarations} int main(void) {{ return {calls}; }}\n"
@@ -164,8 +164,9 @@ def test_jobs_do_not_climb(scene, settings):
 
 
 def test_nothing_of_ours_is_use(scene):
-    """Whatever we are asked, and whatever we look after by ourselves."""
-    overlay = scene.overlay(scene.lower(build(scene, ["p/a/b", "p/c", "p/stood-in"])))
+    """Whatever we are asked, and whatever we look after by ourselves, with something to do for all."""
+    lower = scene.lower(build(scene, ["p/a/b", "p/c", "p/stood-in"]))
+    overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=(overlay, {**ANY_IS_HOT, "Finalize": {"Automatic": "no"}}))
     watched(daemon)
     occupant = Shell(overlay / "p/stood-in")
@@ -175,11 +176,23 @@ def test_nothing_of_ours_is_use(scene):
                          (("finalize", overlay / "p/a"), ("finalize", "--method=mark", overlay / "p/c"),
                           ("finalize", "--standing=keep", overlay / "p/stood-in")),
                          (("verify", "soft"), ("directories", "soft"), ("refresh", overlay / "p/a")),
-                         (("unfinalize", overlay / "p/a"), ("prune", "soft"))):
+                         (("finalize", "--data", overlay / "p/a"),),
+                         (("remount", "--method=reconfigure", "soft"), ("verify", "--repair", "soft")),
+                         (("unfinalize", overlay / "p/c"), ("prune", "soft"))):
             for command in commands:
-                daemon.ctl(*command)
+                if command[0] == "refresh":
+                    write(os.path.join(lower.source, "p/a/new"))
+                    write(os.path.join(lower.source, "p/a/b/file"), b"changed")
+                if command[0] == "prune":
+                    os.unlink(os.path.join(lower.source, "p/a/b/other"))
+                lower.invalidate()
+                result = daemon.ctl(*command)
+                assert result.code == 0 or command[0] not in ("refresh", "prune", "remount"), (command, result)
             settle(daemon, overlay)
             assert set(hot(daemon, overlay)) == {LAST}, commands
+        assert sorted(os.listdir(overlay.upper_path("p/a"))) == ["b", "new"]
+        assert os.listdir(overlay.upper_path("p/a/b")) == ["file"]
+        assert os.stat(overlay.upper_path("p/a/new")).st_blocks
     finally:
         occupant.close()
     wait_for(lambda: daemon.kept() == 0, "the old tree to go")

@@ -55,9 +55,9 @@ def compared(daemon):
 def assert_left_alone(daemon, overlay, before):
     """By the daemon itself, and by whoever asks."""
     compared(daemon)
-    for verb in ("refresh", "prune", "verify"):
-        result = daemon.ctl(verb, overlay / D if verb != "verify" else overlay.point)
-        assert result.code != 0 and WORDS in result.err, (verb, result)
+    for verb, *options in (("refresh", "--dry-run"), ("prune", "--dry-run"), ("refresh",), ("prune",), ("verify",)):
+        result = daemon.ctl(verb, *options, overlay / D if verb != "verify" else overlay.point)
+        assert result.code != 0 and WORDS in result.err, (verb, options, result)
         assert "LowerDir=" in result.err
     assert_same(before, snapshot(overlay / D))
     assert not daemon.jobs() or all(j["State"] == "failed" for j in daemon.jobs() if j["Type"] in ("refresh", "prune"))
