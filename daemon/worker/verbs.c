@@ -501,6 +501,8 @@ int worker_run_verb(Worker *w, Failure *reterr) {
                 r = recover_remount(w, reterr);
         if (r >= 0)
                 r = use_or_guard(w, type, reterr);
+        if (r >= 0 && w->is_survey)
+                r = remount_sweep(w->overlay, reterr); /* may take long */
         if (r < 0)
                 return r;
         if (type == JOB_WATCH)

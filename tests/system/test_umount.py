@@ -2,6 +2,7 @@
 """Whoever unmounts an overlay, and then the file systems of its layers, is not told that they are busy because we look at
 them. In these tests all of it succeeds at the first try, at whatever moment."""
 
+import contextlib
 import os
 import random
 import socket
@@ -94,6 +95,30 @@ class Looker:
         return status
 
 
+class HeldLooker(Looker):
+    """One that waits before its nth call of a kind, until the block ends."""
+
+    def __init__(self, scene, request, n, call):
+        self.log, self.hold = (os.path.join(scene.dir, name) for name in ("log", "hold"))
+        with open(self.hold, "w", encoding="ascii"):
+            super().__init__(request, {
+                "LD_PRELOAD": binary("killat"), "KILLAT": str(n), "KILLAT_CALL": call, "KILLAT_LOG": self.log,
+                "KILLAT_HOLD": self.hold, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"})
+
+    def is_held(self):
+        """Else it came to its end without so many calls."""
+        return wait_for(lambda: os.path.exists(self.log) and "held" or self.answer and self.answer[-1]["kind"] == "result" and "over",
+                        "a call") == "held"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for path in (self.hold, self.log):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
 def how_long(stage, request):
     """What looking takes when nobody disturbs it."""
     begin = time.monotonic()
@@ -110,21 +135,42 @@ def how_long(stage, request):
     return took
 
 
-@pytest.mark.parametrize("verb, rounds", [("compare", 30), ("survey", 20), ("watch", 40), ("check", 10)])
-def test_a_look_lets_go(stage, verb, rounds):
+VERBS = {"compare": 30, "survey": 20, "watch": 40, "check": 10}
+
+
+def looking(stage, verb):
+    return stage.request(verb, **{"DIRECTORIES": "**"} if verb == "watch" else {})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_look_lets_go(stage, verb):
     stage.finalize()
-    request = stage.request(verb, **{"DIRECTORIES": "**"} if verb == "watch" else {})
-    took = how_long(stage, request)
-    chance, n_left = random.Random(verb), 0
-    for _ in range(rounds):
+    request = looking(stage, verb)
+    took, chance = how_long(stage, request), random.Random(verb)
+    for _ in range(VERBS[verb]):
         looker = Looker(request)
         time.sleep(chance.uniform(0, max(took, 0.2)))  # any moment is one at which it has to succeed
         stage.umount()
         status = looker.end()
         assert status in (0, UNMOUNTED) or looker.answer[-1]["kind"] == "result", (status, looker.answer)
-        n_left += status == UNMOUNTED
         stage.mount()
-    assert took < 0.2 or n_left >= rounds / 4, "hardly ever was anything unmounted while somebody looked at it"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_look_that_is_met_lets_go(scene, stage, verb):
+    """Unmounted while it is held at a call, so it is met however fast it is: it leaves out of the call."""
+    stage.finalize()
+    n_met = 0
+    for n in (1, 2, 3, 5, 10, 50):
+        with HeldLooker(scene, looking(stage, verb), n, "openat2,readdir,getxattr") as looker:
+            if not looker.is_held():
+                assert looker.end() == 0, looker.answer
+                break
+            n_met += 1
+            stage.umount()
+            assert looker.end() == UNMOUNTED
+        stage.mount()
+    assert n_met >= 3
 
 
 def test_a_daemon_lets_go(scene, stage):
@@ -192,23 +238,16 @@ class Other:
 def test_another_overlay_is_asked(scene, stage):
     """Whoever looks at the layers of an overlay that is not his holds nothing of it, at whatever call he is."""
     other = scene.keep(Other(scene.subdir("other")))
-    log, hold, n_held = os.path.join(scene.dir, "log"), os.path.join(scene.dir, "hold"), 0
+    n_held = 0
     for n in range(1, 20):
-        with open(hold, "w", encoding="ascii"):
-            looker = Looker(stage.request("finalize", PATH="d", DRY_RUN=1), {
-                "LD_PRELOAD": binary("killat"), "KILLAT": str(n), "KILLAT_CALL": "fanotify_mark", "KILLAT_LOG": log,
-                "KILLAT_HOLD": hold, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"})
-        wait_for(lambda: os.path.exists(log) or looker.answer and looker.answer[-1]["kind"] == "result",  # pylint: disable=W0640
-                 "a call")
-        is_held = os.path.exists(log)
-        if is_held:
-            n_held += 1
-            other.umount()
-        os.unlink(hold)
+        with HeldLooker(scene, stage.request("finalize", PATH="d", DRY_RUN=1), n, "fanotify_mark") as looker:
+            is_held = looker.is_held()
+            if is_held:
+                n_held += 1
+                other.umount()
         assert looker.end() == 0 and looker.answer[-1]["name"] == "None", looker.answer
         if not is_held:
             break
-        os.unlink(log)
         other.mount()
     assert n_held >= 4, "a mark on each layer that is read, one on the file system, and those that are taken back"
 

@@ -54,20 +54,24 @@ static int uncover_again(const Overlay *o, const MountTable *t, const MountEntry
 int remount_recover(const Overlay *o, Failure *reterr) {
         _cleanup_table_ MountTable t = { 0 };
         const MountEntry *top;
-        int r = mount_table_read(MOUNTINFO, &t), k;
+        int r = mount_table_read(MOUNTINFO, &t);
 
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the mount table");
         top = mount_table_find(&t, o->mount_id);
-        r = top && o->work ? uncover_again(o, &t, top, reterr) : 0;
-        if (r != 0)
-                return r;
-        if (o->work)
-                (void) removexattr(o->mount_point, MARK_XATTR);
+        return top && o->work ? uncover_again(o, &t, top, reterr) : 0;
+}
+
+int remount_sweep(const Overlay *o, Failure *reterr) {
+        int r;
+
+        if (!o->work)
+                return 0;
+        (void) removexattr(o->mount_point, MARK_XATTR);
+        r = workdir_sweep(o);
         /* What cannot be removed now may be later, and harms nobody. */
-        k = o->work ? workdir_sweep(o) : 0;
-        return k < 0 && k != -EACCES && k != -EROFS && k != -EPERM && k != -ENOENT
+        return r < 0 && r != -EACCES && r != -EROFS && r != -EPERM && r != -ENOENT
                 ? failure_set_errno(
-                          reterr, k, "cannot remove work directories that nobody uses beside '%s'", o->work)
+                          reterr, r, "cannot remove work directories that nobody uses beside '%s'", o->work)
                 : 0;
 }

@@ -47,10 +47,11 @@ int remount_swap(Context *context, const RemountRequest *q, RemountResult *ret, 
 /* The steps, or why not; changes nothing. */
 int remount_plan(
         Context *context, const RemountRequest *q, remount_step_func step, void *userdata, Failure *reterr);
-/* Brings to its end what a killed remount_swap() left: detaches an old mount that covers its finished
- * successor, removes work directories that no superblock uses. Returns 1 if the mount at the mount point is
- * another one now: load the overlay again. */
+/* Brings to its end what a killed remount_swap() left. First: detaches an old mount that covers its finished
+ * successor. Returns 1 if the mount at the mount point is another one now: load the overlay again. */
 int remount_recover(const Overlay *o, Failure *reterr);
+/* Then: removes work directories that no superblock uses. */
+int remount_sweep(const Overlay *o, Failure *reterr);
 
 Drain *drain_free(Drain *d);
 DEFINE_CLEANUP(Drain *, drain_free);

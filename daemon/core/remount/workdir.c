@@ -11,6 +11,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "base/str.h"
+#include "core/mount/mount-clone.h"
 
 #define PROBE_SUFFIX ".probe"
 
@@ -203,10 +204,12 @@ static int sweep_probe(const Sweep *s, const char *name) {
         return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ? 0 : remove_tree(s->parent_fd, name, fd);
 }
 
+/* Its parent is opened anew: an overlay, as a probe is, needs a mount that is attached. */
 static int sweep_one(int dfd, const char *name, unsigned char type, void *userdata) {
         const char *current = path_basename(((Sweep *) userdata)->o->work);
         size_t n = overlay_work_base_length(current), length = strlen(name), suffix = strlen(PROBE_SUFFIX);
         _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
+        _cleanup_free_ char *parent = NULL;
         Sweep *s = userdata;
         int r;
 
@@ -217,9 +220,11 @@ static int sweep_one(int dfd, const char *name, unsigned char type, void *userda
                 return sweep_probe(s, name);
         if (overlay_work_base_length(name) != n || strcmp(name, current) == 0)
                 return 0;
-        w.parent_fd = fcntl(dfd, F_DUPFD_CLOEXEC, 0);
+        w.parent_fd = open_parent(s->o, &parent);
+        if (w.parent_fd < 0)
+                return w.parent_fd;
         w.name = strdup(name);
-        if (w.parent_fd < 0 || !w.name)
+        if (!w.name)
                 return -ENOMEM;
         r = open_locked(&w);
         if (r >= 0)
@@ -230,13 +235,17 @@ static int sweep_one(int dfd, const char *name, unsigned char type, void *userda
 }
 
 int workdir_sweep(const Overlay *o) {
-        _cleanup_free_ char *parent = NULL;
-        _cleanup_close_ int fd = open_parent(o, &parent);
-        Sweep s = { .o = o, .parent_fd = fd };
+        _cleanup_free_ char *parent = path_dirname(o->work);
+        _cleanup_close_ int fd = -EBADF;
+        Sweep s = { .o = o };
         int r;
 
+        if (!parent)
+                return -ENOMEM;
+        fd = mount_clone_open(parent[0] ? parent : "/", O_RDONLY);
         if (fd < 0)
                 return fd;
+        s.parent_fd = fd;
         r = dir_foreach(fd, sweep_one, &s);
         return r < 0 ? r : s.n;
 }
