@@ -116,7 +116,9 @@ def test_a_loader(scene):
     start(HOT_OPENS // 2)
     assert not daemon.manager().ListJobs()
     start(HOT_OPENS // 2 + 2)
-    wait_for(lambda: finalized(daemon) >= {overlay / d for d in used} and is_settled(daemon), "the libraries")
+    # A job below lets a directory out of sight for a moment, so a start may count for less.
+    wait_for(lambda: finalized(daemon) >= {overlay / d for d in used} or start(1), "the libraries")
+    wait_for(lambda: is_settled(daemon), "the end")
     assert finalized(daemon) - {overlay / "bin"} == {overlay / d for d in used}
 
 
@@ -140,7 +142,7 @@ def test_an_interpreter(scene):
     start(2)
     assert max(hot(daemon, overlay, "heat").values()) < HOT_OPENS and not daemon.manager().ListJobs()
     start(HOT_OPENS)
-    wait_for(lambda: finalized(daemon) >= {overlay / d for d in ("empty", "site", "site/package")}, "the modules")
+    wait_for(lambda: finalized(daemon) >= {overlay / d for d in ("empty", "site", "site/package")} or start(1), "the modules")
     assert overlay / "other" not in finalized(daemon)
 
 
