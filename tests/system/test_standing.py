@@ -118,6 +118,23 @@ def test_whoever_can_change_names_is_waited_for(scene, overlay, daemon, who):
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
 
 
+@pytest.mark.parametrize("n_owners", (200, 300))
+def test_who_cannot_be_told_is_waited_for(scene, overlay, daemon, n_owners):
+    """More owners than are looked at: one who can change no name counts as one who can."""
+    for uid in range(3000, 3000 + n_owners):
+        os.mkdir(overlay / f"{D}/other/{uid}")
+        os.chown(overlay / f"{D}/other/{uid}", uid, uid)
+    occupant = scene.keep(Occupant(overlay / f"{D}/sub", *as_user()))
+    assert not occupant.can_change_names()
+    job = daemon.finalize(overlay / D)
+    if n_owners == 300:
+        waits(daemon, job, occupant.process)
+        occupant.close()
+    assert daemon.wait_job(job)["State"] == "done"
+    occupant.close()
+    await_gone(overlay, daemon)
+
+
 def test_all_is_said(scene, overlay, daemon):
     """The job, the directory, blockers, the command that waits and the journal name who is waited for."""
     shell = scene.keep(Shell(overlay / f"{D}/sub"))
