@@ -279,6 +279,23 @@ def test_what_it_is_at(scene, overlay):
     assert order == sorted(order)
 
 
+def test_what_a_refresh_is_at(scene, lower, overlay):
+    """It names a file whose content takes long to copy, and how much that is."""
+    asked = {"PATH": D, "OVERLAY": "soft", "MOUNT_POINT": overlay.point, "STATE_DIR": scene.subdir("state")}
+    assert ask(binary("ovlfind-worker"), VERB="finalize", QUIET_USEC=0, WORKERS=2, **asked)[1] == 0
+    name = f"{D}/share/doc/README"
+    with open(overlay / name, "rb"):
+        with open(os.path.join(lower.source, name), "r+b") as f:
+            f.write(b"x" * (17 << 20))
+        lower.invalidate()
+        answer, status = ask(binary("ovlfind-worker"), VERB="refresh", WORKERS=2, **asked)
+    assert status == 0
+    said = [r["text"] for r in answer if r["kind"] == "progress"]
+    at = next(i for i, text in enumerate(said) if f"copies the content of '{overlay / name}', 17 MiB" in text)
+    assert any("copies the content" not in text for text in said[at:])
+    assert os.path.getsize(overlay.upper_path(name)) == 17 << 20
+
+
 def test_cancel(daemon, overlay, lower):
     before = snapshot(overlay / D)
     lower.delay(50_000)
