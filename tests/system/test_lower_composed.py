@@ -6,11 +6,14 @@ import errno
 import os
 import shutil
 import stat
+from functools import partial
 
 import pytest
 
 from ovltest import assert_same, run, snapshot, visible
+from ovltest.ctl import run_offline
 from ovltest.env import mount
+from ovltest.layers import detached, map_ids, mount_overlay
 from ovltest.overlay import OverlayMount
 from ovltest.tree import release, write
 
@@ -49,6 +52,18 @@ class Composed(OverlayMount):
         lower = ":".join(self.layers) + "".join("::" + d for d in self.data)
         mount("overlay", self.point, "overlay", 0, f"lowerdir={lower},upperdir={self.upper.upper},workdir={self.upper.work},"
               "metacopy=on,redirect_dir=on,index=off")
+
+
+class Described(Composed):
+    """The data-only layers are descriptors, as image runtimes give them: no path leads to them."""
+
+    def __init__(self, scene, layers, data, *ranges):
+        self.ranges = ranges
+        super().__init__(scene, layers, data)
+
+    def mount(self):
+        fds = [detached(d) for d in self.data]
+        mount_overlay(self.point, self.upper, self.layers, [map_ids(fd, *self.ranges) if self.ranges else fd for fd in fds])
 
 
 @pytest.fixture
@@ -167,6 +182,92 @@ def test_data_layers_that_changed_places(scene, source):
     assert {k: v["content"] for k, v in before.items() if v.get("content")} == \
         {k: v["content"] for k, v in after.items() if v.get("content")}
     assert sum(v["mtime"] == 10**9 for v in after.values()) > 10
+
+
+@pytest.mark.parametrize("ranges", [(), ((0, 0, 1000), (1000, 5000, 1000))], ids=["plain", "id-mapped"])
+def test_data_layer_by_descriptor(scene, source, ranges):
+    """Nothing is copied out of what cannot be told to be that layer; what needs no content is done."""
+    meta, data = metadata_layer(scene, source)
+    overlay = scene.keep(Described(scene, [meta], [data], *ranges))
+    daemon = scene.daemon(soft=overlay)
+    before = visible(snapshot(overlay / D))
+    daemon.ctl("finalize", overlay / D).ok()
+    assert_same(before, visible(snapshot(overlay / D)))
+    changed = os.path.join(D, "lib/libpart0.so.1.0")
+    os.utime(os.path.join(meta, changed), (1_500_000_000, 1_500_000_000))
+    result = daemon.ctl("refresh", overlay / D)
+    assert "not proved" in result.err, result
+    assert not os.stat(overlay.upper_path(changed)).st_blocks
+    assert_same(before, visible(snapshot(overlay / D)))
+    overlay.remount()
+    assert_same(before, visible(snapshot(overlay / D)))
+
+
+@pytest.fixture
+def offline(scene, source):
+    """Not mounted: the overlay, what it looks like, and how to work on it."""
+    meta, data = metadata_layer(scene, source)
+    overlay = scene.keep(Composed(scene, [meta], [data]))
+    before = visible(snapshot(overlay / D))
+    overlay.umount()
+    state = scene.subdir("state")
+
+    ctl = partial(run_offline, overlay, state, lowers=f"{meta}::{data}")
+    ctl.state = state
+    return overlay, before, ctl
+
+
+def names(top):
+    return [name for _, directories, files in os.walk(top) for name in (*directories, *files)]
+
+
+COPIED = f"{D}/lib/libpart0.so.1.0"
+
+
+def copy_up_data(overlay):
+    """Of one file, which is the same afterwards."""
+    overlay.mount()
+    st = os.stat(overlay / COPIED)
+    with open(overlay / COPIED, "ab"):
+        pass
+    os.utime(overlay / COPIED, ns=(st.st_atime_ns, st.st_mtime_ns))
+    assert os.stat(overlay.upper_path(COPIED)).st_blocks
+    overlay.umount()
+
+
+def test_offline(scene, offline):
+    """With data-only layers behind the ordinary one, as lowerdir= spells them."""
+    overlay, before, ctl = offline
+    ctl("finalize", D).ok()
+    assert ctl("verify", "--json=short").ok().json == NO_PROBLEMS
+    copy_up_data(overlay)
+    overlay.mount()
+    daemon = scene.daemon(start=False, soft=overlay)
+    run("cp", "-a", ctl.state + "/.", daemon.state)
+    daemon.start()
+    assert daemon.state_of(overlay / D) == daemon.state_of(overlay / f"{D}/lib") == "finalized"
+    assert daemon.stop() == 0
+    assert_same(before, visible(snapshot(overlay / D)))
+    overlay.umount()
+    ctl("unfinalize", "--reset", D).ok()
+    assert names(overlay.upper.upper) == []
+    overlay.mount()
+    assert_same(before, visible(snapshot(overlay / D)))
+
+
+def test_reset_with_a_data_layer_that_is_not_proved(offline):
+    """Each of its files has two names, and tells nothing: a copy of content stays, copies of metadata go."""
+    overlay, before, ctl = offline
+    data, = overlay.data
+    for name in os.listdir(data):
+        os.link(os.path.join(data, name), os.path.join(data, name + ".linked"))
+    ctl("finalize", D).ok()
+    copy_up_data(overlay)
+    result = ctl("unfinalize", "--reset", D).ok()
+    assert "cannot be compared with the lower layer" in result.err and "not proved" in result.err, result
+    assert sorted(names(overlay.upper.upper)) == sorted(COPIED.split("/"))
+    overlay.mount()
+    assert_same(before, visible(snapshot(overlay / D)))
 
 
 def layered(scene, source):

@@ -159,7 +159,8 @@ static int judge(Pair *x) {
         if (r < 0)
                 context_note(
                         x->place->r->context, x->path,
-                        "it stays, since it cannot be compared with the lower layer: %s", strerror(-r));
+                        "it stays, since it cannot be compared with the lower layer: %s",
+                        failure_errno_text(-r));
         return r <= 0 ? 0 : remove_copy(x);
 }
 
