@@ -92,6 +92,39 @@ def test_restored(scene, source, method, whole):
     assert_same(expected, visible(snapshot(overlay / D)))
 
 
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+@pytest.mark.parametrize("method", ["exchange", "mark"])
+def test_on_another_server(scene, source, method, kind):
+    """Another file system, where nothing is the inode of before, and the overlay is mounted anew with it."""
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", f"--method={method}", overlay / D).ok()
+    expected, before = visible(snapshot(overlay / D)), data_in_upper(overlay)
+    assert daemon.stop() == 0
+    overlay.umount()
+    moved = os.path.join(scene.upper(kind).point, "moved")
+    run("cp", "-a", source, moved)
+    shutil.rmtree(source)
+    overlay.lowers = [moved]
+    overlay.mount()
+    assert_same(expected, visible(snapshot(overlay / D)))
+    daemon.start()
+    assert sum(s["bytes"] for s in plan(daemon, overlay)) == 0
+    daemon.ctl("refresh", overlay / D).ok()
+    settle(daemon, overlay)
+    assert data_in_upper(overlay) == before
+    write(os.path.join(moved, D, "sub1/new"))
+    os.unlink(os.path.join(moved, D, "sub2/file2"))
+    daemon.ctl("refresh", overlay / D).ok()
+    expected = visible(snapshot(os.path.join(moved, D)))
+    assert_same(expected, visible(snapshot(overlay / D)))
+    overlay.remount()
+    assert_same(expected, visible(snapshot(overlay / D)))
+    assert daemon.ctl("verify", "soft", "--json=short").ok().json["problems"] == []
+    for directory, _, _ in os.walk(overlay / D):
+        assert daemon.state_of(directory) == "finalized", directory
+
+
 def test_restored_and_taken_up_by_itself(scene, source):
     overlay = scene.overlay(source)
     daemon = scene.daemon(soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
