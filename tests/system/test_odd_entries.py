@@ -5,10 +5,11 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 
 import pytest
 
-from ovltest import assert_same, run, snapshot
+from ovltest import assert_same, run, snapshot, visible
 from ovltest.daemon import wait_for
 from ovltest.tree import age, write
 
@@ -18,7 +19,11 @@ OF_SERVER = ("EACCES", "EPERM", "EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "EUCL
 OF_CHANGE = ("ENOENT", "EEXIST", "EAGAIN", "EBUSY")
 OF_XATTRS = ("E2BIG", "ERANGE", "EACCES", "EIO", "ENOSPC")
 OF_COPY_UP = ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EOVERFLOW", "ENAMETOOLONG", "EFBIG", "ETXTBSY",
-              "EMLINK", "EXDEV", "EIO", "EREMOTE", "EOPNOTSUPP", "EUCLEAN")
+              "EMLINK", "EXDEV", "EIO", "EREMOTE", "EOPNOTSUPP", "EUCLEAN", "ELOOP")
+# What a refresh looks up, copies and links; ENOENT: it is gone again, EXDEV: it is linked once more, with a longer redirect.
+OF_REFRESH = ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EOVERFLOW", "ENAMETOOLONG", "EFBIG", "EMLINK", "EIO", "ELOOP",
+              "EOPNOTSUPP", "EUCLEAN")
+OF_DATA = (*OF_REFRESH, "ESTALE", "EBADMSG", "EAGAIN", "EBUSY", "ENOENT", "ENOTDIR", "EXDEV", "EREMOTE")
 OF_MAKE = ("ENOSPC", "EDQUOT", "EMLINK", "EACCES", "EIO", "EUCLEAN")
 OF_ATTRIBUTES = ("EPERM", "ENOSPC", "EDQUOT", "E2BIG", "ERANGE", "EIO")
 
@@ -305,6 +310,78 @@ def test_refresh_of_what_is_denied(scene):
         assert open(overlay / f"d/{e}/fine/{odd_name(e)}/new", "rb").read() == b"new"
 
 
+def dress(path):
+    os.chown(path, 1234, 5678)
+    os.chmod(path, 0o600)
+    os.setxattr(path, "user.note", b"new")
+
+
+CHANGES = {
+    "new": lambda sub, name: write(os.path.join(sub, name)),
+    "new directory": lambda sub, name: write(os.path.join(sub, "new", name, "one")),
+    "content": lambda sub, name: write(os.path.join(sub, name), b"changed"),
+    "attributes": lambda sub, name: dress(os.path.join(sub, name)),
+}
+
+
+def without_odd(top):
+    """What files there look like that nothing is wrong with."""
+    return {path: e for path, e in visible(snapshot(top, without=("errno-", "new"))).items() if e["type"] != stat.S_IFDIR}
+
+
+@pytest.mark.parametrize("call,change,errors", [
+    ("linkat", "new", OF_REFRESH),
+    ("mkdirat", "new directory", OF_MAKE),
+    ("copy_file_range", "content", [error for error in OF_REFRESH if error != "EOPNOTSUPP"]),
+    ("fsetxattr", "attributes", OF_ATTRIBUTES),
+    ("fchown", "attributes", OF_ATTRIBUTES[:3]),
+    ("fchmod", "attributes", OF_ATTRIBUTES[:3]),
+])
+def test_a_call_of_a_refresh_fails(scene, call, change, errors):
+    source = build(scene, errors, is_file=True)
+    for error in errors if change == "new" else ():
+        os.unlink(os.path.join(source, f"d/{error}/sub", odd_name(error)))
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(killer=True, soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    for error in errors:
+        for name in (odd_name(error), "one"):
+            CHANGES[change](os.path.join(source, f"d/{error}/sub"), name)
+    daemon.arm(1, call=call, error="name", always=True)
+    result = daemon.ctl("refresh", overlay / "d").ok()
+    assert daemon.struck()
+    for error in errors:
+        path = overlay / f"d/{error}/sub/{'new' if change == 'new directory' else odd_name(error)}"
+        assert f"'{path}': {os.strerror(getattr(errno, error))}" in result.err, (error, result)
+        assert daemon.state_of(os.path.dirname(path)) == "stale", error
+    assert_same(without_odd(os.path.join(source, "d")), without_odd(overlay / "d"))
+    assert not os.path.lexists(overlay / ".ovlfind")
+    daemon.ctl("refresh", overlay / "d").ok()
+    assert {d["state"] for d in directories(daemon).values()} == {"finalized"}
+    assert_same(visible(snapshot(os.path.join(source, "d"))), visible(snapshot(overlay / "d")))
+
+
+def test_an_exchange_of_a_refresh_fails(scene):
+    """One of two files: the other one is taken up, and nothing of the attempt is left."""
+    source = scene.source()
+    for name in ("one", "other"):
+        write(os.path.join(source, "d", name))
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(killer=True, soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    for i, error in enumerate(OF_REFRESH):
+        for name in ("one", "other"):
+            write(os.path.join(source, "d", name), b"x" * (i + 1))
+        daemon.arm(1, call="exchange", error=getattr(errno, error))
+        result = daemon.ctl("refresh", overlay / "d").ok()
+        assert daemon.struck() and os.strerror(getattr(errno, error)) in result.err, (error, result)
+        assert sorted(os.path.getsize(overlay / f"d/{name}") == i + 1 for name in ("one", "other")) == [False, True], error
+        assert daemon.state_of(overlay / "d") == "stale" and not os.path.lexists(overlay / ".ovlfind")
+        daemon.ctl("refresh", overlay / "d").ok()
+        assert daemon.state_of(overlay / "d") == "finalized"
+        assert_same(visible(snapshot(os.path.join(source, "d"))), visible(snapshot(overlay / "d")))
+
+
 def test_undo_of_what_is_denied(scene):
     """All or nothing: it fails, leaves nothing, and is done once that is over."""
     errors = ("EACCES", "EIO")
@@ -388,9 +465,8 @@ def test_a_denied_directory_in_a_plan(scene):
 
 # Data
 
-@pytest.mark.parametrize("errors", [("EACCES", "EPERM", "EIO", "ESTALE", "EOVERFLOW", "EUCLEAN", "EBADMSG", "EAGAIN", "EBUSY", "ELOOP",
-                                     "ENOENT", "ENOTDIR", "EXDEV")])
-def test_data_of_a_file(scene, errors):
+def test_data_of_a_file(scene):
+    errors = OF_DATA
     lower = scene.lower(build(scene, errors, is_file=True), timeout=0)
     overlay = scene.overlay(lower)
     daemon = scene.daemon(soft=overlay)
@@ -410,6 +486,25 @@ def test_data_of_a_file(scene, errors):
         for error in errors:
             assert open(overlay / f"d/{error}/sub/{odd_name(error)}", "rb").read()
     assert counts.read == 0
+
+
+@pytest.mark.parametrize("call,errors", [("openat2", ("EACCES", "EPERM", "EIO", "ENOSPC", "EDQUOT", "EFBIG", "EOVERFLOW")),
+                                         ("futimens", ("EPERM", "EIO"))])
+def test_a_call_of_data_fails(scene, call, errors):
+    """What the upper says of one file keeps no other from its content."""
+    overlay = scene.overlay(build(scene, errors, is_file=True))
+    daemon = scene.daemon(killer=True, soft=overlay)
+    daemon.ctl("finalize", overlay / "d").ok()
+    daemon.arm(1, call=call, error="name", always=True)
+    result = daemon.ctl("finalize", "--data", overlay / "d").ok()
+    assert daemon.struck()
+    for error in errors:
+        sub = f"d/{error}/sub"
+        assert f"'{overlay / sub}/{odd_name(error)}': {os.strerror(getattr(errno, error))}" in result.err, (error, result)
+        assert os.stat(overlay.upper_path(f"{sub}/one")).st_blocks and os.stat(overlay.upper_path(f"d/{error}/beside")).st_blocks
+    daemon.ctl("finalize", "--data", overlay / "d").ok()
+    for error in errors:
+        assert os.stat(overlay.upper_path(f"d/{error}/sub/{odd_name(error)}")).st_blocks, error
 
 
 def test_content_of_a_refresh(scene):
