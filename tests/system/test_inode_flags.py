@@ -2,6 +2,7 @@
 """Inode flags (chattr) and projects of directories are what they were: after finalize, after unfinalize, and of what is made
 in there from then on."""
 
+import errno
 import os
 
 import pytest
@@ -85,6 +86,29 @@ def test_flags_of_the_lower_alone(scene, source):
     daemon.ctl("finalize", overlay / D).ok()
     assert lsattr(overlay / f"{D}/lower-flags") == lsattr(by_hand / f"{D}/lower-flags") == ("0", "AS")
     assert lsattr(overlay / f"{D}/lower-flags/below") == ("0", "")
+
+
+@pytest.mark.parametrize("error", ["EOPNOTSUPP", "EPERM"])
+def test_a_directory_that_cannot_have_them(scene, source, error):
+    """It stays as it is, with the reason; what is beside it is done."""
+    odd = f"{D}/errno-{getattr(errno, error)}"
+    write(os.path.join(source, odd, "f"))
+    overlay = mount(scene, source, "ext4-256")
+    for name in (odd, f"{D}/plain"):
+        os.utime(overlay / name, ns=(1, 1))
+        chattr("+d", overlay / name)
+    daemon = scene.daemon(killer=True, soft=overlay)
+    before = tree(overlay / D)
+    daemon.arm(1, call="setflags", error="name", always=True)
+    daemon.ctl("finalize", overlay / D)
+    assert daemon.struck()
+    listed = {d["path"]: d for d in daemon.ctl("directories", "--json=short").ok().json["directories"]}
+    assert listed[overlay / odd]["state"] == "excluded", listed
+    assert "cannot have its inode flags and project" in listed[overlay / odd]["reason"]
+    assert listed[overlay / f"{D}/plain"]["state"] == listed[overlay / D]["state"] == "finalized"
+    assert tree(overlay / D) == before and not os.path.lexists(overlay / ".ovlfind")
+    daemon.ctl("finalize", "--method=exchange", overlay / odd).ok()
+    assert daemon.state_of(overlay / odd) == "finalized" and tree(overlay / D) == before
 
 
 @pytest.mark.parametrize("flag", "ia")

@@ -5,8 +5,8 @@
  * call it was. KILLAT_CALL=NAME[,NAME]: only these calls count ("exchange": a renameat2 that exchanges).
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
- * inotify_add_watch, fanotify_mark, flock, openat2, readdir and those that read or write data only where
- * KILLAT_CALL names them.
+ * inotify_add_watch, fanotify_mark, flock, openat2, readdir, those that set inode flags ("setflags") and
+ * those that read or write data only where KILLAT_CALL names them.
  *
  * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
  * all of them); KILLAT_ERROR=name: those on an entry that is called errno-N fail with N; KILLAT_HOLD=FILE:
@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,6 +28,7 @@
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -96,7 +98,8 @@ static bool changes_something(const char *name) {
         static const char *const readers[] = {
                 "getxattr", "inotify_add_watch", "fanotify_init",   "fanotify_mark",
                 "flock",    "openat2",           "readdir",         "pread",
-                "write",    "name_to_handle_at", "copy_file_range", "clone"
+                "write",    "name_to_handle_at", "copy_file_range", "clone",
+                "setflags"
         };
 
         for (size_t i = 0; i < ELEMENTSOF(readers); i++)
@@ -344,6 +347,23 @@ long syscall(long number, ...) {
         if (number == SYS_openat2 && calling("openat2", (int) a[0], (const char *) a[1]) < 0)
                 return -1;
         return f(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+        int (*f)(int, unsigned long, ...) = (int (*)(int, unsigned long, ...)) next("ioctl");
+        bool sets_flags = request == FS_IOC_SETFLAGS || request == FS_IOC_FSSETXATTR;
+        void *argument;
+        va_list ap;
+        int r;
+
+        va_start(ap, request);
+        argument = va_arg(ap, void *);
+        va_end(ap);
+        if (!sets_flags)
+                return f(fd, request, argument);
+        r = calling("setflags", fd, NULL) < 0 ? -1 : f(fd, request, argument);
+        called("setflags", r, fd, NULL);
+        return r;
 }
 
 int openat(int fd, const char *p, int flags, ...) {
