@@ -148,6 +148,7 @@ def test_an_error_while_the_old_tree_is_removed(scene, overlay, call, n):
     shell.close()
     wait_for(lambda: daemon.kept() == 0 and not traces(overlay), f"{traces(overlay)} to be cleaned up")
     assert_same(before, snapshot(overlay / D), ignore={"mtime"})
+    assert daemon.struck()
     if result.code == 0:
         assert daemon.state_of(overlay / D) == "finalized"
     daemon.ctl("finalize", overlay / D).ok()
@@ -159,11 +160,12 @@ def test_an_error_while_changes_arrive(scene, overlay, call, n):
     """One that fails takes none of the others with it, and is done later."""
     daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": KEEP}))
     shell = scene.keep(Shell(overlay / D))
-    daemon.arm(n + 12 * (call == "linkat"), call=call, error=errno.EIO)
+    daemon.arm(n + 10 * (call == "linkat"), call=call, error=errno.EIO)
     daemon.ctl("finalize", overlay / D)
     shell.do("echo 1 > n1; echo 2 > n2; mkdir nd; echo 3 > nd/n3; echo 4 > g; mv g f1")
     shell.close()
     await_gone(overlay, daemon)
+    assert daemon.struck()
     assert [content_or_none(overlay / f"{D}/{name}") for name in ("n1", "n2", "nd/n3", "f1")] == [b"1\n", b"2\n", b"3\n", b"4\n"]
 
 

@@ -49,7 +49,7 @@ def content(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("call,ns", [("unlinkat", (1, 2, 4, 7, 11)), ("renameat2", (1, 2, 4, 8)), ("rename", (1, 3)),
+@pytest.mark.parametrize("call,ns", [("unlinkat", (1, 2, 4, 7, 11)), ("renameat2", (1, 2, 4, 8)),
                                      ("openat", (1, 4)), ("linkat", (1, 8))])
 def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
     """The worker that keeps an old tree dies between taking something out of D and deleting it; users have put things of
@@ -60,6 +60,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
     age(source)
     overlay = scene.overlay(scene.lower(source))
     daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": KEEP}))
+    struck = []
     for n in ns[::SWEEP]:
         d = overlay / f"{P}/d{n}"
         shell = scene.keep(Shell(d))
@@ -77,6 +78,8 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
             assert surviving(overlay, precious), f"{precious} is lost: killed at {daemon.struck()}"
         for name in ("by-path", "late", "new/file"):
             assert os.path.lexists(os.path.join(d, name)), f"{name}: killed at {daemon.struck()}"
+        struck.append(daemon.struck())
+    assert 2 * sum(map(bool, struck)) >= len(struck), struck
     daemon.restart()
     for n in ns[::SWEEP]:
         assert surviving(overlay, b"mine %d" % n)
@@ -84,7 +87,7 @@ def test_killed_while_somebody_works_in_the_old_tree(scene, call, ns):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("call,ns", [("unlinkat", (1, 2, 5, 9, 12)), ("exchange", (1,)), ("renameat2", (1, 2, 3))])
+@pytest.mark.parametrize("call,ns", [("unlinkat", (1, 2, 5, 9, 12)), ("exchange", (1,)), ("renameat2", (1,))])
 def test_users_work_on_after_a_kill(scene, call, ns):
     """Worker and daemon die; until the next start users change what is there. That is theirs, not ours to clean up."""
     source = scene.source()
@@ -96,14 +99,10 @@ def test_users_work_on_after_a_kill(scene, call, ns):
     for n in ns:
         d = overlay / f"{P}/d{n}"
         daemon.arm(n, parent=True, call=call)
-        result = daemon.ctl("finalize", d)
-        if daemon.struck():
-            assert result.code != 0
-            daemon.process.wait(100)
-            daemon.start(survey=False)  # the workers of the first one are gone by then
-            daemon.kill()
-        else:
-            daemon.kill()
+        assert daemon.ctl("finalize", d).code != 0 and daemon.struck(), n
+        daemon.process.wait(100)
+        daemon.start(survey=False)  # the workers of the first one are gone by then
+        daemon.kill()
         os.unlink(os.path.join(d, "f1"))
         os.rename(os.path.join(d, "f2"), os.path.join(d, "moved"))
         write(os.path.join(d, "sub", "mine"), b"mine %d" % n)
@@ -257,18 +256,21 @@ def test_a_directory_renamed_while_it_is_copied(scene, call):
     age(source)
     overlay = scene.overlay(scene.lower(source))
     daemon = scene.daemon(killer=True, soft=(overlay, {"CopyUp": {"Workers": "2"}, "Finalize": {"QuietSec": "100ms"}}))
+    held = []
     for n in ns[::SWEEP]:
         d = overlay / f"{P}/d{n}"
         before = snapshot(os.path.join(d, "sub"))
         daemon.arm(n, call=call, hold=True)
         job = daemon.finalize(d)
         was_held = daemon.held(job)
+        held.append(was_held)
         os.rename(os.path.join(d, "sub"), os.path.join(d, "sub2"))
         daemon.release(everything=True)
         properties = daemon.wait_job(job)
         after = snapshot(os.path.join(d, "sub2"))
         assert_same(before, after, ignore={"nlink", "mtime"} if was_held else {"nlink"})
         assert os.listdir(d) == ["sub2"], properties
+    assert 2 * sum(held) >= len(held), held
     await_gone(overlay, daemon)
 
 
