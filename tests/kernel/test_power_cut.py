@@ -149,11 +149,12 @@ def after_the_cut(scene, image, source, before, wrong):
     """The next boot. wrong(): what is amiss with promises. Returns how many were open before the daemon looked."""
     with machine(scene, image, source) as (overlay, daemon):
         assert_same(before, seen(overlay), ignore={"nlink"})
-        unkept = len(wrong(overlay))
+        unkept = wrong(overlay)
+        places = {os.path.relpath(os.path.join(d, n), overlay.upper.upper) for d, _, names in os.walk(overlay.upper.upper) for n in names}
         daemon.start()
         wait_for(lambda: all(j["State"] in ("done", "failed", "canceled") for j in daemon.jobs()), "the jobs to end")
         wait_for(lambda: all(map(is_kept, traces(overlay))), f"{traces(overlay)} to be cleaned up")
-        assert not wrong(overlay), "\n".join(wrong(overlay))
+        assert not wrong(overlay), f"{wrong(overlay)}, at first {unkept}, where there was {sorted(places)}\n{daemon.log()}"
         assert_same(before, seen(overlay))
         # The kernel sets that mark before it copies up the first entry, and btrfs may keep the entry alone.
         found = daemon.ctl("verify", overlay / "t", "--repair", "--json=short").json["problems"]
@@ -162,7 +163,7 @@ def after_the_cut(scene, image, source, before, wrong):
         assert daemon.state_of(overlay / "t") == "finalized"
         assert not wrong(overlay), "\n".join(wrong(overlay))
         assert_same(before, seen(overlay))
-    return unkept
+    return len(unkept)
 
 
 @pytest.mark.parametrize("kind", ["ext4-256", "xfs", "btrfs"])
@@ -180,7 +181,8 @@ def test_the_power_fails_at_any_moment(scene, space, source, kind, record_result
         cut, lacking = cuts.make(moment, dice)
         said = cuts.marks(moment)
         n = max((int(m.partition(":")[2]) for m in said if m.startswith("step:")), default=0)
-        at = f"cut at entry {moment} of {len(cuts.entries)} of the log, without {lacking} writes, after {said[-1]}, step {n} (seed {SEED})"
+        job = [m for m in said if not m.startswith("step:")][-2:]
+        at = f"cut at entry {moment} of {len(cuts.entries)} of the log, without {lacking} writes, after step {n}, in {job} (seed {SEED})"
         try:
             unkept += after_the_cut(scene, cut, source, before, lambda o, n=n: model.wrong(lambda p: read_file(o / p), n))
         except Exception as e:
