@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processes stand in a tree and work there by relative names, at random against a model, as shells, editors, build tools, package
 managers and git do; the tree is finalized, refreshed and unfinalized meanwhile. Nothing is lost, nothing comes back, nothing is set
-aside (ovltest/occupants.py). OVLFIND_OCCUPANT_ROUNDS sets how many rounds are run, OVLFIND_OCCUPANT_SEED which ones."""
+aside (ovltest/occupants.py). OVLFIND_OCCUPANT_ROUNDS sets how many rounds are run by option (auto, wait, keep), over all file
+systems; OVLFIND_OCCUPANT_SEED which ones."""
 
 import io
 import json
@@ -18,14 +19,15 @@ import pytest
 from ovltest import Scene, run
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
-from ovltest.oldtree import STAGING, kept_files, old_trees
+from ovltest.oldtree import STAGING, kept_by_path, kept_files, old_trees
 from ovltest.occupant import Occupant, first_difference
 from ovltest.occupants import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
 from ovltest.tree import write
 
-ROUNDS = int(os.environ.get("OVLFIND_OCCUPANT_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("OVLFIND_OCCUPANT_ROUNDS", "20"))
 SEED = int(os.environ.get("OVLFIND_OCCUPANT_SEED", "1"))
 UPPERS = ("ext4-256", "xfs", "btrfs", "tmpfs")
+OPTIONS = ("auto", "wait")
 PER_SEED = 30  # rounds; then all is made anew
 TOP = "p/t"
 ALICE = 1000
@@ -46,6 +48,7 @@ class Rounds:
         self.writers = [scene.keep(Process(letter)) for letter in LETTERS]
         self.reader = scene.keep(Process("reader", ALICE))
         self.top, self.round, self.what, self.is_finalized = self.overlay / TOP, 0, "", False
+        self.options = []  # that come next
         self.coming = {}  # to the lower: it shows when a refresh is done
 
     def fail(self, *wrong):
@@ -66,15 +69,17 @@ class Rounds:
     def await_gone(self):
         wait_for(lambda: self.daemon.kept() == 0 and not self.daemon.workers(), "the old tree to go")
 
+    def start(self, verb, standing):
+        return getattr(self.daemon.manager(), verb)(self.top, dbus.Dictionary({"standing": standing}, "sv"))
+
     def choose_job(self):
-        """A function that starts a job."""
-        if not self.is_finalized:
-            verb = "Finalize"
-        else:
-            verb = self.dice.choice(("Unfinalize", "Unfinalize", "Refresh"))
-        options = {} if verb == "Refresh" else {"standing": self.dice.choice(("auto", "wait"))}
-        self.what = f"{verb} {options.get('standing', '')}"
-        return verb, options.get("standing"), lambda: getattr(self.daemon.manager(), verb)(self.top, dbus.Dictionary(options, "sv"))
+        """Both options as often."""
+        verb = self.dice.choice(("Unfinalize", "Unfinalize", "Refresh")) if self.is_finalized else "Finalize"
+        if not self.options:
+            self.options = self.dice.sample(OPTIONS, len(OPTIONS))
+        standing = self.options.pop()
+        self.what = f"{verb} {standing}"
+        return verb, standing, lambda: self.start(verb, standing)
 
     def ended(self, job, verb):
         p = self.daemon.wait_job(job)
@@ -218,10 +223,10 @@ def play(kind, scene, upper, rounds):
             kind(s, upper, seed).play(min(PER_SEED, rounds))
 
 
-@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.timeout(120 + 20 * ROUNDS)
 @pytest.mark.parametrize("upper", UPPERS)
 def test_who_can_change_names_is_waited_for(scene, upper):
-    play(Rounds, scene, upper, max(ROUNDS // len(UPPERS), 1))
+    play(Rounds, scene, upper, len(OPTIONS) * max(ROUNDS // len(UPPERS), 1))
 
 
 class KeepRounds(Rounds):
@@ -245,18 +250,19 @@ class KeepRounds(Rounds):
 
     def go(self):
         self.round += 1
-        self.what = "finalize --standing=keep"
-        scripts, told, before = self.choose_scripts(), len(self.daemon.log()), kept_files(self.overlay)
+        verb = "Unfinalize" if self.is_finalized else "Finalize"
+        self.what = f"{verb} keep"
+        scripts, told, before = self.choose_scripts(), len(self.daemon.log()), kept_by_path(self.overlay)
         old_tree = OldTree(self.model)
         for _, script in scripts:
             script.old_tree = old_tree
         self.enter(scripts)
         self.choose_and_work(scripts, 2)
         self.check("before")
-        job = self.daemon.finalize(self.top, standing="keep")
+        job = self.start(verb, "keep")
         if self.dice.random() < 0.5:
             self.choose_and_work(scripts, 3)
-        self.ended(job, "Finalize")
+        self.ended(job, verb)
         wait_for(lambda: self.daemon.kept() == 1, "the old tree to be kept")
         self.check_rule(old_tree, "after the exchange", 100)
         old_tree.settle()
@@ -269,12 +275,26 @@ class KeepRounds(Rounds):
         for process, script in scripts:
             process.ask(*script.take())
         self.check_rule(old_tree, "after others came", 100)
+        if refreshes := self.is_finalized and self.dice.random() < 0.5:
+            self.refresh_in_vain(old_tree, scripts)
         for process, _ in scripts:
             process.leave()
         self.await_gone()
+        if refreshes:
+            self.ended(self.start("Refresh", "keep"), "Refresh")
         aside += self.check_rule(old_tree, "when all have left")
-        self.check_told(old_tree, sorted(set(aside)), sorted(set(kept_files(self.overlay)) - set(before)), self.daemon.log()[told:])
-        self.undo()
+        kept = {content for path, content in kept_by_path(self.overlay).items() if path not in before}
+        self.check_told(old_tree, aside, sorted(kept), self.daemon.log()[told:])
+        self.end_round()
+
+    def refresh_in_vain(self, old_tree, scripts):
+        """What is new in the lower is not taken up as long as they stand there, and they are named."""
+        self.add_to_lower()
+        p = self.daemon.wait_job(self.start("Refresh", "keep"))
+        notes = [n for n in p["Notes"] if f"/lower-{self.round}: " in n]
+        if p["State"] != "done" or len(notes) != 1 or not any(f"{process.pid} (python3" in notes[0] for process, _ in scripts):
+            self.fail(f"a refresh while they stand there: {p['State']}: {p['Reason']}", *p["Notes"])
+        self.check_rule(old_tree, "after a refresh while they stand there")
 
     def others_come(self, old_tree, scripts):
         """By path others replace or remove what is his, and then he may replace that. Returns contents that must be set aside."""
@@ -317,28 +337,27 @@ class KeepRounds(Rounds):
             if seen.get(path) != (entry and entry.content):
                 self.fail(f"{path} is {seen.get(path)}, not {entry and entry.content} as others have left it")
 
-    def undo(self):
-        """What is seen now is where the next round begins."""
-        before = self.seen()
-        job = self.daemon.manager().Unfinalize(self.top, dbus.Dictionary({"standing": "wait"}, "sv"))
-        self.ended(job, "Unfinalize")
-        self.model = Model.of(self.top)
+    def end_round(self):
+        """What is seen now is where the next round begins, as it is or undone."""
+        before, self.model = self.seen(), Model.of(self.top)
+        if self.is_finalized and self.dice.random() < 0.3:
+            self.ended(self.start("Unfinalize", "wait"), "Unfinalize")
         if self.dice.random() < 0.2:
             self.remount()
         after = self.seen()
         if after != before:
-            self.fail("undone:", *[f"{p}: {before.get(p)} is now {after.get(p)}" for p in before.keys() | after.keys()
-                                   if before.get(p) != after.get(p)])
+            self.fail("afterwards:", *[f"{p}: {before.get(p)} is now {after.get(p)}" for p in before.keys() | after.keys()
+                                       if before.get(p) != after.get(p)])
 
     def play(self, n):
         for _ in range(n):
             self.go()
 
 
-@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.timeout(120 + 20 * ROUNDS)
 @pytest.mark.parametrize("upper", UPPERS)
 def test_an_old_tree_is_theirs(scene, upper):
-    play(KeepRounds, scene, upper, max(ROUNDS // 10 // len(UPPERS), 1))  # they take longer
+    play(KeepRounds, scene, upper, max(ROUNDS // len(UPPERS), 1))
 
 
 GIT = "GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git"

@@ -239,6 +239,17 @@ def test_lower_gains_names_while_an_old_tree_is_kept(source, lower, overlay, dae
     assert_same(before, snapshot(overlay / D), ignore={"nlink"})
 
 
+def test_a_refresh_names_who_keeps_it_from_taking_up_what_is_new(source, overlay, daemon, stand):
+    shell = stand()
+    write(os.path.join(source, D, "sub/new"), b"new")
+    r = daemon.ctl("refresh", overlay / D).ok()
+    assert f"{D}/sub/new: processes stand in what" in r.err and f"{shell.process.pid} (bash, cwd); try again when" in r.err, r.err
+    assert not os.path.exists(overlay / f"{D}/sub/new")
+    leave(shell, overlay, daemon)
+    daemon.ctl("refresh", overlay / D).ok()
+    assert content(overlay / f"{D}/sub/new") == b"new"
+
+
 def test_same_file_replaced_on_both_sides(overlay, daemon, stand):
     shell = stand()
     write(overlay / f"{D}/t", b"by path")

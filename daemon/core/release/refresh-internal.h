@@ -45,7 +45,9 @@ typedef struct RefreshDirectory {
         Staging staging;
         int view_fd; /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
         bool has_removed;
-        bool is_full; /* no room was left, of what is to stay free */
+        bool is_full;     /* no room was left, of what is to stay free */
+        bool is_occupied; /* processes stand in an old tree that is merged: what is new waits until they
+                             leave */
         Failure *reterr;
 } RefreshDirectory;
 

@@ -71,6 +71,7 @@ static int open_view(RefreshDirectory *d) {
         /* The kernel merges a lower directory once (docs/overlayfs.md 4.1): an old tree that is still there
          * has it. */
         r = audit_check_old_trees(d->p->context, d->node->lower, d->reterr);
+        d->is_occupied = r == -EBUSY;
         if (r >= 0)
                 r = refresh_open_staging(d);
         if (r < 0)

@@ -209,7 +209,7 @@ static bool is_held_up(const RefreshDirectory *d, int r) {
         return r == -FAILURE_ERROR_HELD && d->reterr->kind == FAILURE_BUSY;
 }
 
-/* What belongs to one entry, or to what is below it, leaves it as it is. */
+/* What belongs to one entry, or to what is below it, leaves it as it is. Who stands in the way is named. */
 static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
         _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
 
@@ -217,7 +217,8 @@ static int leave_out(const RefreshDirectory *d, const char *name, const char *lo
                 return r;
         path = path_join(d->path, name);
         full = path ? path_join(d->p->context->overlay->mount_point, path) : NULL;
-        reason = full
+        reason = d->is_occupied && d->reterr->message ? strdup(d->reterr->message)
+                : full
                 ? error_reason(
                           r, CALL_DATA, "take up what has changed of", full, d->p->lower->view_fd, lower)
                 : NULL;

@@ -47,16 +47,20 @@ def await_gone(overlay, daemon, name="soft"):
     wait_for(lambda: not traces(overlay), f"{traces(overlay)} to be cleaned up")
 
 
-def kept_files(overlay):
-    """Contents of the files, and targets of the symlinks, that were set aside because they may be somebody's."""
-    found = []
+def kept_by_path(overlay):
+    """Path -> content of each file, or target of each symlink, that was set aside because it may be somebody's."""
+    found = {}
     for d, dirs, files in os.walk(overlay / STAGING):
         for path in (os.path.join(d, n) for n in dirs + files if "/kept" in d):
             if os.path.islink(path):
-                found.append(os.fsencode(os.readlink(path)))
+                found[path] = os.fsencode(os.readlink(path))
             elif not os.path.isdir(path):
-                found.append(content(path))
+                found[path] = content(path)
     return found
+
+
+def kept_files(overlay):
+    return list(kept_by_path(overlay).values())
 
 
 def surviving(overlay, content):
