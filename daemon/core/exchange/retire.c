@@ -230,12 +230,17 @@ static int remove_directories(Exchange *x) {
         return -ENOTEMPTY;
 }
 
+/* The exchange and what was taken over since are on disk before anything says that the old tree may go: on
+ * some file systems (btrfs) a file that is synced is there after a power loss, and a rename before it is
+ * not. */
 static int mark_remove(Exchange *x) {
         int r;
 
         if (x->phase == PHASE_REMOVE)
                 return 0;
-        r = exchange_save(x, /* sync= */ true);
+        r = exchange_save(x, /* sync= */ false);
+        if (r >= 0)
+                r = context_make_durable(x->context);
         if (r < 0)
                 return r;
         r = file_write_atomic(x->staging.dir.fd, STAGING_REMOVE, "", 0);
