@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shlex
 import tarfile
 import time
 from contextlib import closing
@@ -19,7 +20,7 @@ import pytest
 from ovltest import Scene, run
 from ovltest.daemon import wait_for
 from ovltest.holders import Shell
-from ovltest.oldtree import STAGING, kept_by_path, kept_files, old_trees
+from ovltest.oldtree import STAGING, await_kept, await_removed, content, kept_by_path, kept_files, old_trees
 from ovltest.occupant import Occupant, first_difference
 from ovltest.occupants import LETTERS, PLACES, STILL, File, Model, OldTree, Process, Script, flat, source
 from ovltest.tree import write
@@ -283,7 +284,7 @@ class KeepRounds(Rounds):
         if refreshes:
             self.ended(self.start("Refresh", "keep"), "Refresh")
         aside += self.check_rule(old_tree, "when all have left")
-        kept = {content for path, content in kept_by_path(self.overlay).items() if path not in before}
+        kept = {what for path, what in kept_by_path(self.overlay).items() if path not in before}
         self.check_told(old_tree, aside, sorted(kept), self.daemon.log()[told:])
         self.end_round()
 
@@ -415,6 +416,9 @@ int main(void) {{ printf("%s %d\\n", SRCDIR, {called}); return 0; }}
 """.encode())
 
 
+# What is written with the working directory in it has the path of an old tree there.
+NAMED_IN_AN_OLD_TREE = ("grep -rlF .ovlfind env || echo none", "echo none")
+
 NPM = "npm_config_cache=$PWD/.npm npm --offline --no-audit --no-fund --no-update-notifier"
 FUNCTIONS = f'git() {{ env {GIT} "$@"; }}; npm() {{ env {NPM} "$@"; }};'
 
@@ -465,21 +469,27 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("what", PROGRAMS)
-def test_programs(scene, what):
-    """From a shell that stands there: the job waits until it has left."""
-    prepare, commands, ask, expected = PROGRAMS[what]
+@pytest.fixture(name="made")
+def fixture_made(scene, request):
+    """An overlay with what a program works on, and a shell that stands there."""
     source_top = scene.source()
     os.makedirs(os.path.join(source_top, TOP))
-    prepare(os.path.join(source_top, TOP))
+    PROGRAMS[request.param][0](os.path.join(source_top, TOP))
     overlay = scene.overlay(source_top, upper="ext4-256")
+    shell = scene.keep(Shell(overlay / TOP))
+    shell.do(f"{FUNCTIONS} true")
+    return overlay, shell, *PROGRAMS[request.param][1:]
+
+
+@pytest.mark.parametrize("made", PROGRAMS, indirect=True)
+def test_programs(scene, made):
+    """The job waits until the shell has left."""
+    overlay, shell, commands, ask, expected = made
     daemon = scene.daemon(soft=(overlay, SOFT))
 
     def answer():
         return run("sh", "-c", f"{FUNCTIONS} {ask}", cwd=overlay / TOP).stdout
 
-    shell = scene.keep(Shell(overlay / TOP))
-    shell.do(f"{FUNCTIONS} true")
     job = None
     for command in commands:
         shell.do(command)
@@ -495,3 +505,34 @@ def test_programs(scene, what):
     daemon.stop()
     overlay.remount()
     assert answer() == expected
+
+
+def contents(top):
+    """Path -> content of each file, target of each symlink."""
+    found = {}
+    for d, dirs, names in os.walk(top):
+        for path in (os.path.join(d, n) for n in dirs + names):
+            if os.path.islink(path):
+                found[os.path.relpath(path, top)] = os.fsencode(os.readlink(path))
+            elif os.path.isfile(path):
+                found[os.path.relpath(path, top)] = content(path)
+    return found
+
+
+@pytest.mark.parametrize("made", PROGRAMS, indirect=True)
+def test_programs_in_an_old_tree(scene, made):
+    """It is the shell's, and so all works there; each file it has in the end is by path, or set aside."""
+    overlay, shell, commands, ask, expected = made
+    daemon = scene.daemon(soft=(overlay, SOFT))
+    shell.do(commands[0])
+    assert daemon.wait_job(daemon.finalize(overlay / TOP, standing="keep"))["State"] == "done"
+    await_kept(daemon)
+    for command in commands[1:]:
+        shell.do(command)
+    assert shell.do(f"sh -c {shlex.quote(FUNCTIONS + ask.replace(*NAMED_IN_AN_OLD_TREE))}") == expected
+    theirs = contents(f"/proc/{shell.process.pid}/cwd/")
+    shell.close()
+    await_removed(overlay, daemon)
+    by_path, aside = contents(overlay / TOP), kept_files(overlay)
+    lost = [path for path, what in theirs.items() if by_path.get(path) != what and what not in aside]
+    assert len(theirs) > 30 and not lost, (lost, daemon.log())
