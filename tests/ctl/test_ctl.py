@@ -15,6 +15,7 @@ import prometheus_client.openmetrics.parser as openmetrics
 import prometheus_client.parser as prometheus
 import pytest
 from ovltest.env import binary
+from ovltest.terminal import run_on_terminal
 
 OK, FAILURE, USAGE, UNREACHABLE, NOT_MANAGED, NOT_PERMITTED = range(6)
 
@@ -379,23 +380,7 @@ def test_monitor(ctl, mode):
 
 def on_terminal(ctl, *args, env=None, feed=None):
     """Runs ovlfinctl on a terminal of 80 columns; returns exit code and all it showed."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execve(binary("ovlfinctl"), ["ovlfinctl", *map(str, args)], {**ctl.env, "COLUMNS": "80", **(env or {})})
-    out = b""
-    while True:
-        try:
-            chunk = os.read(fd, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        out += chunk
-        if feed and feed[0] in out:
-            os.write(fd, feed[1])
-            feed = None
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out.decode()
+    return run_on_terminal(binary("ovlfinctl"), *args, env={**ctl.env, "COLUMNS": "80", **(env or {})}, feed=feed)
 
 
 def test_terminal_progress(ctl):

@@ -4,7 +4,6 @@ without colours where these are not wanted."""
 
 import html
 import os
-import pty
 import re
 import sys
 
@@ -13,6 +12,7 @@ import pytest
 from ovltest import ROOT, binary, run
 from ovltest.ctl import ctl_environment
 from ovltest.fakedaemon import Fake
+from ovltest.terminal import run_on_terminal
 
 SCREENS = ROOT / "docs" / "screens"
 # How much is used; counts and bars of a job under way.
@@ -37,19 +37,8 @@ def test_captures_are_up_to_date(tmp_path):
 
 
 def on_terminal(address, *arguments, **env):
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execve(binary("ovlfinctl"), ["ovlfinctl", *arguments], {**ctl_environment(address), "SYSTEMD_PAGER": "cat", "TERM": "xterm",
-                                                                  "COLUMNS": "80", "LC_ALL": "C.UTF-8", **env})
-    said = b""
-    while True:
-        try:
-            said += os.read(fd, 65536)
-        except OSError:
-            break
-    os.close(fd)
-    os.waitpid(pid, 0)
-    return said.decode()
+    env = {**ctl_environment(address), "SYSTEMD_PAGER": "cat", "TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8", **env}
+    return run_on_terminal(binary("ovlfinctl"), *arguments, env=env)[1]
 
 
 @pytest.mark.parametrize("env, is_colored", [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],

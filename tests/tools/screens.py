@@ -5,7 +5,6 @@ tests/tools/screens.py FOLDER (docs/screens is what the pages show)."""
 
 import html
 import os
-import pty
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from ovltest import OverlayMount, Scene, binary, enter_namespace, missing_privilege, run
 from ovltest.ctl import ctl_environment
 from ovltest.daemon import wait_for
+from ovltest.terminal import run_on_terminal
 from ovltest.tree import release, write
 
 BASE = "/srv"  # in a namespace of our own; what is shown has paths as short as on a real system
@@ -27,20 +27,7 @@ def capture(address, *arguments, cwd="/"):
     """What the program shows, control sequences and all."""
     env = {**ctl_environment(address), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "cat"}
     env.pop("NO_COLOR", None)
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        os.execve(binary("ovlfinctl"), ["ovlfinctl", *arguments], env)
-    said = b""
-    while True:
-        try:
-            chunk = os.read(fd, 65536)
-        except OSError:
-            break
-        said += chunk
-    os.close(fd)
-    os.waitpid(pid, 0)
-    return said.decode().replace("\r\n", "\n")
+    return run_on_terminal(binary("ovlfinctl"), *arguments, env=env, cwd=cwd)[1].replace("\r\n", "\n")
 
 
 def plain(text):
@@ -95,7 +82,9 @@ def screens(scene):
     os.link(os.path.join(source, "tools/bin/x"), os.path.join(source, "tools/bin/y"))
     lower = scene.lower(source)
     overlay = scene.keep(OverlayMount(f"{BASE}/ovl", [lower.point], scene.upper()))
-    daemon = scene.daemon(software=(overlay, {"Watch": {"Directories": "geo/*/lib tools/bin"}}))
+    # A comparison is put off: that the lower layers are slow, and the root is listed by others, shows in what it finds.
+    daemon = scene.daemon(software=(overlay, {"Watch": {"Directories": "geo/*/lib tools/bin"},
+                                              "Finalize": {"RandomizedDelaySec": "300days"}}))
     daemon.ctl("finalize", "geo", cwd=overlay.point).ok()
     daemon.ctl("finalize", "tools", cwd=overlay.point)
     shown = [("top", "ovlfinctl top -n1 --batch", capture_top(daemon, overlay))]
