@@ -208,7 +208,7 @@ int staging_own_tree(Staging *s, const char *handle) {
         return str_replace(&s->tree_handle, handle);
 }
 
-int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
+int staging_move_to_kept(Staging *s, int dfd, const char *name, char ret[static 16]) {
         do {
                 staging_new_name(s, ret);
                 if (renameat2(dfd, name, s->kept.fd, ret, RENAME_NOREPLACE) >= 0)
@@ -219,7 +219,7 @@ int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]) {
 
 static int move_part_to_kept(Staging *s, int dfd, const char *name, const char *why) {
         char kept[16];
-        int r = staging_keep(s, dfd, name, kept);
+        int r = staging_move_to_kept(s, dfd, name, kept);
 
         if (r > 0)
                 context_note(

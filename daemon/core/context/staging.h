@@ -68,6 +68,6 @@ int staging_foreach(const Context *context, staging_func func, void *userdata, F
 
 /* Moves name from dfd to kept/, where its name is ret: 1, 0 if it is gone. Nothing in kept/ is ever deleted;
  * the caller notes what it was. */
-int staging_keep(Staging *s, int dfd, const char *name, char ret[static 16]);
+int staging_move_to_kept(Staging *s, int dfd, const char *name, char ret[static 16]);
 /* A new name for the quarantine or for kept/. */
 void staging_new_name(Staging *s, char ret[static 16]);

@@ -20,7 +20,7 @@ bool is_as_placed(int upper_dfd, const char *name, const Entry *e) {
 int move_to_kept(Exchange *x, int dfd, const char *name, const Node *n, const char *as, const char *why) {
         _cleanup_free_ char *path = n ? exchange_node_path(x, n, as) : NULL;
         char kept[16];
-        int r = staging_keep(&x->staging, dfd, name, kept);
+        int r = staging_move_to_kept(&x->staging, dfd, name, kept);
 
         if (r > 0)
                 context_note(

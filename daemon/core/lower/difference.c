@@ -18,7 +18,7 @@ bool entry_is_locally_modified(int upper_fd, const char *name, const Entry *reco
                 return e->class != UPPER_METACOPY;
         if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return true;
-        if (digest_content(&st) == recorded->base) /* being dressed */
+        if (digest_content(&st) == recorded->base) /* its attributes are being set */
                 return false;
         if (digest_stat(&st) != recorded->base)
                 return true;

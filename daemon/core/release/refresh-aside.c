@@ -83,7 +83,7 @@ static bool is_nobodys(const Staging *s, const Note *n, const Records *records) 
         _cleanup_close_ int fd = open_dir_beneath(s->dir.upper_fd, STAGING_REPLACED);
 
         if (fd >= 0)
-                return refresh_holds_own(records, fd) == 0;
+                return refresh_holds_local(records, fd) == 0;
         return judgement_holds(&n->judged, s->dir, STAGING_REPLACED);
 }
 
@@ -116,7 +116,7 @@ static int put_back(Staging *s, const Note *n) {
         _cleanup_free_ char *parent = NULL, *path = NULL;
         _cleanup_close_ int fd = file_handle_open(s->context->upper_fd, n->handle, &parent);
         char kept[16];
-        int r = staging_keep(s, s->dir.fd, STAGING_REPLACED, kept);
+        int r = staging_move_to_kept(s, s->dir.fd, STAGING_REPLACED, kept);
 
         if (r <= 0)
                 return r;

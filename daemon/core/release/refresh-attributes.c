@@ -12,7 +12,7 @@
 #include "core/upper/meta.h"
 #include "core/upper/raw.h"
 
-static int set_taking(Node *n, void *userdata) {
+static int set_in_transit(Node *n, void *userdata) {
         n->base = BASELINE_IN_TRANSIT;
         return 0;
 }
@@ -24,7 +24,7 @@ int refresh_attributes(RefreshDirectory *d, RefreshChange *c) {
 
         c->attributes = fd < 0 ? 0 : digest_directory(fd, "");
         if (r >= 0)
-                r = record_edit(&d->p->editor, d->node, set_taking, NULL);
+                r = record_edit(&d->p->editor, d->node, set_in_transit, NULL);
         if (r >= 0)
                 r = meta_copy_but_labels(fd, d->pair.fd);
         c->is_done = r >= 0;
@@ -40,7 +40,7 @@ bool refresh_has_attributes(const RefreshChange *c) {
         return c->kind == DIFFERENCE_CHANGED && c->has_same_content && !c->is_same && !c->is_done;
 }
 
-static int set_dressing(Node *n, void *userdata) {
+static int set_content_alone(Node *n, void *userdata) {
         RefreshDirectory *d = userdata;
 
         for (size_t i = 0; i < d->n; i++) {
@@ -58,7 +58,7 @@ static int set_dressing(Node *n, void *userdata) {
 int refresh_record_attributes(RefreshDirectory *d) {
         for (size_t i = 0; i < d->n; i++)
                 if (refresh_has_attributes(d->items + i))
-                        return record_edit(&d->p->editor, d->node, set_dressing, d);
+                        return record_edit(&d->p->editor, d->node, set_content_alone, d);
         return 0;
 }
 

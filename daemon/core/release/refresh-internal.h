@@ -65,10 +65,10 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c);
  * copied from, which may have another name now. */
 int refresh_note_file(RefreshDirectory *d, const RefreshChange *c);
 bool refresh_has_attributes(const RefreshChange *c) _pure_;
-/* Before files are dressed: what a kill leaves is nobody's. */
+/* Before attributes of files are set: what a kill leaves is nobody's. */
 int refresh_record_attributes(RefreshDirectory *d);
 /* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
-int refresh_holds_own(const Records *records, int upper_fd);
+int refresh_holds_local(const Records *records, int upper_fd);
 /* record_edit_func; d is a RefreshDirectory. */
 int refresh_record(Node *n, void *d);
 void refresh_note(const RefreshDirectory *d, const char *name, const char *why);

@@ -116,9 +116,9 @@ typedef struct Holding {
 } Holding;
 
 /* Stops the listing with what it means, as a negative number, since that is what ends one. */
-#define HOLDS_OWN (-EEXIST)
+#define HOLDS_LOCAL (-EEXIST)
 
-static int find_own(int upper_fd, const char *name, unsigned char type, void *userdata) {
+static int find_local(int upper_fd, const char *name, unsigned char type, void *userdata) {
         const Holding *h = userdata;
         const Entry *recorded = h->node ? node_find(h->node, name) : NULL;
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
@@ -129,15 +129,15 @@ static int find_own(int upper_fd, const char *name, unsigned char type, void *us
                 return errno_is_gone(r) ? 0 : r;
         /* What came under another name than it had below was made or moved here. */
         if (h->node ? !recorded || recorded->is_local : e.redirect != NULL)
-                return HOLDS_OWN;
+                return HOLDS_LOCAL;
         if (e.type != DT_DIR)
-                return entry_is_locally_modified(upper_fd, name, recorded, &e) ? HOLDS_OWN : 0;
+                return entry_is_locally_modified(upper_fd, name, recorded, &e) ? HOLDS_LOCAL : 0;
         fd = open_dir_beneath(upper_fd, name);
-        r = fd < 0 ? fd : refresh_holds_own(h->records, fd);
-        return r > 0 ? HOLDS_OWN : r;
+        r = fd < 0 ? fd : refresh_holds_local(h->records, fd);
+        return r > 0 ? HOLDS_LOCAL : r;
 }
 
-int refresh_holds_own(const Records *records, int upper_fd) {
+int refresh_holds_local(const Records *records, int upper_fd) {
         _cleanup_free_ char *handle = NULL;
         Holding h = { .records = records };
         int r = file_handle_at(upper_fd, "", &handle);
@@ -145,6 +145,6 @@ int refresh_holds_own(const Records *records, int upper_fd) {
         if (r < 0)
                 return r;
         h.node = records_find(records, handle);
-        r = dir_foreach(upper_fd, find_own, &h);
-        return r == HOLDS_OWN ? 1 : r;
+        r = dir_foreach(upper_fd, find_local, &h);
+        return r == HOLDS_LOCAL ? 1 : r;
 }

@@ -194,7 +194,7 @@ static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
         if (c->type != DT_DIR)
                 return judgement_holds(&c->judged, d->pair, c->name);
         fd = open_dir_beneath(d->pair.upper_fd, c->name);
-        return fd >= 0 && refresh_holds_own(d->p->records, fd) == 0;
+        return fd >= 0 && refresh_holds_local(d->p->records, fd) == 0;
 }
 
 static int swap_in(RefreshDirectory *d, RefreshChange *c) {

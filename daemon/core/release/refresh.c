@@ -41,7 +41,7 @@ static void directory_done(RefreshDirectory *d) {
 
 /* What is changed here is told, and left alone; but the content of a file of which only metadata is here is
  * the lower's all the same, and of a new length perhaps. */
-static void note_own(RefreshDirectory *d, const Difference *x, bool keeps_attributes) {
+static void note_locally_modified(RefreshDirectory *d, const Difference *x, bool keeps_attributes) {
         refresh_note(
                 d, x->name,
                 x->kind == DIFFERENCE_ATTRIBUTES ? "owner, mode or xattrs of the directory were changed in "
@@ -89,7 +89,7 @@ judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *re
         if (x->upper.type == DT_DIR) {
                 _cleanup_close_ int fd = open_dir_beneath(d->pair.upper_fd, x->name);
 
-                r = fd < 0 ? fd : refresh_holds_own(d->p->records, fd);
+                r = fd < 0 ? fd : refresh_holds_local(d->p->records, fd);
                 *ret_is_locally_modified = r > 0;
                 return r < 0 ? r : 0;
         }
@@ -123,7 +123,7 @@ static int collect(const Difference *x, void *userdata) {
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
         if (is_locally_modified) {
-                note_own(d, x, c.keeps_attributes);
+                note_locally_modified(d, x, c.keeps_attributes);
                 if (!c.keeps_attributes)
                         return 0;
         }
