@@ -234,16 +234,14 @@ static int on_process(int dfd, const char *name, unsigned char type, void *userd
  * once, and what they search is known by then. */
 static int scan(Paths *p) {
         _cleanup_close_ int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        uint64_t begin = now_boottime_usec(), pause = p->scan_pause_usec * 2;
+        uint64_t begin = now_boottime_usec();
         bool had_counts = p->has_counts;
         int r;
 
         p->second_usec = 0;
         r = fd < 0 ? -errno : dir_foreach(fd, on_process, p);
-        if (p->has_counts && !had_counts)
-                p->scan_pause_usec = SCAN_FIRST_USEC;
-        else
-                p->scan_pause_usec = pause < SCAN_LAST_USEC ? pause : SCAN_LAST_USEC;
+        p->scan_pause_usec = p->has_counts && !had_counts ? SCAN_FIRST_USEC
+                                                          : pause_next(p->scan_pause_usec, SCAN_LAST_USEC);
         p->scan_usec = p->now_usec + p->scan_pause_usec;
         if (r == -EAGAIN)
                 return 0;
