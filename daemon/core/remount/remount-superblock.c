@@ -56,9 +56,10 @@ static int set_string(int context, const char *key, const char *value) {
         return fsconfig(context, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
 }
 
-/* Longer paths go as descriptors (since Linux 6.13). */
+/* Longer paths go as descriptors (since Linux 6.13; -EINVAL before, but for one of O_PATH, which the call
+ * itself does not take). */
 static int set_by_descriptor(int context, const char *key, const char *path) {
-        _cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         if (fd < 0)
                 return -errno;
