@@ -111,10 +111,12 @@ class OldTree:
         for p in (path, *self.model.inside(path)):
             self.had.setdefault(p, []).append(self.model[p])
 
-    def settle(self):
-        """All has been replayed: from now on nothing is taken out of the new tree."""
+    def settle(self, seen):
+        """All has been replayed: from now on nothing is taken out of the new tree, and maybe already since somebody, after a long
+        pause, made and removed names, which then are seen by path."""
         self.placed = set(self.model)
-        self.had = {path: [entry] for path, entry in self.model.items()}
+        stale = {path: self.had[path] for path in seen.keys() & self.had.keys() - self.model.keys()}
+        self.had = {path: [entry] for path, entry in self.model.items()} | stale
 
     def may_stay(self, path):
         """Whether its place may be taken by what the new tree keeps: a directory by that name, or of a directory above."""
@@ -255,8 +257,8 @@ class Script:
         for _ in range(self.dice.randrange(1, 8)):
             self.replace_name(path)
 
-    def replace_name(self, path):
-        self.write(path + ".tmp")
+    def replace_name(self, path, kind="write"):
+        self.write(path + ".tmp", kind)
         self.rename(path + ".tmp", path)
 
     def in_place(self, place):
