@@ -56,9 +56,19 @@ def refused(request, scene, source):
         return overlay, "upper"
     if request.param == "read-only":
         overlay = scene.overlay(lower)
-        run("mount", "-o", "remount,ro", overlay.point)
+        run("mount", "--options-mode=ignore", "-o", "remount,ro", overlay.point)
         return overlay, "read-only"
     return scene.overlay(lower, **LACKING[request.param]), request.param
+
+
+def test_what_is_advised_for_a_read_only_overlay(scene, source):
+    overlay = scene.overlay(scene.lower(source))
+    daemon = scene.daemon(soft=overlay)
+    run("mount", "--options-mode=ignore", "-o", "remount,ro", overlay.point)
+    wait_for(lambda: daemon.overlay_states()["soft"] == "refused", "the overlay to be refused")
+    row = next(r for r in run_ctl("check", overlay.point, "--json=short").json["checks"] if r["id"] == "read-write")
+    run("sh", "-c", row["advice"])
+    wait_for(lambda: daemon.overlay_states()["soft"] == "active", "the overlay to be active")
 
 
 def test_precondition(scene, refused):

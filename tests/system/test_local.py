@@ -61,7 +61,7 @@ def live(overlay, top="prog"):
 
 
 def forget(overlay):
-    run("mount", "-o", "remount", overlay.point)
+    run("mount", "--options-mode=ignore", "-o", "remount", overlay.point)
 
 
 def identity(path):

@@ -64,7 +64,7 @@ static int check_read_write(const CheckContext *c, Check *f) {
         if (!c->o->is_read_only)
                 return check_say(f, CHECK_OK, "mounted read-write");
         return check_say(f, CHECK_FAIL, "mounted read-only")
-                ?: check_advise(f, "mount -o remount,rw '%s'", c->o->mount_point);
+                ?: check_advise(f, "mount --options-mode=ignore -o remount,rw '%s'", c->o->mount_point);
 }
 
 static int check_metacopy(const CheckContext *c, Check *f) {
