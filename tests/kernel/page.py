@@ -30,8 +30,9 @@ CUTS = """While directories are finalized, refreshed and undone, a program makes
 syncs each. Every write to the disk of the upper, with the daemon's state on it, goes through dm-log-writes. The power fails at random
 moments: the disk is made again as it was then, with all that had been flushed and any part of what had not. What the next boot finds
 there is read, looked through by a daemon, verified and finalized. *Promises* are steps of the program that had been synced, of all cuts
-together: each one was there afterwards. *Mended* are those that only showed once the daemon had looked: they had come into an old tree
-in the moment of an exchange.
+together: each one was there afterwards, but for those that are *forgotten*: on btrfs alone, where the file system had lost them before the
+daemon looked, as it does where nobody finalizes anything. *Mended* are those that only showed once the daemon had looked: they had come into
+an old tree in the moment of an exchange.
 
 Not shown: disks that lose what they said was flushed, or write part of a sector; a machine that really boots.
 """
@@ -95,9 +96,9 @@ def of_all(guests, key):
 
 
 def cut_table(guests):
-    rows = ((kernel, r["upper"], r["jobs"], r["writes"], r["cuts"], r["lost"], r["promises"], r["repaired"])
+    rows = ((kernel, r["upper"], r["jobs"], r["writes"], r["cuts"], r["lost"], r["promises"], r["repaired"], r["forgotten"])
             for kernel, r in of_all(guests, "cuts"))
-    return table(["", "upper", "jobs", "writes", "cuts", "writes lost", "promises", "mended"], rows, "llrrrrrr")
+    return table(["", "upper", "jobs", "writes", "cuts", "writes lost", "promises", "mended", "forgotten"], rows, "llrrrrrrr")
 
 
 def outage_table(guests):

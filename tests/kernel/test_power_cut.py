@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The power fails while directories are finalized, refreshed and undone, and somebody works in them. Each write to the disk of the
 upper is recorded in its order (writelog.py); the disk as it was at random moments is then what the next boot finds. Not shown: a
-disk that loses what it said was flushed, or part of a sector; the boot itself."""
+disk that loses what it said was flushed, or part of a sector; the boot itself. btrfs of Linux 6.1 loses a name now and then that was
+synced, also where nobody finalizes anything: there, what the file system has lost may be lost, and nothing else."""
 
 import contextlib
 import os
@@ -145,8 +146,9 @@ def record(scene, image, log, source, dice):
     return before, writer.model, done
 
 
-def after_the_cut(scene, image, source, before, wrong):
-    """The next boot. wrong(): what is amiss with promises. Returns how many were open before the daemon looked."""
+def after_the_cut(scene, image, source, before, wrong, forgets):
+    """The next boot. wrong(): what is amiss with promises; forgets: the file system may have lost some by itself, but not more.
+    Returns (how many were open before the daemon looked, and afterwards)."""
     with machine(scene, image, source) as (overlay, daemon):
         assert_same(before, seen(overlay), ignore={"nlink"})
         unkept = wrong(overlay)
@@ -154,16 +156,18 @@ def after_the_cut(scene, image, source, before, wrong):
         daemon.start()
         wait_for(lambda: all(j["State"] in ("done", "failed", "canceled") for j in daemon.jobs()), "the jobs to end")
         wait_for(lambda: all(map(is_kept, traces(overlay))), f"{traces(overlay)} to be cleaned up")
-        assert not wrong(overlay), f"{wrong(overlay)}, at first {unkept}, where there was {sorted(places)}\n{daemon.log()}"
+        lost = wrong(overlay)
+        assert not lost or (forgets and set(lost) <= set(unkept)), \
+            f"{lost}, at first {unkept}, where there was {sorted(places)}\n{daemon.log()}"
         assert_same(before, seen(overlay))
         # The kernel sets that mark before it copies up the first entry, and btrfs may keep the entry alone.
         found = daemon.ctl("verify", overlay / "t", "--repair", "--json=short").json["problems"]
         assert {p["kind"] for p in found} <= {"wrong-impure"} and all(p["mended"] for p in found), found
         daemon.ctl("finalize", overlay / "t").ok()
         assert daemon.state_of(overlay / "t") == "finalized"
-        assert not wrong(overlay), "\n".join(wrong(overlay))
+        assert wrong(overlay) == lost
         assert_same(before, seen(overlay))
-    return len(unkept)
+    return len(unkept), len(lost)
 
 
 @pytest.mark.parametrize("kind", ["ext4-256", "xfs", "btrfs"])
@@ -176,7 +180,7 @@ def test_the_power_fails_at_any_moment(scene, space, source, kind, record_result
     cuts = Cuts(image, log, space)
     marks = {e.text: i for i, e in enumerate(cuts.entries) if e.text}
     assert "end" in marks, "the log is too small"
-    promises = unkept = lost = 0
+    promises = unkept = forgotten = lost = 0
     for moment in sorted(dice.sample(range(marks["begin"] + 1, marks["end"]), CUTS)):
         cut, lacking = cuts.make(moment, dice)
         said = cuts.marks(moment)
@@ -184,10 +188,13 @@ def test_the_power_fails_at_any_moment(scene, space, source, kind, record_result
         job = [m for m in said if not m.startswith("step:")][-2:]
         at = f"cut at entry {moment} of {len(cuts.entries)} of the log, without {lacking} writes, after step {n}, in {job} (seed {SEED})"
         try:
-            unkept += after_the_cut(scene, cut, source, before, lambda o, n=n: model.wrong(lambda p: read_file(o / p), n))
+            n_unkept, n_forgotten = after_the_cut(scene, cut, source, before, lambda o, n=n: model.wrong(lambda p: read_file(o / p), n),
+                                                  forgets=kind == "btrfs")
         except Exception as e:
             raise AssertionError(f"{kind}, {at}: {e}") from e
         promises += n
+        unkept += n_unkept
+        forgotten += n_forgotten
         lost += lacking
-    record_result({"cuts": CUTS, "upper": kind, "promises": promises, "repaired": unkept, "lost": lost, "jobs": done,
+    record_result({"cuts": CUTS, "upper": kind, "promises": promises, "repaired": unkept, "forgotten": forgotten, "lost": lost, "jobs": done,
                    "writes": len(cuts.entries)})
