@@ -33,6 +33,7 @@ CLONE_NEWNS = 0x00020000
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, FSCONFIG_SET_STRING = 429, 430, 431, 1
+FSCONFIG_SET_FD = 5
 MOVE_MOUNT_BENEATH = 0x200
 AT_HANDLE_FID = 0x200
 
@@ -96,6 +97,18 @@ def overlay_takes_any_path():
         raise OSError(ctypes.get_errno(), "fsopen")
     _libc.syscall(ctypes.c_long(SYS_FSCONFIG), fd, FSCONFIG_SET_STRING, b"lowerdir", b"/nonexistent,", 0)
     result = ctypes.get_errno() != errno.EINVAL
+    os.close(fd)
+    return result
+
+
+def overlay_takes_descriptors():
+    """Whether layers are given to overlayfs as descriptors, so that a path of theirs may be longer than the 255 bytes of a string."""
+    fd = _libc.syscall(ctypes.c_long(SYS_FSOPEN), b"overlay", 0)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "fsopen")
+    layer = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    result = _libc.syscall(ctypes.c_long(SYS_FSCONFIG), fd, FSCONFIG_SET_FD, b"lowerdir+", None, layer) >= 0
+    os.close(layer)
     os.close(fd)
     return result
 
