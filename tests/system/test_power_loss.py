@@ -2,6 +2,7 @@
 """The power fails right after a job: what the upper's file system had not written by then is gone, and the daemon's state, on another
 disk, is as new as can be. tests/kernel/test_power_cut.py cuts in the midst of jobs, and takes parts of what the disk had in its cache."""
 
+import errno
 import os
 import shutil
 
@@ -114,6 +115,24 @@ def test_after_a_refresh(machine, is_synced):
     machine.daemon.ctl("refresh", machine.overlay / "t").ok()
     machine.assert_as_lower()
     machine.daemon.ctl("verify", machine.overlay / "t").ok()
+
+
+@pytest.mark.parametrize("verb", ["finalize", "refresh", "prune", "unfinalize"])
+def test_a_disk_that_cannot_be_synced(scene, source, verb):
+    """The job says so, nothing claims to be done, and the next one does it."""
+    machine = Machine(scene, source, "ext4-256", killer=True)
+    if verb != "finalize":
+        machine.daemon.ctl("finalize", machine.overlay / "t").ok()
+    if verb == "prune":
+        os.unlink(os.path.join(source, "t/f3"))
+    if verb == "refresh":
+        change_lower(source)
+    machine.daemon.arm(1, call="syncfs", error=errno.EIO)
+    result = machine.daemon.ctl(verb, machine.overlay / "t")
+    assert result.code != 0 and f"cannot sync the file system of '{machine.upper.upper}'" in result.err, result
+    machine.daemon.ctl(verb, machine.overlay / "t").ok()
+    machine.assert_as_lower()
+    assert not traces(machine.overlay)
 
 
 def test_after_a_prune(machine):

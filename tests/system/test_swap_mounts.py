@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -244,6 +245,21 @@ def test_an_old_superblock_that_nobody_seems_to_hold_is_looked_after_again(scene
         daemon.restart()
         assert wait_for(lambda: draining(daemon), "a look at who holds the old superblock")[0]["who"] == "something that /proc does not show"
         assert old < set(overlay.swap_workdirs())
+    wait_for(lambda: not old & set(overlay.swap_workdirs()) and not records(daemon), "the work directory of the old superblock to go")
+
+
+def test_a_work_directory_that_a_survey_looks_at_is_removed_after_all(scene, source):
+    overlay = scene.overlay(source)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("remount", "soft", "--method=swap").ok()
+    old = set(overlay.swap_workdirs())
+    work = os.open(os.path.join(os.path.dirname(overlay.upper.work), *old), os.O_RDONLY)
+    fcntl.flock(work, fcntl.LOCK_EX)  # as a survey does for a moment
+    with open(overlay / "t/d1/f1", "rb"):
+        daemon.ctl("remount", "soft", "--method=swap").ok()
+    wait_for(lambda: draining(daemon) and draining(daemon)[0]["who"] == "something that /proc does not show", "the work directory to be waited for")
+    assert old < set(overlay.swap_workdirs()) and records(daemon)
+    os.close(work)
     wait_for(lambda: not old & set(overlay.swap_workdirs()) and not records(daemon), "the work directory of the old superblock to go")
 
 

@@ -320,17 +320,53 @@ def test_each_is_told(finalized, lowers):
     assert told.count("size-changed") == 2 and told.count("70001 in the") == told.count("70002 in the") == told.count("'refresh'") == 1, told
 
 
-def test_a_whiteout_of_what_the_lower_lists_stays(scene):
-    """A server that does not find the name for a moment does not bring back what was deleted here."""
+@pytest.mark.parametrize("why", ["name", "directory", "empty"])
+def test_a_whiteout_of_what_may_be_there_again_stays(scene, why):
+    """A server that does not find the name for a moment, or the directory, or what is mounted there, does not bring back what was
+    deleted here."""
     source = scene.source()
-    for name in ("errno-2", "kept"):
-        write(os.path.join(source, "loose", name))
+    top = "loose/errno-2" if why == "directory" else "loose"
+    gone = "errno-2" if why == "name" else "gone"
+    for name in (gone, "kept"):
+        write(os.path.join(source, top, name))
     lower = scene.lower(source, timeout=0)
     overlay = scene.overlay(lower)
+    os.unlink(overlay / f"{top}/{gone}")
+    overlay.remount()
+    if why == "empty":
+        os.rename(os.path.join(source, top), os.path.join(source, "away"))
+        os.mkdir(os.path.join(source, top))
+    else:
+        lower.fail("name:lookup")
+    lower.invalidate()
     daemon = scene.daemon(soft=overlay)
-    os.unlink(overlay / "loose/errno-2")
-    lower.fail("name:lookup")
-    assert verify(overlay, daemon, "--repair") == {("loose/errno-2", "lower-unknown"): False}
+    assert not any(verify(overlay, daemon, "--repair").values())
     lower.recover()
-    assert verify(overlay, daemon) == {}
-    assert os.listdir(overlay / "loose") == ["kept"]
+    if why == "empty":
+        os.rmdir(os.path.join(source, top))
+        os.rename(os.path.join(source, "away"), os.path.join(source, top))
+    lower.invalidate()
+    overlay.remount()
+    assert os.listdir(overlay / top) == ["kept"]
+
+
+def test_whiteouts_of_a_layer_that_was_an_upper(scene):
+    """The kernel lists them where no other layer has the directory, and finds nothing by their names."""
+    above, below = scene.source(), scene.source()
+    for name in ("goes", "stays"):
+        write(os.path.join(below, D, name), b"content")
+    write(os.path.join(above, "more"))
+    overlay = scene.overlay(above, below)
+    daemon = scene.daemon(soft=overlay)
+    daemon.ctl("finalize", overlay / D).ok()
+    daemon.stop()
+    overlay.umount()
+    os.makedirs(os.path.join(above, D))
+    os.rename(os.path.join(below, D, "stays"), os.path.join(above, D, "stays"))
+    os.mknod(os.path.join(above, D, "goes"), stat.S_IFCHR, 0)
+    shutil.rmtree(os.path.join(below, D))
+    write(os.path.join(below, "more"))
+    overlay.mount()
+    daemon.start()
+    daemon.ctl("prune", "soft").ok()
+    assert os.listdir(overlay / D) == ["stays"]

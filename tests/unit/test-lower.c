@@ -107,9 +107,17 @@ static void test_is_replaced(void **state) {
 }
 
 static void test_lists(void **state) {
-        assert_int_equal(lower_lists(&world.lower, "d/file"), 1);
-        assert_int_equal(lower_lists(&world.lower, "d/none"), 0);
-        assert_int_equal(lower_lists(&world.lower, "none/none"), 0);
+        _cleanup_paths_ PathList l = { 0 }, none = { 0 };
+        bool has_file = false;
+
+        assert_return_code(lower_list(&world.lower, "d", &l), 0);
+        for (size_t i = 0; i < l.n; i++)
+                has_file |= strcmp(l.items[i], "file") == 0;
+        assert_true(has_file);
+        assert_int_equal(lower_list(&world.lower, "none", &none), -ENOENT);
+        assert_int_equal(none.n, 0);
+        assert_false(lower_is_whiteout(&world.lower, "d/file"));
+        assert_false(lower_is_whiteout(&world.lower, "d/none"));
 }
 
 /* What lower_is_removed() says of path after change(), with what was known before. */

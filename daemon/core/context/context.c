@@ -260,10 +260,12 @@ int context_load_records(const Context *context, Records **ret, Failure *reterr)
                 reterr, r, "cannot read the records of finalized directories in '%s'", path ?: "(unknown)");
 }
 
-int context_make_durable(const Context *context) {
-        if (context->overlay->is_volatile)
+int context_make_durable(const Context *context, Failure *reterr) {
+        if (context->overlay->is_volatile || syncfs(context->upper_fd) >= 0)
                 return 0;
-        return syncfs(context->upper_fd) < 0 ? -errno : 0;
+        return failure_set_errno(
+                reterr, -errno, "cannot sync the file system of '%s': see the kernel's log (dmesg)",
+                context->overlay->upper);
 }
 
 void context_note(const Context *context, const char *path, const char *format, ...) {

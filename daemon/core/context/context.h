@@ -126,9 +126,9 @@ void context_doing(const Context *context, const char *what);
 /* It waits for somebody to leave. */
 void context_wait(const Context *context, uint64_t done, uint64_t total, const char *why);
 /* What was done in the upper is on its disk afterwards, so that a record may say so: after a power loss the
- * record must not be ahead. Nothing of an overlay that is mounted volatile. 0 or an error; blocks on the
- * upper. */
-int context_make_durable(const Context *context);
+ * record must not be ahead. Nothing of an overlay that is mounted volatile. 0 or a failure, which the kernel
+ * reports once: what was to be said must not be said then. Blocks on the upper. */
+int context_make_durable(const Context *context, Failure *reterr);
 /* The records of the overlay, or a failure that names their directory. */
 int context_load_records(const Context *context, Records **ret, Failure *reterr);
 void context_note(const Context *context, const char *path, const char *format, ...) _printf_(3, 4);

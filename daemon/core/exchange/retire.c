@@ -234,13 +234,15 @@ static int remove_directories(Exchange *x) {
  * some file systems (btrfs) a file that is synced is there after a power loss, and a rename before it is
  * not. */
 static int mark_remove(Exchange *x) {
+        _cleanup_failure_ Failure f = FAILURE_INIT;
         int r;
 
         if (x->phase == PHASE_REMOVE)
                 return 0;
         r = exchange_save(x, /* sync= */ false);
         if (r >= 0)
-                r = context_make_durable(x->context);
+                r = context_make_durable(x->context, &f);
+        batch_note(&x->batch, &f);
         if (r < 0)
                 return r;
         r = file_write_atomic(x->staging.dir.fd, STAGING_REMOVE, "", 0);

@@ -55,8 +55,10 @@ int exchange_save(Exchange *x, bool sync) {
 }
 
 static int save_first(Exchange *x) {
-        int r = context_make_durable(x->context);
+        _cleanup_failure_ Failure f = FAILURE_INIT;
+        int r = context_make_durable(x->context, &f);
 
+        batch_note(&x->batch, &f);
         x->tree->usec = now_realtime_usec();
         if (r >= 0 && !x->tree->is_undo)
                 r = manifest_write(x->tree, x->context->records_fd, x->tree->id);
@@ -124,9 +126,14 @@ int settle(Exchange *x, Failure *reterr) {
         int r;
 
         for (;;) {
+                bool had_manifest = x->has_manifest;
+                uint64_t begin = now_monotonic_usec();
+
                 r = settle_once(x);
                 if (r < 0)
                         return r;
+                if (!had_manifest) /* a slow disk is nobody's restlessness */
+                        deadline += now_monotonic_usec() - begin;
                 if (r > 0 && now_monotonic_usec() - x->changed_usec >= x->context->options.quiet_usec)
                         return 0;
                 r = wait_quiet(x, deadline, reterr);

@@ -256,22 +256,25 @@ typedef struct Listing {
         const char *name;
         bool has_any;
         bool has_name;
-        unsigned char type;
 } Listing;
 
-static int note_listed(int dfd, const struct dirent *de, void *userdata) {
+static int note_listed(int dfd, const char *name, unsigned char type, void *userdata) {
         Listing *listing = userdata;
 
         listing->has_any = true;
-        if (strcmp(de->d_name, listing->name) == 0) {
-                listing->has_name = true;
-                listing->type = de->d_type;
-        }
+        listing->has_name |= strcmp(name, listing->name) == 0;
         return 0;
 }
 
-static int refuse_listed(Failure *reterr, const char *path) {
-        return refuse(reterr, path, "a lower directory that leads to it lists it");
+bool lower_is_whiteout(const Lower *l, const char *path) {
+        for (size_t i = 0; i < l->n_layers; i++) {
+                _cleanup_close_ int fd = open_beneath(l->layer_fds[i], path, O_PATH | O_NOFOLLOW);
+                struct stat st;
+
+                if (fd >= 0 && fstat(fd, &st) >= 0 && is_whiteout(&st))
+                        return true;
+        }
+        return false;
 }
 
 /* Whether at, which is path or leads to it, is listed and still nothing that path could be. */
@@ -279,19 +282,20 @@ static bool leads_nowhere(const Lower *l, const char *at, const char *path) {
         _cleanup_close_ int fd = open_beneath(l->view_fd, at, O_PATH | O_NOFOLLOW);
         struct stat st;
 
-        return fd >= 0 && fstat(fd, &st) >= 0 &&
-                (is_whiteout(&st) || (strcmp(at, path) != 0 && !S_ISDIR(st.st_mode)));
+        return lower_is_whiteout(l, at) ||
+                (strcmp(at, path) != 0 && fd >= 0 && fstat(fd, &st) >= 0 && !S_ISDIR(st.st_mode));
 }
 
-int lower_lists(const Lower *l, const char *path) {
-        _cleanup_free_ char *around = path_dirname(path);
-        _cleanup_close_ int fd = around ? lower_open_dir(l, around) : -ENOMEM;
-        Listing listing = { .name = path_basename(path) };
-        int r = fd < 0 ? fd : dir_foreach_dirent(fd, note_listed, &listing);
+static int add_name(int dfd, const char *name, unsigned char type, void *userdata) {
+        return path_list_add(userdata, name);
+}
 
-        if (r < 0)
-                return errno_is_gone(r) ? 0 : r;
-        return listing.has_name && !leads_nowhere(l, path, path);
+int lower_list(const Lower *l, const char *path, PathList *ret) {
+        _cleanup_close_ int fd = lower_open_dir(l, path);
+        int r = fd < 0 ? fd : dir_foreach(fd, add_name, ret);
+
+        path_list_sort(ret);
+        return r;
 }
 
 /* n: of around, the last directory on the way to path that is there. It holds something, and does not list
@@ -306,11 +310,11 @@ static int check_listing(const Lower *l, int fd, const char *path, size_t n, Fai
         if (!at)
                 return -ENOMEM;
         listing.name = at + (name - path);
-        r = dir_foreach_dirent(fd, note_listed, &listing);
+        r = dir_foreach(fd, note_listed, &listing);
         if (r < 0)
                 return failure_set_errno(reterr, r, "cannot read the lower directory around '/%s'", path);
         if (listing.has_name && !leads_nowhere(l, at, path))
-                return refuse_listed(reterr, path);
+                return refuse(reterr, path, "a lower directory that leads to it lists it");
         return listing.has_any ? 0 : refuse(reterr, path, "the directory around it is empty");
 }
 
@@ -333,22 +337,6 @@ static int check_around(const Lower *l, const char *path, Failure *reterr) {
         r = check_listing(l, fd, path, strlen(around), reterr);
         (void) fd_close(fd);
         return r;
-}
-
-/* Of several layers the merged view says nothing of a directory that only one of them does not find. */
-static int check_end_of_way(const Lower *l, const Way *w, const char *path, Failure *reterr) {
-        size_t n = strcspn(w->rest, "/");
-        _cleanup_free_ char *name = NULL;
-        Listing listing = { 0 };
-        int r;
-
-        if (l->n_layers == 1 || w->rest[n] == '\0')
-                return 0; /* check_around() looks there */
-        listing.name = name = strndup(w->rest, n);
-        if (!name)
-                return -ENOMEM;
-        r = dir_foreach_dirent(w->fd, note_listed, &listing);
-        return r >= 0 && listing.has_name && listing.type == DT_DIR ? refuse_listed(reterr, path) : r;
 }
 
 /* Whether the identities recorded for the way to known are about the way to path so far. */
@@ -388,8 +376,6 @@ static int compare_in_layer(
                 if (r >= 0)
                         r = way_step(&w);
         }
-        if (r == 0)
-                r = check_end_of_way(l, &w, path, reterr);
         (void) fd_close(w.fd);
         *identity += strcspn(*identity, ";");
         *identity += **identity == ';';

@@ -65,8 +65,11 @@ int lower_is_origin(const Lower *l, const char *path, const char *origin, size_t
 /* What the layers are and which directories lead to path, as a token without spaces: later, the same
  * directories are known by it. Owned by the caller. */
 int lower_identify(const Lower *l, const char *path, char **ret);
-/* Whether the directory around path lists it, which lower_stat() did not find: 1, 0, or an error. */
-int lower_lists(const Lower *l, const char *path);
+/* Names that a directory lists, sorted, with those that a layer has whited out where the kernel lists that
+ * layer alone. */
+int lower_list(const Lower *l, const char *path, PathList *ret);
+/* Whether a layer has a whiteout there. */
+bool lower_is_whiteout(const Lower *l, const char *path);
 /* Whether path was removed, rather than being out of reach for the moment: each layer is the one of identity
  * (lower_identify() of the path known, then), so is every directory on the way to path that is still there,
  * the last of them is not empty, and it neither has nor lists such a name. 1 removed, 0 it exists, negative

@@ -271,8 +271,7 @@ static int make_durable(Mark *m, Failure *reterr) {
                 return failure_set_errno(
                         reterr, r, "cannot write the record of what '%s/%s' holds",
                         m->context->overlay->mount_point, m->tree->path);
-        r = context_make_durable(m->context);
-        return r < 0 ? failure_set_errno(reterr, r, "cannot sync '%s'", m->context->overlay->upper) : 0;
+        return context_make_durable(m->context, reterr);
 }
 
 static int write_opaque(Mark *m, Failure *reterr) {

@@ -48,7 +48,7 @@ static int is_lower_gone(const Merged *m, const char *path, const char *lower) {
         struct stat st;
 
         if (m->is_gone && path_startswith(lower, m->lower))
-                return lower_stat(m->p->lower, lower, &st) < 0;
+                return lower_stat(m->p->lower, lower, &st) == -ENOENT;
         return prune_is_lower_gone(m->p, path, lower, m->unknown);
 }
 

@@ -166,7 +166,7 @@ static int forget_directory(Prune *p, const Node *n, const char *path) {
         around = records_find(p->records, handle);
         if (!around)
                 return 0;
-        r = context_make_durable(p->context);
+        r = context_make_durable(p->context, p->reterr);
         return r < 0 ? r
                      : record_edit(
                                &p->editor, around, record_forget,
@@ -215,7 +215,7 @@ static int record_removed(Scope *s, const Node *n) {
 
         if (s->removed.n == 0 || s->p->is_dry_run)
                 return 0;
-        r = context_make_durable(s->p->context);
+        r = context_make_durable(s->p->context, s->p->reterr);
         return r < 0 ? r : record_edit(&s->p->editor, n, forget_names, s);
 }
 
@@ -262,9 +262,11 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
 int prune_run(Prune *p, const char *path, Failure *reterr) {
         _cleanup_failure_ Failure unknown = FAILURE_INIT;
         Run run = { .p = p, .reterr = &unknown };
-        int r = recorded_foreach(
-                p->context->upper_fd, p->records, path, /* children_first= */ true, prune_recorded, &run);
+        int r;
 
+        p->reterr = reterr;
+        r = recorded_foreach(
+                p->context->upper_fd, p->records, path, /* children_first= */ true, prune_recorded, &run);
         if (r >= 0)
                 r = prune_merged(p, path, &unknown);
         if (r < 0)

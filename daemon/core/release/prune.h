@@ -20,6 +20,7 @@ typedef struct Prune {
         bool is_dry_run;
         bool has_others; /* other files with the same content took the place of some, see RefreshChange */
         WorkCounts counts;
+        Failure *reterr; /* of the run */
 } Prune;
 
 /* Everything at or below path. What carries something of its own stays and is noted. A lower that does not

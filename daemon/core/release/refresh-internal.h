@@ -46,12 +46,15 @@ typedef struct RefreshDirectory {
         int view_fd; /* the lower directory as a merged one of our own in staging, -EBADF: not made yet */
         bool has_removed;
         bool is_full;     /* no room was left, of what is to stay free */
+        bool is_unsynced; /* the upper could not be synced */
         bool is_occupied; /* processes stand in an old tree that is merged: what is new waits until they
                              leave */
         Failure *reterr;
 } RefreshDirectory;
 
 int refresh_open_staging(RefreshDirectory *d);
+/* Ends the refresh on failure. */
+int refresh_make_durable(RefreshDirectory *d);
 int refresh_take(RefreshDirectory *d, RefreshChange *c);
 int refresh_replace(RefreshDirectory *d, RefreshChange *c);
 /* Removes what is left of REFRESH_COPY; staging must be open. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a refresh leaves as it is, and why. */
+/* What a refresh leaves as it is, and why; and the one way in which it waits for the disk. Nothing is
+ * changed here. */
 #include "base/path-util.h"
 #include "core/release/refresh-internal.h"
 
@@ -8,4 +9,11 @@ void refresh_note(const RefreshDirectory *d, const char *name, const char *why) 
 
         d->p->counts.n_excluded++;
         context_note(d->p->context, path ?: name, "%s", why);
+}
+
+int refresh_make_durable(RefreshDirectory *d) {
+        int r = context_make_durable(d->p->context, d->reterr);
+
+        d->is_unsynced |= r < 0;
+        return r;
 }

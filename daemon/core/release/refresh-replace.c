@@ -126,7 +126,7 @@ static int copy_regular(RefreshDirectory *d, const RefreshChange *c) {
         return r;
 }
 
-static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
+static int copy_other(RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = open_beneath(d->p->lower->view_fd, c->lower, O_PATH | O_NOFOLLOW);
         char target[PATH_MAX];
         ssize_t n;
@@ -156,7 +156,7 @@ static int copy_other(const RefreshDirectory *d, const RefreshChange *c) {
                     d->staging.dir.fd, REFRESH_COPY, (struct timespec[2]){ c->st.st_atim, c->st.st_mtim },
                     AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        return context_make_durable(d->p->context); /* it cannot be opened */
+        return refresh_make_durable(d); /* it cannot be opened */
 }
 
 /* In place of a file that fails (EIO) because the lower has another kind of entry. Should we be killed

@@ -8,6 +8,7 @@
 #include "base/fs-util.h"
 #include "base/path-util.h"
 #include "core/context/orphan.h"
+#include "core/context/throttle.h"
 #include "core/release/refresh-internal.h"
 #include "core/state/audit.h"
 #include "core/upper/digest.h"
@@ -49,14 +50,28 @@ static int cover(int dfd, const char *name, unsigned char type, void *userdata) 
         return raw_make_whiteout(c->fd, name);
 }
 
+static bool is_here(const RefreshDirectory *d, const char *name) {
+        _cleanup_(upper_entry_done) UpperEntry e = { 0 };
+
+        return upper_entry_read(d->pair.upper_fd, name, &e) < 0 ||
+                (e.class != UPPER_MISSING && e.class != UPPER_WHITEOUT);
+}
+
 /* The metadata of files comes up before they are linked, and is on disk then: some file systems (btrfs)
  * write a new name for whoever syncs its directory, but the file behind it as an empty one. What cannot be
  * copied up is told when it is linked. */
-static int copy_up_wanted(const RefreshDirectory *d) {
-        for (size_t i = 0; i < d->n; i++)
-                if (is_wanted(d->items + i) && !S_ISDIR(d->items[i].st.st_mode))
-                        (void) meta_copy_up_at(d->view_fd, d->items[i].name, &d->items[i].st);
-        return context_make_durable(d->p->context);
+static int copy_up_wanted(RefreshDirectory *d) {
+        for (size_t i = 0; i < d->n; i++) {
+                const RefreshChange *c = d->items + i;
+
+                if (!is_wanted(c) || S_ISDIR(c->st.st_mode) || is_here(d, c->name))
+                        continue;
+                if (context_is_canceled(d->p->context))
+                        return -ECANCELED;
+                throttle_wait(d->p->context->throttle, d->p->context, 1);
+                (void) meta_copy_up_at(d->view_fd, c->name, &c->st);
+        }
+        return refresh_make_durable(d);
 }
 
 /* Makes the staging directory, and in it the view of the lower directory in which all names but the new ones
@@ -86,7 +101,10 @@ static int open_view(RefreshDirectory *d) {
         if (r < 0)
                 return r;
         d->view_fd = open_dir_beneath(d->staging.dir.fd, STAGING_TREE);
-        return d->view_fd < 0 ? d->view_fd : copy_up_wanted(d);
+        r = d->view_fd < 0 ? d->view_fd : copy_up_wanted(d);
+        if (r < 0)
+                d->view_fd = fd_close(d->view_fd);
+        return r;
 }
 
 static int link_raised(RefreshDirectory *d, int from_fd, const char *name, int to_fd) {
@@ -142,7 +160,7 @@ int refresh_build_directory(RefreshDirectory *d, const RefreshChange *c) {
                 return -errno;
         to_fd = open_dir_beneath(d->staging.dir.fd, REFRESH_COPY);
         r = to_fd < 0 ? to_fd : rebuild(d, from_fd, to_fd);
-        return r < 0 ? r : context_make_durable(d->p->context);
+        return r < 0 ? r : refresh_make_durable(d);
 }
 
 /* Nobody sees it before it is whole. */

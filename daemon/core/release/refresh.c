@@ -213,7 +213,8 @@ static bool is_held_up(const RefreshDirectory *d, int r) {
 static int leave_out(const RefreshDirectory *d, const char *name, const char *lower, int r) {
         _cleanup_free_ char *path = NULL, *full = NULL, *reason = NULL;
 
-        if (d->is_full || is_held_up(d, r) || error_scope(d->p->context, CALL_DATA, r) != SCOPE_ENTRY)
+        if (d->is_full || d->is_unsynced || is_held_up(d, r) ||
+            error_scope(d->p->context, CALL_DATA, r) != SCOPE_ENTRY)
                 return r;
         path = path_join(d->path, name);
         full = path ? path_join(d->p->context->overlay->mount_point, path) : NULL;
@@ -229,15 +230,17 @@ static int leave_out(const RefreshDirectory *d, const char *name, const char *lo
         return 0;
 }
 
-/* Also of what was done before something failed. */
+/* Also of what was done before something failed. What is not on disk stays unrecorded, as after a kill. */
 static int record(RefreshDirectory *d) {
         bool is_changed = false;
         int r = 0;
 
+        if (d->is_unsynced)
+                return 0;
         for (size_t i = 0; i < d->n; i++)
                 is_changed |= d->items[i].is_done || d->items[i].is_begun;
         if (is_changed)
-                r = context_make_durable(d->p->context);
+                r = refresh_make_durable(d);
         return r < 0 ? r : record_edit(&d->p->editor, d->node, refresh_record, d);
 }
 
@@ -346,6 +349,7 @@ int refresh_run(Prune *p, const char *path, Failure *reterr) {
         Run run = { .p = p, .path = path, .reterr = reterr };
         int r;
 
+        p->reterr = reterr;
         context_doing(p->context, REFRESH_DOING);
         r = recorded_foreach(
                 p->context->upper_fd, p->records, path, /* children_first= */ true, refresh_one, &run);

@@ -91,21 +91,28 @@ static int wait_for_holders(Context *context, Drain *d, drain_func func, void *u
         }
 }
 
+/* 1: it is gone, or not ours to remove; 0: the superblock uses it still, or a survey looks at it. */
+static int try_remove_work(const Overlay *old) {
+        _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
+        int r = workdir_open_current(old, &w);
+
+        if (r == 0 || errno_is_gone(r))
+                return 1;
+        if (r > 0)
+                r = workdir_remove(&w);
+        return r == -EWOULDBLOCK ? 0 : r;
+}
+
 /* The last reference to a superblock is dropped by a task on its way out of the kernel, and some references
- * no /proc shows: the kernel says when it is over. Work directories that are not ours stay. */
+ * no /proc shows: the kernel says when it is over. */
 static int wait_for_work(Context *context, Drain *d, drain_func func, void *userdata) {
         const Holders unknown = { .n = 1, .who = "something that /proc does not show" };
         Overlay old = { .mount_point = context->overlay->mount_point, .work = d->work };
 
         for (uint64_t pause = LOOK_MIN_USEC;;
              pause = pause * 4 < LOOK_MAX_USEC ? pause * 4 : LOOK_MAX_USEC) {
-                _cleanup_(workdir_done) Workdir w = WORKDIR_INIT;
-                int r = workdir_open_current(&old, &w);
+                int r = try_remove_work(&old);
 
-                if (r > 0)
-                        r = workdir_remove(&w);
-                else if (r == 0 || errno_is_gone(r))
-                        return 0;
                 if (r != 0)
                         return r < 0 ? r : 0;
                 if (pause >= USEC_PER_SEC)

@@ -186,7 +186,7 @@ int workdir_open_current(const Overlay *o, Workdir *ret) {
                 return -ENOMEM;
         r = open_locked(&w);
         if (r < 0)
-                return r == -EWOULDBLOCK ? 0 : r;
+                return r;
         *ret = TAKE_AS(w, WORKDIR_INIT);
         return 1;
 }

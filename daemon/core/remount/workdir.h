@@ -33,7 +33,8 @@ int workdir_create(const Overlay *o, Workdir *ret, Failure *reterr);
 void workdir_done(Workdir *w);
 /* Removes it if it is not used: 1 gone, 0 in use. */
 int workdir_remove(const Workdir *w);
-/* Opens the one that o runs on. 1; 0 if its work directory is not one of ours, or another worker has it. */
+/* Opens the one that o runs on. 1; 0 if its work directory is not one of ours; -EWOULDBLOCK: another worker
+ * has it. */
 int workdir_open_current(const Overlay *o, Workdir *ret);
 /* Removes all workdirs of the overlay that no superblock uses and no living worker has. Returns how many.
  */

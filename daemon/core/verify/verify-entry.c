@@ -139,6 +139,30 @@ static int check_opaque_value(const VerifyEntry *x) {
         return found(x, PROBLEM_BAD_OPAQUE, NULL, NULL, value);
 }
 
+static int compare_names(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* A lookup has not found the name. 0: the lower directory does not list it either; else an error. One that
+ * is empty, or is not there, may be so for the moment. */
+static int check_not_listed(const VerifyEntry *x, const char *lower) {
+        VerifyDirectory *d = x->dir;
+
+        if (!d->has_lower_names) {
+                int r = lower_list(x->v->lower, d->lower, &d->lower_names);
+
+                if (r < 0)
+                        return r;
+                d->has_lower_names = true;
+        }
+        if (d->lower_names.n == 0)
+                return -ESTALE;
+        return bsearch(&x->name, d->lower_names.items, d->lower_names.n, sizeof(char *), compare_names) &&
+                        !lower_is_whiteout(x->v->lower, lower)
+                ? -ESTALE
+                : 0;
+}
+
 static int check_whiteout(const VerifyEntry *x) {
         _cleanup_free_ char *lower = NULL;
         struct stat st;
@@ -152,10 +176,9 @@ static int check_whiteout(const VerifyEntry *x) {
                 return r;
         r = lower_stat(x->v->lower, lower, &st);
         if (r == -ENOENT) {
-                r = lower_lists(x->v->lower, lower);
+                r = check_not_listed(x, lower);
                 if (r == 0)
                         return found(x, PROBLEM_IDLE_WHITEOUT, repair_whiteout, NULL, NULL);
-                r = r > 0 ? -ESTALE : r;
         }
         return r < 0 ? found_unknown(x, r) : 0;
 }

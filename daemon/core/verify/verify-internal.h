@@ -15,11 +15,13 @@ typedef struct VerifyDirectory {
         bool is_pure;    /* answers by itself: its entries need absolute redirects */
         bool has_origin; /* whiteouts in it are hidden, also where it is pure (docs/overlayfs.md 1.5) */
         bool needs_impure;
+        bool has_lower_names;
+        PathList lower_names; /* what lower lists; read when it is needed */
 } VerifyDirectory;
 
 typedef struct VerifyEntry {
         Verify *v;
-        const VerifyDirectory *dir;
+        VerifyDirectory *dir;
         const char *name;
         const char *path;
         const UpperEntry *e;

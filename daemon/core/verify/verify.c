@@ -20,6 +20,7 @@ static bool is_gone(int r) {
 static void directory_done(VerifyDirectory *d) {
         d->upper_fd = fd_close(d->upper_fd);
         free(d->lower);
+        path_list_done(&d->lower_names);
 }
 
 /* What a finalized directory was: the record knows, or its own redirect (written before it became opaque),
