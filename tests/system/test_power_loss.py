@@ -212,3 +212,28 @@ def killed_at(machine, n):
     machine.daemon.arm(n)
     machine.daemon.ctl("refresh", machine.overlay / "t")
     return machine.daemon.struck()
+
+
+@pytest.mark.parametrize("verb", ["prune", "refresh"])
+def test_a_name_that_is_there_again_after_a_kill(scene, source, verb):
+    """What a job removed before it was killed, at each step, nobody has deleted: if the lower has it again, so has the overlay. What
+    somebody has deleted stays so."""
+    machine = Machine(scene, source, "ext4-256", killer=True)
+    machine.daemon.ctl("finalize", machine.overlay / "t").ok()
+    os.unlink(machine.overlay / "t/f1")
+    there = [os.path.join(source, "t", name) for name in ("f1", "f2", "f3")]
+    n, struck = 0, True
+    while struck:
+        for path in there:
+            os.unlink(path)
+        machine.daemon.arm(n)
+        machine.daemon.ctl(verb, machine.overlay / "t")
+        struck = machine.daemon.struck()
+        for path in there:
+            write(path, b"again")
+        machine.daemon.restart()
+        machine.daemon.ctl("refresh", machine.overlay / "t").ok()
+        names = sorted(os.listdir(machine.overlay / "t"))
+        assert names == ["f0", "f2", "f3", "goes", "link", "sub"], f"killed at {struck}"
+        n += SWEEP
+    assert n > 8

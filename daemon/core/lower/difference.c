@@ -223,6 +223,16 @@ static int visit_file(const Search *s, Difference *d) {
         return compare_entry(s, d);
 }
 
+/* Whoever removed it was killed before the record said so. If the lower has the name again, it is new. */
+static int visit_removed(const Search *s, Difference *d) {
+        int r = look_at(s, d->lower, &d->st);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        d->kind = DIFFERENCE_NEW;
+        return s->func(d, s->userdata);
+}
+
 /* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
 static int visit_entry(const Search *s, const Entry *e) {
         _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
@@ -237,7 +247,11 @@ static int visit_entry(const Search *s, const Entry *e) {
         r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
-        if (d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT && !is_from_elsewhere(&d)) {
+        if (d.upper.class == UPPER_MISSING && e->ctime == CTIME_BEING_REMOVED)
+                r = visit_removed(s, &d);
+        else if (
+                d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT &&
+                !is_from_elsewhere(&d)) {
                 throttle_wait(s->scope->context->throttle, s->scope->context, 1);
                 r = context_is_canceled(s->scope->context) ? -ECANCELED
                         : e->type == DT_DIR                ? visit_directory(s, &d)

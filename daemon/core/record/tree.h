@@ -17,6 +17,9 @@ typedef struct Tree Tree;
 
 /* In place of a change time: neither that nor what xattrs the lower had was recorded. */
 #define CTIME_OF_OLD_RECORD UINT64_MAX
+/* In its place while the entry is removed from the upper, as the lower has removed it: where that is
+ * missing, it is missing because of us, and nobody has deleted it. */
+#define CTIME_BEING_REMOVED (UINT64_MAX - 1)
 
 /* A name in a directory. type DT_WHT: a lower name that is deleted; undo must keep it deleted. */
 typedef struct Entry {
@@ -26,7 +29,7 @@ typedef struct Entry {
         uint64_t base;      /* digest of what the lower showed when it was finalized; digest.h; 0 unknown */
         uint64_t xattrs;    /* digest of the xattrs it had then, 0 unknown */
         uint64_t ctime;     /* of the lower entry then, in nanoseconds; 0 unknown, or not to be relied upon;
-                               CTIME_OF_OLD_RECORD */
+                               CTIME_OF_OLD_RECORD, CTIME_BEING_REMOVED */
         uint64_t identity;  /* hash of the file handle, which inode numbers reused later do not share
                                (docs/overlayfs.md 4.6); 0 unknown */
         uint64_t written;   /* digest of its line in tree->file; 0: that has none of it */

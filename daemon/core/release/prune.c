@@ -183,40 +183,111 @@ int prune_gone(Prune *p, const Node *n, const char *path, int upper_fd) {
         return r == 1 ? forget_directory(p, n, path) : r;
 }
 
-/* A finalized directory. */
+/* An entry of a finalized directory that the lower has removed. */
+typedef struct Removal {
+        char *name;
+        UpperEntry upper; /* class and inode of it; nothing that is to be freed */
+        uint64_t ctime;   /* what the record said */
+        bool is_locally_modified;
+        bool is_done;
+} Removal;
+
 typedef struct Scope {
         Prune *p;
         const char *path;
         int upper_fd;
-        PathList removed; /* names the record has no use for any more */
+        Removal *items;
+        size_t n;
 } Scope;
+
+static void scope_done(Scope *s) {
+        for (size_t i = 0; i < s->n; i++)
+                free(s->items[i].name);
+        free(s->items);
+}
 
 static int on_difference(const Difference *d, void *userdata) {
         Scope *s = userdata;
-        int r;
 
         if (d->kind != DIFFERENCE_REMOVED)
                 return 0;
-        r = prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, d->is_locally_modified);
-        return r <= 0 ? r : path_list_add(&s->removed, d->name);
+        if (d->is_locally_modified && !s->p->context->options.force) /* it stays, and that is told */
+                return prune_entry(s->p, s->upper_fd, s->path, d->name, &d->upper, true);
+        if (!ARRAY_GROW(s->items, s->n))
+                return -ENOMEM;
+        s->items[s->n] = (Removal){
+                .name = strdup(d->name),
+                .upper = { .class = d->upper.class, .inode = d->upper.inode },
+                .is_locally_modified = d->is_locally_modified,
+        };
+        return s->items[s->n++].name ? 0 : -ENOMEM;
 }
 
-static int forget_names(Node *n, void *userdata) {
-        const Scope *s = userdata;
+static int set_intents(Node *n, void *userdata) {
+        Scope *s = userdata;
 
-        for (size_t i = 0; i < s->removed.n; i++)
-                (void) record_forget(n, s->removed.items[i]);
+        for (size_t i = 0; i < s->n; i++) {
+                Entry *e = node_find(n, s->items[i].name);
+
+                if (!e)
+                        continue;
+                s->items[i].ctime =
+                        e->ctime == CTIME_BEING_REMOVED ? 0 : e->ctime; /* of a try that was killed */
+                e->ctime = CTIME_BEING_REMOVED;
+        }
         return 0;
 }
 
-/* A name that came back with a power loss, and that no record knew, would be taken for a user's own. */
-static int record_removed(Scope *s, const Node *n) {
-        int r;
+static int record_outcome(Node *n, void *userdata) {
+        const Scope *s = userdata;
 
-        if (s->removed.n == 0 || s->p->is_dry_run)
+        for (size_t i = 0; i < s->n; i++) {
+                Entry *e = node_find(n, s->items[i].name);
+
+                if (e && s->items[i].is_done)
+                        entry_forget(n, e);
+                else if (e)
+                        e->ctime = s->items[i].ctime;
+        }
+        return 0;
+}
+
+static int remove_all(Scope *s, const Node *n) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < s->n; i++) {
+                Removal *m = s->items + i;
+
+                /* Once more: others were removed since. */
+                m->is_locally_modified |=
+                        entry_is_locally_modified(s->upper_fd, m->name, node_find(n, m->name), &m->upper);
+                r = context_is_canceled(s->p->context)
+                        ? -ECANCELED
+                        : prune_entry(
+                                  s->p, s->upper_fd, s->path, m->name, &m->upper, m->is_locally_modified);
+                m->is_done = r > 0;
+        }
+        return r < 0 ? r : 0;
+}
+
+/* The record says before that they are being removed, for a kill in between would look as if somebody had
+ * deleted them; and forgets them when they are gone from the disk, for one that came back with a power loss
+ * would be taken for somebody's own. */
+static int remove_recorded(Scope *s, const Node *n) {
+        int r, k;
+
+        if (s->n == 0)
                 return 0;
-        r = context_make_durable(s->p->context, s->p->reterr);
-        return r < 0 ? r : record_edit(&s->p->editor, n, forget_names, s);
+        if (s->p->is_dry_run)
+                return remove_all(s, n);
+        r = record_edit(&s->p->editor, n, set_intents, s);
+        if (r < 0)
+                return r;
+        r = remove_all(s, n);
+        k = context_make_durable(s->p->context, s->p->reterr);
+        if (k >= 0)
+                k = record_edit(&s->p->editor, n, record_outcome, s);
+        return r < 0 ? r : k;
 }
 
 static void note_unknown(Prune *p, const char *path, Failure *f, Failure *reterr) {
@@ -253,8 +324,8 @@ static int prune_recorded(const Node *n, const char *path, int upper_fd, void *u
                 note_kept(
                         p, path, "it is no directory in the lower layer any more: 'refresh' takes that up");
         if (r >= 0)
-                r = record_removed(&s, n);
-        path_list_done(&s.removed);
+                r = remove_recorded(&s, n);
+        scope_done(&s);
         context_progress(p->context, JOB_RUNNING, p->counts.n_entries, 0);
         return r;
 }

@@ -40,25 +40,34 @@ bool refresh_has_attributes(const RefreshChange *c) {
         return c->kind == DIFFERENCE_CHANGED && c->has_same_content && !c->is_same && !c->is_done;
 }
 
-static int set_content_alone(Node *n, void *userdata) {
+static bool has_intent(const RefreshChange *c) {
+        return c->kind == DIFFERENCE_REMOVED || refresh_has_attributes(c);
+}
+
+static int set_intents(Node *n, void *userdata) {
         RefreshDirectory *d = userdata;
 
         for (size_t i = 0; i < d->n; i++) {
                 RefreshChange *c = d->items + i;
-                Entry *e = refresh_has_attributes(c) ? node_find(n, c->name) : NULL;
+                Entry *e = has_intent(c) ? node_find(n, c->name) : NULL;
 
                 if (!e)
                         continue;
+                c->is_noted = true;
                 c->base = e->base;
-                e->base = digest_content(&c->st);
+                c->ctime = e->ctime == CTIME_BEING_REMOVED ? 0 : e->ctime; /* of a try that was killed */
+                if (c->kind == DIFFERENCE_REMOVED)
+                        e->ctime = CTIME_BEING_REMOVED;
+                else
+                        e->base = digest_content(&c->st);
         }
         return 0;
 }
 
-int refresh_record_attributes(RefreshDirectory *d) {
+int refresh_record_intents(RefreshDirectory *d) {
         for (size_t i = 0; i < d->n; i++)
-                if (refresh_has_attributes(d->items + i))
-                        return record_edit(&d->p->editor, d->node, set_content_alone, d);
+                if (has_intent(d->items + i))
+                        return record_edit(&d->p->editor, d->node, set_intents, d);
         return 0;
 }
 

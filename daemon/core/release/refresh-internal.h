@@ -29,7 +29,8 @@ typedef struct RefreshChange {
         bool is_same_file;     /* so much so that the kernel goes on with it */
         bool is_same;          /* and all else, too: only the record is to learn of it */
         bool is_begun;         /* owner, mode and xattrs may be half set */
-        uint64_t base;         /* what the record said of it before that */
+        bool is_noted;         /* in the record, as one that is being changed */
+        uint64_t base, ctime;  /* what that said of it before */
         bool is_done;
         bool is_local; /* a user's own stands there */
 } RefreshChange;
@@ -68,8 +69,8 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c);
  * copied from, which may have another name now. */
 int refresh_note_file(RefreshDirectory *d, const RefreshChange *c);
 bool refresh_has_attributes(const RefreshChange *c) _pure_;
-/* Before attributes of files are set: what a kill leaves is nobody's. */
-int refresh_record_attributes(RefreshDirectory *d);
+/* Before attributes of files are set, and names removed: what a kill leaves is nobody's. */
+int refresh_record_intents(RefreshDirectory *d);
 /* Whether anything at or below a directory of the upper is somebody's own: 1, 0. */
 int refresh_holds_local(const Records *records, int upper_fd);
 /* record_edit_func; d is a RefreshDirectory. */

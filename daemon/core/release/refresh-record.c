@@ -94,8 +94,10 @@ static int record_change(Node *n, const RefreshDirectory *d, const RefreshChange
 static void record_as_before(const Node *n, const RefreshChange *c) {
         Entry *e = node_find(n, c->name);
 
-        if (e)
-                e->base = c->base;
+        if (!e)
+                return;
+        e->base = c->base;
+        e->ctime = c->ctime;
 }
 
 int refresh_record(Node *n, void *userdata) {
@@ -105,7 +107,7 @@ int refresh_record(Node *n, void *userdata) {
         for (size_t i = 0; r >= 0 && i < d->n; i++)
                 if (d->items[i].is_done)
                         r = record_change(n, d, d->items + i);
-                else if (refresh_has_attributes(d->items + i) && !d->items[i].is_begun)
+                else if (d->items[i].is_noted && !d->items[i].is_begun)
                         record_as_before(n, d->items + i);
         return r;
 }

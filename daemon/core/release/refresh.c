@@ -261,7 +261,7 @@ static int apply(RefreshDirectory *d) {
                 }
         }
         if (!d->p->is_dry_run)
-                r = refresh_record_attributes(d);
+                r = refresh_record_intents(d);
         for (size_t i = 0; r >= 0 && i < d->n; i++) {
                 r = apply_one(d, d->items + i);
                 r = r < 0 ? leave_out(d, d->items[i].name, d->items[i].lower, r) : 0;
