@@ -85,6 +85,10 @@ static int compare_paths(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
+bool path_list_has(const PathList *l, const char *path) {
+        return l->n > 0 && bsearch(&path, l->items, l->n, sizeof(char *), compare_paths);
+}
+
 void path_list_sort(PathList *l) {
         size_t kept = 0;
 

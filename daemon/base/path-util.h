@@ -27,6 +27,8 @@ int path_list_add(PathList *l, const char *path);
 char *path_list_take(PathList *l);
 /* Parents before what is below them, each once. */
 void path_list_sort(PathList *l);
+/* Of a sorted list. */
+bool path_list_has(const PathList *l, const char *path);
 void path_list_done(PathList *l);
 /* The last component (borrowed), and a copy of what precedes it ("" if nothing). */
 const char *path_basename(const char *path) _pure_;

@@ -107,21 +107,25 @@ static int look_at(const Search *s, const char *path, struct stat *ret) {
                 : failure_set_errno(s->reterr, r, "cannot look at '/%s' in the lower layers", path);
 }
 
+/* If the lower has it. */
+static int tell_new(const Search *s, Difference *d) {
+        int r = look_at(s, d->lower, &d->st);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        d->kind = DIFFERENCE_NEW;
+        return s->func(d, s->userdata);
+}
+
 static int find_new(int dfd, const char *name, unsigned char type, void *userdata) {
         Search *s = userdata;
         _cleanup_free_ char *path = NULL;
-        Difference d = { .kind = DIFFERENCE_NEW, .name = name };
-        int r;
+        Difference d = { .name = name };
 
         if (is_staging_name(name) || is_known(s->scope->node, name))
                 return 0;
         d.lower = path = path_join(s->scope->node->lower, name);
-        if (!path)
-                return -ENOMEM;
-        r = look_at(s, path, &d.st);
-        if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        return s->func(&d, s->userdata);
+        return path ? tell_new(s, &d) : -ENOMEM;
 }
 
 static int is_removed(const Search *s, const char *lower) {
@@ -223,16 +227,6 @@ static int visit_file(const Search *s, Difference *d) {
         return compare_entry(s, d);
 }
 
-/* Whoever removed it was killed before the record said so. If the lower has the name again, it is new. */
-static int visit_removed(const Search *s, Difference *d) {
-        int r = look_at(s, d->lower, &d->st);
-
-        if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        d->kind = DIFFERENCE_NEW;
-        return s->func(d, s->userdata);
-}
-
 /* An entry that stands where it stood. One that was deleted, moved or replaced is its user's affair. */
 static int visit_entry(const Search *s, const Entry *e) {
         _cleanup_free_ char *path = path_join(s->scope->node->lower, e->name);
@@ -247,8 +241,9 @@ static int visit_entry(const Search *s, const Entry *e) {
         r = upper_entry_read(s->scope->upper_fd, e->name, &d.upper);
         if (r < 0)
                 return errno_is_gone(r) ? 0 : r;
+        /* Whoever removed it was killed before the record said so. */
         if (d.upper.class == UPPER_MISSING && e->ctime == CTIME_BEING_REMOVED)
-                r = visit_removed(s, &d);
+                r = tell_new(s, &d);
         else if (
                 d.upper.class != UPPER_MISSING && d.upper.class != UPPER_WHITEOUT &&
                 !is_from_elsewhere(&d)) {

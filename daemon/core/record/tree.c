@@ -182,6 +182,10 @@ void entry_drop(Node *n, Entry *e) {
         entry_vacate(n, e);
 }
 
+uint64_t entry_ctime(const Entry *e) {
+        return e->ctime == CTIME_BEING_REMOVED ? 0 : e->ctime; /* a try that was killed */
+}
+
 void entry_forget(Node *n, Entry *e) {
         e->is_local = true;
         entry_drop(n, e);

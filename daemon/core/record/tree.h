@@ -134,6 +134,8 @@ Node *node_reach(Node *n, const char *path, const char **rest);
 /* What stood there, and everything below it, is gone. A name that is not local stays, as DT_WHT; otherwise e
  * is freed. */
 void entry_drop(Node *n, Entry *e);
+/* Its ctime, 0 in place of CTIME_BEING_REMOVED: what is to be set should it stay. */
+uint64_t entry_ctime(const Entry *e) _pure_;
 /* Drops e, and its name: the lower has it no more. */
 void entry_forget(Node *n, Entry *e);
 /* It or the nearest one above that has an identity of lower directories; the root if there is none. */

@@ -231,8 +231,7 @@ static int set_intents(Node *n, void *userdata) {
 
                 if (!e)
                         continue;
-                s->items[i].ctime =
-                        e->ctime == CTIME_BEING_REMOVED ? 0 : e->ctime; /* of a try that was killed */
+                s->items[i].ctime = entry_ctime(e);
                 e->ctime = CTIME_BEING_REMOVED;
         }
         return 0;

@@ -55,7 +55,7 @@ static int set_intents(Node *n, void *userdata) {
                         continue;
                 c->is_noted = true;
                 c->base = e->base;
-                c->ctime = e->ctime == CTIME_BEING_REMOVED ? 0 : e->ctime; /* of a try that was killed */
+                c->ctime = entry_ctime(e);
                 if (c->kind == DIFFERENCE_REMOVED)
                         e->ctime = CTIME_BEING_REMOVED;
                 else

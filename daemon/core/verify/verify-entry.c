@@ -139,10 +139,6 @@ static int check_opaque_value(const VerifyEntry *x) {
         return found(x, PROBLEM_BAD_OPAQUE, NULL, NULL, value);
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /* A lookup has not found the name. 0: the lower directory does not list it either; else an error. One that
  * is empty, or is not there, may be so for the moment. */
 static int check_not_listed(const VerifyEntry *x, const char *lower) {
@@ -157,10 +153,8 @@ static int check_not_listed(const VerifyEntry *x, const char *lower) {
         }
         if (d->lower_names.n == 0)
                 return -ESTALE;
-        return bsearch(&x->name, d->lower_names.items, d->lower_names.n, sizeof(char *), compare_names) &&
-                        !lower_is_whiteout(x->v->lower, lower)
-                ? -ESTALE
-                : 0;
+        return path_list_has(&d->lower_names, x->name) && !lower_is_whiteout(x->v->lower, lower) ? -ESTALE
+                                                                                                 : 0;
 }
 
 static int check_whiteout(const VerifyEntry *x) {
