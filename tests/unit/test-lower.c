@@ -19,13 +19,6 @@ static struct {
         Lower lower;
 } world;
 
-static int open_directory(const char *path) {
-        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        assert_return_code(fd, errno);
-        return fd;
-}
-
 static int world_setup(void **state) {
         if (scratch_setup(state) < 0)
                 return -1;

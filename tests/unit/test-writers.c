@@ -34,13 +34,6 @@ static void make_process(void) {
         make_text(at("proc/task/2/status").s, STATUS);
 }
 
-static int open_directory(const char *path) {
-        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        assert_return_code(fd, errno);
-        return fd;
-}
-
 static bool includes(Writers *w) {
         _cleanup_close_ int fd = open_directory(at("proc").s);
         const ProcTask t = { .process = 1, .thread = 1, .process_fd = fd, .fd = fd };

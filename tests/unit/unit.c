@@ -87,6 +87,13 @@ void mount_new_fs(const char *mkfs) {
                 skip_or_fail(mkfs, ENODEV);
 }
 
+int open_directory(const char *path) {
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        assert_return_code(fd, errno);
+        return fd;
+}
+
 void make_directory(const char *path) {
         char *copy = strdup(path);
 

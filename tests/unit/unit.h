@@ -31,6 +31,7 @@ void need_mounts(void);
 
 /* All of these end the test on failure. Paths are absolute. */
 void make_directory(const char *path); /* with parents */
+int open_directory(const char *path);  /* for reading; it is there */
 void make_file(const char *path, const void *data, size_t size);
 void make_text(const char *path, const char *text);
 void set_xattr(const char *path, const char *name, const char *value, size_t size);
