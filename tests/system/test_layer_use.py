@@ -15,7 +15,10 @@ from ovltest.stacked import Elsewhere, Stacked, detached, kernel, mount_with
 from ovltest.tree import age, small_tree, write
 
 P, D = "p", "p/d"
-UNLIKE = "p/unlike-any-other"  # overlays are one for all tests that run on the machine
+# Overlays are one for all tests that run on the machine. Of one that two daemons ask in the same moment only one is told, and
+# the other one takes a relative name for any directory that is called so.
+NAME = f"unlike-any-other-{os.getpid()}"
+UNLIKE = f"{P}/{NAME}"
 
 pytestmark = pytest.mark.killer
 
@@ -161,12 +164,12 @@ def test_each_spelling(scene, overlay, daemon, plain, spelling):
 
 def test_relative(scene, overlay, daemon, plain):
     """Nobody knows any more what it is relative to. The kernel tells which directory it is, and no other one waits."""
-    stacked = scene.keep(Stacked(scene.source(), f"lowerdir=d:{plain}", cwd=overlay / P))
+    stacked = scene.keep(Stacked(scene.source(), f"lowerdir={NAME}:{plain}", cwd=overlay / P))
     before = stacked.seen()
-    assert_left_alone(daemon, overlay, stacked.point)
+    assert_left_alone(daemon, overlay, stacked.point, UNLIKE)
     assert stacked.seen() == before
     stacked.close()
-    assert_goes_on(daemon, overlay)
+    assert_goes_on(daemon, overlay, UNLIKE)
 
 
 def test_names_that_are_escaped(scene, overlay, daemon, plain):
@@ -362,12 +365,14 @@ def test_automatic_jobs_leave_it_alone(scene, overlay, plain):
 
 def test_other_overlays_are_no_hindrance(scene, overlay, daemon, plain):
     """On other layers, relative ones among them, in other namespaces, and one that somebody lists just now."""
-    scene.keep(Stacked(scene.source(), f"lowerdir=.:{scene.source()}", cwd=plain))
+    beside, name = os.path.split(plain)
+    relative = os.path.join("..", os.path.basename(beside), name)
+    scene.keep(Stacked(scene.source(), f"lowerdir={relative}:{scene.source()}", cwd=beside))
     listed = scene.keep(Stacked(scene.source(), lower(plain, scene.source())))
     fd = os.open(listed.point, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.listdir(fd)
-        scene.keep(Elsewhere(point := scene.source(), f"cd {plain} && mount -t overlay x -o lowerdir=.:{scene.source()} {point}"))
+        scene.keep(Elsewhere(point := scene.source(), f"cd {beside} && mount -t overlay x -o lowerdir={relative}:{scene.source()} {point}"))
         daemon.ctl("finalize", overlay / D).ok()
     finally:
         os.close(fd)
@@ -378,7 +383,7 @@ def test_other_overlays_are_no_hindrance(scene, overlay, daemon, plain):
 def test_one_that_is_listed_meanwhile(scene, overlay, daemon, plain, spelling):
     """The kernel has its listing in memory, and reads no layer: what the mount table says is believed, and where that says
     little, it may be any directory of that name."""
-    first = overlay / UNLIKE if spelling == "absolute" else "unlike-any-other"
+    first = overlay / UNLIKE if spelling == "absolute" else NAME
     stacked = scene.keep(Stacked(scene.source(), f"lowerdir={first}:{plain}", cwd=overlay / P))
     fd = os.open(stacked.point, os.O_RDONLY | os.O_DIRECTORY)
     try:
