@@ -8,7 +8,7 @@
 #include "core/context/staging.h"
 #include "core/lower/difference.h"
 #include "core/record/recorded.h"
-#include "core/release/judgement.h"
+#include "core/release/fingerprint.h"
 #include "core/upper/names.h"
 
 static int tell_step(Prune *p, const char *path, const char *text) {

@@ -9,7 +9,7 @@
 #include "base/path-util.h"
 #include "base/str.h"
 #include "core/context/orphan.h"
-#include "core/release/judgement.h"
+#include "core/release/fingerprint.h"
 #include "core/release/refresh-internal.h"
 #include "core/upper/names.h"
 
@@ -17,8 +17,8 @@
 #define NOTE_MAX 4096
 
 typedef struct Note {
-        Judgement judged, own; /* what is replaced, and what we have made for it */
-        char *handle;          /* of the directory in the upper */
+        Fingerprint judged, own; /* what is replaced, and what we have made for it */
+        char *handle;            /* of the directory in the upper */
         char *name;
 } Note;
 
@@ -27,14 +27,14 @@ static void note_done(Note *n) {
         free(n->name);
 }
 
-static bool is_directory(const Judgement *j) {
-        return j->class > UPPER_COMPLETE;
+static bool is_directory(const Fingerprint *f) {
+        return f->class > UPPER_COMPLETE;
 }
 
-int aside_prepare(Staging *s, const Judgement *judged, const char *handle, const char *name) {
+int aside_prepare(Staging *s, const Fingerprint *judged, const char *handle, const char *name) {
         _cleanup_free_ char *text = NULL;
-        Judgement own;
-        int r = judgement_of(s->dir.upper_fd, REFRESH_COPY, &own);
+        Fingerprint own;
+        int r = fingerprint_of(s->dir.upper_fd, REFRESH_COPY, &own);
 
         if (r < 0)
                 return r;
@@ -50,7 +50,7 @@ int aside_prepare(Staging *s, const Judgement *judged, const char *handle, const
         return r;
 }
 
-static const char *read_judgement(const char *text, Judgement *ret) {
+static const char *read_fingerprint(const char *text, Fingerprint *ret) {
         int class = -1, n = 0;
 
         if (!text ||
@@ -70,7 +70,7 @@ static int read_note(int dir_fd, Note *ret) {
 
         if (r < 0)
                 return r;
-        rest = read_judgement(read_judgement(text, &ret->judged), &ret->own);
+        rest = read_fingerprint(read_fingerprint(text, &ret->judged), &ret->own);
         name = rest ? strchr(rest, '\n') : NULL;
         if (!name)
                 return -EBADMSG;
@@ -84,7 +84,7 @@ static bool is_nobodys(const Staging *s, const Note *n, const Records *records) 
 
         if (fd >= 0)
                 return refresh_holds_local(records, fd) == 0;
-        return judgement_holds(&n->judged, s->dir, STAGING_REPLACED);
+        return fingerprint_holds(&n->judged, s->dir, STAGING_REPLACED);
 }
 
 /* The inode number is enough for a directory: it was not there when the one that is kept was. */
@@ -92,7 +92,7 @@ static bool is_as_built(const Note *n, DirectoryPair d) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
 
         if (!is_directory(&n->own))
-                return judgement_holds(&n->own, d, n->name);
+                return fingerprint_holds(&n->own, d, n->name);
         return upper_entry_read(d.upper_fd, n->name, &e) >= 0 && e.inode == n->own.inode;
 }
 
@@ -106,7 +106,7 @@ static int exchange_back(Staging *s, const Note *n, const char *parent, const ch
                 return 0;
         if (!is_as_built(n, d) || renameat2(s->kept.fd, kept, d.fd, n->name, RENAME_EXCHANGE) < 0)
                 return 0;
-        if (!is_directory(&n->own) && judgement_holds(&n->own, s->kept, kept))
+        if (!is_directory(&n->own) && fingerprint_holds(&n->own, s->kept, kept))
                 (void) unlinkat(s->kept.fd, kept, 0);
         return 1;
 }

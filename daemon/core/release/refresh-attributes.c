@@ -111,7 +111,7 @@ int refresh_file_attributes(RefreshDirectory *d, RefreshChange *c) {
         _cleanup_close_ int to_fd = from_fd < 0 ? -EBADF : open_here(d, c->name);
         int r = from_fd < 0 ? from_fd : to_fd < 0 ? to_fd : 0;
 
-        if (r >= 0 && !judgement_holds(&c->judged, d->pair, c->name)) {
+        if (r >= 0 && !fingerprint_holds(&c->judged, d->pair, c->name)) {
                 refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
                 return 0;
         }

@@ -6,7 +6,7 @@
 
 #include "core/context/staging.h"
 #include "core/lower/difference.h"
-#include "core/release/judgement.h"
+#include "core/release/fingerprint.h"
 #include "core/release/refresh-cost.h"
 #include "core/release/refresh.h"
 
@@ -22,7 +22,7 @@ typedef struct RefreshChange {
         uint64_t bytes;        /* of data to be copied; known of a dry run, and where nobody has asked */
         uint64_t xattrs;       /* to be recorded; st says the rest */
         uint64_t attributes;   /* the same, of the directory itself */
-        Judgement judged;      /* the entry in the upper, if there is one */
+        Fingerprint judged;    /* the entry in the upper, if there is one */
         unsigned char type;    /* DT_ value of that */
         bool keeps_attributes; /* which somebody has changed here */
         bool has_same_content; /* as what is here: no data is copied */

@@ -192,7 +192,7 @@ static bool is_as_judged(const RefreshDirectory *d, const RefreshChange *c) {
         _cleanup_close_ int fd = -EBADF;
 
         if (c->type != DT_DIR)
-                return judgement_holds(&c->judged, d->pair, c->name);
+                return fingerprint_holds(&c->judged, d->pair, c->name);
         fd = open_dir_beneath(d->pair.upper_fd, c->name);
         return fd >= 0 && refresh_holds_local(d->p->records, fd) == 0;
 }

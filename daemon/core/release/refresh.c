@@ -83,7 +83,7 @@ judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *re
                 c->xattrs = digest_xattrs(d->p->lower->view_fd, x->lower);
         if (x->kind != DIFFERENCE_CHANGED && x->kind != DIFFERENCE_REMOVED)
                 return 0;
-        r = judgement_of(d->pair.upper_fd, x->name, &c->judged);
+        r = fingerprint_of(d->pair.upper_fd, x->name, &c->judged);
         if (r < 0 || c->judged.inode != x->upper.inode)
                 return r < 0 ? r : -ENOENT;
         if (x->upper.type == DT_DIR) {
@@ -93,7 +93,7 @@ judge(const RefreshDirectory *d, const Difference *x, RefreshChange *c, bool *re
                 *ret_is_locally_modified = r > 0;
                 return r < 0 ? r : 0;
         }
-        /* Once more, of the very state that the judgement is about. */
+        /* Once more, of the very state that the fingerprint was taken of. */
         *ret_is_locally_modified |=
                 entry_is_locally_modified(d->pair.upper_fd, x->name, x->entry, &x->upper);
         if (x->kind == DIFFERENCE_REMOVED)
@@ -146,7 +146,7 @@ static int remove_one(RefreshDirectory *d, RefreshChange *c) {
         const UpperEntry e = { .class = c->judged.class, .inode = c->judged.inode };
         int r;
 
-        if (!d->p->is_dry_run && !judgement_holds(&c->judged, d->pair, c->name)) {
+        if (!d->p->is_dry_run && !fingerprint_holds(&c->judged, d->pair, c->name)) {
                 refresh_note(d, c->name, "it is being changed here right now: it stays as it is here");
                 return 0;
         }

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/release/judgement.h"
+#include "core/release/fingerprint.h"
 
 #define MANY 20000
 

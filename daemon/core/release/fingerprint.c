@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/release/judgement.h"
+#include "core/release/fingerprint.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "core/upper/digest.h"
 
-int judgement_of(int upper_fd, const char *name, Judgement *ret) {
+int fingerprint_of(int upper_fd, const char *name, Fingerprint *ret) {
         _cleanup_(upper_entry_done) UpperEntry e = { 0 };
         struct stat st;
         int r = upper_entry_read(upper_fd, name, &e);
@@ -16,7 +16,7 @@ int judgement_of(int upper_fd, const char *name, Judgement *ret) {
                 return r;
         if (fstatat(upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        *ret = (Judgement){
+        *ret = (Fingerprint){
                 .inode = e.inode,
                 .content = hash_bytes(
                         (uint64_t[]){ digest_stat(&st), (uint64_t) st.st_mtim.tv_nsec },
@@ -38,13 +38,13 @@ bool file_has_writer(int fd, const char *name) {
         return is_busy; /* closing gives the lease back */
 }
 
-bool judgement_holds(const Judgement *j, DirectoryPair d, const char *name) {
+bool fingerprint_holds(const Fingerprint *f, DirectoryPair d, const char *name) {
         struct stat st;
-        Judgement now;
+        Fingerprint now;
 
         if (fstatat(d.upper_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
             (S_ISREG(st.st_mode) && file_has_writer(d.fd, name)))
                 return false;
-        return judgement_of(d.upper_fd, name, &now) >= 0 && now.inode == j->inode && now.class == j->class &&
-                now.content == j->content && now.xattrs == j->xattrs;
+        return fingerprint_of(d.upper_fd, name, &now) >= 0 && now.inode == f->inode &&
+                now.class == f->class && now.content == f->content && now.xattrs == f->xattrs;
 }
