@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* polkit's agent for terminals: asks the user for a password there when no desktop does. */
+/* polkit's agent for terminals: it asks the user for a password there when no desktop does. Who may do what
+ * is polkit's to decide. Nobody is asked where nobody can answer: without a terminal, or for root. */
 #pragma once
 
 #include "base/macro.h"

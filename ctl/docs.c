@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The daemon sends reasons as text. Which section is about one is found by what that section shows, as the
- * page was when this was built; a newer daemon on another host may have reasons that it lacks. */
+/* The daemon sends reasons as text. The section about a reason is found by patterns (reasons.inc), made of
+ * what the page shows when this is built. A newer daemon on another host may have reasons that no pattern
+ * fits. */
 #include "ctl/docs.h"
 
 #include <fnmatch.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* docs: where the installed pages explain what is shown, as a URI of the kind that Documentation= of a unit
- * has. Nothing but people reads it: programs have states and the ids of checks. */
+/* docs: where the installed pages explain a state or a reason, as a URI of the kind that Documentation= of a
+ * unit has. Nothing but people reads it: programs have states and the ids of checks. A reason without a
+ * section of its own leads to that of its state. */
 #pragma once
 
 #define DOCS_URI "file://" DOCS_DIR "/"

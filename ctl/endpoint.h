@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whose bus is asked: this machine's, one by its address, that of a host by ssh, or that of a container. The
- * transports are sd-bus's own, as systemd's tools have them. When none comes about, what to do about it is
- * said here, for sd-bus gives an errno only: what ssh says goes to standard error by itself. */
+ * transports are sd-bus's own, as systemd's tools have them. When there is no connection, sd-bus gives an
+ * errno only, so what to do is said here; what ssh says goes to standard error by itself. */
 #pragma once
 
 #include <systemd/sd-bus.h>

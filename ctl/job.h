@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Jobs as records: their words for people, in "jobs", "status" and the summary at the end. It asks the
- * daemon nothing. A job is told by its own properties alone, so that one that a newer daemon has shows as
- * far as it is understood. */
+ * daemon nothing. What is told of a job are its own properties alone, so a job of a kind that only a newer
+ * daemon has is shown as far as it is understood. */
 #pragma once
 
 #include "ctl/ctl.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What verify found: records with kind, path, text, advice, mended. */
+/* What verify has found, for people: records with kind, path, text, advice, mended; a paragraph for each.
+ * Nothing is looked for or judged here. What comes from names of files is escaped, so that no name can look
+ * like another line. */
 #pragma once
 
 #include "ctl/ctl.h"

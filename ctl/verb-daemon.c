@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* reload, log-level */
+/* reload, log-level: what is asked of the daemon itself, one call each. Whether the caller may do it, and
+ * what follows from it, the daemon decides. */
 
 #include "base/utf8.h"
 #include "ctl/json.h"

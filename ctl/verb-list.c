@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* list: the overlays, a line each. */
+/* list: the overlays that are configured, a line each, by name. It shows what the daemon has in memory; no
+ * overlay is looked at anew. */
 #include <libsmartcols.h>
 
 #include "ctl/format.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* remount: one overlay, by name or by a path on it. */
+/* remount: starts the swap of one overlay, given by name or by a path on it, and waits for that job as other
+ * verbs do (job-run.h). Whether it can be swapped the daemon says. */
 #include "ctl/job-run.h"
 #include "ctl/target.h"
 #include "ctl/verbs.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The method ListHot(): the hottest directories of one or of all overlays, from the daemon's table of heat,
- * and those in which most lookups find nothing, whether a lower layer is asked or that is saved. No worker
- * is asked. However many are wanted, the list ends with what one message may carry, and never has one that
- * is less in both than one it leaves out. */
+ * and those in which most lookups find nothing, whether a lower layer was asked for them or not. No worker
+ * is asked. The list has no more than is wanted, and than one message may carry: what is left out has less
+ * heat, or fewer such lookups, than what is told. */
 #include <math.h>
 #include <string.h>
 

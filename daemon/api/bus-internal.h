@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the bus-*.c share. userdata of every getter is the manager, except in the vtables of overlays and
- * jobs, where the find function has looked up the object. */
+/* What the files bus-*.c share: how objects are attached, the handlers of methods, the flags of properties.
+ * A handler is named in bus-members.c alone, so none is reached past bus-auth.h. userdata of every getter is
+ * the manager; in the vtables of overlays and jobs it is the object that the find function has looked up. */
 #pragma once
 
 #include "api/bus-auth.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.freedesktop.LogControl1(5): level and target of the log, and nothing else. They hold until the daemon
- * ends. A handler reads the whole Set(): who may is known by then, and a setter in a vtable could not have
- * waited for that, see bus_auth_set(). */
+ * ends. They are set by handlers of the message Set() as a whole: a setter in a vtable could not wait until
+ * the sender is authorized, see bus_auth_set(). */
 #include <string.h>
 
 #include "api/bus-internal.h"

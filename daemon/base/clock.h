@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The clocks, in microseconds. Where a loop runs, its own time is used instead (service/loop.h). */
+/* The clocks, in microseconds, and pauses that grow from one attempt to the next. Nobody is made to wait
+ * here. Where an event loop runs, the loop's own time is used instead (service/loop.h). */
 #pragma once
 
 #include <stdint.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How long answers took, in classes that fit a local disk as well as a server far away. */
+/* How long answers took: counts of answers in fixed classes, which fit a local disk as well as a server far
+ * away. Single times are not kept. Each answer is in exactly one class; the last one has no bound. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A mutex that is held until the end of the block. */
+/* LOCKED(m): a mutex is held until the end of the block, whatever way leads out of it. It is not for two
+ * mutexes in one block, since its variable has a fixed name. */
 #pragma once
 
 #include <pthread.h>

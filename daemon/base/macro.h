@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Attributes, ownership transfer and cleanup functions shared by every layer. */
+/* What every file needs of the language: attributes, units of time, ownership that moves (TAKE_PTR() and the
+ * like), and cleanup functions for what the C library gives. It knows nothing of overlays. A cleanup
+ * function accepts what is empty (NULL, -EBADF), so a variable can be declared with it before it has a
+ * value. */
 #pragma once
 
 #include <dirent.h>

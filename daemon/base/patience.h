@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Looks at things of other processes that wait, in the kernel, for what those processes wait for: the memory
  * map of one that is stuck in a page fault, the type of a file whose server is gone
- * (docs/overlayfs.md 10.3). Each look is a thread's, which is left behind when it takes too long; it ends
- * whenever the kernel lets it. */
+ * (docs/overlayfs.md 10.3). Each look is a thread's, which is left behind when it takes too long, and ends
+ * whenever the kernel lets it. No process is disturbed. Whoever asks waits no longer than his Patience
+ * allows. */
 #pragma once
 
 #include <sys/types.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A walk over the processes of the machine, for those who ask who uses something. Blocks on /proc only.
- * Processes and threads that end meanwhile are passed over without an error; so are the caller, and other
- * processes of its program: workers hold descriptors of trees themselves and must not wait for each other.
+/* A walk over the processes of the machine, for those who ask who uses something. It blocks on /proc only.
+ * Processes and threads that end meanwhile are passed over without an error. So are the caller and other
+ * processes of its program: workers hold descriptors of trees themselves, and must not wait for each other.
  */
 #pragma once
 

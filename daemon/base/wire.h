@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What travels between the daemon (or ovlfinctl check) and a worker process, over a SOCK_SEQPACKET
- * socketpair that the worker finds as descriptor WORKER_FD.
- *
- * To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
+/* What travels between the daemon, or ovlfinctl, and a worker process, over a SOCK_SEQPACKET socketpair that
+ * the worker finds as descriptor WORKER_FD. What a worker does about it is not told here. Both sides are of
+ * one build, so there is no version negotiation. A packet whose parts do not fill it is an error. */
+
+/* To the worker: one request, a packet of NUL-terminated "KEY=VALUE" strings (keys below). Then at most one
  * packet "cancel", which means nothing once the result is sent; a watcher also takes "rearm", "pause PATH",
  * "pause-parents PATH", "resume PATH", "look PATH" and "looked PATH" (core/watch/watcher.h), other sources
  * of heat what overlays/source.h tells. End of file means that whoever asked is gone: the worker ends at the
- * next step. From the worker: WireRecords, a packet each, of whose strings only what is used travels. The
- * last one a job sends is WIRE_RESULT; a worker that keeps an old tree for processes standing in it lives on
- * afterwards, sends WIRE_KEPT when their number changes and simply exits at the end. Both sides are of one
- * build, so there is no version negotiation: a packet whose parts do not fill it is an error. */
+ * next step.
+ *
+ * From the worker: WireRecords, a packet each, of whose strings only what is used travels. The last one a
+ * job sends is WIRE_RESULT. A worker that keeps an old tree for processes standing in it lives on
+ * afterwards, sends WIRE_KEPT when their number changes, and simply exits at the end. */
 #pragma once
 
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* inih tells sections and keys apart. It keeps 200 characters of a line and counts no lines, so the reader
- * given to it hands over the key only, and keeps value and line number for the handler, which is called
- * right after. */
+/* The library inih tells sections and keys apart. It keeps 200 characters of a line and counts no lines, so
+ * the reader given to it hands over the key only, and keeps value and line number for the handler, which is
+ * called right after. */
 #include "config/config-file.h"
 
 #include <ctype.h>

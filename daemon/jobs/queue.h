@@ -2,8 +2,8 @@
 /* All jobs, in the order they came in, and which one is next: at most QUEUE_RUNNING_MAX at once,
  * QUEUE_LANE_MAX of them on one overlay, overlays taking turns; jobs with related paths of an overlay one
  * after the other, in order. A swap that waits is not counted, and holds back other swaps only. A job that
- * is put off holds back nobody, but if somebody asked for it what is asked for later to change a related
- * path. Pure: no process, loop or clock. */
+ * is put off holds back nobody; but if somebody asked for it, what is asked for later to change a related
+ * path waits for it. Pure: no process, loop or clock. */
 #pragma once
 
 #include "jobs/job.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A job and the worker that does it: starts it, turns its records into the job's state, and decides what the
- * worker's end means. A worker that dies is followed by a survey of the overlay (which finishes or cleans up
- * what was begun), then by another attempt, JOB_ATTEMPTS_MAX in all. */
+/* A job and the worker that does it: starts the worker, turns its records into the job's state, and decides
+ * what the worker's end means. Which job is next is queue.h's, and how the work is done the worker's. A
+ * worker that dies is followed by a survey of the overlay (which finishes or cleans up what was begun), then
+ * by another attempt, JOB_ATTEMPTS_MAX in all. */
 #pragma once
 
 #include "jobs/job.h"

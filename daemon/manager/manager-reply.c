@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Replies that wait until the list of jobs is on the disk. They do not wait longer than a client notices,
- * and are sent before anything is told of the end of a job: whoever asked for it hears its number first. */
+/* Replies that wait until the list of jobs is on the disk; the list is written by others
+ * (service/state-writer.h). They do not wait longer than a client notices, and are sent before anything is
+ * told of the end of a job: whoever asked for it hears its number first. */
 #include "manager/manager.h"
 #include "service/log.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The part of the manager that is about sources of heat for all overlays, a row each (overlays/source.h says
  * what their processes hear and send). Each is told of the overlays that are active and want it, and runs as
- * long as there is one. What it tells of an overlay that is gone meanwhile is passed over. */
+ * long as there is one. What is hot is not decided here. What a source tells of an overlay that is gone
+ * meanwhile is passed over. */
 #include <string.h>
 #include <sys/sysmacros.h>
 

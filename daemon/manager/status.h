@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The daemon in one line, for "systemctl status". */
+/* The daemon in one line, for "systemctl status": how many overlays, finalized directories and jobs there
+ * are. It is told from memory; no overlay is looked at. */
 #pragma once
 
 typedef struct Manager Manager;

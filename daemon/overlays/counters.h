@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What has happened on an overlay since the daemon was started: numbers that only grow. */
+/* What has happened on an overlay since the daemon was started: numbers that only grow, and how many misses
+ * there were lately. They are in memory only. What is hot is not told by them (heat.h). */
 #pragma once
 
 #include "base/histogram.h"

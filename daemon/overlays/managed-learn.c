@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The one way in which what a worker tells of a directory comes into the table, and to whoever is to be
- * told. */
+/* The one way in which what a worker tells of a directory comes into the directory table, and to those who
+ * are told of changes. No directory is looked at here. What the first survey tells is no change. */
 #include "overlays/managed.h"
 #include "service/log.h"
 

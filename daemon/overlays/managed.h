@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A configured overlay while the daemon runs: whether it is mounted and usable, what is known of its
- * directories, which workers keep old trees. The states: absent until the mount table has it, starting while
- * a survey looks at what is there (and finishes what a crash left), then active, or refused with the reason.
+ * directories, which workers keep old trees. It makes no job and knows no bus: what happens goes out by
+ * ManagedEvents. No file of the overlay is touched; what is known of directories, workers have told. */
+
+/* The states: absent until the mount table has it; starting while a survey looks at what is there, and
+ * finishes what a crash left; then active, or refused with the reason. Jobs start only while it is active.
  */
 #pragma once
 

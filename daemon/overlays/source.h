@@ -2,9 +2,9 @@
 /* A source of heat: a worker process that tells how much directories are used, for as long as it is wanted.
  * It may hang, die or be refused by the kernel; the others go on. One that hangs or dies is replaced, after
  * pauses that grow; one that is refused is not tried again before source_restart(). While one hangs in the
- * kernel, deaf to SIGKILL, none is started beside it, but where what it hangs at can be left out.
- *
- * There are two sorts. "opens" (watching.c) is a process per overlay. Those of manager-sources.c, a row each
+ * kernel, deaf to SIGKILL, none is started beside it, but where what it hangs at can be left out. */
+
+/* There are two sorts. "opens" (watching.c) is a process per overlay. Those of manager-sources.c, a row each
  * there, are one process for all overlays: "paths" (core/paths) and "misses" (core/misses). Such a
  * worker is started with its verb alone (job_type_is_source()) and is then told on its socket of each
  * overlay that wants it, by packets that core/mount/overlay-set.h takes in: "overlay NAME MAJOR:MINOR

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What all parts of the daemon share. The manager owns it. */
+/* What all parts of the daemon share: the loop, the worker processes, the state directory, the machine's id.
+ * The manager owns it; the others only read it. */
 #pragma once
 
 #include "process/proc.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The time in the event loop. */
+/* The time in the event loop: when it woke up. It is the same for all that is done in one turn of the loop.
+ * Elsewhere there are the clocks of base/clock.h. */
 #pragma once
 
 #include <systemd/sd-event.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Identities of the events an administrator may want to search for or act upon. Each has an entry in
- * units/ovlfind.catalog; a test compares the two. */
+/* Identities of the events an administrator may want to search for or act upon. What they mean, and what to
+ * do, is told in units/ovlfind.catalog; a test compares the two. An event keeps its identity for good:
+ * filters of journals rely on it. */
 #pragma once
 
 #define MESSAGE_DAEMON_READY "b06b1a31d8e54621b15ca1fa125451b0"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Ends a worker when the overlay that it looks at is unmounted. A job that somebody asked for is left alone:
- * it has the mount itself open as long as it needs it, so nobody unmounts that.
- *
- * What we look through is a clone of the overlay's mount (core/mount/mount-clone.h). When the mount itself
+/* The guard: a thread that ends the worker when the overlay that it looks at is unmounted. It keeps nobody
+ * from unmounting, but for a job that somebody asked for: that one holds the mount itself open as long as it
+ * needs it (guard_use()), and is left alone. The process never ends because the mount table could not be
+ * read. */
+
+/* What we look through is a clone of the overlay's mount (core/mount/mount-clone.h). When the mount itself
  * goes, its file systems live on until the clones are closed, all at once: by the end of the process. A
  * worker may be killed at any instant anyway. */
 #include <fcntl.h>

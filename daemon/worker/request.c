@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a worker was asked for, word by word. */
+/* How a worker reads its request: a switch, or a list of words. What they mean the verbs know. What is not
+ * in the request is not looked for elsewhere. */
 #include <string.h>
 
 #include "worker/worker.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* compare, prune, refresh: what became of releases in the lower layers. */
+/* compare, prune, refresh: the verbs about what has changed in the lower layers. What has changed, and what
+ * may be done about it, core/release decides. What is left of it afterwards is compared anew, so that the
+ * daemon hears the state of now, also after a failure half-way. */
 #include "core/lower/lower.h"
 #include "core/release/compare.h"
 #include "core/release/prune.h"

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* ovlfind-worker: does one job on the files of one overlay, in a process of its own, so that a file system
- * that hangs hangs nobody else. It may be killed at any instant: what it leaves, the next one finishes or
- * removes (core/job/recover.h).
- *
- * Not for people: the daemon starts it with a socket as descriptor 3 (base/wire.h). */
+ * that hangs hangs nobody else. It is not for people: the daemon, or ovlfinctl, starts it with a socket as
+ * descriptor 3 (base/wire.h). It may be killed at any instant: what it leaves, the next one finishes or
+ * removes (core/job/recover.h). */
 #include <fcntl.h>
 #include <linux/ioprio.h>
 #include <poll.h>

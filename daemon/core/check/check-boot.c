@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What mounts the overlay at the next boot: its line in fstab, or its mount unit. Options that a swap has
  * given to the running mount are gone then, unless they stand there as well; without metacopy nothing that
- * was finalized can be opened (docs/overlayfs.md 3.8). */
+ * was finalized can be opened (docs/overlayfs.md 3.8). It only compares: neither fstab nor a unit is
+ * changed, and what somebody may mount by hand is not known. */
 #include <ctype.h>
 #include <fcntl.h>
 #include <libmount.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a check says, and advises. */
+/* How a check says what it has found: level, text and advice. It looks at nothing itself. A probe that could
+ * not be made is never "ok": check_cannot_tell() makes it a warning or a failure. */
 #include <stdarg.h>
 #include <string.h>
 

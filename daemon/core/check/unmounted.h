@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An overlay that is not mounted, from its layers. */
+/* An overlay that is not mounted, as the value that its layers make. Nothing is mounted here, and no lower
+ * layer is opened. An upper that a mounted overlay has, in any mount namespace, is refused. */
 #pragma once
 
 #include "core/mount/overlay.h"

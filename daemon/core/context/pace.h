@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How fast to go, as numbers: requests under way, entries a second, what the kernel says of pressure. Pure:
- * times are arguments, and nobody is made to wait here (throttle.h does that). */
+/* How fast to go, as numbers: requests under way at once, entries a second, what the kernel says of
+ * pressure. Pure: times are arguments, and nobody is made to wait here (throttle.h does that). At least one
+ * request is always allowed, so work goes on however slow answers are. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an exchange, or the marking of directories, has met: directories that stand in the way, each with
- * the reason, and those below them that can be tried by themselves. It decides nothing; job/work.c does. */
+/* What an exchange, or the marking of directories, has met: which directories stand in the way, and which of
+ * those below them can be tried by themselves. It decides nothing; job/work.c does. Each directory that is
+ * left out has a state and a reason. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Keeps a worker within what it may use: entries a second, requests under way at once, and, when nobody
  * waits for its job, out of the way of a machine that is under pressure; and keeps room in the upper layer.
- * Called by the threads of a pool. */
+ * Called by the threads of a pool, which wait here. The numbers come from the options and from pace.h. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the exchange share: scan.c and build.c (the new tree), watch.c (what happens in the old
- * one), sync.c (bringing the new tree in line before the exchange), reconcile.c (replaying afterwards what
- * ended up in the old tree), retire.c (the end of the old tree), undo.c (the raw part of an undo), recover.c
- * (all of this after a crash). */
+/* What the parts of the exchange share. Before it: scan.c and build.c (the new tree), undo.c (the raw part
+ * of an undo), watch.c and sync.c (changes in the old tree, and bringing the new one in line), settle.c and
+ * occupants-wait.c (waiting). Then swap.c (the exchange itself). After it: reconcile.c (what ended up in the
+ * old tree is done again), retire.c, quarantine.c and layer-hold.c (the end of the old tree). Others use
+ * exchange.h; core/job/recover.c goes on after a crash. */
 #pragma once
 
 #include "core/context/batch.h"

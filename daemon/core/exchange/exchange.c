@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The order of things: build, settle, exchange, reconcile. The parts are in the files that
- * exchange-internal.h lists. */
+/* The order of the steps of an exchange: build, settle, exchange, reconcile. The steps themselves are in the
+ * files that exchange-internal.h lists. */
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>

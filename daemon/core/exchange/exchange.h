@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The exchange method: a directory of a live overlay is replaced, in one rename, by a tree that was built
- * beside it. To finalize, the new tree is pure upper; to undo, it is a fresh merged view.
- * docs/architecture.md, "The exchange", has the steps.
- *
- * Invariant: at every instant each path leads to the right entry, and a crash at any instant leaves a state
- * that recover.h brings to an end. */
+ * beside it. To finalize, the new tree is pure upper; to undo, it is a fresh merged view. It takes one
+ * directory and knows no job. What cannot be exchanged is left as it is, with a reason. */
+
+/* Invariant: at every instant each path leads to the right entry, and a crash at any instant leaves a state
+ * that recover.h brings to an end. docs/architecture.md, "The exchange", has the steps. */
 #pragma once
 
 #include "core/context/context.h"

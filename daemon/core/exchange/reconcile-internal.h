@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What reconcile.c and replay-addition.c share. */
+/* Between reconcile.c (what differs, and what leaves the new tree) and replay-addition.c (what comes into
+ * it) only. Others use exchange-internal.h. */
 #pragma once
 
 #include "core/exchange/exchange-internal.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* After the exchange: what still ended up in the old tree (by whoever had looked the directory up before, or
- * stands in it; docs/overlayfs.md 5.4) is done again in the new one, which others use by now.
- *
- * A name that was made or replaced in the old tree appears in the new one if its place there is free, or
+ * stands in it; docs/overlayfs.md 5.4) is done again in the new one, which others use by now. It decides
+ * nothing about a name by itself (replay-rules.h), and does not remove the old tree (retire.c). All that is
+ * new is put into place before anything is removed, so what was renamed is never missing. Steps are
+ * idempotent: after a crash the same comparison goes on. */
+
+/* A name that was made or replaced in the old tree appears in the new one if its place there is free, or
  * still holds what was put there; else it stays where it is, and is kept in the end. A name that is gone
  * from the old tree leaves the new one, if that still holds what was put there, as long as only operations
  * that were under way at the exchange can have done it. In a tree that is kept for those who stand in it
- * (is_kept) it could be anything, so it changes nothing.
- *
- * The tree says what was put where. All that is new is put into place before anything is removed: what was
- * renamed is not missed in between. Steps are idempotent: after a crash the same comparison goes on. */
+ * (is_kept) it could be anything, so it changes nothing. The tree says what was put where. */
 #include <fcntl.h>
 #include <sys/stat.h>
 

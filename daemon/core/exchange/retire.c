@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The end of an old tree: when nobody stands in it, what still happened there has been taken over, and each
- * removed name was still what was put there. rmdir() is the barrier: the kernel marks the directory dead,
- * and refuses while a late operation has left something (docs/overlayfs.md 5.5). */
+/* The end of an old tree: it is removed when nobody stands in it and what still happened there has been
+ * taken over. The new tree changes only as reconcile.c says. A name is removed only if it is still what was
+ * put there. rmdir() is the barrier: the kernel marks the directory dead, and refuses while a late operation
+ * has left something (docs/overlayfs.md 5.5). */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Until the new tree is in line with the old one, has been for QuietSec=, and what a crash is repaired from
- * is written. Changes are found by watch.c and done by sync.c; here is only the waiting. The record and the
- * snapshot are on disk before the exchange can happen. */
+/* Waits until the new tree is in line with the old one and nothing has changed for QuietSec=. Changes are
+ * found by watch.c and done again by sync.c; here is only the waiting, and the saving. The record and the
+ * snapshot, from which a crash is repaired, are on disk before the exchange can happen. */
 #include <sys/resource.h>
 #include <sys/stat.h>
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The raw part of an undo: in staging, under a name that was never looked up through the overlay, a
- * directory that is merged with the lower path, holding a whiteout for every lower name the directory had
- * when it was finalized and for every name it has now. Entries are then linked over the whiteouts through
- * the overlay. Never looked up: the kernel has no dentry that could disagree
- * (docs/overlayfs.md 1.4, 4.2, 4.4). */
+/* The raw part of an undo: a directory in staging that is merged with the lower path, and has a whiteout for
+ * every lower name which the directory had when it was finalized, and for every name it has now. Entries are
+ * then linked over the whiteouts through the overlay, by others. Its name was never looked up through the
+ * overlay: so the kernel has no dentry that could disagree (docs/overlayfs.md 1.4, 4.2, 4.4). */
 
 #include "base/fs-util.h"
 #include "base/path-util.h"

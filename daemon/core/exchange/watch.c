@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What happens in the directories of an old tree, by inotify. Events are queued under the lock of the
- * directory they happen in (fs/notify, vfs_* helpers; docs/overlayfs.md 5.3), so what was done before a
- * rename of the directory took that lock is in the queue once the rename returns. */
+/* What happens in the directories of an old tree, by inotify. It only notes what is to be compared; sync.c
+ * and reconcile.c do that. When the queue has overflowed, everything is to be compared. Events are queued
+ * under the lock of the directory they happen in (docs/overlayfs.md 5.3), so what was done before a rename
+ * of the directory took that lock is in the queue once the rename returns. */
 #include <poll.h>
 #include <sys/inotify.h>
 

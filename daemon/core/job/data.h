@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copying up data, so that a file is never looked for in the lower again. The kernel copies; a file is
- * opened for writing for that, and nothing is written to it. Its modification time stays what it was. A
- * file that belongs to somebody who runs it, or that cannot be copied, is left as it is and noted. */
+ * opened for writing for that, and nothing is written to it. Its modification time stays what it was. A file
+ * that is being executed, or that cannot be copied, is left as it is and noted. */
 #pragma once
 
 #include "core/context/context.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a job would do, as steps, without doing it. Counts entries by listing, so it waits for the lower as
- * `ls -R` does. Nothing is copied up or written. Space and inodes are estimates, rather too high than too
- * low. */
+/* What a job would do, as steps, without doing it: nothing is copied up or written. Entries are counted by
+ * listing, so it waits for the lower as `ls -R` does. Space and inodes are estimates, rather too high than
+ * too low. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>

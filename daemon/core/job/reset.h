@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Takes copies out of the upper that hold nothing of their own, so that the lower shows again. It asks no
- * record, only what both layers hold now. It writes to the upper past the overlay, so no overlay may use
- * that. Each removal stands for itself: a kill leaves less to do. */
+ * record, only what both layers hold now. It writes to the upper past the overlay, so no overlay may have
+ * that in use meanwhile. Each removal stands for itself: a kill leaves less to do. */
 #pragma once
 
 #include "core/context/context.h"

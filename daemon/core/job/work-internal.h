@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Between work.c (jobs), work-mark.c (their part that marks), work-keep.c (what they leave) and
- * work-survey.c (what a crash left). */
+/* Between the files of jobs only: work.c (which directories, one after the other), work-mark.c (the part
+ * that marks), work-keep.c (old trees that are left), work-survey.c (what a crash left). Whoever runs a job
+ * uses work.h. RESULT_HUNG is passed on by all of them: threads hang, and what they use is never freed. */
 #pragma once
 
 #include "core/job/work.h"

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The lower layers of a running overlay, found by the overlay itself. A path in a mount table is only what
- * whoever mounted it wrote: it may be mounted over, renamed, belong to another mount namespace, or to a
- * mount that is attached nowhere. So nothing is read through it: a fanotify mark is set on what stands
- * there, the overlay's root is listed, and the kernel reads the root of each layer for that. Only if it was
- * that very directory that it read, in this thread, is the path the layer (ovl_dir_read_merged(),
- * iterate_dir(); docs/overlayfs.md 8.1). The event brings a descriptor of it on the overlay's own mount of
- * the layer, which has that one's id map, too. */
+ * whoever mounted it wrote: it may be mounted over, renamed, or belong to another mount namespace. So no
+ * layer is read through such a path. It is proved first to lead to the directory that the kernel reads for
+ * the overlay; what cannot be proved is not given out. */
+
+/* How: a fanotify mark is set on what stands at the path, the overlay's root is listed, and the kernel reads
+ * the root of each layer for that. Only if it was that very directory that it read, in this thread, is the
+ * path the layer (ovl_dir_read_merged(), iterate_dir(); docs/overlayfs.md 8.1). The event brings a
+ * descriptor of it on the overlay's own mount of the layer, which has that one's id map, too. */
 #pragma once
 
 #include "core/context/context.h"

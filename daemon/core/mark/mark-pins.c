@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What of a directory is still in the kernel's memory as it was before the redirects were written
- * (core/mount/pins.h). What is left after a reconfigure is used by somebody, or was for a moment.
- *
- * Left on an entry: its redirect in memory may be none, and a rename would make the kernel write one that is
+ * (core/mount/pins.h). Nobody is made to let go of it. What is left after a reconfigure is used by somebody,
+ * or was for a moment: a file then gets its absolute redirect by the kernel itself, a directory stays
+ * pending. */
+
+/* Left on an entry: its redirect in memory may be none, and a rename would make the kernel write one that is
  * wrong below an opaque directory (docs/overlayfs.md 2.4). For files, link() makes the kernel write an
  * absolute one, on disk and in memory (ovl_link(), ovl_set_redirect()); there is no such way for
  * directories. Left on the directory itself alone: somebody stands in it or watches it. A watch is no

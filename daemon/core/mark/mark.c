@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The order of things: prepare, then rounds of writing redirects, marking what is in memory,
- * reconfiguring, and looking what is left, until nothing stale is; then opaque.
- *
- * Why a round suffices. When mark_pins_set() returns, each entry of the directory that needs a lower layer
+/* The order of the steps of the mark method: prepare; then rounds of writing redirects, marking what is in
+ * memory, reconfiguring, and looking what is left, until nothing stale is; then opaque. The steps themselves
+ * are in the files that mark-internal.h lists. */
+
+/* Why a round suffices. When mark_pins_set() returns, each entry of the directory that needs a lower layer
  * is marked: listed ones by the listing, renamed ones by their event, and what came from another directory
  * needs none, because the kernel gave it an absolute redirect then. When no mark is left after the
  * reconfigure, all of these inodes were forgotten; whatever is in memory now was read from the upper since.

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The mark method: directories of a live overlay become finalized where they stand. Every entry is copied up
  * and gets an absolute redirect, then the directory gets opaque=y, on the upper of the running mount. It
- * serves what the exchange cannot: one level instead of a subtree, and directories around
- * something that cannot be exchanged. It does nothing to a directory that somebody uses: that one stays
- * pending, since the kernel would go on with what it has in memory.
- *
- * Invariant: opaque=y is written only when no inode in memory can hold a stale redirect of an entry; so no
+ * serves what the exchange cannot: one level instead of a subtree, and directories around something that
+ * cannot be exchanged. It does nothing to a directory that somebody uses: that one stays pending, since the
+ * kernel would go on with what it has in memory. */
+
+/* Invariant: opaque=y is written only when no inode in memory can hold a stale redirect of an entry; so no
  * later rename or link, by whomever, can write a wrong one. What is written before is valid by itself, and a
  * crash at any instant leaves nothing that has to be repaired. */
 #pragma once

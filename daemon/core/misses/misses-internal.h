@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the parts share: misses.c (the loop, and whom a count belongs to), misses-kernel.c (the program and
- * its maps), misses-refusal.c (why a kernel does not take it), misses-path.c (from names to a path). */
+ * its maps), misses-refusal.c (why a kernel does not take it), misses-path.c (from names to a path). Others
+ * use misses.h. */
 #pragma once
 
 #include <limits.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the program in the kernel (misses.bpf.c) and the process that reads it (misses-kernel.c) have in
- * common: keys and values of maps. Types of the kernel's ABI alone, so that both see the same bytes. */
+ * common: keys and values of maps. No pointer and no function is in it. Types of the kernel's ABI alone, so
+ * that both see the same bytes. */
 #pragma once
 
 #include <linux/types.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Runs in the kernel, at the end of each lookup of overlayfs that its cache does not answer, and counts
  * those that find nothing: by superblock and directory, told apart by whether a lower layer was asked. It
- * sees no name that is looked up. Of processes it sees which file they execute: ours do not count.
- *
- * How overlayfs looks up: docs/overlayfs.md 1.10. Structures have only the members that are used: libbpf
+ * sees no name that is looked up. Of processes it sees which file they execute: ours do not count. */
+
+/* How overlayfs looks up: docs/overlayfs.md 1.10. Structures have only the members that are used: libbpf
  * puts in where the running kernel has them, and a kernel that lacks one refuses the program. Where kernels
  * differ, the names of structures end with ___ and a word, which libbpf ignores. */
 #include <linux/bpf.h>

@@ -2,9 +2,9 @@
 /* Counts lookups that find nothing, where they happen: a program in the kernel (misses.bpf.c), at the end of
  * the function of overlayfs that looks up what its cache does not know. It counts by directory, told apart
  * by whether a lower layer was asked. What it has counted is fetched once a second, and only when there is
- * something. Nothing here touches a file of an overlay; what processes of ours look up does not count.
- *
- * It works, or it is refused: a kernel that has not exactly the function and the structures that the program
+ * something. Nothing here touches a file of an overlay; what processes of ours look up does not count. */
+
+/* It works, or it is refused: a kernel that has not exactly the function and the structures that the program
  * knows does not get it, so that a count is never wrong. Whoever runs this ends it when no overlay is left,
  * lest the program be in the way of who unloads the module. */
 #pragma once

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which directories of an overlay others hang on: mounts upon them, bind mounts of them, and overlays of
  * which they are layers, in any mount namespace. An exchange would pull them along, or leave them with the
- * old tree (docs/overlayfs.md 5.2, 5.6). */
+ * old tree (docs/overlayfs.md 5.2, 5.6). What is done about them is the caller's. A layer of which nobody
+ * can tell where it is counts for every directory that it may be. */
 #pragma once
 
 #include <sys/types.h>

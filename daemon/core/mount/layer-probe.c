@@ -2,7 +2,7 @@
 /* One question to one other overlay. It may hang, so it runs in a thread of its own (patience.h). All that
  * it looks at it opens in a copy of the other mount namespace, which is gone before anything is asked that
  * may wait: so nothing that is mounted there is busy. Its marks last for one listing, since what others read
- * meanwhile waits in the queue, with the mount in its hands. */
+ * meanwhile waits in the queue, and an event holds its mount as long. */
 #include "core/mount/layer-probe.h"
 
 #include <fcntl.h>

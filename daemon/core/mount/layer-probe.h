@@ -2,9 +2,9 @@
 /* Asks the kernel which directories of an overlay another overlay has for layers. When the root of an
  * overlay is listed, the kernel reads that directory of each of its layers, and that raises a fanotify event
  * on the file system of the layer: whatever the mount table calls it, wherever it was moved since, also for
- * layers given by descriptor. Data-only layers and work directories are not read.
- *
- * No layer is read while somebody else has that root open and has listed it: the kernel then has the names
+ * layers given by descriptor. Data-only layers and work directories are not read. */
+
+/* No layer is read while somebody else has that root open and has listed it: the kernel then has the names
  * in memory. Layers that are known, on other file systems, bear witness: when one of them is read, all are.
  * Source: ovl_dir_read_merged(), ovl_cache_get(), iterate_dir(); docs/overlayfs.md 8.1, 8.2. */
 #pragma once

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Directories through a mount of our own that is attached nowhere: whoever unmounts what we look at is not
- * told that it is busy (docs/overlayfs.md 10.1). The file system itself lives on until the descriptor is
- * closed. */
+ * told that it is busy (docs/overlayfs.md 10.1). It does not end what looks through it when the mount itself
+ * goes: the file system lives on until the descriptor is closed (worker/guard.c). */
 #pragma once
 
 #include <stdint.h>

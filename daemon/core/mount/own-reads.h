@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Directories that the kernel reads for a call of this thread, told by fanotify: how an overlay names its
- * layers by itself. Events are for the whole machine, so those of others are taken out as well. */
+ * layers by itself. What is marked, and when, is the caller's. Events are for the whole machine: those of
+ * others are taken out as well, and not told. */
 #pragma once
 
 /* fd: the directory, on the mount by which it was read; not the callee's to close. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Changes of a superblock in place, by descriptor. A reconfigure needs CAP_SYS_ADMIN in the user namespace
- * of the superblock (-EPERM), and waits for what writes to the file system while it makes it read-only, no
- * longer. */
+/* Changes of a superblock in place, by descriptor. No mount of it changes, and no flag but the one that is
+ * asked for. A reconfigure needs CAP_SYS_ADMIN in the user namespace of the superblock (-EPERM). It waits
+ * only while it makes the file system read-only, for those who write to it just then. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an environment says of search paths. Pure functions of bytes that anybody may have written: nothing
- * is too long or malformed, it is only passed over. Whether there is such a directory, and on which overlay,
- * is not known here. */
+/* What an environment says of search paths. Pure functions of bytes that anybody may have written: what is
+ * too long or malformed is passed over, and is no error. Whether there is such a directory, and on which
+ * overlay, is not known here. */
 #include <fnmatch.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who a program is, by its directory in /proc: since when it is there, with which rights it accesses files,
- * and whether it sees the overlays where we do. Acting with its rights is about accesses to files only
- * (fsuid, fsgid, groups): who it is could not send us a signal by that, and the capabilities that are about
- * files are gone meanwhile. */
+ * and whether it sees the overlays where we do. We act with its rights for accesses to files only (fsuid,
+ * fsgid, groups): its user cannot send us signals by that, and the capabilities that are about files are
+ * gone meanwhile. */
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>

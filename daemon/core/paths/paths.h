@@ -2,9 +2,9 @@
 /* Which directories of overlays programs search: who starts says so, by its environment, by where its
  * interpreter is installed, and by what its executable asks the loader for. The kernel tells when a program
  * is executed (process connector); where it tells nobody, the processes there are get looked at now and
- * then, which misses those that live shortly.
- *
- * Environments are private: nothing of them is kept or told but paths of directories that there are on the
+ * then, which misses those that live shortly. */
+
+/* Environments are private: nothing of them is kept or told but paths of directories that there are on the
  * overlays. A process counts once in its life for a directory. What a path leads to is looked up without
  * opening it (O_PATH), by no more than one lookup in some minutes. */
 #pragma once

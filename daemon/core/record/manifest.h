@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A tree in a file. In staging it is the snapshot from which a crash is repaired; in the state directory it
  * is the record of what a directory held when it was finalized, without which undo could not tell "deleted
- * by a user" from "added to the lower since".
- *
- * Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 5", then
+ * by a user" from "added to the lower since". What is in a tree is tree.h's. A file that was cut short is
+ * refused; a change that was cut short when it was appended is as if it had not been written. */
+
+/* Format: NUL-terminated strings, because names may hold every other byte. "ovlfind-manifest 5", then
  * "key=value" lines, then for each directory "D" + path, its fields, "I" + the identity of its lower
  * directory, empty if it has none of its own, and "E" fields for each entry; last "Z" and a checksum of all
  * before. A file without that was cut short and is refused.

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A directory tree as it was last synchronised: which names each directory held, and which inodes of the
- * upper they were. The exchange, its reconciliation, the undo and the recovery after a crash all compare the
- * world with such a tree; written to a file (the manifest) it is the snapshot of a running exchange and the
- * record of a finalized directory. */
+ * upper they were. It compares nothing and touches no file. A name of the lower is not forgotten when it
+ * goes: it stays as deleted (DT_WHT), unless the lower has lost it, too (entry_forget()). */
+
+/* The exchange, its reconciliation, the undo and the recovery after a crash all compare the world with such
+ * a tree. Written to a file (manifest.h) it is the snapshot of a running exchange and the record of a
+ * finalized directory. */
 #pragma once
 
 #include <pthread.h>

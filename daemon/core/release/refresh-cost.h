@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How much data a refresh copies, and whether it is too much for one that nobody has asked for. */
+/* How much data a refresh would copy, and whether that is too much for one that nobody has asked for. It
+ * copies nothing. It tells rather too much than too little: where holes cannot be seen, the whole file
+ * counts. */
 #pragma once
 
 #include "core/lower/difference.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What records say of the lower directories they were made of: whether these are still the same ones. */
+/* Lower directories that are other ones than the records say, as after a restore: which they are, and how
+ * the records learn it. */
 #pragma once
 
 #include "core/release/prune.h"

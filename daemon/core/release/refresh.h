@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Takes up what changed in the lower layers below finalized directories, which stay finalized all the while.
  * No directory is exchanged: a new name is linked into it, a changed file is replaced by a new copy in one
- * rename, a removed one goes. Each is there or not; what a user has changed is not touched. */
+ * rename, a removed one goes. Each of these steps has been done or not, at any instant; what a user has
+ * changed is not touched. */
 #pragma once
 
 #include "core/release/prune.h"

@@ -2,9 +2,9 @@
 /* What outlives the worker that waits for the end of an old superblock: a file per superblock, locked by
  * that worker, named BOOT.ID with the id of the mount that was swapped out, which the kernel gives only once
  * (since Linux 6.8; before, there is no such file; docs/overlayfs.md 7.8). In it: "MOUNT-ID MAJOR:MINOR
- * WORK".
- *
- * The next worker finds the superblock through whoever still has something open in it; without one it asks
+ * WORK". */
+
+/* The next worker finds the superblock through whoever still has something open in it; without one it asks
  * for the work directory until that is free. */
 #include <dirent.h>
 #include <fcntl.h>

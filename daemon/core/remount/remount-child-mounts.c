@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is mounted in an overlay: it goes with the old superblock when that is detached
- * (docs/overlayfs.md 7.6), so the new one gets copies, which share their superblocks and their peers with
- * the originals. */
+/* What is mounted in an overlay, carried over in a swap: it would go with the old superblock when that is
+ * detached (docs/overlayfs.md 7.6). The new one gets copies, which share their superblocks and their peers
+ * with the originals; no file system is mounted anew. What cannot be copied just as it is makes the copy
+ * fail, and the failure names it. It decides nothing about the overlay itself. */
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Between the files remount*.c only. */
+/* Between the files remount*.c and drain*.c only: the parts of a swap, by the file that has each of them.
+ * Others use remount.h. Before the new superblock takes the running one's place nothing changes that users
+ * see; afterwards the way is forward only, see remount-recover.c. */
 #pragma once
 
 #include "core/mount/mount-table.h"

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The new superblock of a swap, attached where nobody else sees it: its options are compared, what is
+ * mounted in the old one is copied into it and compared, and a copy of the whole tree is handed back,
+ * detached. Nothing is replaced here. What does not turn out as it was meant is a failure, before users can
+ * see it. */
+
 /* A mount that is attached nowhere is in no mount table, and nothing can be mounted in it before Linux 6.15
- * (docs/overlayfs.md 7.7). So a thread takes it into a mount namespace of its own, where nobody else sees
- * it, attaches it at the very place, looks, and hands a copy of the whole tree back. */
+ * (docs/overlayfs.md 7.7). So a thread takes it into a mount namespace of its own, and attaches it at the
+ * very place. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>

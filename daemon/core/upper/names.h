@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Names of ours in an overlay: staging, its ids, old trees. Nothing that is called so is ever listed,
- * finalized or watched. */
+/* Names of ours in an overlay: staging, its ids, old trees that stand beside their directory. No file is
+ * touched here. What has such a name is never listed, finalized or watched; a name that only begins like one
+ * is a user's. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the blockers-*.c share. */
+/* Between the files of the search for users only: blockers.c (the order of the search), blockers-places.c
+ * (mounts and layers), blockers-fds.c (descriptors), blockers-sockets.c (sockets and locks that nobody is
+ * known to have), search.c (what was found). Others use blockers.h. What is found is added by search_add()
+ * alone, so that nothing is listed twice. */
 #pragma once
 
 #include <limits.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Who uses an overlay in a way that a swap of its superblock cuts apart (docs/overlayfs.md 7.6), or at all:
  * processes with open files, locks, sockets, watches, mappings on it, and mount namespaces that hold a copy
- * of the mount.
- *
- * Found through /proc and netlink, without waiting for any layer. What they do not tell is not found:
+ * of the mount. */
+
+/* Found through /proc and netlink, without waiting for any layer. What they do not tell is not found:
  * descriptors on their way through a socket, files that io_uring or the kernel (nfsd, loop devices, swap)
  * has open, namespaces without a process. Locks and sockets that are held so are found, but not by whom.
  * Workers of ours are passed over. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Who holds open what stood in a directory before it was finalized.
- *
- * The kernel knows the inode of a merged directory by its lower directory, and lets no second one be merged
+/* Who holds open what stood in a directory before it was finalized: an undo has to wait for him. It is found
+ * in /proc, by the path of the old tree, and by the record with that path's id. It waits for nobody. Where
+ * there is no such record nothing is found, and the kernel's own refusal remains (ESTALE). */
+
+/* The kernel knows the inode of a merged directory by its lower directory, and lets no second one be merged
  * with that as long as the first is in memory: ESTALE (ovl_get_inode(), ovl_verify_inode();
  * docs/overlayfs.md 4.1). An open or mapped file keeps the directories that it was opened in there, removed
  * ones as well. So an undo has to wait for those who opened something before the exchange. /proc shows them

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Repairs of an upper layer. Each is proven right by the caller, is one step that is there or not, and takes
- * away nothing but a whiteout of nothing.
- *
- * Marks are written raw, also below a live overlay: an entry that the kernel cannot resolve has no dentry (a
+/* Repairs of entries of an upper layer. It does not find out what is right: the caller has proved that. Each
+ * repair is one step that is there or not, and takes away nothing but a whiteout that hides nothing. */
+
+/* Marks are written raw, also below a live overlay: an entry that the kernel cannot resolve has no dentry (a
  * failed lookup is not cached), so there is nothing in memory that could disagree; one that it resolves to
  * an empty directory is found again as soon as that is evicted. A whiteout may have a dentry, which the
  * kernel trusts (docs/overlayfs.md 4.4): it would answer ESTALE to whoever makes something of that name. So

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the parts of the audit share: verify.c (the walk), verify-entry.c (one entry), verify-leftovers.c
- * (what is no entry), repair.c (the repairs). */
+/* Between the files of the audit only: verify.c (the walk), verify-entry.c (one entry), verify-leftovers.c
+ * (what is no entry), repair.c (the repairs of entries). Others use verify.h. A directory is there as long
+ * as the walk is in it or below it. */
 #pragma once
 
 #include "core/upper/layer.h"

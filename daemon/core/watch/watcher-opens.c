@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which opens in a directory are use. inotify does not tell who opens something, so a scan is known by what
  * it does: it opens many different files, and each of them once or twice. Programs come back to the same
- * ones. How often the two names that are opened most have been opened is what counts: for one name after the
- * other it grows by one when a name is opened that is among these two, or becomes one of them. The order in
- * which names come, and what happens elsewhere meanwhile, change nothing. */
+ * ones. So opens count only of those two names that are opened most: all others are passed over. The order
+ * in which names come, and what happens elsewhere meanwhile, change nothing. */
 #include <stdlib.h>
 
 #include "core/watch/watcher-internal.h"

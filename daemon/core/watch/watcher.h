@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Watches the directories of an overlay that match patterns, by inotify, and tells how often each is opened
- * or has a file in it opened. It walks to find them: breadth first, one request at a time, with pauses so
- * that it takes a small part of the time; again from time to time, because a change of a lower layer raises
- * no event. No descriptor of the overlay is held between steps, so that it can be unmounted. When nothing
- * happens it sleeps for longer and longer. Reads are not counted: a program that reads a large file asks for
- * names no more often. The kernel makes one event of it when the same file is opened again and again before
- * we look, so counts are lower bounds. Which opens count as use: watcher-internal.h. */
+ * or has a file in it opened. Reads are not counted: a program that reads a large file asks for names no
+ * more often. No descriptor of the overlay is held between steps, so that it can be unmounted. Counts are
+ * lower bounds: the kernel makes one event of it when the same file is opened again and again before we
+ * look. Which opens count as use: watcher-opens.c. */
+
+/* It walks to find the directories: breadth first, one request at a time, with pauses so that it takes a
+ * small part of the time; again from time to time, because a change of a lower layer raises no event. When
+ * nothing happens it sleeps for longer and longer. */
 #pragma once
 
 #include "base/failure.h"
