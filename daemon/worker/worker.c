@@ -22,7 +22,7 @@
 #define PROGRESS_USEC (USEC_PER_SEC / 10)
 #define SLICE_NSEC 100000 /* of processor time, for what runs in the background */
 
-/* struct sched_attr in its first version: linux/sched/types.h and glibc's sched.h exclude each other. */
+/* struct sched_attr in its first version: linux/sched/types.h and glibc's <sched.h> exclude each other. */
 typedef struct SchedAttr {
         uint32_t size, policy;
         uint64_t flags;

@@ -14,7 +14,8 @@ GOOD = {
                          "### 1.2 Second\n\n### 1.10 Third\n\n## 2. Two\n\n### 2.1 Fourth\n",
     "docs/overlayfs-sessions.md": "# Sessions\n\n## 1.1\n",
     "docs/architecture.md": "See [there](overlayfs.md#21-fourth); `core/a.c` has `add()`.\n",
-    "daemon/core/a.c": "/* So it is (docs/overlayfs.md 1.1, 1.2). */\nint add(void);\n",
+    "daemon/core/a.c": "/* So it is (docs/overlayfs.md 1.1, 1.2). */\nint add(void);\n"
+                       "/* As b.h, ctl/b.h, core/a.c and (daemon/core/a.c) have it,\n * and fs/namei.c and <sched.h>. */\n",
     "ctl/b.h": "/* And so (ovl_rename(); docs/overlayfs.md 1.10). */\n",
     "tests/system/test_a.py": "def test_a():\n    pass\n",
 }
@@ -29,6 +30,12 @@ BAD = (
     ("ctl/b.h", "1.10", "1.1", "nothing cites section 1.10"),
     ("tests/system/test_a.py", "pass", "pass  # docs/overlayfs.md 3.1", "test_a.py:2: there is no section 3.1"),
     ("docs/architecture.md", "#21-fourth", "", "nothing cites section 2.1"),
+    ("daemon/core/a.c", "ctl/b.h", "ctl/c.h", "a.c:3: there is no file 'ctl/c.h'"),
+    ("daemon/core/a.c", "b.h,", "c.h,", "a.c:3: there is no file 'c.h'"),
+    ("daemon/core/a.c", " core/a.c", " core/b.h", "a.c:3: there is no file 'core/b.h'"),  # another folder has it
+    ("daemon/core/a.c", "(daemon/core/a.c)", "(daemon/a.c)", "a.c:3: there is no file 'daemon/a.c'"),
+    ("daemon/core/a.c", "fs/namei.c", "docs/no.md", "a.c:4: there is no file 'docs/no.md'"),
+    ("daemon/core/a.c", "<sched.h>", "sched.h", "a.c:4: there is no file 'sched.h'"),
     ("docs/architecture.md", "core/a.c", "core/c.c", "architecture.md: there is no file 'c.c'"),
     ("docs/architecture.md", "add()", "sub()", "architecture.md: there is no function 'sub'"),
     ("docs/overlayfs.md", "`a.c`", "`c.c`", "no file 'c.c'"),
