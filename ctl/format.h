@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Numbers, times and texts as people read them, and numbers as people write them. Pure: the clock is an
- * argument. Nothing is escaped here: names of files come escaped (base/utf8.h). Functions that return char
- * * allocate; NULL is out of memory. */
+ * argument. Nothing is escaped here: names of files come escaped (base/utf8.h). A function that returns a
+ * string allocates it; NULL is out of memory. */
 #pragma once
 
 #include "base/macro.h"

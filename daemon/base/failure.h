@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Why an operation did not happen, in words for a person and as an identity for a program. The identities
- * are those of the D-Bus errors org.ovlfind1.Error.*. The first failure stays: one that is set already is
- * not replaced, so whoever is nearest to the cause says it. */
+/* Why an operation did not happen, in words for a person and as an identity for a program. Nothing is logged
+ * or sent here: the caller does that, once. The identities are those of the D-Bus errors
+ * org.ovlfind1.Error.*. The first failure stays: one that is set already is not replaced, so whoever is
+ * nearest to the cause says it. */
 #pragma once
 
 #include "base/macro.h"

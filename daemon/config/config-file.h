@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Finding configuration files the way systemd does, and reading one. Files of the same name: the first
- * folder wins; an empty file or a link to /dev/null hides those of the folders after it. */
+/* Finding configuration files the way systemd does, and reading one. What a section or a key means is not
+ * known here (config.c). Of files of the same name the first folder wins; an empty file or a link to
+ * /dev/null hides those of the folders after it. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The configuration: a plain value read in one go and never changed afterwards. Overlays are counted
- * references, so that what runs keeps what it was started with while a reload swaps the rest. Reading blocks
- * on /etc, /run and /usr only. */
+/* The configuration: a plain value read in one go and never changed afterwards. It acts on nothing: what
+ * follows from a setting is up to the part that it is about. Overlays are counted references, so that what
+ * runs keeps what it was started with while a reload swaps the rest. Reading blocks on /etc, /run and /usr
+ * only. */
 #pragma once
 
 #include "base/macro.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Questions about an overlay that a worker answers while somebody waits: the state of one directory, the
- * preconditions, who uses it. They do not queue behind jobs; each has a deadline, so that a lower layer that
- * does not answer costs its clients that long and the daemon nothing. */
+ * preconditions, who uses it. They do not queue behind jobs, and change nothing. Each has a deadline, so
+ * that a lower layer that does not answer costs its clients that long and the daemon nothing. */
 #pragma once
 
 #include "base/failure.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the service manager hears, see sd_notify(3). Not by sd_notify(), which blocks when the other side
- * does not read: what cannot be sent now is sent later, in order, of several states of the daemon only the
- * last. Nothing happens where nobody listens. */
+/* What the service manager hears, see sd_notify(3). It does not use sd_notify() itself, which blocks when
+ * the other side does not read. What cannot be sent now is sent later, in order; of several states of the
+ * daemon only the last. Nothing happens where nobody listens. */
 #pragma once
 
 #include <systemd/sd-event.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* unfinalize --reset, of an overlay that is mounted for this job alone. While anybody else has it in use it
- * is not safe: the kernel finds inodes by their lower file (docs/overlayfs.md 4.2), so what shows once the
- * copy is gone would share the inode of the copy that somebody has open. */
+/* unfinalize --reset, of an overlay that is mounted for this job alone. Which copies may go core/job/reset.c
+ * decides. While anybody else has the overlay in use it is not safe: the kernel finds inodes by their lower
+ * file (docs/overlayfs.md 4.2), so what shows once the copy is gone would share the inode of the copy that
+ * somebody has open. */
 #include "core/job/reset.h"
 #include "core/lower/lower.h"
 #include "worker/worker.h"

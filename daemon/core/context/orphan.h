@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The end of entries that stand for something that was removed from the lower. Whether it was removed is
- * the caller's to prove. An entry goes only if it is still the inode that was judged; through the overlay
- * where that can look it up, else on the upper, where the kernel has no dentry of it
+/* The end of entries that stand for something that was removed from the lower. Whether it was removed is the
+ * caller's to prove. An entry goes only if it is still the inode that was judged; it goes through the
+ * overlay where that can look it up, else on the upper, where the kernel has no dentry of it
  * (docs/overlayfs.md 3.7). */
 #pragma once
 

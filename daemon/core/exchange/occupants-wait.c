@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Who stands in a directory that is to be exchanged, and what that means: whoever can change names there
- * would change them in the old tree alone (docs/overlayfs.md 5.6), so he is waited for; for all others the
- * old tree is kept.
- *
- * He may go anywhere in the tree, so every directory of it counts. */
+/* Who stands in a directory that is to be exchanged, and what that means, by Standing=: as a rule those are
+ * waited for who could change names there, since they would change them in the old tree alone
+ * (docs/overlayfs.md 5.6), and for all others the old tree is kept. Nobody is made to leave. Somebody who
+ * stands in the tree may go anywhere in it, so every directory of it counts. */
 #include <poll.h>
 
 #include "base/clock.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Taking entries out of trees that others use. The quarantine is a directory only root reaches: what was
- * moved there can be looked at again without anybody coming in between. What turns out not to be ours goes
- * back or to kept/. */
+/* Takes entries out of trees that others use. The quarantine is a directory only root reaches: what was
+ * moved there can be looked at again without anybody coming in between. It does not decide what is to go.
+ * What turns out not to be ours goes back or to kept/, and is never deleted. */
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The overlays that a source of heat for all of them looks at, as it is told: "overlay NAME MAJOR:MINOR
  * MOUNTPOINT" adds one, or says that its superblock is another one now; "gone NAME" takes it away. Nothing
- * here touches a file. */
+ * here touches a file, or looks for overlays by itself. */
 #pragma once
 
 #include <sys/types.h>

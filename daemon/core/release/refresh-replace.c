@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Changed entries: what stands here is exchanged with a copy of what the lower has now, in one rename; what
+ * the kernel cannot look up is removed first. Whether it may go was decided before (refresh.c). It is looked
+ * at once more right before that, and put back if somebody was faster. */
+
 /* A file with other content is copied as a whole. Its metadata alone would not do: the kernel may have the
  * lower file of before in its cache, by name or in a process, and a copy of the new metadata would show the
  * size of one and the content of the other. Nor can the new metadata be copied beside the old: the names

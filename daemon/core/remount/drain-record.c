@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What outlives the worker that waits for the end of an old superblock: a file per superblock, locked by
- * that worker, named BOOT.ID with the id of the mount that was swapped out, which the kernel gives only once
- * (since Linux 6.8; before, there is no such file; docs/overlayfs.md 7.8). In it: "MOUNT-ID MAJOR:MINOR
- * WORK". */
+/* A note about an old superblock, should the worker that waits for its end not live to see it: a file per
+ * superblock, locked by that worker. It is named BOOT.ID with the id of the mount that was swapped out,
+ * which the kernel gives only once, so it cannot be about another one (since Linux 6.8; before, there is no
+ * such file; docs/overlayfs.md 7.8). In it: "MOUNT-ID MAJOR:MINOR WORK". Nothing is ended or removed because
+ * of it here: drain.c does that. */
 
 /* The next worker finds the superblock through whoever still has something open in it; without one it asks
  * for the work directory until that is free. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Makes a new superblock of the same layers with the options it is to have, as a mount that is attached
- * nowhere. It decides on no option (overlay-options.h) and changes nothing that anybody sees. What the
+ * nowhere. It decides on no option (mount/overlay-options.h) and changes nothing that anybody sees. What the
  * kernel does not take is told in its own words, and the running mount is as it was. */
 #include <fcntl.h>
 #include <string.h>

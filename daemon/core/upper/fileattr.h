@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Inode flags (chattr), project and extent sizes of files and directories: what FS_IOC_GETFLAGS and
- * FS_IOC_FSGETXATTR tell. overlayfs passes both on to the upper inode, and keeps "immutable" and
- * "append-only" in an xattr of its own (ovl_fileattr_set(); docs/overlayfs.md 3.5). */
+ * FS_IOC_FSGETXATTR tell. Owner, mode, xattrs and times are meta.h's. overlayfs passes both on to the upper
+ * inode, and keeps "immutable" and "append-only" in an xattr of its own (ovl_fileattr_set();
+ * docs/overlayfs.md 3.5). */
 #pragma once
 
 #include <linux/fs.h>

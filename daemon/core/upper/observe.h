@@ -22,6 +22,5 @@ typedef enum Observed {
 int observe_directory(int fd);
 /* Whether that a marked directory reads as merged means that it is. upper_fd: it in the upper. */
 bool observe_can_tell(int fd, int upper_fd);
-/* The root of a tree just built: pure for a finalize, merged for an undo: 0, otherwise
- * -ESTALE. */
+/* The root of a tree just built. 0: it is pure for a finalize, merged for an undo; -ESTALE: it is not. */
 int observe_new_tree(int fd, bool is_undo);

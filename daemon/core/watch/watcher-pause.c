@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Where others of ours are at work. Where a job works watching pauses, and nothing is listed: marks cannot
- * be set on what is in use (mark-pins.c). That goes for directories that are not known yet, too, hence paths
- * and not nodes. And whoever of ours looks at something lists directories, which inotify cannot tell from
- * their use: what it may be is not counted. Our processes open files of users' only where a job works. */
+ * be set on what is in use (mark/mark-pins.c). That goes for directories that are not known yet, too, hence
+ * paths and not nodes. When one of ours only looks at something, it lists directories, and inotify cannot
+ * tell that from their use: what it may be is not counted. It waits for nobody: others say when they begin
+ * and when they are done. */
 #include <limits.h>
 #include <string.h>
 
