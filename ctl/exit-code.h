@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The exit status of ovlfinctl, as ovlfinctl(1) documents it. It is told by the name of a D-Bus error or by
- * the kind of a failure, never by a text, and nothing is printed here. What is not known is
- * EXIT_CODE_FAILURE, never success. */
+ * the kind of a failure, never by a text, and nothing is printed here. What is not known is a failure, never
+ * success. */
 #pragma once
 
 #include "base/failure.h"

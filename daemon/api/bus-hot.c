@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The method ListHot(): the hottest directories of one or of all overlays, from the daemon's table of heat,
- * and those in which most lookups find nothing, whether a lower layer was asked for them or not. No worker
- * is asked. The list has no more than is wanted, and than one message may carry: what is left out has less
- * heat, or fewer such lookups, than what is told. */
+/* The method ListHot(): the directories of one or of all overlays that are hottest, or in which most lookups
+ * find nothing, whether a lower layer was asked for them or not. No worker is asked: it is told from the
+ * daemon's table of heat. A directory weighs as much as its heat or as such lookups a minute, whichever is
+ * more; those that weigh most are listed, as many as are wanted and one message may carry. */
 #include <math.h>
 #include <string.h>
 

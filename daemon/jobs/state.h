@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the daemon remembers of its jobs over its own end: which were not finished, so that they do not
- * vanish silently, and the last number, so that none is given twice. What such a job had begun is in the
- * staging journal of its overlay, which the next survey puts in order. The file is replaced in one step but
- * not synced: after a power loss it may be gone, which costs nothing but this list. */
+ * vanish silently, and the last number, so that none is given twice. What such a job had begun is not in it:
+ * that stands in the staging directory of its overlay, and the next survey puts it in order. The file is
+ * replaced in one step but not synced: after a power loss it may be gone, which costs nothing but this list.
+ */
 #pragma once
 
 #include "jobs/queue.h"

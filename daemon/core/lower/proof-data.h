@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Data-only layers are never listed, so nothing tells that the overlay reads them. But it maps their files:
- * the page of a file that is mapped through the overlay and the one of the file that the path leads to are
- * one page of memory if, and only if, they are the same file (/proc/PID/pagemap). */
+/* Whether the overlay reads the data-only layer that stands at a path. Such a layer is never listed, so
+ * nothing tells. But the overlay maps its files: the page of a file that is mapped through the overlay and
+ * the one of the file that the path leads to are one page of memory if, and only if, they are the same file
+ * (/proc/PID/pagemap). Layers that are listed are proof.h's. */
 #pragma once
 
 #include "core/context/context.h"

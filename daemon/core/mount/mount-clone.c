@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whoever walks a path holds the mount at its end for a moment, and that moment becomes longer when others
- * work on mounts: open_tree() waits for them then, with the mount in its hands. umount() in that moment says
+ * work on mounts: open_tree() waits for them then, and holds the mount as long. umount() in that moment says
  * EBUSY. So a path is walked in a copy of the mount namespace where that is possible. */
 #include "core/mount/mount-clone.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which directories of overlays programs search: who starts says so, by its environment, by where its
- * interpreter is installed, and by what its executable asks the loader for. The kernel tells when a program
- * is executed (process connector); where it tells nobody, the processes there are get looked at now and
- * then, which misses those that live shortly. */
+ * interpreter is installed, and by what its executable asks the loader for. None of these directories is
+ * opened. The kernel tells when a program is executed (process connector); where it tells nothing, the
+ * processes that there are get looked at now and then, and one that lives only shortly is missed. */
 
 /* Environments are private: nothing of them is kept or told but paths of directories that there are on the
  * overlays. A process counts once in its life for a directory. What a path leads to is looked up without

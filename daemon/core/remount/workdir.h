@@ -3,10 +3,10 @@
  * (docs/overlayfs.md 7.1), so two superblocks must never share one: each swap makes its own beside the one
  * the overlay was mounted with, NAME.ovlfind-ID, and removes it once no superblock uses it. */
 
-/* Whether one does is asked of the kernel: every overlay marks its work directory as in use as long as its
- * superblock lives, also when it is mounted nowhere any more but has open files, and with index=on nobody
- * else gets it (ovl_get_workdir(), EBUSY; docs/overlayfs.md 7.2). No scan of processes or mounts could be as
- * sure. */
+/* Whether a superblock uses it is asked of the kernel: every overlay marks its work directory as in use as
+ * long as its superblock lives, also when it is mounted nowhere any more but has open files, and with
+ * index=on nobody else gets it (ovl_get_workdir(), EBUSY; docs/overlayfs.md 7.2). No scan of processes or
+ * mounts could be as sure. */
 #pragma once
 
 #include "core/mount/overlay.h"

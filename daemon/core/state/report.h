@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What work on directories tells whoever asked for it: reports, the steps of a plan, counts. Types only:
- * what a directory is finds audit.h, and how it is passed on is the worker's affair. What a hook is given is
- * its caller's, and valid until the hook returns. */
+ * audit.h finds out what a directory is, and the worker passes it on. What a hook is given belongs to its
+ * caller, and is valid until the hook returns. */
 #pragma once
 
 #include "core/state/audit.h"
