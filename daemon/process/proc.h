@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A worker process as the event loop sees it: started, told what to do, its records read, its end noticed,
- * whatever that takes. It knows no job and no verb. The loop waits only for the start of one. A process that
- * does not even die of SIGKILL, because the kernel does not let go of it, is abandoned: its owner is told,
- * and the process is reaped whenever it ends. */
+ * whatever that takes. It knows no job, and of records only which one is the result. The loop waits only for
+ * the start of one. A process that does not even die of SIGKILL, because the kernel does not let go of it,
+ * is abandoned: its owner is told, and the process is reaped whenever it ends. */
 #pragma once
 
 #include <systemd/sd-event.h>

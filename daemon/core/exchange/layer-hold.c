@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Other overlays that have a directory of the old tree for a layer: one that was mounted in the moment of
  * the exchange, or by somebody who stands in the tree. The old tree is whole, and right for whoever looks
- * through such an overlay, as long as it stays: so it stays until that is unmounted. It is only found here
- * who that is. In doubt an overlay counts as one of them. */
+ * through such an overlay, as long as it stays: so it stays until that is unmounted. They are found and told
+ * of here, and nothing is changed. In doubt an overlay counts as one of them. */
 #include <sys/stat.h>
 
 #include "base/clock.h"
