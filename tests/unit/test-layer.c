@@ -175,114 +175,6 @@ static void test_questions(void **state) {
         }
 }
 
-/* The upper of the rows below: plain directories, but for those named here. */
-static void make_marked_upper(void) {
-        static const struct {
-                const char *path, *xattr, *value;
-        } marks[] = {
-                { "u", XATTR_REDIRECT, "/nowhere" }, /* neither is read on the root */
-                { "u/plain/sub", NULL, NULL },
-                { "u/abs", XATTR_REDIRECT, "/old/place" },
-                { "u/abs/sub", NULL, NULL },
-                { "u/abs/rel", XATTR_REDIRECT, "was" },
-                { "u/rel", XATTR_REDIRECT, "was" },
-                { "u/rel/abs", XATTR_REDIRECT, "/x" },
-                { "u/opaque", XATTR_OPAQUE, "y" },
-                { "u/opaque/sub", NULL, NULL },
-                { "u/opaque/rel", XATTR_REDIRECT, "was" },
-                { "u/opaque/abs", XATTR_REDIRECT, "/low/abs" },
-                { "u/opaque/abs/sub", NULL, NULL },
-                { "u/abs/final", XATTR_REDIRECT, "/kept" },
-                { "u/abs/final", XATTR_OPAQUE, "y" },
-                { "u/bad/empty", XATTR_REDIRECT, "" },
-                { "u/bad/slash", XATTR_REDIRECT, "/" },
-                { "u/bad/trailing", XATTR_REDIRECT, "/a/" },
-                { "u/bad/double", XATTR_REDIRECT, "//a" },
-                { "u/bad/inner", XATTR_REDIRECT, "/a//b" },
-                { "u/bad/relative", XATTR_REDIRECT, "a/b" },
-                { "u/bad/dot", XATTR_REDIRECT, "." },
-                { "u/bad/dots", XATTR_REDIRECT, "/a/../b" },
-                { "u/good/dots", XATTR_REDIRECT, "/a/.../..b/.c" },
-        };
-
-        make_directory(at("u/bad").s);
-        for (size_t i = 0; i < ELEMENTSOF(marks); i++) {
-                make_directory(at("%s", marks[i].path).s);
-                if (marks[i].xattr)
-                        set_xattr(
-                                at("%s", marks[i].path).s, marks[i].xattr, marks[i].value,
-                                strlen(marks[i].value));
-        }
-        set_xattr(at("u").s, XATTR_OPAQUE, "y", 1);
-        make_text(at("u/file").s, "");
-        make_entry(at("u/white").s, 'w');
-}
-
-/* docs/overlayfs.md 2.1. */
-static const struct {
-        const char *path;
-        int r;
-        const char *lower; /* NULL: none */
-        bool in_upper;
-} lower_paths[] = {
-        { "", 0, "", true },
-        { "absent", 0, "absent", false },
-        { "absent/below/it", 0, "absent/below/it", false },
-        { "plain", 0, "plain", true },
-        { "plain/sub", 0, "plain/sub", true },
-        { "plain/sub/absent", 0, "plain/sub/absent", false },
-        { "abs", 0, "old/place", true },
-        { "abs/sub", 0, "old/place/sub", true },
-        { "abs/absent", 0, "old/place/absent", false },
-        { "abs/rel", 0, "old/place/was", true },
-        { "rel", 0, "was", true },
-        { "rel/absent/x", 0, "was/absent/x", false },
-        { "rel/abs", 0, "x", true },
-        { "opaque", 0, NULL, true },
-        { "opaque/sub", 0, NULL, true },
-        { "opaque/rel", 0, NULL, true },
-        { "opaque/abs", 0, "low/abs", true },
-        { "opaque/abs/sub", 0, "low/abs/sub", true },
-        { "opaque/abs/absent", 0, "low/abs/absent", false },
-        { "opaque/absent", -ENOENT, NULL, false },
-        { "abs/final", 0, NULL, true }, /* its redirect is dead */
-        { "good/dots", 0, "a/.../..b/.c", true },
-        { "file", -ENOTDIR, NULL, false },
-        { "file/x", -ENOTDIR, NULL, false },
-        { "white", -ENOENT, NULL, false },
-        { "white/x", -ENOENT, NULL, false },
-        { "bad/empty", -EINVAL, NULL, false },
-        { "bad/slash", -EINVAL, NULL, false },
-        { "bad/trailing", -EINVAL, NULL, false },
-        { "bad/double", -EINVAL, NULL, false },
-        { "bad/inner", -EINVAL, NULL, false },
-        { "bad/relative", -EINVAL, NULL, false },
-        { "bad/dot", -EINVAL, NULL, false },
-        { "bad/dots", -EINVAL, NULL, false },
-        { "bad/dots/absent", -EINVAL, NULL, false },
-};
-
-static void test_lower_path(void **state) {
-        _cleanup_close_ int fd = -EBADF;
-
-        need_mounts();
-        make_marked_upper();
-        fd = open_upper(at("u").s);
-        for (size_t i = 0; i < ELEMENTSOF(lower_paths); i++) {
-                _cleanup_free_ char *lower = NULL;
-                bool in_upper = false;
-
-                if (upper_lower_path(fd, lower_paths[i].path, &lower, &in_upper) != lower_paths[i].r)
-                        fail_msg("'%s' is not %d", lower_paths[i].path, lower_paths[i].r);
-                if (lower_paths[i].r < 0)
-                        continue;
-                assert_int_equal(in_upper, lower_paths[i].in_upper);
-                assert_int_equal(lower != NULL, lower_paths[i].lower != NULL);
-                if (lower)
-                        assert_string_equal(lower, lower_paths[i].lower);
-        }
-}
-
 static int lower_path_of(int upper_fd, const char *path, int fd, const char *expected) {
         _cleanup_free_ char *lower = NULL;
         int r = upper_lower_path_of(upper_fd, path, fd, &lower);
@@ -449,10 +341,9 @@ static void test_lower_path_kernel(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                unit_test_scratch(test_classes),           unit_test_scratch(test_details),
-                unit_test_scratch(test_strangers),         cmocka_unit_test(test_questions),
-                unit_test_scratch(test_lower_path),        unit_test_scratch(test_lower_path_of),
-                unit_test_scratch(test_lower_path_kernel),
+                unit_test_scratch(test_classes),       unit_test_scratch(test_details),
+                unit_test_scratch(test_strangers),     cmocka_unit_test(test_questions),
+                unit_test_scratch(test_lower_path_of), unit_test_scratch(test_lower_path_kernel),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
