@@ -3,7 +3,6 @@
 
 import os
 import shutil
-import time
 
 import dbus
 import pytest
@@ -340,15 +339,13 @@ def test_lower_that_hangs(daemon, overlay, lower, scene):
     """The daemon answers while a worker hangs in the kernel, and goes on when the lower comes back."""
     lower.hang()
     job = daemon.finalize(overlay / D)
-    start = time.monotonic()
+    wait_for(lower.is_held, "the worker to hang")
     with pytest.raises(dbus.DBusException) as e:
         daemon.manager().GetDirectory(overlay / "software/other")
     assert e.value.get_dbus_name() == ERROR + "LowerUnreachable"
-    assert time.monotonic() - start < 10
-    start = time.monotonic()
     daemon.ctl("list").ok()
     daemon.ctl("jobs").ok()
-    assert time.monotonic() - start < 2
+    assert lower.is_held() and daemon.job(job)["State"] == "running"
     lower.recover()
     assert daemon.wait_job(job)["State"] == "done"
     assert scene.absent_lookups(lower, overlay / D, 10).enoent == 0

@@ -91,8 +91,8 @@ static int gate_pass(Gate *g, Op op, const char *path, const char *odd) {
                 pthread_cond_wait(&g->changed, &g->lock);
         if (g->error != 0 && (g->ops & 1u << op) && path_is_below(path, g->prefix))
                 r = g->error > 0 ? g->error : errno_in_name(odd);
+        atomic_fetch_sub(&g->waiting, 1); /* locked: who waits after "hang on" does so until "hang off" */
         pthread_mutex_unlock(&g->lock);
-        atomic_fetch_sub(&g->waiting, 1);
         return r;
 }
 

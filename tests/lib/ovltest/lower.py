@@ -86,6 +86,10 @@ class CountingLower:
     def hang(self, path=""):
         self.command(f"hang on {path}".strip())
 
+    def is_held(self):
+        """After hang(), with no path: whether a request waits, which it does until recover()."""
+        return self.counts().waiting > 0
+
     def fail(self, name="EIO", path=""):
         self.command(f"fail {name} {path}".strip())
 
