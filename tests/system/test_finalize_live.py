@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import pytest
@@ -71,7 +70,7 @@ def test_in_use(scene, lower, kind):
         holder.check()
     assert shell.ask("cat prog/mod0.py")[0] == 0
     assert shell.ask("test -e ../site-packages/prog/mod1.py")[0] == 0
-    time.sleep(1)
+    readers.go_on(10_000)
     totals = readers.close()
     assert totals.failures == 0, totals.messages
     assert totals.operations > 1000

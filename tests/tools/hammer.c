@@ -2,7 +2,7 @@
 /* hammer: processes that stat, open and read every entry below some directories in a tight loop and compare
  * with what was there at the start. Any difference and any error is a failure: this is what "no reader
  * notices" is held against. Prints "ready" when every process has gone round once, ends on SIGTERM or SIGINT
- * with one line of totals. */
+ * with one line of totals; SIGUSR1 asks for what it is so far. */
 #include <fcntl.h>
 #include <ftw.h>
 #include <getopt.h>
@@ -42,7 +42,7 @@ typedef struct Shared {
 static Entry *entries;
 static size_t n_entries;
 static Shared *shared;
-static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t stopping, is_asked;
 
 static void _printf_(1, 2) fail(const char *format, ...) {
         unsigned i;
@@ -158,7 +158,10 @@ static int collect(const char *path, const struct stat *st, int type, struct FTW
 }
 
 static void on_signal(int sig) {
-        stopping = 1;
+        if (sig == SIGUSR1)
+                is_asked = 1;
+        else
+                stopping = 1;
 }
 
 static unsigned long long now_nsec(void) {
@@ -197,6 +200,12 @@ static int child_run(unsigned number, unsigned n_processes) {
         return 0;
 }
 
+static void totals_print(void) {
+        printf("operations %llu failures %llu longest_nsec %llu\n", atomic_load(&shared->operations),
+               atomic_load(&shared->failures), atomic_load(&shared->longest_nsec));
+        (void) fflush(stdout);
+}
+
 static int children_run(unsigned n_processes) {
         pid_t pids[n_processes];
 
@@ -211,8 +220,11 @@ static int children_run(unsigned n_processes) {
                 usleep(1000);
         puts("ready");
         (void) fflush(stdout);
-        while (!stopping)
-                usleep(10000);
+        for (; !stopping; usleep(10000))
+                if (is_asked) {
+                        is_asked = 0;
+                        totals_print();
+                }
         for (unsigned i = 0; i < n_processes; i++)
                 (void) kill(pids[i], SIGTERM);
         for (unsigned i = 0; i < n_processes; i++) {
@@ -229,8 +241,7 @@ static int report(void) {
 
         for (unsigned i = 0; i < n && i < MESSAGES_MAX; i++)
                 printf("failure: %s\n", shared->messages[i]);
-        printf("operations %llu failures %llu longest_nsec %llu\n", atomic_load(&shared->operations),
-               atomic_load(&shared->failures), atomic_load(&shared->longest_nsec));
+        totals_print();
         return atomic_load(&shared->failures) == 0 ? 0 : 1;
 }
 
@@ -259,6 +270,7 @@ int main(int argc, char *argv[]) {
                 }
         (void) sigaction(SIGTERM, &action, NULL);
         (void) sigaction(SIGINT, &action, NULL);
+        (void) sigaction(SIGUSR1, &action, NULL);
         r = children_run(n_processes);
         return r < 0 ? 2 : report();
 }
