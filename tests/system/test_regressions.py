@@ -364,9 +364,9 @@ class Changer:
 
     def _run(self):
         while not self._stop.wait(0.1):
+            self.last = time.monotonic()
             write(self.path)
             os.unlink(self.path)
-            self.last = time.monotonic()
 
     def close(self):
         self._stop.set()
@@ -386,7 +386,7 @@ def test_quiet_sec(scene, overlay):
         time.sleep(0.1)
     daemon.ctl("finalize", overlay / f"{P}/other").ok()  # does not wait for it
     changer.close()
-    exchanged = wait_for(lambda: os.lstat(overlay / D).st_ino != inode and time.monotonic(), "the exchange", 20, 0.005)
+    exchanged = wait_for(lambda: os.lstat(overlay / D).st_ino != inode and time.monotonic(), "the exchange", step=0.005)
     assert exchanged - changer.last >= 0.95
     assert daemon.wait_job(job)["State"] == "done"
 
