@@ -141,6 +141,24 @@ static void test_dirty_order(void **state) {
         assert_true(a->changes.all);
 }
 
+/* After an overflow of the queue of events. If the tree were gone through for each of them, it would not end
+ * within the time that a test has. */
+static void test_many_dirty(void **state) {
+        enum { N_MANY = 300000 };
+        Tree *t = *state;
+        size_t n = 0;
+
+        for (unsigned i = 0; i < N_MANY; i++) {
+                char name[16];
+
+                (void) snprintf(name, sizeof(name), "d%u", i);
+                node_recheck(add_directory(t->root, name));
+        }
+        for (Node *d; (d = tree_next_dirty(t)); n++)
+                assert_ptr_equal(d->parent, t->root);
+        assert_int_equal(n, N_MANY);
+}
+
 /* Deeper than the list of levels was at first. */
 static void test_dirty_deep(void **state) {
         Tree *t = *state;
@@ -341,7 +359,7 @@ int main(void) {
                 tree_test(test_dirty_deep),   tree_test(test_dirty_detached), tree_test(test_changes),
                 tree_test(test_many_changes), tree_test(test_gone),           tree_test(test_maps),
                 tree_test(test_move),         tree_test(test_deferred),       tree_test(test_known),
-                tree_test(test_walk),
+                tree_test(test_walk),         tree_test(test_many_dirty),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
