@@ -125,19 +125,6 @@ def test_on_another_server(scene, source, method, kind):
         assert daemon.state_of(directory) == "finalized", directory
 
 
-def test_restored_and_taken_up_by_itself(scene, source):
-    overlay = scene.overlay(source)
-    daemon = scene.daemon(soft=(overlay, {"Finalize": {"OnLowerChange": "refresh"}}))
-    daemon.ctl("finalize", overlay / D).ok()
-    before = data_in_upper(overlay)
-    assert daemon.stop() == 0
-    restore(scene, source)
-    daemon.start()
-    wait_for(lambda: "Refreshed" in daemon.log(), "the refresh")
-    settle(daemon, overlay)
-    assert data_in_upper(overlay) == before
-
-
 def test_what_differs_is_copied(scene, source):
     """One file has another time, one another length: these, and no other. Of one that has another owner it is that alone."""
     def change(top):
@@ -216,14 +203,19 @@ def test_other_directories_are_told(scene, source):
     assert daemon.state_of(overlay / D) == "finalized"
 
 
-def test_other_directories_are_taken_over_by_itself(scene, source):
+@pytest.mark.parametrize("change", [restore, replace_directories])
+def test_taken_up_by_itself(scene, source, change):
+    """Other files, or other directories; what is removed later is known to be."""
     overlay = scene.overlay(source)
     daemon = scene.daemon(soft=(overlay, {"Finalize": {"OnLowerChange": "refresh", "OnLowerRemoved": "prune"}}))
     daemon.ctl("finalize", overlay / D).ok()
-    replace_directories(scene, source)
+    before = data_in_upper(overlay)
     assert daemon.stop() == 0
+    change(scene, source)
     daemon.start()
     wait_for(lambda: "Refreshed" in daemon.log(), "the refresh")
+    settle(daemon, overlay)
+    assert data_in_upper(overlay) == before
     assert daemon.stop() == 0
     remove_some(source)
     daemon.start()
