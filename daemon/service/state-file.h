@@ -24,7 +24,9 @@ typedef struct StateText {
 
 FILE *state_text_begin(StateText *t, const char *header);
 char *state_text_end(StateText *t); /* owned by the caller */
-/* Blocks as long as the file system does. */
+/* Blocks as long as the file system does. Not by file_write_atomic(): that one syncs, which nobody needs
+ * here, and leaves a file of another name each time it is killed; NAME.new is written over by the next one.
+ */
 int state_file_replace(const char *state_dir, const char *name, const char *text);
 /* Calls line for each line (which it may change) between header and end. -ENOENT: there is none. -EBADMSG:
  * not understood, or line said so: the file is renamed to NAME.bad. */
