@@ -29,32 +29,34 @@ struct Exchange {
         Staging staging;
         Lower lower; /* what is recorded of it; not open where it cannot be looked at, or for an undo */
         ExchangePhase phase;
-        char *name;         /* of the directory, in its parent */
-        char *beside_name;  /* OLD_TREE_PREFIX + id */
-        bool is_beside;     /* the old tree stands beside its directory instead of in staging */
+        DirectoryPair parent, old, new; /* around the directory; roots of the two trees */
+        char *name;                     /* of the directory, in parent */
+        /* Where the old tree may stand: beside its directory instead of in staging. */
+        struct {
+                char *name;    /* in parent; OLD_TREE_PREFIX + id */
+                bool is_there; /* it does */
+                bool is_noted; /* that it may */
+        } beside;
         bool has_occupants; /* somebody stands in the directory */
-        bool is_noted;      /* that it may stand there */
-        DirectoryPair parent;
-        DirectoryPair old, new; /* roots of the two trees */
         int inotify_fd;
         uint64_t changed_usec; /* monotonic; when a name last changed */
         bool has_moved;        /* the directory itself was renamed or removed */
-        bool was_used;         /* somebody stood in the old tree, or changed it after the exchange */
-        bool is_kept; /* the old tree is for those who stand in it: a removal there is theirs, and is not
-                         repeated in the new tree */
-        bool has_told_removals; /* that it was */
-        bool is_final_look;     /* what the new tree had no place for is tried once more */
-        uint64_t occupied_usec; /* monotonic; when somebody was last found standing in the old tree; 0 nobody
-                                 */
-        bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
-        uint64_t layer_usec;    /* monotonic; when the old tree was last found to be a layer, 0 it is none */
+        /* What holds while the old tree is kept: who has it, and what was told of it. */
+        struct {
+                bool was_used;  /* somebody stood in the old tree, or changed it after the exchange */
+                bool is_theirs; /* it is for those who stand in it: a removal there is theirs, and is not
+                                   repeated in the new tree */
+                bool has_told_removals; /* that there were some */
+                bool is_final_look;     /* what the new tree had no place for is tried once more */
+                uint64_t occupied_usec; /* monotonic; when somebody was last found in it; 0 nobody */
+                bool may_be_shown;      /* a layer above came in the moment of the exchange; layer-hold.c */
+                uint64_t layer_usec;    /* monotonic; when it was last found to be a layer, 0 it is none */
+                unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
+                bool has_told_failure;       /* that it cannot be removed */
+        } kept;
         bool is_resumed; /* after a crash: events of before are lost, so all is compared; names that are
                             missing in PHASE_REMOVE were removed by the worker that was killed */
-        unsigned n_uncompared_looks; /* one after the other, that had to wait for a comparison */
-        bool has_told_failure;       /* that the old tree cannot be removed */
-        bool is_manifest_stale;
-        bool is_record_stale;
-        bool has_manifest;
+        bool has_manifest, is_manifest_stale, is_record_stale;
         bool has_built; /* the first scan is over */
         char *stale;    /* lower path of an entry that answered ESTALE; under the lock of batch */
 };

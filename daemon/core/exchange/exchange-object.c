@@ -158,7 +158,7 @@ Exchange *exchange_free(Exchange *x) {
         (void) fd_close(x->inotify_fd);
         free(x->stale);
         free(x->name);
-        free(x->beside_name);
+        free(x->beside.name);
         free(x);
         return NULL;
 }

@@ -23,9 +23,8 @@
 /* Between attempts of an undo whose directories somebody still holds as what they were before. */
 #define STALE_PAUSE_MSEC 50 /* twice as long each time */
 #define STALE_ATTEMPTS 7
-#define STALE_RECONFIGURE                                                                                   \
-        2 /* attempts before all that is only cached is forgotten, of the whole overlay                     \
-           */
+/* Attempts before all that is only cached is forgotten, of the whole overlay. */
+#define STALE_RECONFIGURE 2
 
 static int open_parent(Exchange *x, const char *path) {
         _cleanup_free_ char *parent = path_dirname(path);
@@ -114,8 +113,8 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
         if (r >= 0 && !is_undo)
                 look_at_lower(x);
         if (r >= 0) {
-                x->beside_name = str_format(OLD_TREE_PREFIX "%s", x->staging.id);
-                r = x->beside_name ? 0 : -ENOMEM;
+                x->beside.name = str_format(OLD_TREE_PREFIX "%s", x->staging.id);
+                r = x->beside.name ? 0 : -ENOMEM;
         }
         if (r >= 0)
                 r = watch_open(x);

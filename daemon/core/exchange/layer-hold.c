@@ -60,7 +60,7 @@ int layer_hold_begin(Exchange *x) {
         inner_search_rest(&x->context->inner_search);
         if (r >= 0)
                 r = context_find_layer_around(x->context, x->tree->path, &m);
-        x->may_be_shown = r > 0;
+        x->kept.may_be_shown = r > 0;
         return r < 0 ? r : 0;
 }
 
@@ -70,7 +70,7 @@ static int find_holder(Exchange *x, const OverlayInnerMount **ret) {
         inner_search_rest(&x->context->inner_search);
         if (r >= 0)
                 r = layer_hold_find(x, x->context->inner_mounts, x->context->n_inner_mounts, ret);
-        if (r >= 0 && !*ret && x->may_be_shown)
+        if (r >= 0 && !*ret && x->kept.may_be_shown)
                 r = context_find_layer_around(x->context, x->tree->path, ret);
         return r;
 }
@@ -83,11 +83,11 @@ int layer_hold_look(Exchange *x) {
 
         if (x->phase == PHASE_REMOVE)
                 return 0;
-        if (x->layer_usec != 0 && now_monotonic_usec() - x->layer_usec < LOOK_AGAIN_USEC)
+        if (x->kept.layer_usec != 0 && now_monotonic_usec() - x->kept.layer_usec < LOOK_AGAIN_USEC)
                 return 1;
         r = find_holder(x, &m);
-        is_new = m && x->layer_usec == 0;
-        x->layer_usec = r >= 0 && m ? now_monotonic_usec() : 0;
+        is_new = m && x->kept.layer_usec == 0;
+        x->kept.layer_usec = r >= 0 && m ? now_monotonic_usec() : 0;
         if (r < 0 || !m)
                 return r;
         (void) snprintf(

@@ -9,7 +9,7 @@
  * still holds what was put there; else it stays where it is, and is kept in the end. A name that is gone
  * from the old tree leaves the new one, if that still holds what was put there, as long as only operations
  * that were under way at the exchange can have done it. In a tree that is kept for those who stand in it
- * (is_kept) it could be anything, so it changes nothing. The tree says what was put where. */
+ * (kept.is_theirs) it could be anything, so it changes nothing. The tree says what was put where. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -56,7 +56,8 @@ static int bring_in_line(Sides *s, Entry *e, const RawEntry *raw) {
                 e && e->dir && raw->type == DT_DIR ? tree_find_old_at(x->tree, s->old.upper_fd, raw) : NULL;
 
         return replay_addition(
-                s, e, raw, replay_found(e, raw, node, s->new.fd >= 0, x->is_kept, x->is_final_look));
+                s, e, raw,
+                replay_found(e, raw, node, s->new.fd >= 0, x->kept.is_theirs, x->kept.is_final_look));
 }
 
 static int compare_entry(Sides *s, const RawEntry *raw) {
@@ -75,18 +76,18 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
 }
 
 static void tell_removals(Exchange *x) {
-        if (x->is_beside && !x->has_told_removals)
+        if (x->beside.is_there && !x->kept.has_told_removals)
                 context_note(
                         x->context, x->tree->path,
                         "names were removed or renamed in the old tree that stands beside it as '%s'; the "
                         "directory keeps them",
-                        x->beside_name);
-        x->has_told_removals |= x->is_beside;
+                        x->beside.name);
+        x->kept.has_told_removals |= x->beside.is_there;
 }
 
 static void note_unless_seen(Sides *s, Entry *e) {
         bool was_seen = e->is_seen;
-        Missed missed = replay_missed(e, s->x->is_kept, s->x->phase == PHASE_REMOVE);
+        Missed missed = replay_missed(e, s->x->kept.is_theirs, s->x->phase == PHASE_REMOVE);
 
         e->is_seen = false;
         if (was_seen)
@@ -147,7 +148,7 @@ static int reconcile_node(Exchange *x, Node *n) {
         int r;
 
         s.changes = node_take_changes(n);
-        x->was_used = x->is_manifest_stale = true;
+        x->kept.was_used = x->is_manifest_stale = true;
         r = reconcile_sides(&s);
         if (r == -ENOENT)
                 return 0;

@@ -26,11 +26,11 @@ static int stay(Sides *s, const RawEntry *raw, const char *why) {
         is_told = e->aside != 0;
         e->aside = raw->inode;
         e->is_placed &= e->dir != NULL; /* that of a file is somebody else's */
-        if (!is_told && s->x->is_beside)
+        if (!is_told && s->x->beside.is_there)
                 context_note(
                         s->x->context, path ?: s->x->tree->path,
                         "%s: it stays in the old tree '%s' of those who stand there", why,
-                        s->x->beside_name);
+                        s->x->beside.name);
         return 0;
 }
 
@@ -252,7 +252,7 @@ static int is_all_in_upper(Sides *s, const RawEntry *raw) {
 
 /* It moves over as it is, where that takes it away from nobody. */
 static int move_directory(Sides *s, const RawEntry *raw) {
-        if (s->x->is_beside)
+        if (s->x->beside.is_there)
                 return stay(s, raw, "a merged directory, moved there from elsewhere");
         if (renameat2(s->old.fd, raw->name, s->new.fd, raw->name, RENAME_NOREPLACE) >= 0 ||
             is_gone_by_now(errno))
@@ -291,7 +291,7 @@ static int replace_directory(Sides *s, Entry *e, const RawEntry *raw) {
         if (pair_open(s->new, raw->name, &new) >= 0 && is_handle_at(new.upper_fd, "", e->dir->new_handle) &&
             is_same_people(old, new) && is_all_in_upper(s, raw) > 0)
                 return pair_up(s, e->dir, old, new);
-        if (s->x->is_kept)
+        if (s->x->kept.is_theirs)
                 return stay(s, raw, "a directory that was replaced by one of other people");
         r = remove_from_new(s, e);
         return r < 0 ? r : add_directory(s, raw);

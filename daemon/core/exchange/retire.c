@@ -58,7 +58,7 @@ static int remove_orphan(Exchange *x, DirectoryPair old, const Entry *e) {
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
  * somebody there, and goes from the new tree as well, unless it was us before a crash. */
 static void remove_entry(Exchange *x, Node *n, Entry *e, DirectoryPair old) {
-        int r = x->was_used || x->is_resumed ? take_out(x, old, n, e) : unlink_checked(old, e);
+        int r = x->kept.was_used || x->is_resumed ? take_out(x, old, n, e) : unlink_checked(old, e);
 
         if (r == -EIO || r == -ESTALE)
                 r = remove_orphan(x, old, e);
@@ -95,8 +95,8 @@ static int submit_remove(Node *n, void *userdata) {
 
 static int old_parent(Exchange *x, const Node *n, int *ret_fd, const char **ret_name) {
         if (!n->entry) {
-                *ret_name = x->is_beside ? x->beside_name : STAGING_TREE;
-                *ret_fd = fcntl(x->is_beside ? x->parent.fd : x->staging.dir.fd, F_DUPFD_CLOEXEC, 3);
+                *ret_name = x->beside.is_there ? x->beside.name : STAGING_TREE;
+                *ret_fd = fcntl(x->beside.is_there ? x->parent.fd : x->staging.dir.fd, F_DUPFD_CLOEXEC, 3);
                 return *ret_fd < 0 ? -errno : 0;
         }
         *ret_name = n->entry->name;
@@ -271,11 +271,11 @@ static int remove_tree(Exchange *x) {
 }
 
 static int keep_for_occupants(Exchange *x, const Occupants *occupants) {
-        const char *names[] = { x->beside_name, NULL };
+        const char *names[] = { x->beside.name, NULL };
         TimesGuard guard;
         int r = 0;
 
-        x->was_used = x->is_kept = true;
+        x->kept.was_used = x->kept.is_theirs = true;
         if (x->parent.fd >= 0) {
                 times_guard_begin(&guard, x->parent.fd);
                 r = exchange_move_beside(x);
@@ -286,24 +286,24 @@ static int keep_for_occupants(Exchange *x, const Occupants *occupants) {
 }
 
 static int rename_to_staging(Exchange *x) {
-        if (renameat2(x->parent.fd, x->beside_name, x->staging.dir.fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
+        if (renameat2(x->parent.fd, x->beside.name, x->staging.dir.fd, STAGING_TREE, RENAME_NOREPLACE) < 0)
                 return -errno;
         if (is_handle_at(x->staging.dir.upper_fd, STAGING_TREE, x->tree->root->old_handle)) {
-                x->is_beside = false;
+                x->beside.is_there = false;
                 return 0;
         }
         /* Not ours: somebody put it there just now. */
-        (void) renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside_name, RENAME_NOREPLACE);
+        (void) renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside.name, RENAME_NOREPLACE);
         return -EAGAIN;
 }
 
 /* From beside its directory back to staging, where nobody comes to it by path. */
 static int move_to_staging(Exchange *x) {
-        const char *names[] = { x->beside_name, NULL };
+        const char *names[] = { x->beside.name, NULL };
         TimesGuard guard;
         int r;
 
-        if (!x->is_beside)
+        if (!x->beside.is_there)
                 return 0;
         times_guard_begin(&guard, x->parent.fd);
         r = rename_to_staging(x);
@@ -319,9 +319,9 @@ static int find_uncompared(Node *n, void *userdata) {
  * directories that have left the tree, the ones around tell. */
 static bool has_uncompared(Exchange *x) {
         if (tree_foreach(x->tree, find_uncompared, x) != -EEXIST)
-                x->n_uncompared_looks = 0;
-        else if (x->n_uncompared_looks < UNCOMPARED_LOOKS) {
-                x->n_uncompared_looks++;
+                x->kept.n_uncompared_looks = 0;
+        else if (x->kept.n_uncompared_looks < UNCOMPARED_LOOKS) {
+                x->kept.n_uncompared_looks++;
                 return true;
         }
         return false;
@@ -334,13 +334,14 @@ static int look(Exchange *x) {
 
         if (r >= 0 && x->is_manifest_stale)
                 r = exchange_save(x, /* sync= */ false);
-        if (r >= 0 && x->occupied_usec != 0 && now_monotonic_usec() - x->occupied_usec < LOOK_AGAIN_USEC)
+        if (r >= 0 && x->kept.occupied_usec != 0 &&
+            now_monotonic_usec() - x->kept.occupied_usec < LOOK_AGAIN_USEC)
                 return 0; /* every event leads here; what it said is taken over */
-        x->occupied_usec = 0;
+        x->kept.occupied_usec = 0;
         if (r >= 0)
-                r = occupants_find(x->is_beside ? x->beside_name : x->tree->id, NULL, &occupants);
+                r = occupants_find(x->beside.is_there ? x->beside.name : x->tree->id, NULL, &occupants);
         if (r >= 0 && occupants.n > 0) {
-                x->occupied_usec = now_monotonic_usec();
+                x->kept.occupied_usec = now_monotonic_usec();
                 return keep_for_occupants(x, &occupants);
         }
         if (r >= 0) {
@@ -357,27 +358,27 @@ static bool is_root_gone(const Exchange *x) {
         _cleanup_free_ char *found = NULL;
         int r;
 
-        if (!x->is_beside)
+        if (!x->beside.is_there)
                 return false;
-        r = file_handle_at(x->parent.upper_fd, x->beside_name, &found);
+        r = file_handle_at(x->parent.upper_fd, x->beside.name, &found);
         return r == -ENOENT ||
                 (r >= 0 && x->tree->root->old_handle && strcmp(found, x->tree->root->old_handle) != 0);
 }
 
 /* 1: it is in staging, and nobody stands in it. */
 static int bring_back(Exchange *x) {
-        bool was_beside = x->is_beside;
+        bool was_beside = x->beside.is_there;
         int r = move_to_staging(x);
 
         /* Who came by path meanwhile, and what those did last who left while they were looked for. */
         if (r >= 0 && was_beside) {
-                x->occupied_usec = 0;
+                x->kept.occupied_usec = 0;
                 r = look(x);
                 if (r <= 0)
                         return r;
         }
-        if (r >= 0 && x->is_kept) {
-                x->is_final_look = true;
+        if (r >= 0 && x->kept.is_theirs) {
+                x->kept.is_final_look = true;
                 r = reconcile_all(x);
         }
         return r < 0 ? r : 1;
@@ -405,9 +406,9 @@ static int retire_once(Exchange *x) {
 static void tell_failure(Exchange *x, int r) {
         _cleanup_failure_ Failure f = FAILURE_INIT;
 
-        if (x->has_told_failure)
+        if (x->kept.has_told_failure)
                 return;
-        x->has_told_failure = true;
+        x->kept.has_told_failure = true;
         failure_move(&f, &x->batch.failure);
         (void) failure_set_errno(&f, r, "cannot remove the old tree");
         context_note(x->context, x->tree->path, "%s; it is tried again later", f.message ?: strerror(-r));

@@ -34,10 +34,10 @@ static int upper_inode(int dfd, const char *name, uint64_t *ret) {
 static int note_beside(Exchange *x) {
         int r;
 
-        if (x->is_noted)
+        if (x->beside.is_noted)
                 return 0;
         r = file_write_atomic(x->staging.dir.fd, STAGING_BESIDE, "", 0);
-        x->is_noted = r >= 0;
+        x->beside.is_noted = r >= 0;
         return r;
 }
 
@@ -46,14 +46,14 @@ static int note_beside(Exchange *x) {
 int exchange_move_beside(Exchange *x) {
         int r;
 
-        if (x->is_beside)
+        if (x->beside.is_there)
                 return 0;
         r = note_beside(x);
         if (r < 0)
                 return r;
-        if (renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside_name, RENAME_NOREPLACE) < 0)
+        if (renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside.name, RENAME_NOREPLACE) < 0)
                 return -errno;
-        x->is_beside = true;
+        x->beside.is_there = true;
         return 0;
 }
 
@@ -205,7 +205,7 @@ static int try_exchange(Exchange *x, Failure *reterr) {
 }
 
 int exchange_now(Exchange *x, Failure *reterr) {
-        const char *names[] = { x->name, x->beside_name, NULL };
+        const char *names[] = { x->name, x->beside.name, NULL };
         uint64_t give_up = now_monotonic_usec() + GIVE_UP_USEC;
         int r, priority = priority_raise();
         TimesGuard guard;
@@ -221,7 +221,7 @@ int exchange_now(Exchange *x, Failure *reterr) {
                 r = aftermath(x);
         if (r == 0)
                 r = layer_hold_begin(x);
-        x->is_kept = x->is_beside;
+        x->kept.is_theirs = x->beside.is_there;
         times_guard_end(&guard, names);
         priority_restore(priority);
         return r;

@@ -38,7 +38,7 @@ static int find_place(const Exchange *x, const char *handle, Place *ret) {
         if (fd < 0)
                 return fd;
         ret->is_staged = strcmp(ret->path, staged) == 0;
-        ret->is_beside = strcmp(path_basename(ret->path), x->beside_name) == 0;
+        ret->is_beside = strcmp(path_basename(ret->path), x->beside.name) == 0;
         return 0;
 }
 
@@ -79,11 +79,11 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
         int r;
 
         x->phase = PHASE_EXCHANGED;
-        x->is_resumed = x->may_be_shown = true;
-        x->is_beside = old->is_beside;
+        x->is_resumed = x->kept.may_be_shown = true;
+        x->beside.is_there = old->is_beside;
         /* What was removed since by those who stand there is not told from what was under way. */
-        x->is_kept =
-                x->is_beside || faccessat(x->staging.dir.fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
+        x->kept.is_theirs = x->beside.is_there ||
+                faccessat(x->staging.dir.fd, STAGING_BESIDE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0;
         r = pair_open(context_root(x->context), old->path, &x->old);
         if (r >= 0 && new->path)
                 r = pair_open(context_root(x->context), new->path, &x->new);
@@ -95,7 +95,7 @@ static int resume(Exchange *x, const Place *old, const Place *new) {
                 r = tree_foreach(x->tree, watch_again, x);
         if (r >= 0 && faccessat(x->staging.dir.fd, STAGING_REMOVE, F_OK, AT_SYMLINK_NOFOLLOW) >= 0) {
                 x->phase = PHASE_REMOVE;
-                if (!x->is_kept)
+                if (!x->kept.is_theirs)
                         r = tree_foreach(x->tree, excuse_missing, x);
         }
         /* With the tree as it was when we were killed: what was on its way out then is known by it. */
@@ -144,8 +144,8 @@ int recover_one(Context *context, const char *id, Exchange **ret_kept, Failure *
         }
         if (r < 0)
                 return r;
-        x->beside_name = str_format(OLD_TREE_PREFIX "%s", id);
-        if (!x->beside_name)
+        x->beside.name = str_format(OLD_TREE_PREFIX "%s", id);
+        if (!x->beside.name)
                 return -ENOMEM;
         r = recover(x);
         if (r < 0)
