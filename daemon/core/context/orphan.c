@@ -29,13 +29,13 @@ int orphan_remove(int root_fd, DirectoryPair d, const char *name, uint64_t inode
         if (e.class == UPPER_MISSING)
                 return 0;
         if (e.inode != inode)
-                return -EAGAIN;
+                return ORPHAN_REPLACED;
         r = unlink_fresh(root_fd, d.fd, name);
         if (r != -EIO || e.class != UPPER_METACOPY)
                 return r == -ESTALE ? -EBUSY : r;
         /* Its lookup fails, so the kernel has no dentry of it (docs/overlayfs.md 3.7). */
         if (fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 || errno != EIO)
-                return -EAGAIN;
+                return ORPHAN_REPLACED;
         return raw_remove_orphan(d.upper_fd, name);
 }
 

@@ -7,9 +7,11 @@
 
 #include "core/upper/directory-pair.h"
 
+enum { ORPHAN_REPLACED = -EAGAIN }; /* something else answers under its name by now */
+
 /* Removes the entry if it is still the one with this inode in the upper: through the overlay, or, where that
- * cannot look it up any more (EIO), on the upper. 0, also when it is gone; -EAGAIN another one stands there,
- * -EBUSY somebody uses it, and the kernel does not let go of it. root_fd: the overlay's root. */
+ * cannot look it up any more (EIO), on the upper. 0, also when it is gone; ORPHAN_REPLACED, or -EBUSY:
+ * somebody uses it, and the kernel does not let go of it. root_fd: the overlay's root. */
 int orphan_remove(int root_fd, DirectoryPair d, const char *name, uint64_t inode);
 /* The same for what is nobody's: a directory of which the caller has seen that, with all it holds, or any
  * other entry. */

@@ -13,6 +13,11 @@
 #include "core/lower/lower.h"
 #include "core/upper/directory-pair.h"
 
+/* What a step before the exchange ends in when something changed that only another tree can take up: that is
+ * built then. A call that says EAGAIN has the same effect. It is an errno, for the last attempt is told as
+ * one. */
+enum { EXCHANGE_ANEW = -EAGAIN };
+
 typedef enum ExchangePhase {
         PHASE_BUILD,     /* the new tree is in staging, where nobody reaches it */
         PHASE_EXCHANGED, /* the new tree is in effect */
@@ -152,8 +157,7 @@ bool was_made_meanwhile(const Exchange *x, const Node *n, const Entry *e, int df
  * making just now, for its access time is written back. */
 int place_entry(Sides *s, Entry *e, bool copy_up);
 
-/* sync.c: brings the new tree in line with what changed in the old one since. RESULT_BLOCKED, -EAGAIN start
- * again
+/* sync.c: brings the new tree in line with what changed in the old one since. RESULT_BLOCKED, EXCHANGE_ANEW.
  */
 int sync_dirty(Exchange *x);
 

@@ -134,7 +134,7 @@ static int step_watch(Exchange *x, Failure *reterr) {
         if (r >= 0)
                 build_restore_times(x);
         if (r >= 0 && x->has_moved)
-                return -EAGAIN;
+                return EXCHANGE_ANEW;
         return r < 0 ? r : exchange_check_blocked(x);
 }
 
@@ -344,7 +344,7 @@ int exchange_run(
                         let_go_of_stale(context, n_stale++);
                         continue;
                 }
-                if (r == -EAGAIN && attempt++ < MAX_ATTEMPTS && !batch_should_stop(&x->batch) &&
+                if (r == EXCHANGE_ANEW && attempt++ < MAX_ATTEMPTS && !batch_should_stop(&x->batch) &&
                     f.kind == FAILURE_NONE)
                         continue;
                 failure_move(reterr, &f);

@@ -35,7 +35,7 @@ static int open_new_by_path(const Exchange *x, const Node *n, DirectoryPair *ret
 }
 
 /* The new directory that stands for n, wherever in the overlay its users have moved it. -ESTALE: gone for
- * good, -EAGAIN: on its way. */
+ * good, RECONCILE_LATER: on its way. */
 static int open_new(const Exchange *x, const Node *n, DirectoryPair *ret) {
         int r = open_new_by_path(x, n, ret);
 
@@ -155,7 +155,7 @@ static int reconcile_node(Exchange *x, Node *n) {
         if (r < 0)
                 clear_seen(n);
         n->is_deferred |= r < 0; /* to be done again, all of it */
-        return r == -EAGAIN ? 0 : r;
+        return r == RECONCILE_LATER ? 0 : r;
 }
 
 int remove_from_new(Sides *s, Entry *e) {
@@ -182,7 +182,7 @@ static int forget_gone(Exchange *x, Node *n) {
 
         if (r >= 0)
                 r = open_new(x, n, &s.new);
-        n->is_deferred |= r == -EAGAIN;
+        n->is_deferred |= r == RECONCILE_LATER;
         ENTRY_FOREACH (n, e) {
                 bool is_gone = e->is_gone;
 
@@ -196,7 +196,7 @@ static int forget_gone(Exchange *x, Node *n) {
                 else
                         r = remove_from_new(&s, e);
         }
-        return r == -ESTALE || r == -EAGAIN || r == -ENOENT ? 0 : r;
+        return r == -ESTALE || r == RECONCILE_LATER || r == -ENOENT ? 0 : r;
 }
 
 /* 1: what was made meanwhile comes first. */

@@ -95,7 +95,7 @@ static int place_link(Sides *s, const RawEntry *found, const char *quarantine, c
 
         if (renameat2(q->fd, quarantine, s->new.fd, found->name, RENAME_NOREPLACE) >= 0)
                 return set_placed(s, found, s->new.upper_fd, found->name);
-        r = errno == EEXIST ? 0 : errno == ENOENT ? -EAGAIN : -errno;
+        r = errno == EEXIST ? 0 : errno == ENOENT ? RECONCILE_LATER : -errno;
         if (r == 0 && is_inode_at(s->new.upper_fd, found)) /* done already, before a crash */
                 r = set_placed(s, found, q->upper_fd, quarantine);
         else if (r == 0)
@@ -221,7 +221,7 @@ static int make_new(const Sides *s, const char *name, int old_fd, DirectoryPair 
                 r = r > 0 ? 0 : r; /* users of the new tree go without what cannot be had */
         }
         if (r >= 0 && renameat2(staging->quarantine.fd, quarantine, s->new.fd, name, RENAME_NOREPLACE) < 0)
-                r = errno == EEXIST ? 1 : errno == ENOENT ? -EAGAIN : -errno;
+                r = errno == EEXIST ? 1 : errno == ENOENT ? RECONCILE_LATER : -errno;
         if (r != 0)
                 (void) unlinkat(staging->quarantine.fd, quarantine, AT_REMOVEDIR);
         else

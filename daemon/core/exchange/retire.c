@@ -52,7 +52,7 @@ static void note_failure(Exchange *x, int r, const Node *n, const char *name) {
 static int remove_orphan(Exchange *x, DirectoryPair old, const Entry *e) {
         int r = orphan_remove(x->context->root_fd, old, e->name, e->inode);
 
-        return r == -EAGAIN ? 0 : r < 0 ? r : 1;
+        return r == ORPHAN_REPLACED ? 0 : r < 0 ? r : 1;
 }
 
 /* Removes an entry of the old tree if it is still the one that was placed; a missing one was removed by
@@ -292,7 +292,7 @@ static int rename_to_staging(Exchange *x) {
                 x->beside.is_there = false;
                 return 0;
         }
-        /* Not ours: somebody put it there just now. */
+        /* Not ours: somebody put it there just now. Told, and tried again later. */
         (void) renameat2(x->staging.dir.fd, STAGING_TREE, x->parent.fd, x->beside.name, RENAME_NOREPLACE);
         return -EAGAIN;
 }

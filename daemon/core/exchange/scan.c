@@ -387,9 +387,9 @@ static int make_directory(Exchange *x, Node *n, const char *path) {
         struct stat st;
         int r;
 
+        /* Its name in the new tree may have been looked up: too late for a raw edit. */
         if (x->tree->is_undo && n->lower && x->has_built)
-                return -EAGAIN; /* its name in the new tree may have been looked up: too late for a raw edit
-                                 */
+                return EXCHANGE_ANEW;
         if (x->tree->is_undo && n->lower)
                 r = undo_make_directory(x, n);
         else
@@ -462,7 +462,7 @@ static int scan_node(Exchange *x, Node *n) {
                 open_begin(&o, CALL_MAKE, "make the new directory for");
                 r = make_directory(x, n, o.path);
         }
-        if (r >= 0 || r == -EAGAIN || batch_should_stop(&x->batch))
+        if (r >= 0 || r == EXCHANGE_ANEW || batch_should_stop(&x->batch))
                 return r;
         r = exchange_error(x, o.call, r, n, o.old.fd, o.name[0] ? o.name : NULL, o.what);
         if (r == RESULT_BLOCKED && o.old.fd >= 0 && !x->tree->is_undo)

@@ -74,7 +74,7 @@ int settle_once(Exchange *x) {
         if (r < 0)
                 return r;
         if (x->has_moved)
-                return -EAGAIN;
+                return EXCHANGE_ANEW;
         r = sync_dirty(x);
         if (r >= 0)
                 r = build_copy_attributes(x);

@@ -86,13 +86,13 @@ static int swap_checked(Exchange *x) {
         int r;
 
         if (!is_in_place(x, /* swapped= */ false))
-                return -EAGAIN;
+                return EXCHANGE_ANEW;
         r = swap_names(x);
         if (r < 0)
-                return r == -ENOENT ? -EAGAIN : r;
+                return r == -ENOENT ? EXCHANGE_ANEW : r;
         if (!is_in_place(x, /* swapped= */ true)) {
                 r = swap_names(x);
-                return r < 0 ? r : -EAGAIN;
+                return r < 0 ? r : EXCHANGE_ANEW;
         }
         x->phase = PHASE_EXCHANGED;
         x->staging.is_published = true;

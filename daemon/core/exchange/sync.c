@@ -242,12 +242,12 @@ int sync_dirty(Exchange *x) {
         while ((n = tree_next_dirty(x->tree))) {
                 int r = sync_node(x, n);
 
-                if (r < 0 && r != -EAGAIN)
+                if (r < 0 && r != EXCHANGE_ANEW)
                         r = exchange_error(x, CALL_READ, r, n, -EBADF, NULL, "take up changes in");
                 if (r < 0)
                         return r;
                 if (batch_should_stop(&x->batch))
-                        return -EAGAIN;
+                        return -ECANCELED;
         }
         return discard_detached(x);
 }

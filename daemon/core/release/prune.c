@@ -71,7 +71,7 @@ int prune_entry(
                         p, full, "it was removed from the lower layer, but somebody writes to it: it stays");
         r = orphan_remove(
                 p->context->root_fd, (DirectoryPair){ .fd = fd, .upper_fd = upper_fd }, name, e->inode);
-        if (r == -EAGAIN)
+        if (r == ORPHAN_REPLACED)
                 return stays(p, full, "it was replaced just now: it stays");
         if (r == -EBUSY)
                 return stays(

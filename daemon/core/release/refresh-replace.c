@@ -274,7 +274,7 @@ int refresh_replace(RefreshDirectory *d, RefreshChange *c) {
                 r = exchange_and_settle(d, c);
         else if (d->staging.context)
                 (void) refresh_drop_copy(d);
-        if (r == -EAGAIN) {
+        if (r == -EAGAIN) { /* or ORPHAN_REPLACED */
                 refresh_note(
                         d, c->name, "it is being changed in the lower layer right now: refresh again later");
                 return 0;

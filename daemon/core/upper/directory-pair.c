@@ -32,7 +32,7 @@ int pair_open_handle(DirectoryPair root, const char *handle, DirectoryPair *ret)
         if (at < 0)
                 return at == -ENOENT || at == -EXDEV ? -ESTALE : at;
         if (pair_open(root, path, &p) < 0 || !pair_is(&p, handle))
-                return -EAGAIN;
+                return PAIR_ON_ITS_WAY;
         *ret = TAKE_PAIR(p);
         return 0;
 }

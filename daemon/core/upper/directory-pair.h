@@ -15,11 +15,13 @@ typedef struct DirectoryPair {
 
 #define TAKE_PAIR(p) TAKE_AS(p, DIRECTORY_PAIR_INIT)
 
+enum { PAIR_ON_ITS_WAY = -EAGAIN }; /* it is being renamed: to be looked for again later */
+
 void pair_done(DirectoryPair *p);
 /* The directory at path below another one; "" opens that anew. *ret stays as it is on failure. */
 int pair_open(DirectoryPair below, const char *path, DirectoryPair *ret);
 /* The one with this file handle, wherever it stands below the root. -ESTALE: it is gone, or stands outside;
- * -EAGAIN: it is on its way. */
+ * PAIR_ON_ITS_WAY. */
 int pair_open_handle(DirectoryPair root, const char *handle, DirectoryPair *ret);
 /* Makes it (0700, through the overlay) unless it is there, and opens it. */
 int pair_make(DirectoryPair below, const char *name, DirectoryPair *ret);
