@@ -30,6 +30,9 @@ static inline bool errno_is_gone(int r) {
 
 struct inotify_event;
 
+/* What func of a walk, this one or another, returns to end it because it has found, or seen, enough. */
+enum { WALK_ENOUGH = -EALREADY };
+
 typedef int (*dir_entry_func)(int dfd, const char *name, unsigned char type, void *userdata);
 /* Calls func for every entry but "." and "..". dfd stays open, its offset is not used. type is a DT_ value,
  * never DT_UNKNOWN. Stops at the first negative return and passes it on. */

@@ -102,12 +102,12 @@ static int try_file(Search *s, const char *path, const char *redirect) {
         if (data_fd < 0 || s->is_proved[layer])
                 return 0;
         if (s->n_pairs++ >= PAIRS_MAX)
-                return -EALREADY;
+                return WALK_ENOUGH;
         fd = open_beneath(s->context->root_fd, path, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK);
         if (fd < 0 || !is_one_file(s, fd, data_fd))
                 return 0;
         s->is_proved[layer] = true;
-        return ++s->n_proved == s->l->n_data ? -EALREADY : 0;
+        return ++s->n_proved == s->l->n_data ? WALK_ENOUGH : 0;
 }
 
 static int walk(Search *s, const char *path);
@@ -117,7 +117,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         Search *s = userdata;
 
         if (s->n_entries++ >= ENTRIES_MAX || context_is_canceled(s->context))
-                return -EALREADY;
+                return WALK_ENOUGH;
         if (type != DT_DIR && type != DT_REG)
                 return 0;
         path = path_join(s->path, name);
@@ -156,7 +156,7 @@ int proof_data_layers(const Context *context, const Lower *l) {
                 s.layer_fd = l->layer_fds[i];
                 s.n_entries = 0;
                 r = walk(&s, "");
-                if (r < 0 && r != -EALREADY)
+                if (r < 0 && r != WALK_ENOUGH)
                         return r;
         }
         return s.n_proved == l->n_data ? 0 : -EREMCHG;

@@ -33,7 +33,7 @@ static int visit(int dfd, const char *name, unsigned char type, void *userdata) 
         int r;
 
         if (w->n_entries++ >= ENTRIES_MAX)
-                return -EALREADY;
+                return WALK_ENOUGH;
         path = path_join(w->path, name);
         if (!path)
                 return -ENOMEM;
@@ -51,7 +51,7 @@ static int walk(Walk *w, const char *path) {
         w->path = path;
         r = dir_foreach(fd, visit, w);
         w->path = around;
-        return r == -EREMCHG || r == -ENOMEM || r == -EALREADY ? r : 0;
+        return r == -EREMCHG || r == -ENOMEM || r == WALK_ENOUGH ? r : 0;
 }
 
 int proof_owners(int layer_fd, int path_fd) {
@@ -60,5 +60,5 @@ int proof_owners(int layer_fd, int path_fd) {
 
         if (r >= 0)
                 r = walk(&w, "");
-        return r == -EALREADY ? 0 : r;
+        return r == WALK_ENOUGH ? 0 : r;
 }

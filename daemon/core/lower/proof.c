@@ -185,7 +185,7 @@ static int try_below(int dfd, const char *name, unsigned char type, void *userda
         if (type != DT_DIR)
                 return 0;
         if (p->n_tries++ >= TRIES_MAX)
-                return -EALREADY;
+                return WALK_ENOUGH;
         p->name = name;
         p->last = p->n_read = 0;
         if (mark_below(p))
@@ -193,7 +193,7 @@ static int try_below(int dfd, const char *name, unsigned char type, void *userda
         (void) fanotify_mark(p->fanotify_fd, FAN_MARK_FLUSH, 0, AT_FDCWD, NULL);
         r = take_reads(p);
         p->is_ordered = p->n_read == p->n_below && !p->is_disordered;
-        return r < 0 ? r : p->is_ordered || p->is_disordered ? -EALREADY : 0;
+        return r < 0 ? r : p->is_ordered || p->is_disordered ? WALK_ENOUGH : 0;
 }
 
 /* A directory has one parent: the same directory below, the same root. */
@@ -219,7 +219,7 @@ static int prove_below(Proof *p, size_t i) {
         for (size_t k = i; k < i + p->n_below; k++)
                 if (!p->is_ordered || !is_root_of(p, k))
                         p->layer_fds[k] = fd_close(p->layer_fds[k]);
-        return r == -EALREADY ? 0 : r;
+        return r == WALK_ENOUGH ? 0 : r;
 }
 
 /* While somebody has read a part of the listing of the overlay's root and holds it open, the kernel does not

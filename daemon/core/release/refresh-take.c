@@ -179,9 +179,11 @@ static bool is_made_of(const RefreshChange *c, const UpperEntry *e) {
                 strcmp(e->redirect + 1, c->lower) == 0;
 }
 
+enum { MADE_UNTOLD, MADE_OF_IT, MADE_OF_ANOTHER };
+
 typedef struct MadeOf {
         const char *lower;
-        int answer; /* 1 yes, 0 no, -ENODATA nothing says */
+        int answer; /* a MADE_, or an error */
 } MadeOf;
 
 static int directory_made_of(int upper_fd, const char *lower);
@@ -198,20 +200,20 @@ static int child_made_of(int dfd, const char *name, unsigned char type, void *us
         if (!lower || fd < 0)
                 return lower ? fd : -ENOMEM;
         m->answer = directory_made_of(fd, lower);
-        return m->answer == -ENODATA ? 0 : -ECANCELED;
+        return m->answer == MADE_UNTOLD ? 0 : WALK_ENOUGH;
 }
 
-/* The first file anywhere below says of what it was made. */
+/* The first file anywhere below says of what it was made. A MADE_, or an error. */
 static int directory_made_of(int upper_fd, const char *lower) {
-        MadeOf m = { .lower = lower, .answer = -ENODATA };
+        MadeOf m = { .lower = lower };
         _cleanup_free_ char *guess = NULL;
         int r = audit_guess_lower(upper_fd, &guess);
 
         if (r >= 0)
-                return strcmp(guess, lower) == 0;
+                return strcmp(guess, lower) == 0 ? MADE_OF_IT : MADE_OF_ANOTHER;
         if (r == -ENODATA)
                 r = dir_foreach(upper_fd, child_made_of, &m);
-        return r < 0 && r != -ECANCELED ? r : m.answer;
+        return r < 0 && r != WALK_ENOUGH ? r : m.answer;
 }
 
 /* What was made of the very lower entry, before a crash, and is not recorded. To look that up once more in a
@@ -226,7 +228,7 @@ static bool is_taken(const RefreshDirectory *d, const RefreshChange *c, const Up
                 return fstatat(d->pair.upper_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
                         digest_stat(&st) == digest_stat(&c->st);
         fd = open_dir_beneath(d->pair.upper_fd, c->name);
-        return fd >= 0 && directory_made_of(fd, c->lower) > 0;
+        return fd >= 0 && directory_made_of(fd, c->lower) == MADE_OF_IT;
 }
 
 /* 1: the name is in use here. */

@@ -113,12 +113,12 @@ static int visit_task(const ProcTask *t, void *userdata) {
         int fd;
 
         if (take_if_found(h, t->fd, "cwd") || take_if_found(h, t->fd, "root"))
-                return -EALREADY;
+                return WALK_ENOUGH;
         fd = openat(t->fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         d = fd < 0 ? NULL : fdopendir(fd);
         while (d && (e = readdir(d)))
                 if (e->d_name[0] != '.' && take_if_found(h, dirfd(d), e->d_name))
-                        return -EALREADY;
+                        return WALK_ENOUGH;
         return 0;
 }
 
@@ -145,7 +145,7 @@ static int visit_table(const MountTable *t, pid_t pid, const char *namespace, vo
                         continue;
                 h->d->mount_id = -1; /* that mount is not ours, but one of those that hold it */
                 h->fd = TAKE_FD(fd);
-                return -EALREADY;
+                return WALK_ENOUGH;
         }
         return 0;
 }
@@ -174,7 +174,7 @@ static int hunt(Drain *d, uint64_t id) {
         if (r >= 0 && h.fd < 0)
                 r = mount_namespaces_foreach(NULL, visit_table, &h);
         d->root_fd = h.fd < 0 ? h.fd : open_root(h.fd);
-        return r < 0 && r != -EALREADY ? r : 1;
+        return r < 0 && r != WALK_ENOUGH ? r : 1;
 }
 
 static int parse(const char *text, Drain *d) {
@@ -227,7 +227,7 @@ static int visit_record(int dfd, const char *name, unsigned char type, void *use
         r = d->name ? adopt(a, name, d) : -ENOMEM;
         if (r > 0) {
                 a->found = TAKE_PTR(d);
-                return -EALREADY;
+                return WALK_ENOUGH;
         }
         if (r == 0 || r == -EINVAL)
                 drain_forget(a->context, d);
@@ -246,7 +246,7 @@ int drain_adopt(const Context *context, Drain **ret) {
         if (r >= 0)
                 r = dir_foreach(context->drains_fd, visit_record, &a);
         mount_table_done(&a.table);
-        if (r < 0 && r != -EALREADY)
+        if (r < 0 && r != WALK_ENOUGH)
                 return r;
         *ret = a.found;
         return a.found ? 1 : 0;

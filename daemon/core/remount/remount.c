@@ -92,7 +92,7 @@ static int compare_entry(int dfd, const char *name, unsigned char type, void *us
         is_still = fstatat(roots->old_fd, name, &c, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) >= 0;
         if (!is_same_or_absent(is_old, &a, is_still, &c))
                 return 0;
-        return str_replace(&roots->differing, name) < 0 ? -ENOMEM : -EUCLEAN;
+        return str_replace(&roots->differing, name) < 0 ? -ENOMEM : WALK_ENOUGH;
 }
 
 /* Whether the lower layers are those of old: their paths may lead elsewhere by now. The root's entries tell,
@@ -105,11 +105,11 @@ static int prove_lower(const Context *context, int new_fd, Failure *reterr) {
                 r = dir_foreach(roots.old_fd, compare_entry, &roots);
                 if (r >= 0)
                         r = dir_foreach(roots.new_fd, compare_entry, &roots);
-                if (r != -EUCLEAN)
+                if (r != WALK_ENOUGH)
                         break;
                 (void) remount_reconfigure(new_fd, NULL);
         }
-        if (r == -EUCLEAN)
+        if (r == WALK_ENOUGH)
                 r = failure_set(
                         reterr, FAILURE_PRECONDITION, ESTALE,
                         "'%s' cannot be swapped: a new superblock of the same layers shows another '%s'; a "
