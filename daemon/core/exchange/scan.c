@@ -18,6 +18,9 @@
 #include "core/upper/meta.h"
 #include "core/upper/names.h"
 
+/* What looking at a directory ends in when it is not there any more: the ones around tell where it went. */
+enum { SCAN_GONE = 1 };
+
 /* An old directory while it is read, and what is being done: should it fail, that is told. */
 typedef struct Open {
         char *path; /* in the tree */
@@ -148,10 +151,10 @@ static int copy_up_old(Exchange *x, Node *n, Open *o) {
         if (r < 0)
                 return r;
         o->old.upper_fd = open_dir_beneath(x->old.upper_fd, o->path);
-        return o->old.upper_fd == -ENOENT ? 1 : o->old.upper_fd < 0 ? o->old.upper_fd : 0;
+        return o->old.upper_fd == -ENOENT ? SCAN_GONE : o->old.upper_fd < 0 ? o->old.upper_fd : 0;
 }
 
-/* Opens the old directory of n and brings it to the upper. 1: it has changed meanwhile. */
+/* Opens the old directory of n and brings it to the upper. SCAN_GONE. */
 static int open_old(Exchange *x, Node *n, Open *o) {
         int r;
 
@@ -172,7 +175,7 @@ static int open_old(Exchange *x, Node *n, Open *o) {
                 return RESULT_BLOCKED;
         }
         if (errno_is_gone(o->old.fd))
-                return 1;
+                return SCAN_GONE;
         r = o->old.fd < 0 ? o->old.fd : check_layer(x, n, o->old.fd);
         if (r < 0)
                 return r;
@@ -447,7 +450,7 @@ static int look_at(Exchange *x, Node *n, Open *o) {
         return r < 0 ? r : list_old(x, n, o);
 }
 
-/* Watch, then list, then make: a name that comes after the listing raises an event. 1: changed meanwhile. */
+/* Watch, then list, then make: a name that comes after the listing raises an event. SCAN_GONE. */
 static int scan_node(Exchange *x, Node *n) {
         _cleanup_(open_done) Open o = OPEN_INIT;
         int r = look_at(x, n, &o);
@@ -456,8 +459,8 @@ static int scan_node(Exchange *x, Node *n) {
                 open_done(&o);
                 r = look_at(x, n, &o);
         }
-        if (r == 1 || r == -ENOENT) /* removed under our hands: a dead directory cannot be read */
-                return 1;
+        if (r == SCAN_GONE || r == -ENOENT) /* a dead directory cannot be read */
+                return SCAN_GONE;
         if (r >= 0) {
                 open_begin(&o, CALL_MAKE, "make the new directory for");
                 r = make_directory(x, n, o.path);
@@ -482,10 +485,10 @@ static int submit_children(Exchange *x, Node *n) {
 }
 
 static void scan_outcome(Exchange *x, Node *n, int r) {
-        if (r == 1 && n->parent) {
+        if (r == SCAN_GONE && n->parent) {
                 atomic_fetch_add(&x->batch.n_done, 1);
                 node_recheck(n->parent);
-        } else if (r == 1)
+        } else if (r == SCAN_GONE)
                 x->has_moved = true;
 }
 
@@ -518,7 +521,7 @@ int build_late(Exchange *x, Node *n) {
 
         if (r != 0) {
                 scan_outcome(x, n, r);
-                return r == 1 ? 0 : r;
+                return r == SCAN_GONE ? 0 : r;
         }
         return place_late(x, n);
 }
