@@ -3,6 +3,7 @@
 
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import stat
@@ -174,6 +175,24 @@ def test_below_a_file_that_something_is_mounted_upon(scene):
         assert {found[overlay / f"d/EIO/sub/below{i}"]["state"] for i in range(3)} == {"finalized"}
     finally:
         run("umount", overlay / "d/EIO/sub/one")
+
+
+def test_what_failed_first_is_said(scene):
+    """Whatever fails when all is looked at in the end."""
+    overlay = scene.overlay(build(scene, ["EIO"], is_file=True))
+    daemon = scene.daemon(killer=True, soft=(overlay, {"Finalize": {"QuietSec": "0"}}))
+    run("mount", "--bind", overlay / "d/EIO/beside", overlay / "d/EIO/sub/one")
+    said = []
+    try:
+        for n in itertools.count(1):
+            daemon.arm(n, call="openat2", path="d/EIO/sub", error=errno.ENOMEM)
+            result = daemon.ctl("finalize", overlay / "d/EIO/sub")
+            if not daemon.struck():
+                break
+            said.append(result.err)
+    finally:
+        run("umount", overlay / "d/EIO/sub/one")
+    assert "mounted upon" in result.err and all("mounted upon" in err for err in said[-3:]), said[-3:]
 
 
 # What the whole file system or process says ends the job, and nothing is done half.

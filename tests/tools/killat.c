@@ -6,7 +6,8 @@
  *
  * Calls that change mounts count as well ("beneath": a move_mount beneath another); getxattr,
  * inotify_add_watch, fanotify_mark, flock, openat2, readdir, those that set inode flags ("setflags") and
- * those that read or write data only where KILLAT_CALL names them.
+ * those that read or write data only where KILLAT_CALL names them. KILLAT_PATH=TEXT: of calls on an entry,
+ * only those on a path that begins so.
  *
  * Instead of the killing, before the call is made: KILLAT_ERROR=ERRNO: the Nth call fails (KILLAT_ALWAYS=1:
  * all of them); KILLAT_ERROR=name: those on an entry that is called errno-N fail with N; KILLAT_HOLD=FILE:
@@ -144,11 +145,17 @@ static bool is_listed(const char *list, const char *name) {
         return false;
 }
 
+static bool begins_as_asked(const char *p) {
+        const char *text = getenv("KILLAT_PATH");
+
+        return !text || (p && strncmp(p, text, strlen(text)) == 0);
+}
+
 static bool counts(const char *name, int fd, const char *p) {
         const char *only = getenv("KILLAT_CALL");
 
         return getenv("KILLAT") && (only ? is_listed(only, name) : changes_something(name)) &&
-                (!is_error_named() || errno_in_name(fd, p) != 0);
+                begins_as_asked(p) && (!is_error_named() || errno_in_name(fd, p) != 0);
 }
 
 static bool is_gentle(void) {

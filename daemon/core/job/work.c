@@ -246,13 +246,16 @@ static int split_root(Work *w) {
  * why not. */
 static int conclude(Work *w, bool is_undo, Failure *reterr) {
         _cleanup_(directory_report_done) DirectoryReport report = { 0 };
+        _cleanup_failure_ Failure unseen = FAILURE_INIT;
         char buffer[PATH_MAX];
         int r = audit_tree(w->context, w->records, w->path, w->hooks->report, w->hooks->userdata);
 
         if (r >= 0)
-                r = audit_directory(w->context, w->records, w->path, &report, reterr);
-        if (r < 0)
-                return failure_set_errno(reterr, r, "cannot look at '%s'", full(w, buffer, w->path));
+                r = audit_directory(w->context, w->records, w->path, &report, &unseen);
+        if (r < 0) {
+                (void) failure_set_errno(&unseen, r, "cannot look at '%s'", full(w, buffer, w->path));
+                work_add_failure(w, &unseen);
+        }
         if (w->failure.kind != FAILURE_NONE && w->wait.kind != FAILURE_NONE)
                 work_add_failure(w, &w->wait);
         if (w->failure.kind != FAILURE_NONE) {

@@ -83,14 +83,16 @@ exec '{binary("ovlfind-worker")}' "$@"
 """)
         os.chmod(self.worker, 0o755)
 
-    def arm(self, n, parent=False, call=None, error=None, hold=False, always=False, survey=False):
-        """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count.
+    def arm(self, n, parent=False, call=None, path=None, error=None, hold=False, always=False, survey=False):
+        """The next worker dies (or takes the daemon along) after its nth change to a file system. call: only these count;
+        path: only those on an entry whose path, relative to the directory of the call, begins so.
         error: that call fails instead (always: and all like it; "name": as what it is done to is called, errno-N). hold: it and all that follow wait instead, see held();
         hold="later": those that come after hold(). survey: not of the next job, of the next survey."""
         self.release(everything=True)
         settings = [f"KILLAT={n}"]
         settings += ["KILLAT_PARENT=1"] if parent else []
         settings += [f"KILLAT_CALL={call}"] if call else []
+        settings += [f"KILLAT_PATH={path}"] if path else []
         settings += [f"KILLAT_ERROR={error if error == 'name' else int(error)}"] if error else []
         settings += ["KILLAT_ALWAYS=1"] if always else []
         if hold:
