@@ -176,7 +176,7 @@ static bool has_room(Exchange *x) {
 
 static int place_batch(PlaceTask *t, bool copy_up) {
         _cleanup_(sides_done) Sides s = SIDES_INIT(t->x, t->node);
-        int r = node_open_pair(t->node, t->x->old, &s.old);
+        int r = node_open_old(t->x, t->node, &s.old);
 
         if (errno_is_gone(r)) {
                 node_recheck(t->node); /* it was moved, or is gone: its parent tells */
@@ -227,6 +227,8 @@ static int submit_entries(Node *n, void *userdata) {
         _cleanup_free_ PlaceTask *t = NULL;
         Exchange *x = userdata;
 
+        if (n->entry && !n->entry->is_placed) /* it changed while it was listed; its parent is compared */
+                return 0;
         ENTRY_FOREACH (n, e) {
                 int r;
 
@@ -264,7 +266,8 @@ static int restore_time(Node *n, void *userdata) {
                 return 0; /* somebody's change set it */
         upper_fd = node_open(n, x->old.upper_fd);
         if (upper_fd < 0 || fstat(upper_fd, &st) < 0 ||
-            (st.st_mtim.tv_sec == n->mtime.tv_sec && st.st_mtim.tv_nsec == n->mtime.tv_nsec))
+            (st.st_mtim.tv_sec == n->mtime.tv_sec && st.st_mtim.tv_nsec == n->mtime.tv_nsec) ||
+            !is_handle_at(upper_fd, "", n->old_handle))
                 return 0;
         fd = node_open(n, x->old.fd);
         if (fd >= 0)

@@ -83,6 +83,8 @@ char *exchange_node_path(const Exchange *x, const Node *n, const char *name);
  * says. */
 int node_open(const Node *n, int root_fd);
 int node_open_pair(const Node *n, DirectoryPair root, DirectoryPair *ret);
+/* Its old directory, which may have given its path to another one: -ENOENT. */
+int node_open_old(const Exchange *x, const Node *n, DirectoryPair *ret);
 /* Has a thread of the pool call func, unless all are to stop by then. */
 typedef void (*node_task_func)(Exchange *x, Node *n);
 int exchange_submit(Exchange *x, Node *n, node_task_func func);

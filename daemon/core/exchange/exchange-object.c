@@ -124,6 +124,18 @@ int node_open_pair(const Node *n, DirectoryPair root, DirectoryPair *ret) {
         return path ? pair_open(root, path, ret) : -ENOMEM;
 }
 
+int node_open_old(const Exchange *x, const Node *n, DirectoryPair *ret) {
+        _cleanup_pair_ DirectoryPair p = DIRECTORY_PAIR_INIT;
+        int r = node_open_pair(n, x->old, &p);
+
+        if (r < 0)
+                return r;
+        if (!pair_is(&p, n->old_handle))
+                return -ENOENT;
+        *ret = TAKE_PAIR(p);
+        return 0;
+}
+
 void sides_done(Sides *s) {
         pair_done(&s->old);
         pair_done(&s->new);

@@ -117,9 +117,7 @@ static void note_unseen(Sides *s) {
 
 /* -ENOENT: it was moved or removed, and its parent tells. */
 static int open_old(Sides *s) {
-        return node_open_pair(s->node, s->x->old, &s->old) < 0 || !pair_is(&s->old, s->node->old_handle)
-                ? -ENOENT
-                : 0;
+        return node_open_old(s->x, s->node, &s->old) < 0 ? -ENOENT : 0;
 }
 
 static int reconcile_sides(Sides *s) {

@@ -154,7 +154,22 @@ static int copy_up_old(Exchange *x, Node *n, Open *o) {
         return o->old.upper_fd == -ENOENT ? SCAN_GONE : o->old.upper_fd < 0 ? o->old.upper_fd : 0;
 }
 
-/* Opens the old directory of n and brings it to the upper. SCAN_GONE. */
+/* The one that is shown; layers of other overlays are known by it. SCAN_GONE. */
+static int open_shown(Exchange *x, Node *n, Open *o) {
+        (void) fd_close(o->old.fd);
+        o->old.fd = open_dir_beneath(x->old.fd, o->path);
+        if (o->old.fd == -EXDEV) {
+                node_block(n, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
+                return RESULT_BLOCKED;
+        }
+        if (errno_is_gone(o->old.fd))
+                return SCAN_GONE;
+        return o->old.fd < 0 ? o->old.fd : check_layer(x, n, o->old.fd);
+}
+
+/* Opens the old directory of n and brings it to the upper. The path may lead to another directory from one
+ * moment to the next: what is listed is opened after what it is identified by, and is_where_it_was() looks
+ * at that once more. SCAN_GONE. */
 static int open_old(Exchange *x, Node *n, Open *o) {
         int r;
 
@@ -169,15 +184,8 @@ static int open_old(Exchange *x, Node *n, Open *o) {
                 r = check_excluded(x, n);
         if (r < 0)
                 return r;
-        o->old.fd = open_dir_beneath(x->old.fd, o->path);
-        if (o->old.fd == -EXDEV) {
-                node_block(n, DIRECTORY_EXCLUDED, "another file system is mounted upon it");
-                return RESULT_BLOCKED;
-        }
-        if (errno_is_gone(o->old.fd))
-                return SCAN_GONE;
-        r = o->old.fd < 0 ? o->old.fd : check_layer(x, n, o->old.fd);
-        if (r < 0)
+        r = open_shown(x, n, o);
+        if (r != 0)
                 return r;
         o->old.upper_fd = open_dir_beneath(x->old.upper_fd, o->path);
         open_begin(o, CALL_COPY_UP, "copy up the metadata of the directory");
@@ -185,6 +193,8 @@ static int open_old(Exchange *x, Node *n, Open *o) {
                 r = copy_up_old(x, n, o);
         else
                 r = o->old.upper_fd < 0 ? o->old.upper_fd : 0;
+        if (r == 0)
+                r = open_shown(x, n, o);
         if (r == 0)
                 open_begin(o, CALL_READ, "read the inode flags of the directory");
         return r == 0 ? check_fileattr(x, n, o->old.fd) : r;
@@ -436,6 +446,21 @@ static int add_directory(int dfd, const char *name, unsigned char type, void *us
         return r == -EEXIST ? 0 : r;
 }
 
+static bool is_at_its_path(const Exchange *x, const Node *n) {
+        _cleanup_close_ int fd = node_open(n, x->old.upper_fd);
+
+        return fd >= 0 && is_handle_at(fd, "", n->old_handle);
+}
+
+/* Else what was listed may be one directory, and what it was taken for another one, or one that lies in
+ * another one. It is known no more then. */
+static bool is_where_it_was(const Exchange *x, Node *n) {
+        if (is_at_its_path(x, n) && (!n->parent || is_at_its_path(x, n->parent)))
+                return true;
+        node_set_old_inode(n, 0);
+        return false;
+}
+
 static int look_at(Exchange *x, Node *n, Open *o) {
         int r = open_old(x, n, o);
 
@@ -447,7 +472,9 @@ static int look_at(Exchange *x, Node *n, Open *o) {
                 return r;
         open_begin(o, CALL_READ, "identify the directory");
         r = identify(x, n, o->old.upper_fd);
-        return r < 0 ? r : list_old(x, n, o);
+        if (r >= 0)
+                r = list_old(x, n, o);
+        return r < 0 || is_where_it_was(x, n) ? r : SCAN_GONE;
 }
 
 /* Watch, then list, then make: a name that comes after the listing raises an event. SCAN_GONE. */

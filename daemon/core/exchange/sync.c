@@ -14,10 +14,12 @@
 /* 1: the old directory is not where it was; its parent, which is compared as well, knows more. */
 static int open_sides(Sides *s) {
         Exchange *x = s->x;
-        int r = node_open_pair(s->node, x->old, &s->old);
+        int r = node_open_old(x, s->node, &s->old);
 
         if (errno_is_gone(r))
                 return 1;
+        if (r >= 0 && s->changes.all) /* what was watched may have been another one */
+                r = watch_add(x, s->node, s->old.fd);
         if (r >= 0)
                 r = node_open_pair(s->node, x->new, &s->new);
         return r < 0 ? r : raw_list_changes(s->old.upper_fd, &s->changes, &s->list);
@@ -69,12 +71,6 @@ static int take_away(Sides *s, Entry *e) {
         return 0;
 }
 
-/* Whoever was to copy its attributes may not have found it where it was. */
-static int mark_attributes_dirty(Node *n, void *userdata) {
-        n->is_attributes_dirty = true;
-        return 0;
-}
-
 /* A directory that the tree knows under another name: its new tree follows. */
 static int follow_move(Sides *s, Node *m, const char *name) {
         _cleanup_free_ char *from = node_path(m);
@@ -91,7 +87,6 @@ static int follow_move(Sides *s, Node *m, const char *name) {
         }
         if (r < 0)
                 return -errno;
-        (void) mark_attributes_dirty(m, NULL);
         return node_attach(m, s->node, name);
 }
 

@@ -37,6 +37,15 @@ static int mark_dirty(Node *n, void *userdata) {
         return 0;
 }
 
+/* For a moment a path may have led to another directory than the one that was meant. What was read and done
+ * by way of it is looked at again, all of it. */
+static void doubt_directory(Exchange *x, const Node *n, const char *name) {
+        const Entry *e = node_find(n, name);
+
+        if (e && e->dir)
+                (void) node_foreach(e->dir, mark_dirty, x);
+}
+
 /* Whether anything is to be compared. */
 static bool handle_event(Exchange *x, const struct inotify_event *e) {
         Node *n;
@@ -60,6 +69,8 @@ static bool handle_event(Exchange *x, const struct inotify_event *e) {
         if (e->mask & WATCH_NAMES) {
                 if (e->len > 0)
                         node_note_change(n, e->name);
+                if (e->len > 0 && (e->mask & IN_ISDIR) && x->phase < PHASE_REMOVE) /* then it is us */
+                        doubt_directory(x, n, e->name);
                 n->is_times_dirty = n->is_touched = true;
                 x->changed_usec = now_monotonic_usec();
                 return true;
