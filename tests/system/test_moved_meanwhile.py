@@ -11,7 +11,7 @@ import pytest
 from ovltest import assert_same, gaps, snapshot
 from ovltest.tree import write
 
-MOST = 400  # directories that are opened; a job of this size opens far fewer
+MOST = 200  # times a directory is opened by such a path; a job of this size does it less often
 
 
 def build(top):
@@ -38,15 +38,14 @@ def make_anew(d):
     write(os.path.join(d, "app", "bin/new"), b"anew")
 
 
-MOVES = [replace, exchange, make_anew]
+CASES = [(verb, move) for verb in ("Finalize", "Unfinalize") for move in (replace, exchange, make_anew)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["Finalize", "Unfinalize"])
-@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize(("verb", "move"), CASES)
 def test_another_directory_by_its_name(scene, verb, move, capsys):
-    """Before each third time, each move another one (OVLFIND_MOVES=all: before each time)."""
-    first, step = (1, 1) if os.environ.get("OVLFIND_MOVES") == "all" else (1 + MOVES.index(move), len(MOVES))
+    """Before each sixth time, each case another one (OVLFIND_MOVES=all: before each time)."""
+    first, step = (1, 1) if os.environ.get("OVLFIND_MOVES") == "all" else (1 + CASES.index((verb, move)), len(CASES))
     _, overlay, daemon = gaps.stage(scene, build, MOST)
     held = 0
     for n in range(first, MOST, step):
@@ -70,3 +69,32 @@ def test_another_directory_by_its_name(scene, verb, move, capsys):
     with capsys.disabled():
         print(f"\n{verb}, {move.__name__}: before {held} times that a directory was opened")
     assert held * step > 20
+
+
+def build_itself(top):
+    for suffix in ("", ".new"):
+        for name in ("one", "two"):
+            write(os.path.join(top + suffix, name), f"{name}{suffix}".encode())
+
+
+def test_the_directory_itself(scene):
+    _, overlay, daemon = gaps.stage(scene, build_itself, MOST)
+    for n in range(1, MOST):
+        d = overlay / f"t/d{n:03}"
+        daemon.arm(n, call="openat2", path=os.path.basename(d), hold=True)
+        job = daemon.finalize(d)
+        if not daemon.held(job):
+            break
+        before = snapshot(d), snapshot(f"{d}.new")
+        os.rename(d, f"{d}.old")
+        os.rename(f"{d}.new", d)
+        daemon.release(everything=True)
+        daemon.wait_job(job)  # the directory that was asked for may be the one that left
+        for _ in range(2):
+            assert_same(before[0], snapshot(f"{d}.old"), ignore={"nlink", "mtime"})
+            assert_same(before[1], snapshot(d), ignore={"nlink", "mtime"})
+            daemon.ctl("finalize", d).ok()
+        daemon.ctl("unfinalize", d).ok()
+    else:
+        raise AssertionError(f"{MOST} are not enough")
+    assert n > 3

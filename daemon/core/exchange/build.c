@@ -5,6 +5,7 @@
  * and those are put back. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -19,8 +20,10 @@
 #include "core/upper/redirect-max.h"
 
 #define FEW_DIRECTORIES 4
-/* Of an entry that seems to have changed: a lower that says so each time is wrong about it. */
+/* Of an entry that seems to have changed: a lower that says so each time is wrong about it. Each time it is
+ * waited for so much longer, 0.6 s in all. */
 #define PLACE_TRIES 20
+#define PLACE_PAUSE_MSEC 3
 /* Entries a task links. */
 #define BATCH_ENTRIES 64
 
@@ -50,12 +53,19 @@ static bool is_directory(int dfd, const char *name) {
         return fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode);
 }
 
+/* Whoever renames may wait for a processor between what the upper has and what the overlay shows, which the
+ * VFS brings in line last (vfs_rename()): until then a name that is listed is ENOENT. */
+static void wait_for_rename(unsigned n_tries) {
+        (void) poll(NULL, 0, (int) (n_tries * PLACE_PAUSE_MSEC));
+}
+
 /* What link() of an entry may say beyond success. 0: changed meanwhile, list again (EEXIST, too). */
 static int place_error(Sides *s, Entry *e, int error) {
         bool is_change = error == ENOENT || error == EEXIST;
 
         if ((is_change || (error == EPERM && is_directory(s->old.fd, e->name))) &&
-            e->n_tries++ < PLACE_TRIES) {
+            e->n_tries < PLACE_TRIES) {
+                wait_for_rename(e->n_tries++);
                 node_recheck(s->node);
                 return 0;
         }

@@ -77,12 +77,27 @@ static int open_upper(Exchange *x, const char *path, Failure *reterr) {
         return x->old.upper_fd < 0 ? x->old.upper_fd : 0;
 }
 
+static bool is_same(int a, int b) {
+        struct stat first, second;
+
+        return a >= 0 && b >= 0 && fstat(a, &first) >= 0 && fstat(b, &second) >= 0 &&
+                first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* The path may have led from one directory to another one between the two that were opened. */
+static int check_same(const Exchange *x, const char *path) {
+        _cleanup_close_ int fd = open_dir_beneath(x->context->root_fd, path),
+                            upper_fd = open_dir_beneath(x->context->upper_fd, path);
+
+        return is_same(fd, x->old.fd) && is_same(upper_fd, x->old.upper_fd) ? 0 : EXCHANGE_ANEW;
+}
+
 static int find_root_lower(Exchange *x, const char *path) {
         Node *root = x->tree->root;
         int r = upper_lower_path_of(x->context->upper_fd, path, x->old.upper_fd, &root->lower);
 
         root->is_merged = r >= 0 && root->lower;
-        return r;
+        return r == -ESTALE && !x->tree->is_undo ? EXCHANGE_ANEW : r; /* it was renamed just now */
 }
 
 static void look_at_lower(Exchange *x) {
@@ -102,6 +117,8 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                         x->context->overlay->mount_point, path);
         if (r >= 0)
                 r = open_upper(x, path, reterr);
+        if (r >= 0)
+                r = check_same(x, path);
         if (r >= 0)
                 r = staging_create(x->context, &x->staging, reterr);
         if (r >= 0)
@@ -124,6 +141,8 @@ static int exchange_open(Exchange *x, const char *path, bool is_undo, Failure *r
                 throttle_apply(x->context->throttle, x->batch.pool);
                 return 0;
         }
+        if (r == EXCHANGE_ANEW)
+                return r;
         return failure_set_errno(reterr, r, "cannot open '%s/%s'", x->context->overlay->mount_point, path);
 }
 

@@ -141,35 +141,48 @@ static int compare_entry(Sides *s, const RawEntry *raw) {
 
 /* A lower name that has neither an entry nor a whiteout in the upper was never copied up: it is still there.
  */
-static int is_lower_only(const Sides *s, const Entry *e) {
+static int is_lower_only(const Sides *s, const Entry *e, unsigned char *ret_type) {
         struct stat st;
 
         if (!s->node->is_merged || e->is_local)
                 return 0;
-        if (fstatat(s->old.fd, e->name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
-                return 1;
-        return errno == ENOENT ? 0 : -errno;
+        if (fstatat(s->old.fd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        *ret_type = IFTODT(st.st_mode);
+        return 1;
 }
 
-static int place_again(Sides *s, Entry *e) {
-        if (!e->dir)
+/* What was placed was copied up: so it is of another directory, to which the path led at that moment. The
+ * same goes for an entry of another kind, and maybe for what is known of a directory. */
+static int place_again(Sides *s, Entry *e, unsigned char type) {
+        char name[NAME_MAX + 1];
+        int r;
+
+        if (!e->is_placed && !e->dir && e->type == type) {
                 e->inode = 0;
-        if (e->is_placed)
-                return 0;
+                return place_entry(s, e, /* copy_up= */ false);
+        }
+        (void) strcpy(name, e->name); /* a name of a directory entry is at most NAME_MAX */
+        r = take_away(s, e);
+        if (r >= 0)
+                r = node_add_late(s->node, name, type, &e);
+        if (r < 0)
+                return r;
         return e->dir ? build_late(s->x, e->dir) : place_entry(s, e, /* copy_up= */ false);
 }
 
 static int drop_unless_seen(Sides *s, Entry *e) {
         bool is_gone = !e->is_seen && e->type != DT_WHT;
+        unsigned char type = DT_UNKNOWN;
         int r;
 
         e->is_seen = false;
         if (!is_gone)
                 return 0;
-        r = is_lower_only(s, e);
+        r = is_lower_only(s, e, &type);
         if (r < 0)
                 return r;
-        return r > 0 ? place_again(s, e) : take_away(s, e);
+        return r > 0 ? place_again(s, e, type) : take_away(s, e);
 }
 
 static int drop_unseen(Sides *s) {

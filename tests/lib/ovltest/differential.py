@@ -120,10 +120,11 @@ class Steering:
     @staticmethod
     def check_times(before, after, verb):
         """A directory has another time if names came or went in it, and only then; refresh exchanges entries as anybody would. What
-        the lower layers have got shows in a merged directory once the kernel forgets its listing, for whatever reason."""
+        the lower layers have got shows in a merged directory once the kernel forgets its listing, for whatever reason. That of an
+        overlay's root is held by each daemon of another test that asks what it is made of."""
         for p in before.keys() & after.keys():
             (names, mtime), (names_after, mtime_after) = before[p], after[p]
-            if verb == "prune" and {n for n in names ^ names_after if not n.startswith(ADDED)} == set():
+            if (verb == "prune" or p == ".") and {n for n in names ^ names_after if not n.startswith(ADDED)} == set():
                 names = names_after
             if names != names_after or verb not in ("refresh", "prune"):
                 assert (names != names_after) == (mtime != mtime_after), (verb, p, before[p], after[p])
