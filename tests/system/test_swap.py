@@ -354,14 +354,15 @@ def test_many_swaps_in_a_row_leak_nothing(scene, plain, capsys):
     operations, _, failures = writer.communicate(timeout=200)[0].partition(" ")
     totals = readers.close()
     wait_for(lambda: not draining(daemon) and not daemon.workers(), "old superblocks to go")
-    after = kernel_objects(daemon)
+    # One may be open for a moment, as it may have been before; what leaks stays.
+    after = wait_for(lambda: (k := kernel_objects(daemon))["mounts"] <= before["mounts"] and
+                     k["descriptors"] <= before["descriptors"] and k, lambda: f"{before} -> {kernel_objects(daemon)}")
     with capsys.disabled():
         print(f"\n{n_swaps} swaps: {totals.operations} reads, {totals.failures} failed; {operations} rounds of a writer, "
               f"failed: {failures.strip()}; {before} -> {after}")
     assert (totals.failures, totals.messages) == (0, [])
     # Both paths of a rename may be resolved on either side of a swap.
     assert set(ast.literal_eval(failures)) <= {"rename: EXDEV", "rename directory: EXDEV"}
-    assert (after["mounts"], after["descriptors"]) == (before["mounts"], before["descriptors"])
     # Sanitizers keep what is freed for a while.
     assert is_sanitized() or after["kib"] < before["kib"] + 2048
     wait_for(lambda: len(plain.swap_workdirs()) == 1, "old work directories to go")
