@@ -410,6 +410,14 @@ int fd_path(int fd, char **ret) {
         return *ret ? 0 : -ENOMEM;
 }
 
+int fd_is_same(int a, int b) {
+        struct stat first, second;
+
+        if (fstat(a, &first) < 0 || fstat(b, &second) < 0)
+                return -errno;
+        return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 /* What lies outside of the root of a mount has a path as well, from the root of its file system. */
 static bool is_at(int root_fd, const char *path, const struct stat *st) {
         _cleanup_close_ int fd = open_beneath(root_fd, path, O_PATH | O_DIRECTORY);

@@ -63,6 +63,8 @@ int file_write_atomic(int dfd, const char *name, const void *data, size_t size);
 int file_remove_unfinished(int dfd, const char *name);
 /* The path of an open file as the caller's root sees it (readlink of /proc/self/fd), owned by the caller. */
 int fd_path(int fd, char **ret);
+/* Whether both are of one inode: 1, 0, or what fstat() says. */
+int fd_is_same(int a, int b);
 /* mkdir with parents, each 0700 when missing; returns a descriptor of the directory. */
 int mkdir_open(const char *path);
 

@@ -77,19 +77,13 @@ static int open_upper(Exchange *x, const char *path, Failure *reterr) {
         return x->old.upper_fd < 0 ? x->old.upper_fd : 0;
 }
 
-static bool is_same(int a, int b) {
-        struct stat first, second;
-
-        return a >= 0 && b >= 0 && fstat(a, &first) >= 0 && fstat(b, &second) >= 0 &&
-                first.st_dev == second.st_dev && first.st_ino == second.st_ino;
-}
-
 /* The path may have led from one directory to another one between the two that were opened. */
 static int check_same(const Exchange *x, const char *path) {
         _cleanup_close_ int fd = open_dir_beneath(x->context->root_fd, path),
                             upper_fd = open_dir_beneath(x->context->upper_fd, path);
 
-        return is_same(fd, x->old.fd) && is_same(upper_fd, x->old.upper_fd) ? 0 : EXCHANGE_ANEW;
+        return fd_is_same(fd, x->old.fd) > 0 && fd_is_same(upper_fd, x->old.upper_fd) > 0 ? 0
+                                                                                          : EXCHANGE_ANEW;
 }
 
 static int find_root_lower(Exchange *x, const char *path) {

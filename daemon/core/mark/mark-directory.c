@@ -3,7 +3,6 @@
  * believed only where the inode in the upper is the one that is held; a directory that was moved stays
  * pending. The first reason for leaving it out is the one that is told. */
 #include <stdarg.h>
-#include <sys/stat.h>
 
 #include "base/fs-util.h"
 #include "base/path-util.h"
@@ -46,21 +45,13 @@ int mark_error(
         return RESULT_BLOCKED;
 }
 
-static int same_inode(int a, int b) {
-        struct stat x, y;
-
-        if (fstat(a, &x) < 0 || fstat(b, &y) < 0)
-                return -errno;
-        return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Whether the directory still stands at its path in the upper. */
 static int is_in_place(const Mark *m, const MarkDirectory *d) {
         _cleanup_close_ int fd = open_dir_beneath(m->context->upper_fd, d->path);
 
         if (fd < 0)
                 return errno_is_gone(fd) ? 0 : fd;
-        return same_inode(fd, d->upper_fd);
+        return fd_is_same(fd, d->upper_fd);
 }
 
 int mark_open(const Mark *m, MarkDirectory *d, int *ret_fd) {

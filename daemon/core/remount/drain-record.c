@@ -154,10 +154,8 @@ static int visit_table(const MountTable *t, pid_t pid, const char *namespace, vo
 static int open_root(int fd) {
         for (unsigned n = 0; n < PATH_MAX; n++) {
                 _cleanup_close_ int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-                struct stat a, b;
 
-                if (up < 0 || fd_mount_id(up) != fd_mount_id(fd) || fstat(fd, &a) < 0 || fstat(up, &b) < 0 ||
-                    (a.st_dev == b.st_dev && a.st_ino == b.st_ino))
+                if (up < 0 || fd_mount_id(up) != fd_mount_id(fd) || fd_is_same(fd, up) != 0)
                         break;
                 (void) close(fd);
                 fd = TAKE_FD(up);
